@@ -1,0 +1,397 @@
+//! The command line: text in, typed options out, nothing done.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use echoloop::{Endpoint, Protocol, ServerOptions, WhenFull};
+use log::LevelFilter;
+
+/// The largest buffer that makes sense for one connection.
+const LARGEST_SIZE: u64 = 1 << 30;
+
+/// An echo server on one event loop: whatever a client sends comes back.
+///
+/// Without a command it serves. With no arguments at all it is a plain echo server on localhost, port 10000.
+#[derive(Debug, Parser)]
+#[command(name = "echoloop", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the echo server (this is what happens without a command, too)
+    #[command(after_help = EXAMPLES)]
+    Serve(ServeArguments),
+}
+
+const EXAMPLES: &str = "\
+Endpoints:
+  HOST, HOST:PORT, PORT     a name listens on every address that it has; port 10000 if none is given
+  :PORT                     every interface, IPv6 and IPv4
+  [V6ADDRESS]:PORT          an IPv6 address
+  unix:PATH                 a Unix stream socket; its file is removed at the end
+  Port 0 lets the system choose. Each bound address is printed on standard output:
+  listening on tcp://127.0.0.1:10000
+
+Sizes are written as 16, 64KiB, 1MiB; durations as 50us, 10s, 5min.
+TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH.
+
+Examples:
+  echoloop                                  echo on localhost:10000
+  echoloop -v                               the same, each 16-byte chunk logged
+  echoloop :7 unix:/run/echo.sock           echo on port 7 of every interface, and on a Unix socket
+  echoloop --prefix 'Echo=>' --chunk 1024 :50007
+  echoloop --once --max-accepts 1 :8888     answer one read of one client, then exit
+  echoloop --reuse-port :7                  one of several processes that share a port
+
+Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
+at once. Exit status: 0 fine, 1 something failed, 2 wrong usage.";
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServeArguments {
+    /// Where to listen, any number of endpoints [default: localhost:10000]
+    #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
+    endpoints: Vec<Endpoint>,
+
+    /// Answer and log at most this much at a time
+    #[arg(long, value_name = "SIZE", default_value = "16", value_parser = size, help_heading = "Answers")]
+    chunk: usize,
+
+    /// Put TEXT in front of each chunk
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = text,
+          help_heading = "Answers")]
+    prefix: Text,
+
+    /// Put the local time in front of each chunk, as `[Thu Dec 11 08:47:58 2014] `
+    #[arg(long, help_heading = "Answers")]
+    timestamp: bool,
+
+    /// Send TEXT to each client first
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = text,
+          help_heading = "Answers")]
+    greeting: Text,
+
+    /// End a connection after its first answer
+    #[arg(long, help_heading = "Answers")]
+    once: bool,
+
+    /// Ask the kernel for at most this much in one read (whole chunks, at least one); 16 gives literal 16-byte reads
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size, help_heading = "Buffers")]
+    read_size: usize,
+
+    /// Stop reading from a client that has this much waiting for it, until half of it is gone
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size, help_heading = "Buffers")]
+    write_limit: usize,
+
+    /// Connections that the kernel keeps until they are accepted
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u16).range(1..),
+          help_heading = "Limits")]
+    backlog: u16,
+
+    /// The most connections at once [default: what the descriptor limit allows]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
+    max_connections: Option<u64>,
+
+    /// What happens to a connection beyond that
+    #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = "Limits")]
+    when_full: Full,
+
+    /// Exit after N connections
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
+    max_accepts: Option<u64>,
+
+    /// Close a connection without a byte in either direction for so long
+    #[arg(long, value_name = "DURATION", default_value = "none", value_parser = timeout, help_heading = "Limits")]
+    idle_timeout: Timeout,
+
+    /// Close a connection whose peer takes not one byte of what waits for it for so long
+    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = timeout, help_heading = "Limits")]
+    write_timeout: Timeout,
+
+    /// How long connections have to end after a signal to stop, and after --once
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration,
+          help_heading = "Limits")]
+    drain: Duration,
+
+    /// Share the port with other processes that say so too
+    #[arg(long, help_heading = "Sockets")]
+    reuse_port: bool,
+
+    /// Ask a silent peer for a sign of life after this time
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2h",
+          value_parser = positive_duration, help_heading = "Sockets")]
+    keepalive: Option<Duration>,
+
+    /// Poll without sleeping for so long after each event: takes a whole core, answers sooner
+    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true,
+          value_parser = humantime::parse_duration, help_heading = "Sockets")]
+    busy_poll: Duration,
+
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+/// What the log shows, on standard error.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Verbosity {
+    /// Log each chunk; twice: each readiness event, change of state and system call
+    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", help_heading = "Log")]
+    verbose: u8,
+
+    /// Log nothing but warnings and errors
+    #[arg(short, long, help_heading = "Log")]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Full {
+    /// It waits until another one ends
+    Wait,
+    /// It is closed at once
+    Refuse,
+}
+
+/// Bytes given as text with escapes. (A plain `Vec<u8>` would be taken for a list of values.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Text(Vec<u8>);
+
+/// A timeout that may be `none`. (A plain `Option` would be taken for an optional argument.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Timeout(Option<Duration>);
+
+impl Arguments {
+    /// The command, the default one made explicit.
+    pub(crate) fn command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+impl ServeArguments {
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        if self.endpoints.is_empty() { vec![Endpoint::default()] } else { self.endpoints.clone() }
+    }
+
+    pub(crate) fn options(&self) -> ServerOptions {
+        ServerOptions {
+            protocol: Protocol {
+                chunk: self.chunk,
+                prefix: self.prefix.0.clone(),
+                timestamp: self.timestamp,
+                greeting: self.greeting.0.clone(),
+                once: self.once,
+            },
+            read_size: self.read_size,
+            write_limit: self.write_limit,
+            backlog: self.backlog,
+            reuse_port: self.reuse_port,
+            keepalive: self.keepalive,
+            max_connections: self.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+            when_full: match self.when_full {
+                Full::Wait => WhenFull::Wait,
+                Full::Refuse => WhenFull::Refuse,
+            },
+            max_accepts: self.max_accepts,
+            idle_timeout: self.idle_timeout.0,
+            write_timeout: self.write_timeout.0,
+            drain: self.drain,
+            busy_poll: self.busy_poll,
+        }
+    }
+
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+}
+
+impl Verbosity {
+    pub(crate) fn level(self) -> LevelFilter {
+        match (self.quiet, self.verbose) {
+            (true, _) => LevelFilter::Warn,
+            (false, 0) => LevelFilter::Info,
+            (false, 1) => LevelFilter::Debug,
+            (false, _) => LevelFilter::Trace,
+        }
+    }
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, echoloop::EndpointError> {
+    text.parse()
+}
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("a whole number is expected".into()),
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let size: ByteSize =
+        text.parse().map_err(|_| "a size is expected, such as 16, 64KiB or 1MiB".to_owned())?;
+    match size.as_u64() {
+        0 => Err("it must be at least 1 byte".into()),
+        bytes if bytes > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
+        bytes => usize::try_from(bytes).map_err(|_| "it is more than this machine can address".into()),
+    }
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn timeout(text: &str) -> Result<Timeout, String> {
+    if text == "none" { Ok(Timeout(None)) } else { positive_duration(text).map(|time| Timeout(Some(time))) }
+}
+
+fn text(text: &str) -> Result<Text, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        bytes.push(match rest.next() {
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'0') => 0,
+            Some(b'\\') => b'\\',
+            Some(b'x') => {
+                let digits = [rest.next(), rest.next()]
+                    .map(|digit| digit.and_then(|digit| (digit as char).to_digit(16)));
+                match digits {
+                    [Some(high), Some(low)] => (high * 16 + low) as u8,
+                    _ => return Err("`\\x` takes two hexadecimal digits".into()),
+                }
+            }
+            _ => return Err("a backslash is followed by n, r, t, 0, \\ or xHH".into()),
+        });
+    }
+    Ok(Text(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn serve(arguments: &[&str]) -> Result<ServeArguments, clap::Error> {
+        let program = std::iter::once(&"echoloop");
+        Arguments::try_parse_from(program.chain(arguments)).map(|arguments| match arguments.command() {
+            Command::Serve(arguments) => arguments,
+        })
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Arguments as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let arguments = serve(&[]).expect("no arguments at all");
+        assert_eq!(arguments.options(), ServerOptions::default());
+        assert_eq!(arguments.endpoints(), [Endpoint::default()]);
+        assert_eq!(arguments.verbosity().level(), LevelFilter::Info);
+    }
+
+    #[test]
+    fn the_command_may_be_named_or_left_out() {
+        for arguments in [&["serve", "--once", ":7"] as &[_], &["--once", ":7"]] {
+            let arguments = serve(arguments).expect("well formed");
+            assert!(arguments.options().protocol.once);
+            assert_eq!(arguments.endpoints(), [":7".parse().expect("an endpoint")]);
+        }
+    }
+
+    #[test]
+    fn options_reach_the_server() {
+        let arguments = serve(&[
+            "--chunk=1KiB",
+            "--read-size=1MiB",
+            "--write-limit=32k",
+            "--backlog=5",
+            "--prefix=Echo=>",
+            "--greeting=hi\\x21\\n",
+            "--timestamp",
+            "--max-connections=9",
+            "--when-full=refuse",
+            "--max-accepts=3",
+            "--idle-timeout=30s",
+            "--write-timeout=none",
+            "--drain=0s",
+            "--reuse-port",
+            "--keepalive",
+            "--busy-poll=50us",
+            "-vv",
+        ])
+        .expect("well formed");
+        let expected = ServerOptions {
+            protocol: Protocol {
+                chunk: 1024,
+                prefix: b"Echo=>".to_vec(),
+                timestamp: true,
+                greeting: b"hi!\n".to_vec(),
+                once: false,
+            },
+            read_size: 1 << 20,
+            write_limit: 32_000,
+            backlog: 5,
+            reuse_port: true,
+            keepalive: Some(Duration::from_secs(7200)),
+            max_connections: Some(9),
+            when_full: WhenFull::Refuse,
+            max_accepts: Some(3),
+            idle_timeout: Some(Duration::from_secs(30)),
+            write_timeout: None,
+            drain: Duration::ZERO,
+            busy_poll: Duration::from_micros(50),
+        };
+        assert_eq!(arguments.options(), expected);
+        assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
+        assert_eq!(
+            serve(&["--keepalive=1min", ":7"]).expect("well formed").options().keepalive,
+            Some(Duration::from_secs(60))
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for arguments in [
+            &["--chunk", "0"] as &[_],
+            &["--chunk", "-1"],
+            &["--chunk", "many"],
+            &["--read-size", "2GiB"],
+            &["--write-limit", "0"],
+            &["--backlog", "0"],
+            &["--backlog", "65536"],
+            &["--max-connections", "0"],
+            &["--max-accepts", "x"],
+            &["--idle-timeout", "0s"],
+            &["--idle-timeout", "10"],
+            &["--drain", "soon"],
+            &["--keepalive=0s"],
+            &["--when-full", "panic"],
+            &["--prefix", "\\q"],
+            &["--prefix", "\\x4"],
+            &["localhost:http"],
+            &["-q", "-v"],
+            &["--no-such-option"],
+        ] {
+            let error = serve(arguments).expect_err(&format!("{arguments:?}"));
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+}

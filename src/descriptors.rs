@@ -1,0 +1,85 @@
+//! How many descriptors this process may have, which is how many connections it can hold.
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Descriptors that are not for connections: the three standard ones, the poll, the signals, the listeners, and some
+/// that libraries open for a moment (the time zone, the resolver).
+const RESERVED: usize = 32;
+
+/// The descriptor limit of this process, as it was found and as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorLimit {
+    /// The soft limit at the start.
+    pub found: u64,
+    /// The soft limit in force.
+    pub soft: u64,
+    /// The hard limit, up to which everyone may raise his soft one.
+    pub hard: u64,
+}
+
+impl DescriptorLimit {
+    /// The limit in force.
+    pub fn current() -> DescriptorLimit {
+        let limit = getrlimit(Resource::Nofile);
+        let soft = limit.current.unwrap_or(u64::MAX);
+        DescriptorLimit { found: soft, soft, hard: limit.maximum.unwrap_or(u64::MAX) }
+    }
+
+    /// Raises the soft limit to the hard one. It never lowers it, and a refusal is no failure: the limit that is in
+    /// force then is what counts, and what [`DescriptorLimit::soft`] says.
+    pub fn raise() -> DescriptorLimit {
+        let before = DescriptorLimit::current();
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        if before.soft < before.hard
+            && let Err(error) = setrlimit(Resource::Nofile, limit)
+        {
+            log::warn!("cannot raise the descriptor limit from {} to {}: {error}", before.soft, before.hard);
+        }
+        DescriptorLimit { found: before.found, ..DescriptorLimit::current() }
+    }
+
+    /// How many connections that allows beside `listeners` listening sockets.
+    pub fn connections(&self, listeners: usize) -> usize {
+        let soft = usize::try_from(self.soft).unwrap_or(usize::MAX);
+        // With a very small limit half of it has to do.
+        soft.saturating_sub((RESERVED + listeners).min(soft / 2)).max(1)
+    }
+
+    /// What to do to get at least `descriptors` of them.
+    pub fn remedy(&self, connections: usize, listeners: usize) -> String {
+        let needed = connections.saturating_add(RESERVED + listeners);
+        if u64::try_from(needed).is_ok_and(|needed| needed <= self.hard) {
+            format!("`ulimit -n {needed}` allows them")
+        } else {
+            format!(
+                "the hard limit is {}: root raises it with `ulimit -Hn {needed}`, systemd with `LimitNOFILE={needed}`",
+                self.hard
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(soft: u64, hard: u64) -> DescriptorLimit {
+        DescriptorLimit { found: soft, soft, hard }
+    }
+
+    #[test]
+    fn connections_get_what_is_not_reserved() {
+        assert_eq!(limit(20_000, 20_000).connections(2), 19_966);
+        assert_eq!(limit(64, 64).connections(1), 32);
+        assert_eq!(limit(20, 20).connections(1), 10);
+        assert_eq!(limit(1, 1).connections(1), 1);
+        assert!(limit(u64::MAX, u64::MAX).connections(1) > 1 << 30);
+    }
+
+    #[test]
+    fn the_remedy_names_the_limit_that_stands_in_the_way() {
+        assert!(limit(1024, 20_000).remedy(5000, 1).contains("`ulimit -n 5033`"));
+        assert!(limit(1024, 20_000).remedy(100_000, 1).contains("LimitNOFILE=100033"));
+    }
+}

@@ -1,0 +1,106 @@
+//! What can go wrong as a whole, each with what was tried, on what, and what to do next.
+
+use std::io::{self, ErrorKind};
+
+use crate::endpoint::Endpoint;
+
+/// Why the program can't do, or go on with, what it was asked to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name has no address, or nobody could be asked.
+    #[error("cannot resolve {host}: {}", describe(source))]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// An endpoint can't be listened on.
+    #[error("cannot listen on {endpoint}: {reason}")]
+    Listen {
+        /// The endpoint, with the address it has if it has several.
+        endpoint: String,
+        /// What the system said, and the remedy.
+        reason: String,
+    },
+    /// The same address was asked for twice.
+    #[error("{0} is listed twice")]
+    ListedTwice(String),
+    /// More connections were asked for than there are descriptors.
+    #[error(
+        "cannot hold {asked} connections: {limit} descriptors are allowed, which leaves {available} for connections \
+         ({remedy})"
+    )]
+    TooManyConnections {
+        /// What `--max-connections` said.
+        asked: usize,
+        /// The descriptor limit in force.
+        limit: u64,
+        /// What it leaves.
+        available: usize,
+        /// How to raise it.
+        remedy: String,
+    },
+    /// The loop itself can't go on.
+    #[error("the event loop failed: {}", describe(.0))]
+    Loop(#[from] io::Error),
+    /// A second signal came while connections were being drained.
+    #[error("stopped at once by a second signal: {connections} connections cut off")]
+    StoppedAtOnce {
+        /// How many were still open.
+        connections: usize,
+    },
+}
+
+impl Error {
+    pub(crate) fn listen(endpoint: &Endpoint, address: &impl ToString, error: &io::Error) -> Error {
+        let reason = match (error.kind(), endpoint) {
+            (ErrorKind::PermissionDenied, Endpoint::Tcp { port: 1..1024, .. }) => {
+                "permission denied (ports below 1024 need CAP_NET_BIND_SERVICE)".into()
+            }
+            (ErrorKind::AddrInUse, Endpoint::Tcp { port, .. }) => {
+                format!("address already in use (`ss -ltnp sport = :{port}` shows by whom)")
+            }
+            (ErrorKind::NotFound, Endpoint::Unix(_)) => "no such directory".into(),
+            _ => describe(error),
+        };
+        Error::Listen { endpoint: address.to_string(), reason }
+    }
+}
+
+/// The message of an I/O error as part of a sentence: without the number, and without a capital.
+pub(crate) fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut characters = text.chars();
+    match characters.next() {
+        // `EOF` and the like keep their capitals.
+        Some(first) if characters.clone().next().is_some_and(char::is_lowercase) => {
+            first.to_lowercase().chain(characters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_becomes_part_of_a_sentence() {
+        let error = io::Error::from(rustix::io::Errno::ADDRINUSE);
+        assert_eq!(error.to_string(), "Address already in use (os error 98)");
+        assert_eq!(describe(&error), "address already in use");
+        assert_eq!(describe(&io::Error::other("EOF while reading")), "EOF while reading");
+    }
+
+    #[test]
+    fn a_refused_port_comes_with_its_remedy() {
+        let endpoint: Endpoint = "0.0.0.0:80".parse().expect("an endpoint");
+        let error = Error::listen(&endpoint, &"0.0.0.0:80", &ErrorKind::PermissionDenied.into());
+        assert_eq!(
+            error.to_string(),
+            "cannot listen on 0.0.0.0:80: permission denied (ports below 1024 need CAP_NET_BIND_SERVICE)"
+        );
+    }
+}

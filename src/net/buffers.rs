@@ -1,0 +1,243 @@
+//! The memory that bytes pass through: one workspace for the whole loop, and buffers that a connection owns only
+//! while it holds bytes.
+
+use std::collections::VecDeque;
+
+use super::connection::Limits;
+use crate::reactor::Moment;
+
+/// Buffers kept for reuse; what is given back beyond that is freed, so that a crowd of stalled peers leaves nothing.
+const POOLED_BUFFERS: usize = 64;
+/// The largest buffer worth keeping: a full read. With the number above it bounds the pool at 4 MiB.
+const POOLED_CAPACITY: usize = 64 * 1024;
+
+/// A ring of bytes: taken from the front without moving what follows, added to at the end.
+type Ring = VecDeque<u8>;
+
+/// What all connections of a loop share. A connection that holds no bytes owns no heap memory: it reads into this
+/// buffer, and its replies are collected in this one.
+#[derive(Debug)]
+pub struct Workspace {
+    pub(super) limits: Limits,
+    pub(super) input: Box<[u8]>,
+    pub(super) staged: Vec<u8>,
+    pub(super) pool: Pool,
+}
+
+impl Workspace {
+    /// The buffers for connections with these limits.
+    pub fn new(limits: Limits) -> Workspace {
+        Workspace {
+            input: vec![0; limits.read_size].into_boxed_slice(),
+            staged: Vec::new(),
+            pool: Pool::default(),
+            limits,
+        }
+    }
+
+    /// The limits that its connections obey.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// Buffers that were given back.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    rings: Vec<Ring>,
+}
+
+impl Pool {
+    fn take(&mut self) -> Ring {
+        self.rings.pop().unwrap_or_default()
+    }
+
+    fn give_back(&mut self, mut ring: Ring) {
+        ring.clear();
+        if ring.capacity() > 0 && ring.capacity() <= POOLED_CAPACITY && self.rings.len() < POOLED_BUFFERS {
+            self.rings.push(ring);
+        }
+    }
+}
+
+/// The read and the write buffer of one connection. They exist only while one of them holds bytes; an idle
+/// connection pays for one pointer.
+#[derive(Debug, Default)]
+pub(super) struct Held(Option<Box<Buffers>>);
+
+#[derive(Debug)]
+struct Buffers {
+    /// Replies that the kernel did not take yet: the write buffer.
+    unsent: Ring,
+    /// Input that the service was not given yet, because the write buffer is full: the read buffer.
+    retained: Ring,
+    /// When the peer last took a byte, or when the first unsent byte came.
+    stalled_since: Moment,
+}
+
+impl Held {
+    pub(super) fn unsent(&self) -> usize {
+        self.0.as_ref().map_or(0, |buffers| buffers.unsent.len())
+    }
+
+    pub(super) fn retained(&self) -> usize {
+        self.0.as_ref().map_or(0, |buffers| buffers.retained.len())
+    }
+
+    /// Since when the peer has taken nothing, if there is something to take.
+    pub(super) fn stalled_since(&self) -> Option<Moment> {
+        self.0.as_ref().filter(|buffers| !buffers.unsent.is_empty()).map(|buffers| buffers.stalled_since)
+    }
+
+    /// The bytes to send next: all that are unsent, or those up to the end of the ring.
+    pub(super) fn unsent_front(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |buffers| buffers.unsent.as_slices().0)
+    }
+
+    pub(super) fn add_unsent(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) {
+        let buffers = self.buffers(now);
+        if buffers.unsent.is_empty() {
+            buffers.stalled_since = now;
+            if buffers.unsent.capacity() == 0 {
+                buffers.unsent = pool.take();
+            }
+        }
+        buffers.unsent.extend(bytes);
+    }
+
+    pub(super) fn consume_unsent(&mut self, count: usize, pool: &mut Pool, now: Moment) {
+        if let Some(buffers) = &mut self.0 {
+            buffers.unsent.drain(..count);
+            buffers.stalled_since = now;
+        }
+        self.give_back_if_empty(pool);
+    }
+
+    /// Keeps input for later. Only called while none is kept: the socket is not read until all of it was consumed.
+    pub(super) fn retain(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) {
+        let buffers = self.buffers(now);
+        debug_assert!(buffers.retained.is_empty());
+        if buffers.retained.capacity() == 0 {
+            buffers.retained = pool.take();
+        }
+        buffers.retained.extend(bytes);
+    }
+
+    /// Takes the kept input out, to be given to the service; what the service leaves goes back with
+    /// [`Held::put_retained_back`].
+    pub(super) fn take_retained(&mut self) -> Ring {
+        self.0.as_mut().map(|buffers| std::mem::take(&mut buffers.retained)).unwrap_or_default()
+    }
+
+    pub(super) fn put_retained_back(
+        &mut self,
+        mut ring: Ring,
+        consumed: usize,
+        pool: &mut Pool,
+        now: Moment,
+    ) {
+        ring.drain(..consumed);
+        if ring.is_empty() {
+            pool.give_back(ring);
+            self.give_back_if_empty(pool);
+        } else {
+            self.buffers(now).retained = ring;
+        }
+    }
+
+    /// Forgets everything that is held.
+    pub(super) fn discard(&mut self, pool: &mut Pool) {
+        if let Some(buffers) = self.0.take() {
+            pool.give_back(buffers.unsent);
+            pool.give_back(buffers.retained);
+        }
+    }
+
+    fn buffers(&mut self, now: Moment) -> &mut Buffers {
+        self.0.get_or_insert_with(|| {
+            Box::new(Buffers { unsent: Ring::new(), retained: Ring::new(), stalled_since: now })
+        })
+    }
+
+    fn give_back_if_empty(&mut self, pool: &mut Pool) {
+        if self.unsent() == 0 && self.retained() == 0 {
+            self.discard(pool);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn owns_memory(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn buffers_exist_only_while_they_hold_bytes() {
+        let (mut held, mut pool, now) = (Held::default(), Pool::default(), Moment::now());
+        assert!(!held.owns_memory());
+        held.add_unsent(b"unsent", &mut pool, now);
+        held.retain(b"retained", &mut pool, now);
+        held.consume_unsent(6, &mut pool, now);
+        assert!(held.owns_memory());
+        let ring = held.take_retained();
+        held.put_retained_back(ring, 3, &mut pool, now);
+        assert_eq!(held.retained(), 5);
+        let ring = held.take_retained();
+        held.put_retained_back(ring, 5, &mut pool, now);
+        assert!(!held.owns_memory());
+        assert_eq!(pool.rings.len(), 2, "both went back to the pool");
+    }
+
+    #[test]
+    fn bytes_leave_in_the_order_in_which_they_came() {
+        let (mut held, mut pool, now) = (Held::default(), Pool::default(), Moment::now());
+        let (mut expected, mut sent) = (Vec::new(), Vec::new());
+        for round in 0..200_u8 {
+            let bytes = vec![round; usize::from(round) % 7 + 1];
+            held.add_unsent(&bytes, &mut pool, now);
+            expected.extend(bytes);
+            let count = held.unsent_front().len().min(3);
+            sent.extend_from_slice(&held.unsent_front()[..count]);
+            held.consume_unsent(count, &mut pool, now);
+        }
+        while held.unsent() > 0 {
+            let count = held.unsent_front().len();
+            sent.extend_from_slice(held.unsent_front());
+            held.consume_unsent(count, &mut pool, now);
+        }
+        assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn the_pool_is_bounded_in_number_and_size() {
+        let mut pool = Pool::default();
+        for _ in 0..POOLED_BUFFERS + 10 {
+            pool.give_back(Ring::with_capacity(100));
+        }
+        assert_eq!(pool.rings.len(), POOLED_BUFFERS);
+        pool.rings.clear();
+        pool.give_back(Ring::with_capacity(POOLED_CAPACITY + 1));
+        pool.give_back(Ring::new());
+        assert!(pool.rings.is_empty());
+    }
+
+    #[test]
+    fn the_peer_is_stalled_from_its_last_byte_on() {
+        let (mut held, mut pool, start) = (Held::default(), Pool::default(), Moment::now());
+        let later = start + Duration::from_secs(1);
+        assert_eq!(held.stalled_since(), None);
+        held.add_unsent(b"abc", &mut pool, start);
+        held.add_unsent(b"def", &mut pool, later);
+        assert_eq!(held.stalled_since(), Some(start), "more to send is no sign of life");
+        held.consume_unsent(1, &mut pool, later);
+        assert_eq!(held.stalled_since(), Some(later));
+        held.consume_unsent(5, &mut pool, later);
+        assert_eq!(held.stalled_since(), None);
+    }
+}

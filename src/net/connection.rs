@@ -1,0 +1,587 @@
+//! One connection: a small state machine that is told "you may read now", "you may write now", and never waits.
+//!
+//! ```text
+//!   Connecting
+//!       │ established
+//!       ▼        end of input                  all answered and flushed
+//!     Open ────────────────────► Draining ──────────────────────────────► Ended
+//!      │ │                          ▲
+//!      │ │ half_close               │ end of input
+//!      │ └─────► HalfClosing ──► HalfClosed
+//!      │              flushed: our side shut down, input still wanted
+//!      │
+//!      │ stop, or the service's last answer
+//!      └───────► Stopping ─────► Lingering ─────────────────────────────► Ended
+//!                     flushed: our side       the peer's end, or its deadline
+//!                     shut down
+//!
+//!   From every phase: a reset ──────────────────────────────────────────► Ended
+//! ```
+//!
+//! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. What may be done next is *derived*
+//! from the state in one place, [`Connection::next_action`]; [`Connection::pump`] does it until nothing is left to do
+//! or its budget is spent. So "the connection is queued for another turn" and "it can make progress" are the same
+//! fact, and can't come apart.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use super::buffers::{Held, Pool, Workspace};
+use super::transport::Transport;
+use crate::reactor::{Moment, Readiness};
+
+/// What turns input into output. It sees bytes and nothing else: no socket, no readiness.
+pub trait Service {
+    /// The most bytes of input that one call of [`Service::answer`] is given. What one read brought is cut into
+    /// pieces of this size; a service that does not care where they end says `usize::MAX`.
+    fn chunk(&self) -> usize;
+
+    /// Answers one chunk. The answer is what the call appends to `staged`, followed by [`Answer::bytes`], which may
+    /// be the chunk itself, so that a plain echo copies nothing.
+    fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a>;
+}
+
+/// What a [`Service`] says to a chunk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answer<'a> {
+    /// Bytes to send, after those that were staged.
+    pub bytes: &'a [u8],
+    /// True if the connection is to end after this answer.
+    pub last: bool,
+}
+
+/// The bounds of a connection's memory and of what it does in one turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes that one read asks for.
+    pub read_size: usize,
+    /// The high-water mark: with this many unsent bytes the service gets no more input. The socket is read again
+    /// when at most half of it is left.
+    pub write_limit: usize,
+    /// How many bytes a connection may move in one turn before the others have theirs.
+    pub turn_budget: usize,
+}
+
+/// How long a connection may be without progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// No byte in or out.
+    pub idle: Option<Duration>,
+    /// Something to send, and the peer takes not one byte.
+    pub write: Option<Duration>,
+    /// We are done, and the peer does not end.
+    pub linger: Duration,
+}
+
+/// Which of the [`Timeouts`] it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// No byte in or out for too long.
+    Idle,
+    /// The peer took not one byte for too long.
+    Write,
+    /// We were done, and the peer did not end in time.
+    Linger,
+}
+
+/// Where a connection stands; the diagram is at the top of this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The handshake is under way.
+    Connecting,
+    /// Bytes go both ways.
+    Open,
+    /// We have nothing more to send than what is unsent. When it is gone our sending side is shut down.
+    HalfClosing,
+    /// Our sending side is shut down; input goes on, and is handed to the service, until the peer ends.
+    HalfClosed,
+    /// The peer's input has ended. What it sent is being answered, then the connection ends.
+    Draining,
+    /// We end the connection: `quota` more bytes of input are answered, then what is unsent goes out.
+    Stopping {
+        /// Bytes that had arrived when we decided to stop, and were not read yet.
+        quota: u32,
+    },
+    /// Our sending side is shut down. Input is read and thrown away until the peer ends as well: closing a socket
+    /// with unread input resets the connection, which can destroy answers that the peer has not read yet.
+    Lingering,
+    /// Nothing more happens here.
+    Ended,
+}
+
+/// What to do with a connection after it was pumped.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing can be done until an event comes.
+    Wait,
+    /// Progress is possible right now, but the budget is spent: give it another turn.
+    Again,
+    /// It is over: remove it.
+    Close(End),
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// The peer's input ended and everything was answered and sent.
+    Finished,
+    /// We ended it, and the peer followed.
+    Lingered,
+    /// The peer reset it, or the network gave up.
+    Reset(io::Error),
+    /// It was never established.
+    NotConnected(io::Error),
+}
+
+/// What [`Connection::pump`] can do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Establish,
+    Flush,
+    Consume,
+    Read { at_most: usize },
+    ShutDown,
+    Discard,
+    Finish,
+    Nothing,
+}
+
+/// A connected stream with its state and its buffers.
+#[derive(Debug)]
+pub struct Connection<T> {
+    transport: T,
+    held: Held,
+    received: u64,
+    sent: u64,
+    discarded: u64,
+    last_activity: Moment,
+    phase: Phase,
+    /// Readiness is remembered here, not in the kernel: set by events, cleared by `WouldBlock` or a short transfer.
+    readable: bool,
+    writable: bool,
+    /// An event since the last `WouldBlock` told of the end of input, an error or urgent data. Then a short read
+    /// proves nothing: there may be more behind it, for which no further event will come.
+    read_to_end: bool,
+    /// The write buffer was full, and is not half empty yet: the socket is not read.
+    paused: bool,
+}
+
+impl<T: Transport> Connection<T> {
+    /// A connection that has just been established.
+    pub fn new(transport: T, now: Moment) -> Connection<T> {
+        Connection {
+            transport,
+            held: Held::default(),
+            received: 0,
+            sent: 0,
+            discarded: 0,
+            last_activity: now,
+            phase: Phase::Open,
+            readable: false,
+            // A new socket has room. Should it not, the first write says so.
+            writable: true,
+            read_to_end: false,
+            paused: false,
+        }
+    }
+
+    /// A connection whose handshake is under way (see [`connect`](super::connect)).
+    pub fn connecting(transport: T, now: Moment) -> Connection<T> {
+        // The event that the socket is writable tells that the handshake has ended, one way or the other.
+        Connection { phase: Phase::Connecting, writable: false, ..Connection::new(transport, now) }
+    }
+
+    /// Remembers what an event said.
+    pub fn note(&mut self, readiness: Readiness) {
+        // An error or a hang-up wakes both directions: the next call of either tells what happened.
+        let gone = readiness.error || (readiness.read_closed && readiness.write_closed);
+        self.readable |= readiness.readable || readiness.read_closed || gone;
+        self.writable |= readiness.writable || gone;
+        self.read_to_end |= readiness.read_closed || readiness.error || readiness.priority;
+    }
+
+    /// Does whatever can be done, until nothing can or the budget of the turn is spent.
+    pub fn pump(&mut self, service: &mut impl Service, workspace: &mut Workspace, now: Moment) -> Next {
+        let budget = workspace.limits.turn_budget;
+        let mut spent = 0;
+        loop {
+            let action = self.next_action(&workspace.limits);
+            if action == Action::Nothing {
+                return Next::Wait;
+            }
+            if spent >= budget {
+                return Next::Again;
+            }
+            match self.perform(action, service, workspace, budget - spent, now) {
+                // Even an action that moved nothing costs something, or a transport that is interrupted for ever
+                // would hold the loop.
+                Ok(moved) => spent += moved.max(1),
+                Err(end) => {
+                    self.enter(Phase::Ended);
+                    return Next::Close(end);
+                }
+            }
+        }
+    }
+
+    /// Sends bytes that answer no input, such as a greeting. They go out in order with the answers.
+    ///
+    /// # Errors
+    /// When the connection turns out to be gone.
+    pub fn send(&mut self, bytes: &[u8], workspace: &mut Workspace, now: Moment) -> io::Result<()> {
+        self.offer(bytes, &mut workspace.pool, now)
+    }
+
+    /// Begins to end the connection: what has arrived by now is answered and sent, then our side is shut down, and
+    /// the connection lingers until the peer ends too. Pump it afterwards.
+    ///
+    /// # Errors
+    /// When the socket can't say how much has arrived.
+    pub fn stop(&mut self) -> io::Result<()> {
+        if self.phase == Phase::Open {
+            // A peer that never ceases to send must not keep us: only what is here already counts.
+            let arrived = u32::try_from(self.transport.pending_input()?).unwrap_or(u32::MAX);
+            self.enter(Phase::Stopping { quota: arrived });
+            // Bytes may have come after the last poll, their event still to be fetched.
+            self.readable = true;
+        }
+        Ok(())
+    }
+
+    /// Ends our sending side when what is unsent has gone; the peer's bytes go on to reach the service. Pump it
+    /// afterwards.
+    pub fn half_close(&mut self) {
+        if self.phase == Phase::Open {
+            self.enter(Phase::HalfClosing);
+        }
+    }
+
+    /// Gives the buffers back with whatever they still hold, before the connection is removed.
+    pub fn abandon(&mut self, workspace: &mut Workspace) {
+        self.held.discard(&mut workspace.pool);
+    }
+
+    /// The nearest moment at which a timeout strikes if nothing happens until then, and which one it is. It is
+    /// derived from the last activity each time that it is asked for, so that activity costs no timer.
+    pub fn deadline(&self, timeouts: &Timeouts) -> Option<(Moment, Timeout)> {
+        let idle = match self.phase {
+            Phase::Lingering => Some((self.last_activity + timeouts.linger, Timeout::Linger)),
+            Phase::Ended => None,
+            _ => timeouts.idle.map(|time| (self.last_activity + time, Timeout::Idle)),
+        };
+        let since = self.held.stalled_since();
+        let write = since.zip(timeouts.write).map(|(since, time)| (since + time, Timeout::Write));
+        match (idle, write) {
+            (Some(idle), Some(write)) => Some(if write.0 < idle.0 { write } else { idle }),
+            (idle, write) => idle.or(write),
+        }
+    }
+
+    /// Where the connection stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Bytes read from the peer.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes that the kernel took from us.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Bytes read but thrown away unanswered, because we had begun to end the connection.
+    pub fn discarded(&self) -> u64 {
+        self.discarded
+    }
+
+    /// Bytes of answers that the kernel has not taken yet: the write buffer.
+    pub fn unsent(&self) -> usize {
+        self.held.unsent()
+    }
+
+    /// Bytes of input that were read and not answered yet: the read buffer.
+    pub fn retained(&self) -> usize {
+        self.held.retained()
+    }
+
+    /// The socket.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// What is possible now, the most urgent first: replies go out before more input is taken in, kept input is
+    /// consumed before more is read, and a connection ends when nothing is left of either.
+    fn next_action(&self, limits: &Limits) -> Action {
+        let (unsent, retained) = (self.held.unsent(), self.held.retained());
+        match self.phase {
+            Phase::Ended => return Action::Nothing,
+            Phase::Connecting => return if self.writable { Action::Establish } else { Action::Nothing },
+            _ => {}
+        }
+        if unsent > 0 && self.writable {
+            return Action::Flush;
+        }
+        if retained > 0 {
+            return if unsent < limits.write_limit { Action::Consume } else { Action::Nothing };
+        }
+        match self.phase {
+            Phase::HalfClosing if unsent == 0 => Action::ShutDown,
+            Phase::Open | Phase::HalfClosing | Phase::HalfClosed if self.readable && !self.paused => {
+                Action::Read { at_most: limits.read_size }
+            }
+            Phase::Stopping { quota } if quota > 0 && self.readable => {
+                if self.paused {
+                    return Action::Nothing;
+                }
+                Action::Read { at_most: limits.read_size.min(quota as usize) }
+            }
+            Phase::Stopping { .. } if unsent == 0 => Action::ShutDown,
+            Phase::Draining if unsent == 0 => Action::Finish,
+            Phase::Lingering if self.readable => Action::Discard,
+            _ => Action::Nothing,
+        }
+    }
+
+    /// Does one thing; returns how many bytes it moved.
+    fn perform(
+        &mut self,
+        action: Action,
+        service: &mut impl Service,
+        workspace: &mut Workspace,
+        budget: usize,
+        now: Moment,
+    ) -> Result<usize, End> {
+        match action {
+            Action::Establish => self.establish(now),
+            Action::Flush => self.flush(workspace, now).map_err(End::Reset),
+            Action::Consume => self.consume(service, workspace, budget, now),
+            Action::Read { at_most } => self.fill(at_most, service, workspace, budget, now),
+            Action::Discard => self.throw_away(workspace),
+            Action::ShutDown => self.shut_down(now),
+            // The end of input was read, so nothing can be unread: closing the socket sends our FIN and no reset,
+            // which is all that a shutdown would have done.
+            Action::Finish => Err(End::Finished),
+            Action::Nothing => Ok(0),
+        }
+    }
+
+    fn establish(&mut self, now: Moment) -> Result<usize, End> {
+        if self.transport.is_established().map_err(End::NotConnected)? {
+            self.last_activity = now;
+            self.enter(Phase::Open);
+        } else {
+            // An event that came too early; another one follows.
+            self.writable = false;
+        }
+        Ok(0)
+    }
+
+    fn shut_down(&mut self, now: Moment) -> Result<usize, End> {
+        match self.transport.shutdown_write() {
+            // The peer was faster: there is nobody left to tell.
+            Err(error) if error.kind() != ErrorKind::NotConnected => return Err(End::Reset(error)),
+            _ => {}
+        }
+        // From here on the time counts in which the peer is to end as well.
+        self.last_activity = now;
+        self.enter(if self.phase == Phase::HalfClosing { Phase::HalfClosed } else { Phase::Lingering });
+        Ok(0)
+    }
+
+    fn flush(&mut self, workspace: &mut Workspace, now: Moment) -> io::Result<usize> {
+        let front = self.held.unsent_front();
+        let offered = front.len();
+        let taken = write(&mut self.transport, front, &mut self.writable)?;
+        log::trace!("socket {}: wrote {taken} of {offered} unsent bytes", self.transport.number());
+        if taken > 0 {
+            self.sent += taken as u64;
+            self.last_activity = now;
+            self.held.consume_unsent(taken, &mut workspace.pool, now);
+            // Not before half is gone: a peer that takes a byte at a time must not cost a read for each.
+            self.paused &= self.held.unsent() > workspace.limits.write_limit / 2;
+        }
+        Ok(taken)
+    }
+
+    fn fill(
+        &mut self,
+        at_most: usize,
+        service: &mut impl Service,
+        workspace: &mut Workspace,
+        budget: usize,
+        now: Moment,
+    ) -> Result<usize, End> {
+        let Workspace { limits, input, staged, pool } = workspace;
+        let Some(count) = self.read(&mut input[..at_most])? else { return Ok(0) };
+        if count == 0 {
+            self.enter(Phase::Draining);
+            return Ok(0);
+        }
+        self.received += count as u64;
+        self.last_activity = now;
+        if let Phase::Stopping { quota } = self.phase {
+            let left = if self.readable { quota - count as u32 } else { 0 };
+            self.phase = Phase::Stopping { quota: left };
+        }
+        let mut output = Output { limits, staged, pool, now };
+        let fed = self.feed(&input[..count], service, &mut output, budget)?;
+        if fed.consumed < count {
+            self.held.retain(&input[fed.consumed..count], output.pool, now);
+        }
+        Ok(count + fed.answered)
+    }
+
+    fn consume(
+        &mut self,
+        service: &mut impl Service,
+        workspace: &mut Workspace,
+        budget: usize,
+        now: Moment,
+    ) -> Result<usize, End> {
+        let Workspace { limits, staged, pool, .. } = workspace;
+        let mut retained = self.held.take_retained();
+        let mut output = Output { limits, staged, pool, now };
+        let fed = self.feed(retained.make_contiguous(), service, &mut output, budget)?;
+        self.held.put_retained_back(retained, fed.consumed, output.pool, now);
+        Ok(fed.consumed + fed.answered)
+    }
+
+    /// Hands input to the service, chunk by chunk, as long as the write buffer is below its limit, and sends the
+    /// answers.
+    fn feed(
+        &mut self,
+        input: &[u8],
+        service: &mut impl Service,
+        output: &mut Output<'_>,
+        budget: usize,
+    ) -> Result<Fed, End> {
+        let mut fed = Fed { consumed: 0, answered: 0 };
+        output.staged.clear();
+        while fed.consumed < input.len()
+            && self.held.unsent() < output.limits.write_limit
+            && fed.answered < budget
+        {
+            let rest = &input[fed.consumed..];
+            let chunk = &rest[..rest.len().min(service.chunk())];
+            fed.consumed += chunk.len();
+            let answer = service.answer(chunk, output.staged);
+            // Small answers are collected, so that a read's worth of them costs one write and not thousands.
+            let collected = self.held.unsent() + output.staged.len();
+            if answer.bytes.is_empty()
+                && !answer.last
+                && fed.consumed < input.len()
+                && collected < output.limits.write_limit
+            {
+                continue;
+            }
+            fed.answered += output.staged.len() + answer.bytes.len();
+            let sent = self.offer(output.staged, output.pool, output.now);
+            sent.and_then(|()| self.offer(answer.bytes, output.pool, output.now)).map_err(End::Reset)?;
+            output.staged.clear();
+            if answer.last {
+                self.discarded += (input.len() - fed.consumed) as u64;
+                fed.consumed = input.len();
+                self.enter(Phase::Stopping { quota: 0 });
+            }
+        }
+        self.paused |= self.held.unsent() >= output.limits.write_limit;
+        Ok(fed)
+    }
+
+    /// Writes first, and keeps only what the kernel does not take. While something is unsent, everything goes behind
+    /// it: answers never overtake each other.
+    fn offer(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) -> io::Result<()> {
+        let mut taken = 0;
+        if !bytes.is_empty() && self.writable && self.held.unsent() == 0 {
+            taken = write(&mut self.transport, bytes, &mut self.writable)?;
+            log::trace!("socket {}: wrote {taken} of {} bytes", self.transport.number(), bytes.len());
+            self.sent += taken as u64;
+            self.last_activity = now;
+        }
+        if taken < bytes.len() {
+            self.held.add_unsent(&bytes[taken..], pool, now);
+        }
+        Ok(())
+    }
+
+    /// Reads and discards. The peer's end or a reset is the end.
+    fn throw_away(&mut self, workspace: &mut Workspace) -> Result<usize, End> {
+        match self.read(&mut workspace.input)? {
+            None => Ok(0),
+            Some(0) => Err(End::Lingered),
+            Some(count) => {
+                self.received += count as u64;
+                self.discarded += count as u64;
+                Ok(count)
+            }
+        }
+    }
+
+    /// One read. `None`: nothing there (or interrupted, and `readable` still set); `Some(0)`: the end of input.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, End> {
+        let result = self.transport.read(buffer);
+        log::trace!("socket {}: read of {} bytes: {result:?}", self.transport.number(), buffer.len());
+        match result {
+            Ok(count) => {
+                let drained = count < buffer.len() && self.transport.short_means_done() && !self.read_to_end;
+                self.readable = count > 0 && !drained;
+                self.read_to_end &= count > 0;
+                Ok(Some(count))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                self.read_to_end = false;
+                if let Phase::Stopping { .. } = self.phase {
+                    self.phase = Phase::Stopping { quota: 0 };
+                }
+                Ok(None)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(End::Reset(error)),
+        }
+    }
+
+    /// The one door through which a connection changes its phase.
+    fn enter(&mut self, phase: Phase) {
+        log::trace!("socket {}: {:?} → {phase:?}", self.transport.number(), self.phase);
+        self.phase = phase;
+    }
+}
+
+/// One write; clears `writable` when the kernel has no more room.
+fn write(transport: &mut impl Transport, bytes: &[u8], writable: &mut bool) -> io::Result<usize> {
+    match transport.write(bytes) {
+        Ok(0) => Err(ErrorKind::WriteZero.into()),
+        Ok(taken) => {
+            // A short write has filled the send buffer: the event that tells of room again is sure to come.
+            *writable = taken == bytes.len() || !transport.short_means_done();
+            Ok(taken)
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            *writable = false;
+            Ok(0)
+        }
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where answers go, and what bounds them.
+struct Output<'a> {
+    limits: &'a Limits,
+    staged: &'a mut Vec<u8>,
+    pool: &'a mut Pool,
+    now: Moment,
+}
+
+/// What the service was fed: bytes of input, and bytes that it answered.
+struct Fed {
+    consumed: usize,
+    answered: usize,
+}
+
+#[cfg(test)]
+mod tests;

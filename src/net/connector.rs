@@ -1,0 +1,65 @@
+//! Beginning to connect: a socket whose handshake is under way, to be watched by the reactor until it has ended.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use mio::net::{TcpStream, UnixStream};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Type};
+
+use super::transport::Socket;
+
+/// One address to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix stream socket.
+    Unix(PathBuf),
+}
+
+/// Begins to connect, from `source` if one is given; make it a [`Connection`](super::Connection) with
+/// [`Connection::connecting`](super::Connection::connecting).
+///
+/// # Errors
+/// When it fails at once: no route, no free port, no descriptor, or a Unix socket where nobody listens.
+pub fn connect(target: &Target, source: Option<IpAddr>) -> io::Result<Socket> {
+    let (domain, protocol, address) = match target {
+        Target::Tcp(address) => {
+            (Domain::for_address(*address), Some(Protocol::TCP), SockAddr::from(*address))
+        }
+        Target::Unix(path) => (Domain::UNIX, None, SockAddr::unix(path)?),
+    };
+    let socket = socket2::Socket::new(domain, Type::STREAM, protocol)?;
+    socket.set_nonblocking(true)?;
+    if let Target::Tcp(_) = target {
+        // A message goes out when it is written, and urgent bytes stay in their place, as on the server's side.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_out_of_band_inline(true)?;
+        if let Some(source) = source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+    }
+    match socket.connect(&address) {
+        Err(error) if !is_under_way(&error) => Err(error),
+        _ => Ok(match target {
+            Target::Tcp(_) => Socket::Tcp(TcpStream::from_std(socket.into())),
+            Target::Unix(_) => Socket::Unix(UnixStream::from_std(socket.into())),
+        }),
+    }
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::INPROGRESS) || error.kind() == ErrorKind::Interrupted
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp(address) => address.fmt(f),
+            Target::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Listening sockets: how they are bound, how a connection is accepted, and what a failed accept means.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mio::net::{TcpListener, UnixListener};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, TcpKeepalive, Type};
+
+use super::transport::Socket;
+
+/// How a listening socket is set up. All of it is set once, on the listener, from which accepted sockets inherit it:
+/// an accepted connection costs no `setsockopt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerOptions {
+    /// Connections that the kernel completes and keeps until they are accepted; see `listen(2)`.
+    pub backlog: i32,
+    /// Whether other processes may listen on the same port, so that the kernel spreads connections over them.
+    pub reuse_port: bool,
+    /// Ask a silent peer for a sign of life after this time; see `tcp(7)`.
+    pub keepalive: Option<Duration>,
+}
+
+/// A socket that listens, TCP or Unix.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP on one address.
+    Tcp(TcpListener),
+    /// A Unix stream socket, with the file that is removed at its end.
+    Unix(UnixListener, SocketFile, u32),
+}
+
+/// Who is at the other end, in 24 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP peer.
+    Tcp {
+        /// Its address; an IPv4 peer of a dual-stack listener is an IPv4 address here.
+        address: IpAddr,
+        /// Its port.
+        port: u16,
+        /// The interface of a link-local IPv6 address, else 0.
+        scope: u32,
+    },
+    /// A Unix peer. It has no address of its own, so its listener numbers it.
+    Unix {
+        /// Counts from 1.
+        number: u32,
+    },
+}
+
+/// What [`Listener::accept`] brought.
+#[derive(Debug)]
+pub enum Accept {
+    /// A connection, nonblocking already.
+    Connection(Socket, Peer),
+    /// Nothing waits; an event will tell of the next.
+    Drained,
+    /// It failed; what that means is the error's class.
+    Failed(AcceptError, io::Error),
+}
+
+/// What a failed `accept(2)` means for the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// The failure of one connection that was waiting, and is gone now: try the next at once.
+    ThisConnection,
+    /// This process, or the machine, has no descriptor or memory left. The connection still waits: try again when
+    /// one of our own has closed, and after a while, since nobody tells when the machine has room again.
+    Exhausted,
+    /// The listener itself is broken, which no peer can cause.
+    Listener,
+}
+
+/// Why a listener could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A server answers on this Unix socket.
+    #[error("a live server answers on this socket")]
+    LiveSocket,
+    /// Something that is not a socket stands in its place.
+    #[error("a file of another kind stands there; it is not replaced")]
+    NotASocket,
+}
+
+impl Listener {
+    /// Listens on a TCP address. The unspecified IPv6 address takes IPv4 connections too if `dual_stack` says so.
+    ///
+    /// # Errors
+    /// As `socket(2)`, `bind(2)` and `listen(2)`.
+    pub fn tcp(address: SocketAddr, dual_stack: bool, options: &ListenerOptions) -> io::Result<Listener> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!dual_stack)?;
+        }
+        // Connections of a predecessor in TIME_WAIT must not keep a restarted server off its port.
+        socket.set_reuse_address(true)?;
+        if options.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        // An answer goes out when it is ready, not when the peer has acknowledged the one before.
+        socket.set_tcp_nodelay(true)?;
+        // Urgent bytes stay in their place in the stream, so that they are echoed and hide nothing behind them.
+        socket.set_out_of_band_inline(true)?;
+        if let Some(time) = options.keepalive {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(options.backlog)?;
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+    }
+
+    /// Listens on a Unix socket. The file of a server that is no more is replaced; that of a living one is not.
+    ///
+    /// # Errors
+    /// When the path is taken, or as `bind(2)` and `listen(2)`.
+    pub fn unix(path: &Path, options: &ListenerOptions) -> Result<Listener, BindError> {
+        let address = SockAddr::unix(path)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.bind(&address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                make_way(path, &address)?;
+                socket.bind(&address)?;
+            }
+            result => result?,
+        }
+        let file = SocketFile::of(path)?;
+        socket.listen(options.backlog)?;
+        Ok(Listener::Unix(UnixListener::from_std(socket.into()), file, 0))
+    }
+
+    /// The address that is really bound, port and all; `None` for a Unix socket.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn local_address(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().map(Some),
+            Listener::Unix(..) => Ok(None),
+        }
+    }
+
+    /// Accepts one connection, if one waits.
+    pub fn accept(&mut self) -> Accept {
+        // The address is the one that accept gives: a connection that was reset in the meantime has no peer to ask.
+        let result = match self {
+            Listener::Tcp(listener) => {
+                listener.accept().map(|(stream, address)| (Socket::Tcp(stream), Peer::from(address)))
+            }
+            Listener::Unix(listener, _, accepted) => listener.accept().map(|(stream, _)| {
+                *accepted = accepted.wrapping_add(1);
+                (Socket::Unix(stream), Peer::Unix { number: *accepted })
+            }),
+        };
+        match result {
+            Ok((socket, peer)) => Accept::Connection(socket, peer),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Accept::Drained,
+            Err(error) => Accept::Failed(classify_accept_error(&error), error),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener, ..) => listener.as_fd(),
+        }
+    }
+}
+
+/// Sorts the errors of `accept(2)`. By number, since the standard library has no [`ErrorKind`] for most of them.
+///
+/// A failure that is not known to concern the listener or a resource is taken to be that of one connection: Linux
+/// hands errors of the new connection's network to `accept` ("already pending network errors", says the man page).
+pub fn classify_accept_error(error: &io::Error) -> AcceptError {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted,
+        Some(Errno::BADF | Errno::FAULT | Errno::INVAL | Errno::NOTSOCK) => AcceptError::Listener,
+        _ => AcceptError::ThisConnection,
+    }
+}
+
+/// Removes the socket file of a dead server, and nothing else.
+fn make_way(path: &Path, address: &SockAddr) -> Result<(), BindError> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(BindError::NotASocket);
+    }
+    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Nonblocking: a living server whose backlog is full must not make us wait.
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // A datagram socket, or one of another type, is somebody else's as well.
+        _ => Err(BindError::LiveSocket),
+    }
+}
+
+/// The file of a Unix socket that we made; removed when dropped.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<SocketFile> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(SocketFile { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Only if it is still ours: another server may have put its own in the place.
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("cannot remove the socket file {}: {error}", self.path.display());
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Peer {
+        let scope = match address {
+            SocketAddr::V6(address) => address.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        Peer::Tcp { address: address.ip().to_canonical(), port: address.port(), scope }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Peer::Tcp { address: IpAddr::V4(address), port, .. } => write!(f, "{address}:{port}"),
+            Peer::Tcp { address: IpAddr::V6(address), port, scope } => {
+                SocketAddrV6::new(address, port, 0, scope).fmt(f)
+            }
+            Peer::Unix { number } => write!(f, "unix client {number}"),
+        }
+    }
+}
+
+/// The backlog that is in force, which the system may have cut.
+///
+/// # Errors
+/// When the system doesn't tell, as outside Linux.
+pub fn backlog_in_force(asked: i32) -> io::Result<i32> {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn")?;
+    let most = text.trim().parse::<i32>().map_err(io::Error::other)?;
+    Ok(asked.min(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_accept_has_its_class() {
+        let table = [
+            (Errno::MFILE, AcceptError::Exhausted),
+            (Errno::NFILE, AcceptError::Exhausted),
+            (Errno::NOBUFS, AcceptError::Exhausted),
+            (Errno::NOMEM, AcceptError::Exhausted),
+            (Errno::BADF, AcceptError::Listener),
+            (Errno::INVAL, AcceptError::Listener),
+            (Errno::NOTSOCK, AcceptError::Listener),
+            (Errno::FAULT, AcceptError::Listener),
+            (Errno::CONNABORTED, AcceptError::ThisConnection),
+            (Errno::CONNRESET, AcceptError::ThisConnection),
+            (Errno::INTR, AcceptError::ThisConnection),
+            (Errno::PROTO, AcceptError::ThisConnection),
+            (Errno::PERM, AcceptError::ThisConnection),
+            (Errno::NETDOWN, AcceptError::ThisConnection),
+            (Errno::NETUNREACH, AcceptError::ThisConnection),
+            (Errno::NOPROTOOPT, AcceptError::ThisConnection),
+            (Errno::HOSTDOWN, AcceptError::ThisConnection),
+            (Errno::HOSTUNREACH, AcceptError::ThisConnection),
+            (Errno::OPNOTSUPP, AcceptError::ThisConnection),
+            (Errno::TIMEDOUT, AcceptError::ThisConnection),
+        ];
+        for (errno, class) in table {
+            assert_eq!(classify_accept_error(&errno.into()), class, "{errno:?}");
+        }
+        assert_eq!(classify_accept_error(&io::Error::other("no number")), AcceptError::ThisConnection);
+    }
+
+    #[test]
+    fn a_peer_is_shown_as_people_write_it() {
+        let shown = |text: &str| Peer::from(text.parse::<SocketAddr>().expect("an address")).to_string();
+        assert_eq!(shown("127.0.0.1:65141"), "127.0.0.1:65141");
+        assert_eq!(shown("[::ffff:127.0.0.1]:65141"), "127.0.0.1:65141");
+        assert_eq!(shown("[::1]:7"), "[::1]:7");
+        assert_eq!(Peer::Unix { number: 3 }.to_string(), "unix client 3");
+    }
+}

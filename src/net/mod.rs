@@ -1,0 +1,25 @@
+//! Sockets: what every user of the reactor needs to move bytes, whatever the bytes mean.
+
+mod buffers;
+mod connection;
+mod connector;
+mod listener;
+mod transport;
+
+pub use self::buffers::Workspace;
+pub use self::connection::{Answer, Connection, End, Limits, Next, Phase, Service, Timeout, Timeouts};
+pub use self::connector::{Target, connect};
+pub use self::listener::{
+    Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, classify_accept_error,
+};
+pub use self::transport::{Socket, Transport};
+
+/// What a connection is registered for: everything, once. Whether it is read or written is decided by its own state,
+/// never by changing the registration, which would cost a system call each time.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub const CONNECTION_INTEREST: mio::Interest =
+    mio::Interest::READABLE.add(mio::Interest::WRITABLE).add(mio::Interest::PRIORITY);
+
+/// What a connection is registered for: everything, once. Only epoll tells of urgent data.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub const CONNECTION_INTEREST: mio::Interest = mio::Interest::READABLE.add(mio::Interest::WRITABLE);

@@ -1,0 +1,115 @@
+//! What a connection needs of a socket, as a trait, so that tests can put a script in the socket's place.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use mio::net::{TcpStream, UnixStream};
+
+/// A nonblocking stream of bytes in both directions.
+pub trait Transport {
+    /// Whether a connect that was begun has ended well. False: not yet.
+    ///
+    /// # Errors
+    /// Why it failed.
+    fn is_established(&self) -> io::Result<bool>;
+
+    /// As `recv(2)`: the bytes that are there, 0 at end of input, or `WouldBlock`.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// As `send(2)`: how many bytes were taken, or `WouldBlock`. Never raises SIGPIPE.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// As `shutdown(2)` with `SHUT_WR`: the peer sees the end of input, we may still read.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// How many bytes wait to be read (`FIONREAD`).
+    ///
+    /// # Errors
+    /// As the system call.
+    fn pending_input(&self) -> io::Result<usize>;
+
+    /// Whether a read or write that moved fewer bytes than it was asked to has left nothing more to do, so that the
+    /// call which would only say `WouldBlock` can be left out. True of TCP on Linux, as `epoll(7)` says, unless urgent
+    /// data or the end of input is under way. Not of Unix streams, where a read also ends at a passed descriptor.
+    fn short_means_done(&self) -> bool;
+
+    /// What names the socket in the trace: its descriptor.
+    fn number(&self) -> i32;
+}
+
+/// A connected socket of either family.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP over IPv4 or IPv6.
+    Tcp(TcpStream),
+    /// A Unix stream socket.
+    Unix(UnixStream),
+}
+
+impl Transport for Socket {
+    fn is_established(&self) -> io::Result<bool> {
+        let (error, peer) = match self {
+            Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            Socket::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+        };
+        match (error, peer) {
+            (Some(error), _) => Err(error),
+            (None, Ok(())) => Ok(true),
+            (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            (None, Err(error)) => Err(error),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn pending_input(&self) -> io::Result<usize> {
+        let bytes = rustix::io::ioctl_fionread(self)?;
+        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    fn short_means_done(&self) -> bool {
+        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Socket::Tcp(_))
+    }
+
+    fn number(&self) -> i32 {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
+        }
+    }
+}

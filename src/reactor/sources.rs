@@ -1,0 +1,206 @@
+//! The table of everything that is registered: one slab, whose key is the index part of a [`Token`].
+//!
+//! Two rules keep an event that is late from reaching the wrong source:
+//!
+//! 1. **A slot is never reused within a turn.** [`Sources::remove`] only marks the slot; the slab gets it back in
+//!    [`Sources::free_removed`] at the end of the turn. A batch of events can name the same token several times, and
+//!    a listener that runs after the connections of its batch must not be handed the slot of one that has just gone.
+//! 2. **A token carries a generation.** Whoever keeps a token across turns (a run queue, a list of paused listeners)
+//!    gets `None` for it once its source is gone, even when the slot has a new owner.
+
+use slab::Slab;
+
+/// Half of a token is the slab key, the other half the generation, on machines of any word size.
+const KEY_BITS: u32 = usize::BITS / 2;
+const KEY_MASK: usize = (1 << KEY_BITS) - 1;
+
+/// Names a source that the reactor holds, for as long as it holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(usize);
+
+impl Token {
+    fn new(key: usize, generation: u32) -> Token {
+        Token((generation as usize) << KEY_BITS | key)
+    }
+
+    pub(super) fn key(self) -> usize {
+        self.0 & KEY_MASK
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> KEY_BITS) as u32
+    }
+}
+
+impl From<mio::Token> for Token {
+    fn from(token: mio::Token) -> Token {
+        Token(token.0)
+    }
+}
+
+impl From<Token> for mio::Token {
+    fn from(token: Token) -> mio::Token {
+        mio::Token(token.0)
+    }
+}
+
+/// When in a turn a source is told of its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// While the batch is walked: what is already open is served first.
+    Connections,
+    /// After the whole batch, so that new connections never share a batch with those that just closed.
+    Listeners,
+    /// After everything else that was due in the turn, so that a signal to stop finds a settled state.
+    Signals,
+}
+
+struct Slot<S> {
+    source: S,
+    generation: u32,
+    stage: Stage,
+    removed: bool,
+    queued: bool,
+}
+
+/// The slab with its two rules; `S` is whatever the handler keeps for a source.
+pub(super) struct Sources<S> {
+    slots: Slab<Slot<S>>,
+    removed: Vec<usize>,
+    next_generation: u32,
+}
+
+impl<S> Sources<S> {
+    pub(super) fn new() -> Sources<S> {
+        Sources { slots: Slab::new(), removed: Vec::new(), next_generation: 0 }
+    }
+
+    /// `None` when every key that a token can hold is taken.
+    pub(super) fn insert(&mut self, source: S, stage: Stage) -> Option<Token> {
+        let entry = self.slots.vacant_entry();
+        // mio keeps the very last token for itself, hence `<` and not `<=`.
+        (entry.key() < KEY_MASK).then(|| {
+            let generation = self.next_generation & KEY_MASK as u32;
+            self.next_generation = self.next_generation.wrapping_add(1);
+            let token = Token::new(entry.key(), generation);
+            entry.insert(Slot { source, generation, stage, removed: false, queued: false });
+            token
+        })
+    }
+
+    fn slot(&mut self, token: Token) -> Option<&mut Slot<S>> {
+        self.slots.get_mut(token.key()).filter(|slot| slot.generation == token.generation() && !slot.removed)
+    }
+
+    pub(super) fn get(&self, token: Token) -> Option<&S> {
+        let slot = self.slots.get(token.key())?;
+        (slot.generation == token.generation() && !slot.removed).then_some(&slot.source)
+    }
+
+    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut S> {
+        self.slot(token).map(|slot| &mut slot.source)
+    }
+
+    pub(super) fn stage(&mut self, token: Token) -> Option<Stage> {
+        self.slot(token).map(|slot| slot.stage)
+    }
+
+    /// Marks the slot; its source lives on, unreachable, until the end of the turn. False if it was gone already.
+    pub(super) fn remove(&mut self, token: Token) -> bool {
+        let Some(slot) = self.slot(token) else { return false };
+        slot.removed = true;
+        self.removed.push(token.key());
+        true
+    }
+
+    /// Drops what was removed in this turn, which closes its descriptors, and lets the slots be used again.
+    pub(super) fn free_removed(&mut self) {
+        for key in self.removed.drain(..) {
+            self.slots.remove(key);
+        }
+    }
+
+    /// True if the token was not in the run queue yet, and its source is still there.
+    pub(super) fn mark_queued(&mut self, token: Token) -> bool {
+        self.slot(token).is_some_and(|slot| !std::mem::replace(&mut slot.queued, true))
+    }
+
+    /// True if its source is still there.
+    pub(super) fn clear_queued(&mut self, token: Token) -> bool {
+        self.slot(token).map(|slot| slot.queued = false).is_some()
+    }
+
+    /// How many sources are held, those removed in this turn left out.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.removed.len()
+    }
+
+    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        self.slots
+            .iter()
+            .filter(|(_, slot)| !slot.removed)
+            .map(|(key, slot)| Token::new(key, slot.generation))
+    }
+
+    /// The same tokens, by key: what a deadline knows of its source.
+    pub(super) fn token_of_key(&self, key: usize) -> Option<Token> {
+        let slot = self.slots.get(key)?;
+        (!slot.removed).then(|| Token::new(key, slot.generation))
+    }
+
+    #[cfg(test)]
+    pub(super) const SLOT_SIZE: usize = size_of::<Slot<S>>();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_not_reused_before_the_end_of_the_turn() {
+        let mut sources = Sources::new();
+        let first = sources.insert("first", Stage::Connections).expect("room");
+        assert!(sources.remove(first));
+        let second = sources.insert("second", Stage::Connections).expect("room");
+        assert_ne!(first.key(), second.key());
+        sources.free_removed();
+        let third = sources.insert("third", Stage::Connections).expect("room");
+        assert_eq!(first.key(), third.key());
+    }
+
+    #[test]
+    fn a_stale_token_does_not_reach_the_new_owner_of_its_slot() {
+        let mut sources = Sources::new();
+        let old = sources.insert("old", Stage::Connections).expect("room");
+        sources.remove(old);
+        assert_eq!(sources.get_mut(old), None, "removed, though its slot is not free yet");
+        sources.free_removed();
+        let new = sources.insert("new", Stage::Connections).expect("room");
+        assert_eq!(old.key(), new.key());
+        assert_eq!(sources.get_mut(old), None);
+        assert!(!sources.remove(old) && !sources.mark_queued(old));
+        assert_eq!(sources.get_mut(new), Some(&mut "new"));
+    }
+
+    #[test]
+    fn a_source_is_queued_once() {
+        let mut sources = Sources::new();
+        let token = sources.insert((), Stage::Connections).expect("room");
+        assert!(sources.mark_queued(token));
+        assert!(!sources.mark_queued(token));
+        assert!(sources.clear_queued(token));
+        assert!(sources.mark_queued(token));
+    }
+
+    #[test]
+    fn what_is_removed_is_neither_counted_nor_listed() {
+        let mut sources = Sources::new();
+        let gone = sources.insert(1, Stage::Connections).expect("room");
+        let kept = sources.insert(2, Stage::Listeners).expect("room");
+        sources.remove(gone);
+        assert_eq!(sources.len(), 1);
+        assert_eq!(sources.tokens().collect::<Vec<_>>(), [kept]);
+        assert_eq!(sources.stage(kept), Some(Stage::Listeners));
+        assert_eq!(sources.token_of_key(gone.key()), None);
+    }
+}

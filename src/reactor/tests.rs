@@ -1,0 +1,312 @@
+//! The reactor alone, with pipes and a toy handler: no TCP, no echo.
+
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::fd::BorrowedFd;
+
+use mio::unix::pipe::{self, Receiver, Sender};
+
+use super::*;
+
+/// What the toy handler was told, in order.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Ready(&'static str),
+    Resumed(&'static str),
+    Deadline(&'static str),
+    TurnEnd,
+}
+
+struct Source {
+    name: &'static str,
+    receiver: Receiver,
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}
+
+type Action = Box<dyn FnMut(&mut Context<Source>, Token, &Told)>;
+
+/// Writes down what it is told, and does whatever a test wants done at that moment.
+struct Toy {
+    told: Vec<Told>,
+    action: Action,
+}
+
+impl Toy {
+    fn new() -> Toy {
+        Toy::doing(|_, _, _| {})
+    }
+
+    fn doing(action: impl FnMut(&mut Context<Source>, Token, &Told) + 'static) -> Toy {
+        Toy { told: Vec::new(), action: Box::new(action) }
+    }
+
+    fn note(&mut self, context: &mut Context<Source>, token: Token, told: fn(&'static str) -> Told) {
+        let name = context.get(token).expect("only living sources are told of").name;
+        let told = told(name);
+        (self.action)(context, token, &told);
+        self.told.push(told);
+    }
+}
+
+impl Handler for Toy {
+    type Source = Source;
+
+    fn ready(&mut self, context: &mut Context<Source>, token: Token, _: Readiness) {
+        self.note(context, token, Told::Ready);
+    }
+
+    fn resume(&mut self, context: &mut Context<Source>, token: Token) {
+        self.note(context, token, Told::Resumed);
+    }
+
+    fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
+        self.note(context, token, Told::Deadline);
+    }
+
+    fn turn_end(&mut self, _: &mut Context<Source>) {
+        self.told.push(Told::TurnEnd);
+    }
+}
+
+fn reactor() -> Reactor<Source> {
+    Reactor::new().expect("a poll descriptor")
+}
+
+fn source(reactor: &mut Reactor<Source>, name: &'static str, stage: Stage) -> (Token, Sender) {
+    let (sender, receiver) = pipe::new().expect("a pipe");
+    let token =
+        reactor.context().insert(Source { name, receiver }, Interest::READABLE, stage).expect("registered");
+    (token, sender)
+}
+
+/// A source that is ready: one byte waits in its pipe.
+fn ready_source(reactor: &mut Reactor<Source>, name: &'static str, stage: Stage) -> (Token, Sender) {
+    let (token, mut sender) = source(reactor, name, stage);
+    sender.write_all(b"x").expect("room in the pipe");
+    (token, sender)
+}
+
+#[test]
+fn a_turn_has_the_order_that_the_diagram_shows() {
+    let mut reactor = reactor();
+    // Registered in the opposite order, so that the kernel's order is not what is seen.
+    let (_signal, _s) = ready_source(&mut reactor, "signal", Stage::Signals);
+    let (_listener, _l) = ready_source(&mut reactor, "listener", Stage::Listeners);
+    let (late, _d) = source(&mut reactor, "late", Stage::Connections);
+    let (again, _q) = source(&mut reactor, "again", Stage::Connections);
+    let (_connection, _c) = ready_source(&mut reactor, "connection", Stage::Connections);
+    reactor.context().set_deadline(late, Moment::now());
+    reactor.context().run_again(again);
+
+    let mut toy = Toy::new();
+    reactor.turn(&mut toy).expect("a turn");
+    assert_eq!(
+        toy.told,
+        [
+            Told::Ready("connection"),
+            Told::Ready("listener"),
+            Told::Resumed("again"),
+            Told::Deadline("late"),
+            Told::Ready("signal"),
+            Told::TurnEnd
+        ]
+    );
+}
+
+#[test]
+fn readiness_is_an_edge_and_running_again_is_the_handlers_own_affair() {
+    let mut reactor = reactor();
+    let (token, _sender) = ready_source(&mut reactor, "pipe", Stage::Connections);
+    let mut toy = Toy::new();
+    reactor.turn(&mut toy).expect("a turn");
+    assert_eq!(toy.told, [Told::Ready("pipe"), Told::TurnEnd]);
+
+    // Nothing was read, and yet no second event comes: only the run queue brings the source back.
+    toy.told.clear();
+    reactor.context().run_again(token);
+    reactor.turn(&mut toy).expect("a turn");
+    assert_eq!(toy.told, [Told::Resumed("pipe"), Told::TurnEnd]);
+}
+
+#[test]
+fn reregistering_reports_anew_what_is_there_already() {
+    let mut reactor = reactor();
+    let (token, _sender) = ready_source(&mut reactor, "pipe", Stage::Connections);
+    let mut toy = Toy::new();
+    reactor.turn(&mut toy).expect("a turn");
+    reactor.context().reregister(token, Interest::READABLE).expect("registered");
+    reactor.turn(&mut toy).expect("a turn");
+    assert_eq!(toy.told, [Told::Ready("pipe"), Told::TurnEnd, Told::Ready("pipe"), Told::TurnEnd]);
+}
+
+#[test]
+fn what_queues_itself_waits_behind_the_others() {
+    let mut reactor = reactor();
+    let (greedy, _g) = source(&mut reactor, "greedy", Stage::Connections);
+    let (modest, _m) = source(&mut reactor, "modest", Stage::Connections);
+    reactor.context().run_again(greedy);
+    reactor.context().run_again(modest);
+    reactor.context().run_again(greedy);
+    let mut toy = Toy::doing(move |context, token, _| {
+        if token == greedy {
+            context.run_again(greedy);
+        }
+    });
+    reactor.turn(&mut toy).expect("a turn");
+    reactor.turn(&mut toy).expect("a turn");
+    assert_eq!(
+        toy.told,
+        [
+            Told::Resumed("greedy"),
+            Told::Resumed("modest"),
+            Told::TurnEnd,
+            Told::Resumed("greedy"),
+            Told::TurnEnd
+        ]
+    );
+}
+
+#[test]
+fn a_source_removed_in_the_batch_is_not_told_of_its_event() {
+    let mut reactor = reactor();
+    let (first, _f) = ready_source(&mut reactor, "first", Stage::Connections);
+    let (second, _s) = ready_source(&mut reactor, "second", Stage::Connections);
+    reactor.context().set_deadline(first, Moment::now());
+    reactor.context().set_deadline(second, Moment::now());
+    reactor.context().run_again(first);
+    reactor.context().run_again(second);
+    // Whichever comes first removes both: neither its queue entry nor its deadline nor the other's event may follow.
+    let mut toy = Toy::doing(move |context, _, _| {
+        context.remove(first);
+        context.remove(second);
+    });
+    reactor.turn(&mut toy).expect("a turn");
+    assert_eq!(toy.told.len(), 2, "{:?}", toy.told);
+    assert!(reactor.context().is_empty());
+}
+
+#[test]
+fn a_stale_event_does_not_reach_the_new_owner_of_a_slot() {
+    let mut reactor = reactor();
+    let (first, _f) = ready_source(&mut reactor, "first", Stage::Connections);
+    let (second, _s) = ready_source(&mut reactor, "second", Stage::Connections);
+    // The first to be told removes the other and takes a new source in: it must not get the other's slot, since the
+    // other's event is still in the batch.
+    let mut senders = Vec::new();
+    let mut toy = Toy::doing(move |context, token, told| {
+        if matches!(told, Told::Ready("first" | "second")) {
+            context.remove(if token == first { second } else { first });
+            let (sender, receiver) = pipe::new().expect("a pipe");
+            senders.push(sender);
+            let source = Source { name: "new", receiver };
+            context.insert(source, Interest::READABLE, Stage::Connections).expect("registered");
+        }
+    });
+    reactor.turn(&mut toy).expect("a turn");
+    assert!(!toy.told.contains(&Told::Ready("new")), "{:?}", toy.told);
+    assert_eq!(toy.told.len(), 2);
+}
+
+#[test]
+fn removing_closes_the_descriptor_at_the_end_of_the_turn() {
+    let mut reactor = reactor();
+    let (token, mut sender) = source(&mut reactor, "pipe", Stage::Connections);
+    reactor.context().remove(token);
+    sender.write_all(b"still open").expect("the receiver lives until the end of the turn");
+    reactor.context().set_deadline(token, Moment::now());
+    let (other, _o) = source(&mut reactor, "other", Stage::Connections);
+    reactor.context().run_again(other);
+    reactor.turn(&mut Toy::new()).expect("a turn");
+    assert_eq!(sender.write(b"closed").expect_err("no reader").kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_deadline_ends_the_wait_and_comes_once() {
+    let mut reactor = reactor();
+    let (token, _sender) = source(&mut reactor, "pipe", Stage::Connections);
+    let at = Moment::now() + Duration::from_millis(20);
+    reactor.context().set_deadline_no_later_than(token, at);
+    reactor.context().set_deadline_no_later_than(token, at + Duration::from_secs(3600));
+    let mut toy = Toy::doing(|context, _, _| context.stop());
+    reactor.run(&mut toy).expect("turns");
+    assert!(Moment::now() >= at);
+    assert!(toy.told.contains(&Told::Deadline("pipe")));
+    assert!(reactor.context.deadlines.nearest().is_none());
+}
+
+#[test]
+fn a_deadline_set_to_now_by_a_deadline_waits_for_the_next_turn() {
+    let mut reactor = reactor();
+    let (token, _sender) = source(&mut reactor, "pipe", Stage::Connections);
+    reactor.context().set_deadline(token, Moment::now());
+    let mut toy = Toy::doing(|context, token, _| context.set_deadline(token, context.now()));
+    reactor.turn(&mut toy).expect("a turn");
+    assert_eq!(toy.told, [Told::Deadline("pipe"), Told::TurnEnd]);
+    reactor.context().clear_deadline(token);
+    assert!(reactor.context.deadlines.nearest().is_none());
+}
+
+#[test]
+fn busy_polling_does_not_sleep_after_an_event_and_stops_by_itself() {
+    let mut reactor = reactor();
+    reactor.set_busy_poll(Duration::from_millis(5));
+    let (token, _sender) = ready_source(&mut reactor, "pipe", Stage::Connections);
+    assert_eq!(reactor.timeout(), None, "nothing happened yet: sleep");
+    let mut toy = Toy::new();
+    reactor.turn(&mut toy).expect("a turn");
+    let mut empty_turns = 0;
+    while reactor.timeout() == Some(Duration::ZERO) {
+        reactor.turn(&mut toy).expect("a turn that does not block, or the test would hang here");
+        empty_turns += 1;
+    }
+    assert!(empty_turns > 0);
+    assert_eq!(reactor.timeout(), None);
+    reactor.context().remove(token);
+}
+
+#[test]
+fn what_cannot_be_polled_is_refused_or_driven_by_the_run_queue() {
+    struct File(std::fs::File);
+    impl AsFd for File {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+    struct Reader(Vec<u8>);
+    impl Handler for Reader {
+        type Source = File;
+        fn ready(&mut self, _: &mut Context<File>, _: Token, _: Readiness) {
+            unreachable!("a regular file has no events");
+        }
+        fn resume(&mut self, context: &mut Context<File>, token: Token) {
+            let file = context.get_mut(token).expect("not removed");
+            let mut chunk = [0; 16];
+            match file.0.read(&mut chunk).expect("readable") {
+                0 => context.stop(),
+                count => {
+                    self.0.extend_from_slice(&chunk[..count]);
+                    context.run_again(token);
+                }
+            }
+        }
+    }
+
+    let open = || {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(b"sixteen bytes and a few more").expect("written");
+        file.rewind().expect("rewound");
+        File(file)
+    };
+    let mut reactor = Reactor::new().expect("a poll descriptor");
+    let refused = reactor.context().insert(open(), Interest::READABLE, Stage::Connections);
+    assert_eq!(refused.expect_err("epoll refuses regular files").kind(), ErrorKind::PermissionDenied);
+    let token = reactor.context().insert_unpolled(open(), Stage::Connections).expect("room");
+    reactor.context().run_again(token);
+    let mut reader = Reader(Vec::new());
+    reactor.run(&mut reader).expect("turns");
+    assert_eq!(reader.0, b"sixteen bytes and a few more");
+}

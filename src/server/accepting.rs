@@ -1,0 +1,167 @@
+//! Taking connections in, and not taking them in: at the limit, and when descriptors run out.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Client, Source, State, WhenFull};
+use crate::error::{Error, describe};
+use crate::net::{Accept, AcceptError, CONNECTION_INTEREST, Connection, Peer, Socket};
+use crate::reactor::{Context, Moment, Stage, Token};
+
+/// Connections that one listener may take in a turn: a storm of new ones must not keep the open ones waiting.
+const ACCEPTS_PER_TURN: usize = 64;
+/// When nothing tells that descriptors are free again, try after this time, and after twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+const LAST_RETRY: Duration = Duration::from_millis(500);
+
+/// Why, and since when, connections wait in the backlog although there are some.
+///
+/// The listener is edge-triggered: while connections wait that were not accepted, no event tells of them again, not
+/// even when a descriptor becomes free. Whoever stops accepting has to remember to go on.
+#[derive(Default)]
+pub(super) struct Pause {
+    /// Listeners that were left before they were drained.
+    waiting: Vec<Token>,
+    /// Set from the first failure for lack of descriptors or memory to the next success.
+    exhausted: Option<Episode>,
+    /// A connection was closed in this turn, and its descriptor with it.
+    freed: bool,
+    /// The limit of connections was reached and said; said again only after it was left.
+    full: bool,
+}
+
+struct Episode {
+    since: Moment,
+    retry: Duration,
+}
+
+impl Pause {
+    fn wait(&mut self, listener: Token) {
+        if !self.waiting.contains(&listener) {
+            self.waiting.push(listener);
+        }
+    }
+}
+
+impl State {
+    /// Accepts until nothing waits, the budget is spent, or no more may come in.
+    pub(super) fn accept(&mut self, context: &mut Context<Source>, token: Token) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if self.is_full() && self.options.when_full == WhenFull::Wait {
+                self.note_full();
+                self.pause.wait(token);
+                return;
+            }
+            let Some(Source::Listener(listener)) = context.get_mut(token) else { return };
+            match listener.accept() {
+                Accept::Drained => return,
+                Accept::Connection(socket, peer) => self.admit(context, socket, peer),
+                Accept::Failed(AcceptError::ThisConnection, error) => {
+                    log::debug!("a connection failed before it was accepted: {}", describe(&error));
+                }
+                Accept::Failed(AcceptError::Exhausted, error) => {
+                    self.begin_or_prolong_exhaustion(context, token, &error);
+                    return;
+                }
+                Accept::Failed(AcceptError::Listener, error) => {
+                    self.fail(context, error.into());
+                    return;
+                }
+            }
+            if self.options.max_accepts.is_some_and(|most| self.accepted >= most) {
+                self.close_listeners(context);
+                return;
+            }
+        }
+        // There may be more, and no event will say so.
+        context.run_again(token);
+    }
+
+    fn admit(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) {
+        if let Some(episode) = self.pause.exhausted.take() {
+            log::info!("accepting again after {:.1?}", context.now().since(episode.since));
+        }
+        if self.is_full() {
+            self.note_full();
+            self.summary.refused += 1;
+            log::debug!("{peer}: refused");
+            return;
+        }
+        let now = context.now();
+        let mut connection = Connection::new(socket, now);
+        log::info!("connection from {peer}");
+        if let Err(error) = connection.send(self.echo.greeting(), &mut self.workspace, now) {
+            log::info!("{peer}: gone before it was greeted: {}", describe(&error));
+            return;
+        }
+        let source = Source::Connection(Client { connection, peer, opened: now });
+        if let Err(error) = context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
+            log::warn!("{peer}: dropped, since it can't be polled: {}", describe(&error));
+            return;
+        }
+        self.accepted += 1;
+        self.open += 1;
+        self.summary.served += 1;
+        self.summary.most_at_once = self.summary.most_at_once.max(self.open);
+    }
+
+    fn is_full(&self) -> bool {
+        self.open >= self.max_connections
+    }
+
+    fn note_full(&mut self) {
+        if !std::mem::replace(&mut self.pause.full, true) {
+            let what = match self.options.when_full {
+                WhenFull::Wait => "new ones wait",
+                WhenFull::Refuse => "new ones are refused",
+            };
+            log::warn!("the limit of {} connections is reached: {what}", self.max_connections);
+        }
+    }
+
+    /// One line an episode, not one an attempt.
+    fn begin_or_prolong_exhaustion(
+        &mut self,
+        context: &mut Context<Source>,
+        token: Token,
+        error: &io::Error,
+    ) {
+        let episode = self.pause.exhausted.get_or_insert_with(|| {
+            log::warn!("accepting is paused: {}; open connections go on", describe(error));
+            Episode { since: context.now(), retry: FIRST_RETRY }
+        });
+        context.set_deadline(token, context.now() + episode.retry);
+        episode.retry = (episode.retry * 2).min(LAST_RETRY);
+        self.pause.wait(token);
+    }
+
+    /// To be called for each connection that was closed.
+    pub(super) fn descriptor_freed(&mut self) {
+        self.pause.freed = true;
+    }
+
+    /// At the end of a turn, when what was closed in it is really closed.
+    pub(super) fn resume_accepting(&mut self, context: &mut Context<Source>) {
+        if !std::mem::take(&mut self.pause.freed) {
+            return;
+        }
+        self.pause.full &= self.is_full();
+        if !self.is_full() {
+            for token in self.pause.waiting.drain(..) {
+                context.run_again(token);
+            }
+        }
+    }
+
+    pub(super) fn close_listeners(&mut self, context: &mut Context<Source>) {
+        for token in self.listeners.drain(..) {
+            context.remove(token);
+        }
+        self.pause.waiting.clear();
+    }
+
+    fn fail(&mut self, context: &mut Context<Source>, error: Error) {
+        self.failure = Some(error);
+        context.stop();
+    }
+}

@@ -1,0 +1,236 @@
+//! The echo server: listeners, connections and the signal to stop, in one slab on one reactor.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `options.rs` | the settings and their defaults |
+//! | `binding.rs` | endpoints → listening sockets |
+//! | `accepting.rs` | listeners: accept, pause at the limit, resume |
+//! | `serving.rs` | connections: pump, time out, close; the orderly stop |
+
+mod accepting;
+mod binding;
+mod options;
+mod serving;
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::descriptors::DescriptorLimit;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::net::{Connection, Listener, Peer, Socket, Workspace, backlog_in_force};
+use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
+use crate::service::Echo;
+use crate::signals::StopSignal;
+
+use self::accepting::Pause;
+
+pub use self::options::{ServerOptions, WhenFull};
+
+/// A server that is listening, and serves once it is [run](Server::run).
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::TcpStream;
+///
+/// use echoloop::{Server, ServerOptions, StopSignal};
+///
+/// // One connection, then the server ends by itself.
+/// let options = ServerOptions { max_accepts: Some(1), ..ServerOptions::default() };
+/// let server = Server::bind(&["127.0.0.1:0".parse()?], options, StopSignal::new()?)?;
+/// let address = server.endpoints()[0].strip_prefix("tcp://").expect("TCP").to_owned();
+///
+/// let client = std::thread::spawn(move || -> std::io::Result<String> {
+///     let mut stream = TcpStream::connect(address)?;
+///     stream.write_all(b"This is the message. It will be repeated.")?;
+///     stream.shutdown(std::net::Shutdown::Write)?;
+///     let mut reply = String::new();
+///     stream.read_to_string(&mut reply)?;
+///     Ok(reply)
+/// });
+/// let summary = server.run()?;
+/// assert_eq!(client.join().expect("no panic")?, "This is the message. It will be repeated.");
+/// assert_eq!((summary.served, summary.bytes_in, summary.bytes_out), (1, 41, 41));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Server {
+    reactor: Reactor<Source>,
+    state: State,
+    endpoints: Vec<String>,
+}
+
+/// What a server did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Connections that were served.
+    pub served: u64,
+    /// Connections that were closed at once, because there were too many.
+    pub refused: u64,
+    /// The most connections at once.
+    pub most_at_once: usize,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Connections that ended before everything was answered and taken.
+    pub cut_off: u64,
+    /// Bytes that were received and not answered, or answered and not taken, when their connection ended.
+    pub bytes_cut_off: u64,
+}
+
+/// What the server keeps in a slot of the reactor.
+enum Source {
+    Connection(Client),
+    /// Boxed: there are few listeners and many connections, whose slots should be no larger than they need.
+    Listener(Box<Listener>),
+    Stop(Box<StopSignal>),
+}
+
+struct Client {
+    connection: Connection<Socket>,
+    peer: Peer,
+    opened: Moment,
+}
+
+/// Everything of the server but the reactor that drives it.
+struct State {
+    options: ServerOptions,
+    echo: Echo,
+    workspace: Workspace,
+    max_connections: usize,
+    listeners: Vec<Token>,
+    stop_signal: Token,
+    accepted: u64,
+    open: usize,
+    pause: Pause,
+    stopping: bool,
+    failure: Option<Error>,
+    summary: Summary,
+}
+
+impl Server {
+    /// Listens on all of the endpoints. A request from `stop` ends the server in an orderly way, a second one at once.
+    ///
+    /// # Errors
+    /// When one of the endpoints can't be listened on, is listed twice, or when more connections are asked for than
+    /// there are descriptors.
+    pub fn bind(endpoints: &[Endpoint], options: ServerOptions, stop: StopSignal) -> Result<Server, Error> {
+        let bound = binding::bind(endpoints, &options.listener())?;
+        let max_connections = max_connections(&options, bound.len())?;
+        log_limits(&options, max_connections);
+
+        let mut reactor = Reactor::new()?;
+        reactor.set_busy_poll(options.busy_poll);
+        let context = reactor.context();
+        let stop_signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
+        let (mut listeners, mut endpoints) = (Vec::new(), Vec::new());
+        for bound in bound {
+            let source = Source::Listener(Box::new(bound.listener));
+            listeners.push(context.insert(source, Interest::READABLE, Stage::Listeners)?);
+            log::info!("listening on {}", bound.endpoint);
+            endpoints.push(bound.endpoint);
+        }
+        let state = State {
+            echo: Echo::new(options.protocol.clone()),
+            workspace: Workspace::new(options.limits()),
+            options,
+            max_connections,
+            listeners,
+            stop_signal,
+            accepted: 0,
+            open: 0,
+            pause: Pause::default(),
+            stopping: false,
+            failure: None,
+            summary: Summary::default(),
+        };
+        Ok(Server { reactor, state, endpoints })
+    }
+
+    /// What is listened on, one for each address: `tcp://127.0.0.1:10000` with the port that is really bound.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// Serves until it is asked to stop, or until `max_accepts` connections were served.
+    ///
+    /// # Errors
+    /// When a listener or the loop itself breaks, and when a second request to stop cut connections off.
+    pub fn run(mut self) -> Result<Summary, Error> {
+        log::debug!("waiting for a connection");
+        self.reactor.run(&mut self.state)?;
+        match self.state.failure {
+            Some(error) => Err(error),
+            None => Ok(self.state.summary),
+        }
+    }
+}
+
+fn max_connections(options: &ServerOptions, listeners: usize) -> Result<usize, Error> {
+    let limit = DescriptorLimit::current();
+    let available = limit.connections(listeners);
+    match options.max_connections {
+        Some(asked) if asked > available => Err(Error::TooManyConnections {
+            asked,
+            limit: limit.soft,
+            available,
+            remedy: limit.remedy(asked, listeners),
+        }),
+        asked => Ok(asked.unwrap_or(available)),
+    }
+}
+
+fn log_limits(options: &ServerOptions, max_connections: usize) {
+    let limits = options.limits();
+    log::info!(
+        "at most {max_connections} connections; chunks of {} bytes, reads of {}, write limit {}",
+        options.protocol.chunk,
+        limits.read_size,
+        limits.write_limit
+    );
+    let backlog = i32::from(options.backlog);
+    match backlog_in_force(backlog) {
+        Ok(granted) if granted < backlog => {
+            log::warn!(
+                "backlog {granted} instead of {backlog}: `sysctl -w net.core.somaxconn={backlog}` raises it"
+            );
+        }
+        Ok(granted) => log::info!("backlog {granted}"),
+        Err(_) => log::info!("backlog {backlog} asked for; this system doesn't tell what it grants"),
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Source::Connection(client) => client.connection.transport().as_fd(),
+            Source::Listener(listener) => listener.as_fd(),
+            Source::Stop(stop) => stop.as_fd(),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { served, refused, most_at_once, bytes_in, bytes_out, cut_off, bytes_cut_off } = self;
+        write!(f, "{served} connections served, {most_at_once} at once at most, ")?;
+        write!(f, "{bytes_in} bytes in, {bytes_out} bytes out, ")?;
+        write!(f, "{cut_off} connections cut off with {bytes_cut_off} bytes")?;
+        if *refused > 0 {
+            write!(f, ", {refused} refused")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::Context;
+
+    #[test]
+    fn an_idle_connection_costs_at_most_128_bytes() {
+        let bytes = Context::<Source>::BYTES_PER_SOURCE;
+        assert!(bytes <= 128, "{bytes} bytes");
+    }
+}

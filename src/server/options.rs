@@ -1,0 +1,111 @@
+//! What a server can be told, with the defaults that hold for the program too.
+
+use std::time::Duration;
+
+use crate::net::{Limits, ListenerOptions, Timeouts};
+use crate::service::Protocol;
+
+/// Bytes that one connection may move in a turn before it is the others' turn: four full reads.
+const TURN_BUDGET: usize = 256 * 1024;
+
+/// The settings of a [`Server`](super::Server).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// What is answered.
+    pub protocol: Protocol,
+    /// The most bytes that one read asks the kernel for. Rounded down to whole chunks, but never below one.
+    pub read_size: usize,
+    /// Unsent bytes at which a connection is not read any further.
+    pub write_limit: usize,
+    /// Connections that the kernel keeps until they are accepted.
+    pub backlog: u16,
+    /// Whether other processes may listen on the same port.
+    pub reuse_port: bool,
+    /// Ask a silent peer for a sign of life after this time.
+    pub keepalive: Option<Duration>,
+    /// The most connections at once; by default what the descriptor limit allows.
+    pub max_connections: Option<usize>,
+    /// What happens to a connection beyond that.
+    pub when_full: WhenFull,
+    /// Stop after this many connections.
+    pub max_accepts: Option<u64>,
+    /// Close a connection without a byte in either direction for so long.
+    pub idle_timeout: Option<Duration>,
+    /// Close a connection whose peer takes not one byte of what waits for it for so long.
+    pub write_timeout: Option<Duration>,
+    /// How long connections have to end, once we have ended our side.
+    pub drain: Duration,
+    /// Poll without sleeping for so long after each event.
+    pub busy_poll: Duration,
+}
+
+/// What happens to a connection that comes when there are as many as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits in the backlog until another one ends.
+    Wait,
+    /// It is accepted and closed at once.
+    Refuse,
+}
+
+impl Default for ServerOptions {
+    fn default() -> ServerOptions {
+        ServerOptions {
+            protocol: Protocol::default(),
+            read_size: 64 * 1024,
+            write_limit: 64 * 1024,
+            backlog: 4096,
+            reuse_port: false,
+            keepalive: None,
+            max_connections: None,
+            when_full: WhenFull::Wait,
+            max_accepts: None,
+            idle_timeout: None,
+            write_timeout: Some(Duration::from_secs(5 * 60)),
+            drain: Duration::from_secs(10),
+            busy_poll: Duration::ZERO,
+        }
+    }
+}
+
+impl ServerOptions {
+    pub(super) fn limits(&self) -> Limits {
+        let chunk = self.protocol.chunk.max(1);
+        Limits {
+            // Whole chunks, so that their borders are those of one read.
+            read_size: (self.read_size / chunk).max(1) * chunk,
+            write_limit: self.write_limit.max(1),
+            turn_budget: TURN_BUDGET,
+        }
+    }
+
+    pub(super) fn timeouts(&self) -> Timeouts {
+        Timeouts { idle: self.idle_timeout, write: self.write_timeout, linger: self.drain }
+    }
+
+    pub(super) fn listener(&self) -> ListenerOptions {
+        ListenerOptions {
+            backlog: self.backlog.into(),
+            reuse_port: self.reuse_port,
+            keepalive: self.keepalive,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_read_size_is_a_whole_number_of_chunks() {
+        let read_size = |read_size, chunk| {
+            let protocol = Protocol { chunk, ..Protocol::default() };
+            ServerOptions { protocol, read_size, ..ServerOptions::default() }.limits().read_size
+        };
+        assert_eq!(read_size(65_536, 16), 65_536);
+        assert_eq!(read_size(65_536, 1000), 65_000);
+        assert_eq!(read_size(16, 16), 16);
+        assert_eq!(read_size(1, 16), 16);
+        assert_eq!(read_size(65_536, 100_000), 100_000);
+    }
+}

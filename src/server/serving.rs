@@ -1,0 +1,189 @@
+//! What the reactor calls: connections are pumped, timed out and closed; the stop is orderly.
+
+use std::fmt;
+
+use super::{Client, Source, State};
+use crate::error::{Error, describe};
+use crate::net::{End, Next, Timeout};
+use crate::reactor::{Context, Handler, Readiness, Token};
+
+/// Why a connection was closed, as the log says it.
+enum Reason {
+    Ended(End),
+    TimedOut(Timeout),
+    DrainOver,
+}
+
+impl Handler for State {
+    type Source = Source;
+
+    fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
+        match context.get_mut(token) {
+            Some(Source::Connection(client)) => {
+                log::trace!("{}: {readiness:?}", client.peer);
+                client.connection.note(readiness);
+                self.pump(context, token);
+            }
+            Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Stop(signal)) => {
+                for _ in 0..signal.received() {
+                    self.stop(context);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn resume(&mut self, context: &mut Context<Source>, token: Token) {
+        match context.get(token) {
+            Some(Source::Connection(_)) => self.pump(context, token),
+            Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Stop(_)) | None => {}
+        }
+    }
+
+    fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
+        match context.get(token) {
+            Some(Source::Connection(client)) => match client.connection.deadline(&self.options.timeouts()) {
+                Some((at, timeout)) if at <= context.now() => {
+                    self.close(context, token, &Reason::TimedOut(timeout));
+                }
+                // There was activity since it was set: this is the one that holds now.
+                Some((at, _)) => context.set_deadline(token, at),
+                None => {}
+            },
+            Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Stop(_)) => self.end_drain(context),
+            None => {}
+        }
+    }
+
+    fn turn_end(&mut self, context: &mut Context<Source>) {
+        self.resume_accepting(context);
+        if self.listeners.is_empty() && self.open == 0 {
+            context.stop();
+        }
+    }
+}
+
+impl State {
+    fn pump(&mut self, context: &mut Context<Source>, token: Token) {
+        let now = context.now();
+        let Some(Source::Connection(client)) = context.get_mut(token) else { return };
+        let Client { connection, peer, .. } = client;
+        let next = connection.pump(&mut self.echo.with(peer), &mut self.workspace, now);
+        if let Next::Close(end) = next {
+            self.close(context, token, &Reason::Ended(end));
+            return;
+        }
+        if let Some((at, _)) = connection.deadline(&self.options.timeouts()) {
+            context.set_deadline_no_later_than(token, at);
+        }
+        if let Next::Again = next {
+            context.run_again(token);
+        }
+    }
+
+    fn close(&mut self, context: &mut Context<Source>, token: Token, reason: &Reason) {
+        let now = context.now();
+        let Some(Source::Connection(client)) = context.get_mut(token) else { return };
+        let Client { connection, peer, opened } = client;
+        let lost = Lost {
+            unsent: connection.unsent() as u64,
+            unanswered: connection.retained() as u64 + connection.discarded(),
+        };
+        self.summary.bytes_in += connection.received();
+        self.summary.bytes_out += connection.sent();
+        if lost.bytes() > 0 || matches!(reason, Reason::DrainOver) {
+            self.summary.cut_off += 1;
+            self.summary.bytes_cut_off += lost.bytes();
+        }
+        log::info!(
+            "{peer}: {reason}; {} bytes in, {} bytes out{lost}, {:.1?}",
+            connection.received(),
+            connection.sent(),
+            now.since(*opened)
+        );
+        connection.abandon(&mut self.workspace);
+        context.remove(token);
+        self.open -= 1;
+        self.descriptor_freed();
+    }
+
+    /// The first request closes the listeners and lets every connection end; a second one ends the server now.
+    fn stop(&mut self, context: &mut Context<Source>) {
+        if std::mem::replace(&mut self.stopping, true) {
+            self.failure = Some(Error::StoppedAtOnce { connections: self.open });
+            context.stop();
+            return;
+        }
+        log::info!(
+            "stopping: {} connections have {} to end",
+            self.open,
+            humantime::format_duration(self.options.drain)
+        );
+        self.close_listeners(context);
+        for token in self.connections(context) {
+            let Some(Source::Connection(client)) = context.get_mut(token) else { continue };
+            match client.connection.stop() {
+                Ok(()) => context.run_again(token),
+                Err(error) => self.close(context, token, &Reason::Ended(End::Reset(error))),
+            }
+        }
+        context.set_deadline(self.stop_signal, context.now() + self.options.drain);
+    }
+
+    /// Time is up: what is still open is cut off.
+    fn end_drain(&mut self, context: &mut Context<Source>) {
+        for token in self.connections(context) {
+            self.close(context, token, &Reason::DrainOver);
+        }
+    }
+
+    fn connections(&self, context: &Context<Source>) -> Vec<Token> {
+        let is_connection = |token: &Token| matches!(context.get(*token), Some(Source::Connection(_)));
+        context.tokens().filter(is_connection).collect()
+    }
+}
+
+/// What was lost when a connection ended.
+struct Lost {
+    unsent: u64,
+    unanswered: u64,
+}
+
+impl Lost {
+    fn bytes(&self) -> u64 {
+        self.unsent + self.unanswered
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.unsent > 0 {
+            write!(f, ", {} bytes of answers not taken", self.unsent)?;
+        }
+        if self.unanswered > 0 {
+            write!(f, ", {} bytes not answered", self.unanswered)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Ended(End::Finished) => f.write_str("end of input, all answered"),
+            Reason::Ended(End::Lingered) => f.write_str("we ended it, and so did the peer"),
+            Reason::Ended(End::Reset(error) | End::NotConnected(error)) => {
+                write!(f, "broken: {}", describe(error))
+            }
+            Reason::TimedOut(Timeout::Idle) => f.write_str("idle for too long"),
+            Reason::TimedOut(Timeout::Write) => f.write_str("the peer took nothing for too long"),
+            Reason::TimedOut(Timeout::Linger) => {
+                f.write_str("we ended it, and the peer did not follow in time")
+            }
+            Reason::DrainOver => f.write_str("cut off: the time to drain is over"),
+        }
+    }
+}

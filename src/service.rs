@@ -1,0 +1,150 @@
+//! What the server answers: plain echo, or echo with a prefix, a timestamp, a greeting.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, Local};
+use log::Level;
+
+use crate::logging::Escaped;
+use crate::net::{Answer, Peer, Service};
+
+/// The answers of a server. The default echoes every byte, sixteen at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// The most bytes that are answered, and logged, as one.
+    pub chunk: usize,
+    /// Goes before each chunk.
+    pub prefix: Vec<u8>,
+    /// Whether each chunk gets the local time in front of it, as `[Thu Dec 11 08:47:58 2014] `.
+    pub timestamp: bool,
+    /// What every client is sent first.
+    pub greeting: Vec<u8>,
+    /// Whether a connection ends after its first answer.
+    pub once: bool,
+}
+
+impl Default for Protocol {
+    fn default() -> Protocol {
+        Protocol { chunk: 16, prefix: Vec::new(), timestamp: false, greeting: Vec::new(), once: false }
+    }
+}
+
+/// Answers the chunks of all connections by one [`Protocol`].
+#[derive(Debug)]
+pub(crate) struct Echo {
+    protocol: Protocol,
+    /// The time as text, and the second that it stands for.
+    stamp: (u64, String),
+}
+
+impl Echo {
+    pub(crate) fn new(protocol: Protocol) -> Echo {
+        Echo { protocol, stamp: (0, String::new()) }
+    }
+
+    pub(crate) fn greeting(&self) -> &[u8] {
+        &self.protocol.greeting
+    }
+
+    /// The service of one connection, for as long as it is pumped.
+    pub(crate) fn with<'a>(&'a mut self, peer: &'a Peer) -> EchoTo<'a> {
+        EchoTo { echo: self, peer }
+    }
+
+    /// The text is made once a second, not once a chunk.
+    fn stamp(&mut self) -> &str {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        if self.stamp.0 != second || self.stamp.1.is_empty() {
+            self.stamp = (second, format!("[{}] ", ctime(now.into())));
+        }
+        &self.stamp.1
+    }
+}
+
+/// As C's `ctime(3)`, without its newline.
+fn ctime(time: DateTime<Local>) -> String {
+    time.format("%a %b %e %H:%M:%S %Y").to_string()
+}
+
+/// [`Echo`], talking to one peer.
+pub(crate) struct EchoTo<'a> {
+    echo: &'a mut Echo,
+    peer: &'a Peer,
+}
+
+impl EchoTo<'_> {
+    /// Nobody can see where the chunks of a plain echo end unless they are logged: then a whole read is answered
+    /// with one write, straight from the buffer that it was read into.
+    fn chunks_are_invisible(&self) -> bool {
+        let Protocol { prefix, timestamp, once, .. } = &self.echo.protocol;
+        prefix.is_empty() && !timestamp && !once && !log::log_enabled!(Level::Debug)
+    }
+}
+
+impl Service for EchoTo<'_> {
+    fn chunk(&self) -> usize {
+        if self.chunks_are_invisible() { usize::MAX } else { self.echo.protocol.chunk }
+    }
+
+    fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
+        if self.chunks_are_invisible() {
+            return Answer { bytes: chunk, last: false };
+        }
+        let before = staged.len();
+        staged.extend_from_slice(&self.echo.protocol.prefix);
+        if self.echo.protocol.timestamp {
+            staged.extend_from_slice(self.echo.stamp().as_bytes());
+        }
+        staged.extend_from_slice(chunk);
+        log::debug!("{}: received {}", self.peer, Escaped(chunk));
+        log::debug!("{}: sending {} bytes back", self.peer, staged.len() - before);
+        Answer { bytes: &[], last: self.echo.protocol.once }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+
+    use super::*;
+
+    fn answer(protocol: Protocol, chunk: &[u8]) -> (Vec<u8>, bool) {
+        let mut staged = Vec::new();
+        let mut echo = Echo::new(protocol);
+        let mut service = echo.with(&Peer::Unix { number: 1 });
+        let answer = service.answer(chunk, &mut staged);
+        let last = answer.last;
+        let bytes = answer.bytes.to_vec();
+        staged.extend(bytes);
+        (staged, last)
+    }
+
+    #[test]
+    fn a_plain_echo_returns_the_chunk_itself() {
+        assert_eq!(answer(Protocol::default(), b"spam"), (b"spam".to_vec(), false));
+    }
+
+    #[test]
+    fn a_prefix_goes_before_the_chunk() {
+        let protocol = Protocol { prefix: b"Echo=>".to_vec(), ..Protocol::default() };
+        assert_eq!(answer(protocol, b"spam"), (b"Echo=>spam".to_vec(), false));
+    }
+
+    #[test]
+    fn once_is_the_last_answer() {
+        let protocol = Protocol { once: true, ..Protocol::default() };
+        assert_eq!(answer(protocol, b"spam"), (b"spam".to_vec(), true));
+    }
+
+    #[test]
+    fn the_timestamp_is_that_of_ctime() {
+        let time =
+            |day, hour| Local.with_ymd_and_hms(2014, 12, day, hour, 47, 58).single().expect("no gap there");
+        assert_eq!(ctime(time(11, 8)), "Thu Dec 11 08:47:58 2014");
+        assert_eq!(ctime(time(5, 23)), "Fri Dec  5 23:47:58 2014", "the day is padded with a space");
+        let (bytes, _) = answer(Protocol { timestamp: true, ..Protocol::default() }, b"hello");
+        let text = String::from_utf8(bytes).expect("text");
+        assert!(text.starts_with('[') && text.ends_with("] hello") && text.len() == 26 + 6, "{text}");
+    }
+}

@@ -1,0 +1,103 @@
+//! The request to stop, as something that the reactor can poll.
+//!
+//! A signal handler may do next to nothing; what it may do is write a byte. So a signal (or a [`StopHandle`]) writes
+//! one into a socket pair, and the loop reads it like any other input: no flag that could be set just before the poll
+//! goes to sleep, no system call that has to be interrupted.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+/// The readable end of the pair: each byte in it is one request to stop.
+#[derive(Debug)]
+pub struct StopSignal {
+    receiver: UnixStream,
+    sender: UnixStream,
+}
+
+impl StopSignal {
+    /// A signal that nobody gives yet.
+    ///
+    /// # Errors
+    /// As `socketpair(2)`.
+    pub fn new() -> io::Result<StopSignal> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        // Whoever asks us to stop must never have to wait for us, a signal handler least of all.
+        sender.set_nonblocking(true)?;
+        Ok(StopSignal { receiver, sender })
+    }
+
+    /// Makes SIGINT and SIGTERM give it, instead of ending the process.
+    ///
+    /// # Errors
+    /// As `sigaction(2)`.
+    pub fn on_interrupt_and_terminate(&self) -> io::Result<()> {
+        for signal in [SIGINT, SIGTERM] {
+            pipe::register(signal, self.sender.try_clone()?)?;
+        }
+        Ok(())
+    }
+
+    /// What gives it from within the program.
+    ///
+    /// # Errors
+    /// As `dup(2)`.
+    pub fn handle(&self) -> io::Result<StopHandle> {
+        Ok(StopHandle { sender: self.sender.try_clone()? })
+    }
+
+    /// How many requests have come since the last call.
+    pub(crate) fn received(&mut self) -> usize {
+        let mut requests = 0;
+        let mut bytes = [0; 64];
+        loop {
+            match self.receiver.read(&mut bytes) {
+                Ok(count) if count > 0 => requests += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Nothing more. It never ends, since we hold the other side as well.
+                _ => return requests,
+            }
+        }
+    }
+}
+
+impl AsFd for StopSignal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}
+
+/// Asks a loop to stop, from another thread or from the same one. The first request lets it finish what it has begun,
+/// the second ends it at once.
+#[derive(Debug)]
+pub struct StopHandle {
+    sender: UnixStream,
+}
+
+impl StopHandle {
+    /// Makes the request. It never blocks, and does nothing when the loop has gone.
+    pub fn stop(&self) {
+        // Full or closed: it has been asked often enough, or there is nobody to ask.
+        let _ = (&self.sender).write(b"S");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_is_counted_once() {
+        let mut signal = StopSignal::new().expect("a socket pair");
+        let handle = signal.handle().expect("a descriptor");
+        assert_eq!(signal.received(), 0);
+        handle.stop();
+        handle.stop();
+        assert_eq!(signal.received(), 2);
+        assert_eq!(signal.received(), 0);
+    }
+}

@@ -1,0 +1,1 @@
+//! The server, run as the program that it is.
