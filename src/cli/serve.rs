@@ -1,35 +1,14 @@
-//! The command line: text in, typed options out, nothing done.
+//! `echoloop serve`: what the server can be told.
 
 use std::time::Duration;
 
-use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use echoloop::{Endpoint, Protocol, ServerOptions, WhenFull};
-use log::LevelFilter;
 
-/// The largest buffer that makes sense for one connection.
-const LARGEST_SIZE: u64 = 1 << 30;
+use super::Verbosity;
+use super::values::{Text, Timeout, at_least_one, endpoint, positive_duration, size, text, timeout};
 
-/// An echo server on one event loop: whatever a client sends comes back.
-///
-/// Without a command it serves. With no arguments at all it is a plain echo server on localhost, port 10000.
-#[derive(Debug, Parser)]
-#[command(name = "echoloop", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    serve: ServeArguments,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Run the echo server (this is what happens without a command, too)
-    #[command(after_help = EXAMPLES)]
-    Serve(ServeArguments),
-}
-
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Endpoints:
   HOST, HOST:PORT, PORT     a name listens on every address that it has; port 10000 if none is given
   :PORT                     every interface, IPv6 and IPv4
@@ -136,39 +115,12 @@ pub(crate) struct ServeArguments {
     verbosity: Verbosity,
 }
 
-/// What the log shows, on standard error.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Verbosity {
-    /// Log each chunk; twice: each readiness event, change of state and system call
-    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", help_heading = "Log")]
-    verbose: u8,
-
-    /// Log nothing but warnings and errors
-    #[arg(short, long, help_heading = "Log")]
-    quiet: bool,
-}
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Full {
     /// It waits until another one ends
     Wait,
     /// It is closed at once
     Refuse,
-}
-
-/// Bytes given as text with escapes. (A plain `Vec<u8>` would be taken for a list of values.)
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Text(Vec<u8>);
-
-/// A timeout that may be `none`. (A plain `Option` would be taken for an optional argument.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Timeout(Option<Duration>);
-
-impl Arguments {
-    /// The command, the default one made explicit.
-    pub(crate) fn command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
-    }
 }
 
 impl ServeArguments {
@@ -208,95 +160,19 @@ impl ServeArguments {
     }
 }
 
-impl Verbosity {
-    pub(crate) fn level(self) -> LevelFilter {
-        match (self.quiet, self.verbose) {
-            (true, _) => LevelFilter::Warn,
-            (false, 0) => LevelFilter::Info,
-            (false, 1) => LevelFilter::Debug,
-            (false, _) => LevelFilter::Trace,
-        }
-    }
-}
-
-fn endpoint(text: &str) -> Result<Endpoint, echoloop::EndpointError> {
-    text.parse()
-}
-
-fn at_least_one(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(0) => Err("it must be at least 1".into()),
-        Ok(number) => Ok(number),
-        Err(_) => Err("a whole number is expected".into()),
-    }
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let size: ByteSize =
-        text.parse().map_err(|_| "a size is expected, such as 16, 64KiB or 1MiB".to_owned())?;
-    match size.as_u64() {
-        0 => Err("it must be at least 1 byte".into()),
-        bytes if bytes > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
-        bytes => usize::try_from(bytes).map_err(|_| "it is more than this machine can address".into()),
-    }
-}
-
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn timeout(text: &str) -> Result<Timeout, String> {
-    if text == "none" { Ok(Timeout(None)) } else { positive_duration(text).map(|time| Timeout(Some(time))) }
-}
-
-fn text(text: &str) -> Result<Text, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'\\' {
-            bytes.push(byte);
-            continue;
-        }
-        bytes.push(match rest.next() {
-            Some(b'n') => b'\n',
-            Some(b'r') => b'\r',
-            Some(b't') => b'\t',
-            Some(b'0') => 0,
-            Some(b'\\') => b'\\',
-            Some(b'x') => {
-                let digits = [rest.next(), rest.next()]
-                    .map(|digit| digit.and_then(|digit| (digit as char).to_digit(16)));
-                match digits {
-                    [Some(high), Some(low)] => (high * 16 + low) as u8,
-                    _ => return Err("`\\x` takes two hexadecimal digits".into()),
-                }
-            }
-            _ => return Err("a backslash is followed by n, r, t, 0, \\ or xHH".into()),
-        });
-    }
-    Ok(Text(bytes))
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::Parser;
+    use log::LevelFilter;
 
     use super::*;
+    use crate::cli::{Arguments, Command};
 
     fn serve(arguments: &[&str]) -> Result<ServeArguments, clap::Error> {
         let program = std::iter::once(&"echoloop");
         Arguments::try_parse_from(program.chain(arguments)).map(|arguments| match arguments.command() {
             Command::Serve(arguments) => arguments,
         })
-    }
-
-    #[test]
-    fn the_command_line_is_sound() {
-        <Arguments as CommandFactory>::command().debug_assert();
     }
 
     #[test]

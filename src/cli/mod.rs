@@ -1,0 +1,70 @@
+//! The command line: text in, typed options out, nothing done. A file a command.
+
+mod serve;
+mod values;
+
+use clap::{Args, Parser, Subcommand};
+use log::LevelFilter;
+
+pub(crate) use self::serve::ServeArguments;
+
+/// An echo server on one event loop: whatever a client sends comes back.
+///
+/// Without a command it serves. With no arguments at all it is a plain echo server on localhost, port 10000.
+#[derive(Debug, Parser)]
+#[command(name = "echoloop", version, args_conflicts_with_subcommands = true, after_help = serve::EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the echo server (this is what happens without a command, too)
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(ServeArguments),
+}
+
+impl Arguments {
+    /// The command, the default one made explicit.
+    pub(crate) fn command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+/// What the log shows, on standard error.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Verbosity {
+    /// Log each chunk; twice: each readiness event, change of state and system call
+    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", help_heading = "Log")]
+    verbose: u8,
+
+    /// Log nothing but warnings and errors
+    #[arg(short, long, help_heading = "Log")]
+    quiet: bool,
+}
+
+impl Verbosity {
+    pub(crate) fn level(self) -> LevelFilter {
+        match (self.quiet, self.verbose) {
+            (true, _) => LevelFilter::Warn,
+            (false, 0) => LevelFilter::Info,
+            (false, 1) => LevelFilter::Debug,
+            (false, _) => LevelFilter::Trace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Arguments as CommandFactory>::command().debug_assert();
+    }
+}

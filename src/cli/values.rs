@@ -1,0 +1,109 @@
+//! The values that options take, as people write them: sizes, durations, endpoints, text with escapes.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use echoloop::{Endpoint, EndpointError};
+
+/// The largest buffer that makes sense for one connection.
+const LARGEST_SIZE: u64 = 1 << 30;
+
+/// Bytes given as text with escapes. (A plain `Vec<u8>` would be taken for a list of values.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text(pub(super) Vec<u8>);
+
+/// A timeout that may be `none`. (A plain `Option` would be taken for an optional argument.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timeout(pub(super) Option<Duration>);
+
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, EndpointError> {
+    text.parse()
+}
+
+pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("a whole number is expected".into()),
+    }
+}
+
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let size: ByteSize =
+        text.parse().map_err(|_| "a size is expected, such as 16, 64KiB or 1MiB".to_owned())?;
+    match size.as_u64() {
+        0 => Err("it must be at least 1 byte".into()),
+        bytes if bytes > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
+        bytes => usize::try_from(bytes).map_err(|_| "it is more than this machine can address".into()),
+    }
+}
+
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
+    if text == "none" { Ok(Timeout(None)) } else { positive_duration(text).map(|time| Timeout(Some(time))) }
+}
+
+pub(super) fn text(text: &str) -> Result<Text, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        bytes.push(match rest.next() {
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'0') => 0,
+            Some(b'\\') => b'\\',
+            Some(b'x') => {
+                let digits = [rest.next(), rest.next()]
+                    .map(|digit| digit.and_then(|digit| (digit as char).to_digit(16)));
+                match digits {
+                    [Some(high), Some(low)] => (high * 16 + low) as u8,
+                    _ => return Err("`\\x` takes two hexadecimal digits".into()),
+                }
+            }
+            _ => return Err("a backslash is followed by n, r, t, 0, \\ or xHH".into()),
+        });
+    }
+    Ok(Text(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_humane_and_bounded() {
+        assert_eq!(size("16"), Ok(16));
+        assert_eq!(size("64KiB"), Ok(65_536));
+        assert_eq!(size("32k"), Ok(32_000));
+        for nonsense in ["0", "-1", "2GiB", "many", ""] {
+            assert!(size(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn text_may_hold_any_byte() {
+        assert_eq!(text(r"a\n\r\t\0\\\xff é"), Ok(Text(b"a\n\r\t\0\\\xff \xc3\xa9".to_vec())));
+        for nonsense in ["\\q", "\\x4", "\\xgg", "\\"] {
+            assert!(text(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_may_be_none_but_not_nothing() {
+        assert_eq!(timeout("none"), Ok(Timeout(None)));
+        assert_eq!(timeout("5min"), Ok(Timeout(Some(Duration::from_secs(300)))));
+        assert!(timeout("0s").is_err() && timeout("10").is_err());
+    }
+}
