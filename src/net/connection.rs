@@ -242,8 +242,10 @@ impl<T: Transport> Connection<T> {
             // A peer that never ceases to send must not keep us: only what is here already counts.
             let arrived = u32::try_from(self.transport.pending_input()?).unwrap_or(u32::MAX);
             self.enter(Phase::Stopping { quota: arrived });
-            // Bytes may have come after the last poll, their event still to be fetched.
+            // Some of it may have come after the last poll, its event still to be fetched. So look for it, and take
+            // no short read for the last one: what that event announces is not known yet.
             self.readable = true;
+            self.read_to_end = true;
         }
         Ok(())
     }
@@ -394,8 +396,9 @@ impl<T: Transport> Connection<T> {
     fn flush(&mut self, workspace: &mut Workspace, now: Moment) -> io::Result<usize> {
         let front = self.held.unsent_front();
         let offered = front.len();
-        let taken = write(&mut self.transport, front, &mut self.writable)?;
-        log::trace!("socket {}: wrote {taken} of {offered} unsent bytes", self.transport.number());
+        let result = write(&mut self.transport, front, &mut self.writable);
+        log::trace!("socket {}: write of {offered} unsent bytes: {result:?}", self.transport.number());
+        let taken = result?;
         if taken > 0 {
             self.sent += taken as u64;
             self.last_activity = now;
@@ -427,11 +430,11 @@ impl<T: Transport> Connection<T> {
             self.phase = Phase::Stopping { quota: left };
         }
         let mut output = Output { limits, staged, pool, now };
-        let fed = self.feed(&input[..count], service, &mut output, budget)?;
+        let (fed, result) = self.feed(&input[..count], service, &mut output, budget);
         if fed.consumed < count {
             self.held.retain(&input[fed.consumed..count], output.pool, now);
         }
-        Ok(count + fed.answered)
+        result.map(|()| count + fed.answered).map_err(End::Reset)
     }
 
     fn consume(
@@ -444,9 +447,9 @@ impl<T: Transport> Connection<T> {
         let Workspace { limits, staged, pool, .. } = workspace;
         let mut retained = self.held.take_retained();
         let mut output = Output { limits, staged, pool, now };
-        let fed = self.feed(retained.make_contiguous(), service, &mut output, budget)?;
+        let (fed, result) = self.feed(retained.make_contiguous(), service, &mut output, budget);
         self.held.put_retained_back(retained, fed.consumed, output.pool, now);
-        Ok(fed.consumed + fed.answered)
+        result.map(|()| fed.consumed + fed.answered).map_err(End::Reset)
     }
 
     /// Hands input to the service, chunk by chunk, as long as the write buffer is below its limit, and sends the
@@ -457,10 +460,12 @@ impl<T: Transport> Connection<T> {
         service: &mut impl Service,
         output: &mut Output<'_>,
         budget: usize,
-    ) -> Result<Fed, End> {
+    ) -> (Fed, io::Result<()>) {
         let mut fed = Fed { consumed: 0, answered: 0 };
+        let mut result = Ok(());
         output.staged.clear();
-        while fed.consumed < input.len()
+        while result.is_ok()
+            && fed.consumed < input.len()
             && self.held.unsent() < output.limits.write_limit
             && fed.answered < budget
         {
@@ -470,16 +475,13 @@ impl<T: Transport> Connection<T> {
             let answer = service.answer(chunk, output.staged);
             // Small answers are collected, so that a read's worth of them costs one write and not thousands.
             let collected = self.held.unsent() + output.staged.len();
-            if answer.bytes.is_empty()
-                && !answer.last
-                && fed.consumed < input.len()
-                && collected < output.limits.write_limit
-            {
+            let may_collect = answer.bytes.is_empty() && !answer.last && fed.consumed < input.len();
+            if may_collect && collected < output.limits.write_limit {
                 continue;
             }
             fed.answered += output.staged.len() + answer.bytes.len();
-            let sent = self.offer(output.staged, output.pool, output.now);
-            sent.and_then(|()| self.offer(answer.bytes, output.pool, output.now)).map_err(End::Reset)?;
+            result = self.offer(output.staged, output.pool, output.now);
+            result = result.and(self.offer(answer.bytes, output.pool, output.now));
             output.staged.clear();
             if answer.last {
                 self.discarded += (input.len() - fed.consumed) as u64;
@@ -488,23 +490,26 @@ impl<T: Transport> Connection<T> {
             }
         }
         self.paused |= self.held.unsent() >= output.limits.write_limit;
-        Ok(fed)
+        (fed, result)
     }
 
     /// Writes first, and keeps only what the kernel does not take. While something is unsent, everything goes behind
-    /// it: answers never overtake each other.
+    /// it: answers never overtake each other. After a failure all of it counts as unsent, which is what was lost.
     fn offer(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) -> io::Result<()> {
-        let mut taken = 0;
+        let mut result = Ok(0);
         if !bytes.is_empty() && self.writable && self.held.unsent() == 0 {
-            taken = write(&mut self.transport, bytes, &mut self.writable)?;
-            log::trace!("socket {}: wrote {taken} of {} bytes", self.transport.number(), bytes.len());
+            result = write(&mut self.transport, bytes, &mut self.writable);
+            log::trace!("socket {}: write of {} bytes: {result:?}", self.transport.number(), bytes.len());
+        }
+        let taken = *result.as_ref().unwrap_or(&0);
+        if taken > 0 {
             self.sent += taken as u64;
             self.last_activity = now;
         }
         if taken < bytes.len() {
             self.held.add_unsent(&bytes[taken..], pool, now);
         }
-        Ok(())
+        result.map(drop)
     }
 
     /// Reads and discards. The peer's end or a reset is the end.
@@ -565,7 +570,10 @@ fn write(transport: &mut impl Transport, bytes: &[u8], writable: &mut bool) -> i
             Ok(0)
         }
         Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
-        Err(error) => Err(error),
+        Err(error) => {
+            *writable = false;
+            Err(error)
+        }
     }
 }
 

@@ -1,1 +1,290 @@
+//! The connection against a scripted socket: a model of what a kernel may do, driven by random schedules.
 
+mod arrows;
+mod kernel;
+mod services;
+
+use proptest::prelude::*;
+
+use self::kernel::Kernel;
+use self::services::{Answers, Expected, Recorded};
+use super::*;
+
+/// One thing that happens, in an order that nobody chose.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Bytes arrive.
+    Deliver(usize),
+    /// Something arrives at which a read ends early: urgent data on TCP, a passed descriptor on a Unix socket.
+    Boundary,
+    /// The peer takes bytes.
+    Room(usize),
+    /// The next reads, or writes, are interrupted by a signal.
+    Interrupt,
+    /// An event comes for which there is no reason.
+    Spurious,
+    /// The loop polls: events are noted and the connection is pumped.
+    Poll,
+    /// The run queue gives the connection its turn, if it is in it.
+    Resume,
+    /// The server stops.
+    Stop,
+    /// The peer ends its input.
+    EndOfInput,
+    /// The peer resets the connection.
+    Reset,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1..400_usize).prop_map(Step::Deliver),
+        1 => (1..80_000_usize).prop_map(Step::Deliver),
+        2 => Just(Step::Boundary),
+        8 => (1..400_usize).prop_map(Step::Room),
+        1 => (1..200_000_usize).prop_map(Step::Room),
+        2 => Just(Step::Interrupt),
+        2 => Just(Step::Spurious),
+        12 => Just(Step::Poll),
+        6 => Just(Step::Resume),
+    ]
+}
+
+/// At most one of these ends a schedule before the peer is heard to the end.
+fn ending() -> impl Strategy<Value = Option<Step>> {
+    prop_oneof![
+        4 => Just(None),
+        2 => Just(Some(Step::Stop)),
+        2 => Just(Some(Step::EndOfInput)),
+        1 => Just(Some(Step::Reset)),
+    ]
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let small = (1..300_usize, 1..300_usize, 1..600_usize);
+    let real = (Just(64 * 1024), prop_oneof![Just(64 * 1024), 1..200_000_usize], Just(256 * 1024));
+    prop_oneof![6 => small, 1 => real].prop_map(|(read_size, write_limit, turn_budget)| Limits {
+        read_size,
+        write_limit,
+        turn_budget,
+    })
+}
+
+fn chunk() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(16), 1..100_usize, 1..=70_000_usize, Just(usize::MAX)]
+}
+
+/// A connection on a scripted kernel, with the law checked after every pump.
+struct Run {
+    connection: Connection<Kernel>,
+    service: Recorded,
+    expected: Expected,
+    checked: usize,
+    workspace: Workspace,
+    now: Moment,
+    queued: bool,
+    end: Option<End>,
+    arrived_at_stop: Option<u64>,
+}
+
+impl Run {
+    fn new(is_tcp: bool, limits: Limits, chunk: usize, answers: Answers) -> Run {
+        let now = Moment::now();
+        let service = Recorded::new(chunk, answers);
+        let mut run = Run {
+            connection: Connection::new(Kernel::new(is_tcp), now),
+            expected: Expected::new(service.greeting()),
+            checked: 0,
+            service,
+            workspace: Workspace::new(limits),
+            now,
+            queued: false,
+            end: None,
+            arrived_at_stop: None,
+        };
+        let greeting = run.service.greeting().to_vec();
+        run.connection.send(&greeting, &mut run.workspace, now).expect("nothing has happened yet");
+        run
+    }
+
+    fn perform(&mut self, step: Step) {
+        let kernel = &mut self.connection.transport;
+        match step {
+            Step::Deliver(count) => kernel.deliver(count),
+            Step::Boundary => kernel.boundary(),
+            Step::Room(count) => kernel.make_room(count),
+            Step::Interrupt => kernel.interrupt(),
+            Step::Spurious => kernel.spurious(),
+            Step::EndOfInput => kernel.end_input(),
+            Step::Reset => kernel.reset(),
+            Step::Poll => self.poll(),
+            Step::Resume if self.queued => self.pump(),
+            Step::Resume => {}
+            Step::Stop if self.end.is_none() => {
+                let arrived = self.connection.transport.queued() as u64 + self.connection.received;
+                self.connection.stop().expect("FIONREAD works here");
+                self.arrived_at_stop = Some(arrived);
+                self.queued = true;
+            }
+            Step::Stop => {}
+        }
+    }
+
+    fn poll(&mut self) {
+        if let Some(readiness) = self.connection.transport.take_event()
+            && self.end.is_none()
+        {
+            self.connection.note(readiness);
+            self.pump();
+        }
+    }
+
+    fn pump(&mut self) {
+        let calls = self.connection.transport.idle_calls();
+        let next = self.connection.pump(&mut self.service, &mut self.workspace, self.now);
+        // Spinning would show as calls that move nothing: at most one in each direction a pump, and the retries
+        // after an interruption.
+        let idle_calls = self.connection.transport.idle_calls() - calls;
+        assert!(idle_calls <= 4, "{idle_calls} calls that moved nothing in one pump");
+        match next {
+            Next::Wait => self.queued = false,
+            Next::Again => self.queued = true,
+            Next::Close(end) => {
+                self.queued = false;
+                self.end = Some(end);
+            }
+        }
+        self.check_bytes();
+        self.check_bounds();
+        self.check_progress();
+    }
+
+    /// What went out, and what is still to go, is the answer to what the service was given: nothing is lost, nothing
+    /// doubled, nothing overtakes.
+    fn check_bytes(&mut self) {
+        let connection = &self.connection;
+        let consumed = connection.received - connection.discarded - connection.retained() as u64;
+        if !self.service.ended() {
+            self.expected.extend(&self.service, connection.transport.reads(), consumed);
+        } else if self.checked == 0 {
+            let first = connection.transport.reads()[0].min(self.service.chunk());
+            self.expected.extend(&self.service, connection.transport.reads(), first as u64);
+        }
+        let (answer, output) = (self.expected.answer(), connection.transport.output());
+        assert_eq!(output.len() as u64, connection.sent);
+        assert_eq!(output.len() + connection.unsent(), answer.len(), "bytes were lost or doubled");
+        assert_eq!(output[self.checked..], answer[self.checked..output.len()], "not a prefix of the answer");
+        self.checked = output.len();
+        if let Some(arrived) = self.arrived_at_stop
+            && matches!(self.end, Some(End::Lingered))
+            && !self.service.ended()
+        {
+            assert!(consumed >= arrived, "what had arrived before the stop was not answered");
+        }
+    }
+
+    fn check_bounds(&self) {
+        let limits = self.workspace.limits;
+        let largest_answer = self.service.largest_answer(limits.read_size);
+        assert!(self.connection.retained() <= limits.read_size);
+        assert!(
+            self.connection.unsent() < limits.write_limit + largest_answer + self.service.greeting().len()
+        );
+        assert_eq!(
+            self.connection.held.owns_memory(),
+            self.connection.unsent() + self.connection.retained() > 0,
+            "buffers exist exactly while they hold bytes"
+        );
+    }
+
+    /// Queued if and only if it can make progress, by the words of the rule rather than by the code.
+    fn check_progress(&self) {
+        if self.end.is_some() {
+            return;
+        }
+        let connection = &self.connection;
+        let (unsent, retained) = (connection.unsent(), connection.retained());
+        let reads_more = match connection.phase {
+            Phase::Open | Phase::HalfClosing | Phase::HalfClosed => !connection.paused && retained == 0,
+            Phase::Stopping { quota } => quota > 0 && !connection.paused && retained == 0,
+            Phase::Lingering => true,
+            Phase::Connecting | Phase::Draining | Phase::Ended => false,
+        };
+        let is_over = unsent + retained == 0
+            && match connection.phase {
+                Phase::Draining => true,
+                Phase::Stopping { quota } => quota == 0 || !connection.readable,
+                _ => false,
+            };
+        let progress = (connection.writable && unsent > 0)
+            || (retained > 0 && unsent < self.workspace.limits.write_limit)
+            || (connection.readable && reads_more)
+            || is_over;
+        assert_eq!(self.queued, progress, "queued is not the same as able to make progress: {connection:?}");
+
+        // And by the truth of the kernel: whoever waits has either an event coming, or nothing to do.
+        let kernel = &connection.transport;
+        if !self.queued && !kernel.has_event() {
+            assert!(unsent == 0 || !kernel.has_room(), "stalled with room to write");
+            assert!(!reads_more || !kernel.has_input(), "stalled with input to read");
+        }
+    }
+
+    /// From here on the peer does all that it can, so the connection has to come to its end.
+    fn play_out(&mut self) {
+        // Even a byte a turn has to be enough.
+        let turns = 10 * (self.connection.transport.queued() + self.connection.retained()) + 100_000;
+        for _ in 0..turns {
+            if self.end.is_some() {
+                return;
+            }
+            self.connection.transport.make_room(100_000);
+            self.connection.transport.end_input();
+            if self.queued {
+                self.pump();
+            } else {
+                assert!(self.connection.transport.has_event(), "waits for an event that never comes");
+                self.poll();
+            }
+        }
+        panic!("never ends: {:?}", self.connection);
+    }
+}
+
+proptest! {
+    // A case that once failed becomes a test of its own, with a name.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_schedule_makes_it_lose_a_byte_stall_spin_or_grow(
+        is_tcp: bool,
+        limits in limits(),
+        chunk in chunk(),
+        answers in services::answers(),
+        steps in proptest::collection::vec(step(), 1..60),
+        ending in ending(),
+        more in proptest::collection::vec(step(), 0..20),
+    ) {
+        let mut run = Run::new(is_tcp, limits, chunk, answers);
+        for step in steps.into_iter().chain(ending).chain(more) {
+            run.perform(step);
+        }
+        run.play_out();
+        let connection = &run.connection;
+        match run.end {
+            Some(End::Finished) => {
+                prop_assert_eq!(connection.unsent() + connection.retained(), 0);
+                if !run.service.ended() {
+                    prop_assert_eq!(connection.received, connection.transport.delivered(), "a clean end left input");
+                    prop_assert_eq!(connection.discarded, 0);
+                }
+            }
+            Some(End::Lingered) => {
+                prop_assert!(connection.transport.is_shut_down());
+                prop_assert_eq!(connection.unsent() + connection.retained(), 0);
+                prop_assert_eq!(connection.received, connection.transport.delivered(), "unread input resets the peer");
+            }
+            Some(End::Reset(_)) => prop_assert!(connection.transport.was_reset()),
+            ref end => prop_assert!(false, "{end:?}"),
+        }
+    }
+}

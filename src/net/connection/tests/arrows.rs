@@ -1,0 +1,239 @@
+//! One test an arrow of the diagram of phases.
+
+use super::*;
+
+const LIMITS: Limits = Limits { read_size: 64, write_limit: 64, turn_budget: 256 };
+const TIMEOUTS: Timeouts = Timeouts {
+    idle: Some(Duration::from_secs(60)),
+    write: Some(Duration::from_secs(30)),
+    linger: Duration::from_secs(10),
+};
+
+fn run(answers: Answers) -> Run {
+    Run::new(true, LIMITS, 16, answers)
+}
+
+fn phase(run: &Run) -> Phase {
+    run.connection.phase()
+}
+
+/// A peer that has stopped taking, so that something is unsent.
+fn stalled(answers: Answers) -> Run {
+    let mut run = run(answers);
+    run.perform(Step::Deliver(1200));
+    run.perform(Step::Poll);
+    while run.queued {
+        run.perform(Step::Resume);
+    }
+    assert!(run.connection.unsent() > 0);
+    run
+}
+
+/// What an event and a turn do, for connections that send what answers nothing.
+fn turn(run: &mut Run) -> Next {
+    if let Some(readiness) = run.connection.transport.take_event() {
+        run.connection.note(readiness);
+    }
+    run.connection.pump(&mut run.service, &mut run.workspace, run.now)
+}
+
+#[test]
+fn connecting_becomes_open_when_the_handshake_has_ended() {
+    let mut run = run(Answers::Plain);
+    run.connection = Connection::connecting(Kernel::connecting(), run.now);
+    assert!(matches!(turn(&mut run), Next::Wait));
+    // An event that is too early changes nothing.
+    run.connection.note(Readiness { writable: true, ..Readiness::default() });
+    assert!(matches!(turn(&mut run), Next::Wait));
+    assert_eq!(phase(&run), Phase::Connecting);
+    run.connection.transport.establish(Ok(()));
+    assert!(matches!(turn(&mut run), Next::Wait));
+    assert_eq!(phase(&run), Phase::Open);
+}
+
+#[test]
+fn connecting_ends_when_nobody_listens() {
+    let mut run = run(Answers::Plain);
+    run.connection = Connection::connecting(Kernel::connecting(), run.now);
+    run.connection.transport.establish(Err(ErrorKind::ConnectionRefused));
+    let Next::Close(End::NotConnected(error)) = turn(&mut run) else { panic!("it was refused") };
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(phase(&run), Phase::Ended);
+}
+
+#[test]
+fn open_drains_after_the_end_of_input_and_then_ends() {
+    let mut run = run(Answers::Greeted(vec![b'g'; 1100]));
+    run.perform(Step::Deliver(30));
+    run.perform(Step::EndOfInput);
+    while phase(&run) == Phase::Open {
+        run.perform(Step::Room(50));
+        run.perform(Step::Poll);
+        run.perform(Step::Resume);
+    }
+    assert_eq!(phase(&run), Phase::Draining);
+    run.play_out();
+    assert!(matches!(run.end, Some(End::Finished)));
+    assert_eq!(run.connection.transport.output().len(), 1130);
+    assert!(!run.connection.transport.is_shut_down(), "closing is enough");
+}
+
+#[test]
+fn open_half_closes_and_goes_on_to_receive() {
+    let mut run = run(Answers::Nothing);
+    run.connection.send(&[b'x'; 1200], &mut run.workspace, run.now).expect("open");
+    run.connection.half_close();
+    assert!(matches!(turn(&mut run), Next::Wait));
+    assert_eq!(phase(&run), Phase::HalfClosing, "200 bytes are unsent");
+    run.connection.transport.make_room(300);
+    run.connection.transport.deliver(10);
+    assert!(matches!(turn(&mut run), Next::Wait));
+    assert_eq!((phase(&run), run.connection.received()), (Phase::HalfClosed, 10));
+    assert!(run.connection.transport.is_shut_down());
+    run.connection.transport.end_input();
+    assert!(matches!(turn(&mut run), Next::Close(End::Finished)));
+}
+
+#[test]
+fn half_closing_ends_like_open_when_the_peer_is_faster() {
+    let mut run = run(Answers::Nothing);
+    run.connection.send(&[b'x'; 1200], &mut run.workspace, run.now).expect("open");
+    run.connection.half_close();
+    run.connection.transport.end_input();
+    assert!(matches!(turn(&mut run), Next::Wait));
+    assert_eq!(phase(&run), Phase::Draining);
+    run.connection.transport.make_room(300);
+    assert!(matches!(turn(&mut run), Next::Close(End::Finished)));
+    assert_eq!(run.connection.transport.output().len(), 1200);
+}
+
+#[test]
+fn stopping_answers_what_has_arrived_and_lingers() {
+    let mut run = run(Answers::Plain);
+    run.perform(Step::Deliver(40));
+    // Stopped before the event was fetched: the bytes have arrived all the same.
+    run.perform(Step::Stop);
+    assert_eq!(phase(&run), Phase::Stopping { quota: 40 });
+    run.perform(Step::Resume);
+    assert_eq!(phase(&run), Phase::Lingering);
+    assert_eq!(run.connection.transport.output().len(), 40);
+    run.perform(Step::Deliver(30));
+    run.perform(Step::Poll);
+    assert_eq!(run.connection.discarded(), 30, "too late");
+    run.perform(Step::EndOfInput);
+    run.perform(Step::Poll);
+    assert!(matches!(run.end, Some(End::Lingered)));
+}
+
+#[test]
+fn stopping_answers_what_is_behind_an_urgent_byte_that_nobody_has_announced_yet() {
+    let mut run = run(Answers::Plain);
+    run.perform(Step::Deliver(5));
+    run.perform(Step::Boundary);
+    run.perform(Step::Stop);
+    run.perform(Step::Resume);
+    assert_eq!(run.connection.transport.output().len(), 6);
+}
+
+#[test]
+fn stopping_ends_like_open_when_the_peer_is_faster() {
+    let mut run = stalled(Answers::Plain);
+    run.perform(Step::Stop);
+    run.perform(Step::Resume);
+    assert!(matches!(phase(&run), Phase::Stopping { .. }), "the peer takes nothing");
+    run.play_out();
+    assert!(matches!(run.end, Some(End::Lingered | End::Finished)), "{:?}", run.end);
+    assert_eq!(run.connection.transport.output().len(), 1200);
+}
+
+#[test]
+fn the_last_answer_begins_to_stop() {
+    let mut run = run(Answers::Once);
+    run.perform(Step::Deliver(20));
+    run.perform(Step::Poll);
+    assert_eq!(phase(&run), Phase::Lingering);
+    assert_eq!(run.connection.transport.output().len(), 16);
+    assert_eq!(run.connection.discarded(), 4);
+}
+
+#[test]
+fn a_reset_ends_every_phase() {
+    let open = run(Answers::Plain);
+    let waiting = stalled(Answers::Plain);
+    let mut draining = run(Answers::Greeted(vec![b'g'; 1100]));
+    draining.perform(Step::EndOfInput);
+    draining.perform(Step::Poll);
+    let mut stopping = stalled(Answers::Plain);
+    stopping.perform(Step::Stop);
+    let mut lingering = run(Answers::Plain);
+    lingering.perform(Step::Stop);
+    lingering.perform(Step::Resume);
+    let runs = [open, waiting, draining, stopping, lingering];
+    let phases = runs.each_ref().map(|run| std::mem::discriminant(&phase(run)));
+    let quota = 0;
+    let expected = [Phase::Open, Phase::Open, Phase::Draining, Phase::Stopping { quota }, Phase::Lingering];
+    assert_eq!(phases, expected.map(|phase| std::mem::discriminant(&phase)));
+    for mut run in runs {
+        let before = phase(&run);
+        run.perform(Step::Reset);
+        run.perform(Step::Poll);
+        assert!(matches!(run.end, Some(End::Reset(_))), "{before:?}");
+        assert_eq!(phase(&run), Phase::Ended);
+    }
+}
+
+#[test]
+fn an_event_on_a_quiet_socket_is_harmless() {
+    let mut run = run(Answers::Plain);
+    for _ in 0..3 {
+        run.perform(Step::Spurious);
+        run.perform(Step::Poll);
+        assert_eq!(phase(&run), Phase::Open);
+        assert!(!run.queued);
+    }
+}
+
+#[test]
+fn a_short_read_is_the_last_one_unless_something_was_announced() {
+    let mut run = run(Answers::Plain);
+    run.perform(Step::Deliver(10));
+    run.perform(Step::Poll);
+    assert_eq!(
+        run.connection.transport.idle_calls(),
+        0,
+        "the read that would only say WouldBlock is left out"
+    );
+    run.perform(Step::Deliver(10));
+    run.perform(Step::Boundary);
+    run.perform(Step::Deliver(10));
+    run.perform(Step::Poll);
+    assert_eq!(run.connection.received(), 31, "nothing stays behind the urgent byte");
+    assert_eq!(run.connection.transport.idle_calls(), 1, "and so it reads until WouldBlock");
+}
+
+#[test]
+fn deadlines_follow_from_the_last_activity() {
+    let start = Moment::now();
+    let mut run = run(Answers::Plain);
+    run.connection = Connection::new(Kernel::new(true), start);
+    assert_eq!(run.connection.deadline(&TIMEOUTS), Some((start + Duration::from_secs(60), Timeout::Idle)));
+
+    let later = start + Duration::from_secs(20);
+    run.now = later;
+    run.connection.transport.deliver(1200);
+    while let Next::Again = turn(&mut run) {}
+    assert!(run.connection.unsent() > 0);
+    assert_eq!(run.connection.deadline(&TIMEOUTS), Some((later + Duration::from_secs(30), Timeout::Write)));
+    let patient = Timeouts { write: None, ..TIMEOUTS };
+    assert_eq!(run.connection.deadline(&patient), Some((later + Duration::from_secs(60), Timeout::Idle)));
+    let endless = Timeouts { write: None, idle: None, ..TIMEOUTS };
+    assert_eq!(run.connection.deadline(&endless), None);
+
+    run.now = later + Duration::from_secs(5);
+    run.connection.stop().expect("FIONREAD works here");
+    run.connection.transport.make_room(10_000);
+    while let Next::Again = turn(&mut run) {}
+    assert_eq!(phase(&run), Phase::Lingering);
+    let linger = run.now + Duration::from_secs(10);
+    assert_eq!(run.connection.deadline(&endless), Some((linger, Timeout::Linger)));
+}

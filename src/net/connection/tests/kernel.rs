@@ -1,0 +1,287 @@
+//! A scripted socket that keeps the promises of a kernel, and no more: edges, short reads and writes, interruptions.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+use crate::net::Transport;
+use crate::reactor::Readiness;
+
+/// What waits to be read.
+enum Queued {
+    Bytes(usize),
+    /// A read does not go past it.
+    Boundary,
+}
+
+pub(super) struct Kernel {
+    is_tcp: bool,
+    queue: VecDeque<Queued>,
+    delivered: u64,
+    read: u64,
+    reads: Vec<usize>,
+    output: Vec<u8>,
+    room: usize,
+    /// A writer was told that there is no room: the next room is an edge.
+    wants_room: bool,
+    end_of_input: bool,
+    reset: bool,
+    shut_down: bool,
+    event: Option<Readiness>,
+    interrupt_read: bool,
+    interrupt_write: bool,
+    idle_calls: usize,
+    /// The handshake: not ended, ended, or failed.
+    established: Option<Result<(), ErrorKind>>,
+}
+
+/// The stream that every peer sends: position-dependent, so that loss, doubling and reordering all show.
+pub(super) fn byte_at(position: u64) -> u8 {
+    (position.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+impl Kernel {
+    pub(super) fn new(is_tcp: bool) -> Kernel {
+        Kernel {
+            is_tcp,
+            queue: VecDeque::new(),
+            delivered: 0,
+            read: 0,
+            reads: Vec::new(),
+            output: Vec::new(),
+            room: 1000,
+            wants_room: false,
+            end_of_input: false,
+            reset: false,
+            shut_down: false,
+            event: None,
+            interrupt_read: false,
+            interrupt_write: false,
+            idle_calls: 0,
+            established: Some(Ok(())),
+        }
+    }
+
+    pub(super) fn connecting() -> Kernel {
+        Kernel { established: None, ..Kernel::new(true) }
+    }
+
+    pub(super) fn establish(&mut self, result: Result<(), ErrorKind>) {
+        self.established = Some(result);
+        self.signal(|event| {
+            event.writable = true;
+            event.error = result.is_err();
+        });
+    }
+
+    pub(super) fn deliver(&mut self, count: usize) {
+        if !self.end_of_input && !self.reset {
+            self.delivered += count as u64;
+            self.queue.push_back(Queued::Bytes(count));
+            self.signal(|event| event.readable = true);
+        }
+    }
+
+    /// On TCP the event says that there is something urgent; a Unix socket says nothing.
+    pub(super) fn boundary(&mut self) {
+        if !self.end_of_input && !self.reset {
+            // The urgent byte, or the one that came with the descriptor, is behind it.
+            self.queue.push_back(Queued::Boundary);
+            self.queue.push_back(Queued::Bytes(1));
+            self.delivered += 1;
+            let is_tcp = self.is_tcp;
+            self.signal(|event| {
+                event.readable = true;
+                event.priority = is_tcp;
+            });
+        }
+    }
+
+    pub(super) fn make_room(&mut self, count: usize) {
+        self.room = (self.room + count).min(1 << 20);
+        if std::mem::take(&mut self.wants_room) {
+            self.signal(|event| event.writable = true);
+        }
+    }
+
+    pub(super) fn end_input(&mut self) {
+        if !std::mem::replace(&mut self.end_of_input, true) {
+            self.signal(|event| {
+                event.readable = true;
+                event.read_closed = true;
+            });
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.reset = true;
+        self.end_of_input = true;
+        self.signal(|event| {
+            event.readable = true;
+            event.writable = true;
+            event.read_closed = true;
+            event.write_closed = true;
+            event.error = true;
+        });
+    }
+
+    pub(super) fn interrupt(&mut self) {
+        self.interrupt_read = true;
+        self.interrupt_write = true;
+    }
+
+    pub(super) fn spurious(&mut self) {
+        self.signal(|event| event.readable = true);
+    }
+
+    fn signal(&mut self, set: impl FnOnce(&mut Readiness)) {
+        let (has_room, end_of_input) = (self.room > 0, self.end_of_input);
+        let event = self.event.get_or_insert_default();
+        set(event);
+        // epoll reports with any edge all that holds at that moment.
+        event.writable |= has_room && self.established.is_some();
+        event.read_closed |= end_of_input;
+    }
+
+    pub(super) fn take_event(&mut self) -> Option<Readiness> {
+        self.event.take()
+    }
+
+    pub(super) fn has_event(&self) -> bool {
+        self.event.is_some()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.room > 0
+    }
+
+    pub(super) fn has_input(&self) -> bool {
+        self.reset || self.end_of_input || self.queued() > 0
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.iter().map(|queued| if let Queued::Bytes(count) = queued { *count } else { 0 }).sum()
+    }
+
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// How many bytes each successful read brought.
+    pub(super) fn reads(&self) -> &[usize] {
+        &self.reads
+    }
+
+    pub(super) fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Calls that moved nothing and were not the end.
+    pub(super) fn idle_calls(&self) -> usize {
+        self.idle_calls
+    }
+
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.shut_down
+    }
+
+    pub(super) fn was_reset(&self) -> bool {
+        self.reset
+    }
+
+    fn idle<T>(&mut self, kind: ErrorKind) -> io::Result<T> {
+        self.idle_calls += 1;
+        Err(kind.into())
+    }
+}
+
+impl Transport for Kernel {
+    fn is_established(&self) -> io::Result<bool> {
+        match self.established {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(kind)) => Err(kind.into()),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        assert!(!buffer.is_empty(), "a read into nothing returns 0, which looks like the end of input");
+        if std::mem::take(&mut self.interrupt_read) {
+            return self.idle(ErrorKind::Interrupted);
+        }
+        if self.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let mut count = 0;
+        while count < buffer.len() {
+            match self.queue.front_mut() {
+                None => break,
+                Some(Queued::Boundary) if count > 0 => break,
+                Some(Queued::Boundary) => {
+                    self.queue.pop_front();
+                }
+                Some(Queued::Bytes(bytes)) => {
+                    let taken = (*bytes).min(buffer.len() - count);
+                    for byte in &mut buffer[count..count + taken] {
+                        *byte = byte_at(self.read);
+                        self.read += 1;
+                    }
+                    count += taken;
+                    *bytes -= taken;
+                    if *bytes == 0 {
+                        self.queue.pop_front();
+                    }
+                }
+            }
+        }
+        match count {
+            0 if self.end_of_input => Ok(0),
+            0 => self.idle(ErrorKind::WouldBlock),
+            _ => {
+                self.reads.push(count);
+                Ok(count)
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!bytes.is_empty(), "a write of nothing is a wasted call");
+        assert!(!self.shut_down, "a write after the end");
+        if std::mem::take(&mut self.interrupt_write) {
+            return self.idle(ErrorKind::Interrupted);
+        }
+        if self.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let taken = bytes.len().min(self.room);
+        self.room -= taken;
+        self.output.extend_from_slice(&bytes[..taken]);
+        // As Linux does it: a short write asks for the event as much as one that is refused.
+        self.wants_room |= taken < bytes.len();
+        if taken == 0 { self.idle(ErrorKind::WouldBlock) } else { Ok(taken) }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shut_down = true;
+        Ok(())
+    }
+
+    fn pending_input(&self) -> io::Result<usize> {
+        Ok(self.queued())
+    }
+
+    fn short_means_done(&self) -> bool {
+        self.is_tcp
+    }
+
+    fn number(&self) -> i32 {
+        -1
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (queued, room, event) = (self.queued(), self.room, &self.event);
+        write!(f, "Kernel {{ queued: {queued}, room: {room}, event: {event:?} }}")
+    }
+}

@@ -1,0 +1,138 @@
+//! Services for the scripted connection, each with a second, plain way to say what it answers.
+
+use proptest::prelude::*;
+
+use super::kernel::byte_at;
+use crate::net::{Answer, Service};
+
+/// How a chunk is answered.
+#[derive(Clone, Debug)]
+pub(super) enum Answers {
+    /// With itself, without a copy.
+    Plain,
+    /// With a prefix and itself, staged.
+    Prefixed(Vec<u8>),
+    /// With bytes that are the service's own, behind a staged one.
+    FromTable(Vec<u8>),
+    /// Not at all.
+    Nothing,
+    /// With itself, once.
+    Once,
+    /// With itself, after a greeting that nobody asked for.
+    Greeted(Vec<u8>),
+}
+
+pub(super) fn answers() -> impl Strategy<Value = Answers> {
+    let bytes = |most: usize| proptest::collection::vec(any::<u8>(), 0..most);
+    prop_oneof![
+        3 => Just(Answers::Plain),
+        2 => bytes(20).prop_map(Answers::Prefixed),
+        1 => bytes(1100).prop_map(Answers::Prefixed),
+        1 => bytes(50).prop_map(Answers::FromTable),
+        1 => Just(Answers::Nothing),
+        1 => Just(Answers::Once),
+        1 => bytes(3000).prop_map(Answers::Greeted),
+    ]
+}
+
+/// A service that remembers whether it has ended the connection.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    chunk: usize,
+    answers: Answers,
+    ended: bool,
+}
+
+impl Recorded {
+    pub(super) fn new(chunk: usize, answers: Answers) -> Recorded {
+        Recorded { chunk, answers, ended: false }
+    }
+
+    pub(super) fn greeting(&self) -> &[u8] {
+        if let Answers::Greeted(greeting) = &self.answers { greeting } else { &[] }
+    }
+
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(super) fn largest_answer(&self, read_size: usize) -> usize {
+        let chunk = self.chunk.min(read_size);
+        match &self.answers {
+            Answers::Plain | Answers::Once | Answers::Greeted(_) => chunk,
+            Answers::Prefixed(prefix) => prefix.len() + chunk,
+            Answers::FromTable(table) => 1 + table.len(),
+            Answers::Nothing => 1,
+        }
+    }
+}
+
+/// The answer that the service should have given, made a second time and in a plainer way, as far as it was asked.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    answer: Vec<u8>,
+    consumed: u64,
+    /// The read that comes next, and how much of it was consumed.
+    read: usize,
+    within: usize,
+}
+
+impl Expected {
+    pub(super) fn new(greeting: &[u8]) -> Expected {
+        Expected { answer: greeting.to_vec(), ..Expected::default() }
+    }
+
+    pub(super) fn answer(&self) -> &[u8] {
+        &self.answer
+    }
+
+    /// Goes on to the answer to the first `consumed` bytes of the stream, which came in these reads.
+    pub(super) fn extend(&mut self, service: &Recorded, reads: &[usize], consumed: u64) {
+        while self.consumed < consumed {
+            let chunk = (reads[self.read] - self.within).min(service.chunk);
+            let position = self.consumed;
+            let bytes = (position..position + chunk as u64).map(byte_at);
+            match &service.answers {
+                Answers::Plain | Answers::Greeted(_) => self.answer.extend(bytes),
+                Answers::Once if position == 0 => self.answer.extend(bytes),
+                Answers::Once | Answers::Nothing => {}
+                Answers::Prefixed(prefix) => self.answer.extend(prefix.iter().copied().chain(bytes)),
+                Answers::FromTable(table) => self.answer.extend(b"<".iter().chain(table)),
+            }
+            self.consumed += chunk as u64;
+            self.within += chunk;
+            if self.within == reads[self.read] {
+                (self.read, self.within) = (self.read + 1, 0);
+            }
+        }
+        assert_eq!(self.consumed, consumed, "input is consumed in whole chunks");
+    }
+}
+
+impl Service for Recorded {
+    fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
+        assert!(!chunk.is_empty() && chunk.len() <= self.chunk);
+        assert!(!self.ended, "nothing is answered after the last answer");
+        match &self.answers {
+            Answers::Plain | Answers::Greeted(_) => Answer { bytes: chunk, last: false },
+            Answers::Nothing => Answer::default(),
+            Answers::Prefixed(prefix) => {
+                staged.extend_from_slice(prefix);
+                staged.extend_from_slice(chunk);
+                Answer::default()
+            }
+            Answers::FromTable(table) => {
+                staged.push(b'<');
+                Answer { bytes: table, last: false }
+            }
+            Answers::Once => {
+                self.ended = true;
+                Answer { bytes: chunk, last: true }
+            }
+        }
+    }
+}
