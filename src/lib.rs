@@ -1,4 +1,108 @@
-//! A single-threaded event loop that is an echo server for very many connections.
+//! echoloop: an echo server for very many connections, in one thread, on one hand-rolled event loop.
+//!
+//! This is the guide to its source. The program is described in the README and by `echoloop --help`.
+//!
+//! # The one idea
+//!
+//! A reactor is a loop around one blocking call. Everything else is a small state machine that is told "you may read
+//! now", "you may write now", "your time is up", and never waits.
+//!
+//! ```text
+//!         poll ──► events ──► token ──► slab slot ──┬─► listener:   accept until WouldBlock, within a budget
+//!           ▲                                       ├─► connection: read ─► service ─► write buffer ─► write
+//!           │                                       └─► signal:     begin to stop
+//!           └── timeout = nearest deadline ◄── run queue, deadlines ◄── end of turn: closed slots are freed
+//! ```
+//!
+//! # The map
+//!
+//! The program stands on the server, the server on the sockets, the sockets on the loop: nothing names anything that
+//! stands above it in this table.
+//!
+//! | file | its one idea |
+//! |---|---|
+//! | `main.rs`, `cli/` | the program: arguments in, exit status out |
+//! | `server/` | a [`Handler`](reactor::Handler): accept, pump, time out, stop |
+//! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
+//! | [`net`] | sockets, whatever the bytes mean |
+//! | `net/listener.rs` | bind, accept, and what a failed accept means |
+//! | `net/connector.rs` | beginning to connect |
+//! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
+//! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
+//! | `net/transport.rs` | what a connection needs of a socket |
+//! | [`reactor`] | **the loop**: poll, dispatch, run queue, deadlines, end of turn. Knows no sockets |
+//! | `reactor/deadlines.rs` | a heap that gives the poll its timeout |
+//! | `reactor/sources.rs` | the slab; why a late event never reaches the wrong source |
+//! | `endpoint.rs`, `error.rs`, `signals.rs`, `logging.rs`, `descriptors.rs` | what everything may use |
+//!
+//! # Another protocol
+//!
+//! The reactor serves whatever has a descriptor. This server answers each byte with its count so far; it is complete
+//! but for writing to a client that does not read, which is what [`net::Connection`] is for.
+//!
+//! ```
+//! use std::{io::{Read, Write}, os::fd::{AsFd, BorrowedFd}};
+//!
+//! use echoloop::reactor::{Context, Handler, Interest, Reactor, Readiness, Stage, Token};
+//! use mio::net::{TcpListener, TcpStream};
+//!
+//! enum Source {
+//!     Listener(TcpListener),
+//!     Client { stream: TcpStream, count: usize },
+//! }
+//!
+//! impl AsFd for Source {
+//!     fn as_fd(&self) -> BorrowedFd<'_> {
+//!         match self {
+//!             Source::Listener(listener) => listener.as_fd(),
+//!             Source::Client { stream, .. } => stream.as_fd(),
+//!         }
+//!     }
+//! }
+//!
+//! struct Counter;
+//!
+//! impl Handler for Counter {
+//!     type Source = Source;
+//!
+//!     fn ready(&mut self, context: &mut Context<Source>, token: Token, _: Readiness) {
+//!         while let Some(source) = context.get_mut(token) { // until WouldBlock: there is no second event
+//!             match source {
+//!                 Source::Listener(listener) => {
+//!                     let Ok((stream, _)) = listener.accept() else { return };
+//!                     let source = Source::Client { stream, count: 0 };
+//!                     let _ = context.insert(source, Interest::READABLE, Stage::Connections);
+//!                 }
+//!                 Source::Client { stream, count } => match stream.read(&mut [0; 16]) {
+//!                     Ok(read @ 1..) if { *count += read; writeln!(stream, "{count}").is_ok() } => {}
+//!                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+//!                     _ => context.remove(token),
+//!                 },
+//!             }
+//!         }
+//! #       if context.len() == 1 { context.stop() }
+//!     }
+//! }
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0".parse()?)?;
+//! # let address = listener.local_addr()?;
+//! # let client = std::thread::spawn(move || -> std::io::Result<String> {
+//! #     let mut stream = std::net::TcpStream::connect(address)?;
+//! #     let mut reply = [0; 2];
+//! #     stream.write_all(b"four")?;
+//! #     stream.read_exact(&mut reply)?;
+//! #     stream.write_all(b"five5")?;
+//! #     stream.shutdown(std::net::Shutdown::Write)?;
+//! #     let mut rest = String::new();
+//! #     stream.read_to_string(&mut rest)?;
+//! #     Ok(String::from_utf8_lossy(&reply).into_owned() + &rest)
+//! # });
+//! let mut reactor = Reactor::new()?;
+//! reactor.context().insert(Source::Listener(listener), Interest::READABLE, Stage::Listeners)?;
+//! reactor.run(&mut Counter)?;
+//! # assert_eq!(client.join().expect("no panic")?, "4\n9\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![cfg(unix)]
 
 mod descriptors;

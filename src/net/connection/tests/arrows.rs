@@ -212,6 +212,16 @@ fn a_short_read_is_the_last_one_unless_something_was_announced() {
 }
 
 #[test]
+fn a_short_write_is_the_last_one() {
+    let run = stalled(Answers::Plain);
+    assert_eq!(
+        run.connection.transport.idle_calls(),
+        0,
+        "the write that would only say WouldBlock is left out"
+    );
+}
+
+#[test]
 fn deadlines_follow_from_the_last_activity() {
     let start = Moment::now();
     let mut run = run(Answers::Plain);
