@@ -78,9 +78,8 @@ fn round_trips(criterion: &mut Criterion) {
         for (name, arguments) in variants {
             let server = Server::start(arguments);
             let mut clients = Clients::connect(&server, clients, size);
-            group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-                bencher.iter(|| clients.round())
-            });
+            let id = BenchmarkId::from_parameter(name);
+            group.bench_function(id, |bencher| bencher.iter(|| clients.round()));
         }
         group.finish();
     }

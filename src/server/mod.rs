@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::descriptors::DescriptorLimit;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::net::{Connection, Listener, Peer, Socket, Workspace, backlog_in_force};
+use crate::net::{Connection, Listener, Peer, Socket, Timeouts, Workspace, backlog_in_force};
 use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
 use crate::service::Echo;
 use crate::signals::StopSignal;
@@ -97,6 +97,7 @@ struct State {
     options: ServerOptions,
     echo: Echo,
     workspace: Workspace,
+    timeouts: Timeouts,
     max_connections: usize,
     listeners: Vec<Token>,
     stop_signal: Token,
@@ -133,6 +134,7 @@ impl Server {
         let state = State {
             echo: Echo::new(options.protocol.clone()),
             workspace: Workspace::new(options.limits()),
+            timeouts: options.timeouts(),
             options,
             max_connections,
             listeners,

@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::{Client, Source, State};
 use crate::error::{Error, describe};
-use crate::net::{End, Next, Timeout};
-use crate::reactor::{Context, Handler, Readiness, Token};
+use crate::net::{End, Next, Timeout, Timeouts, Workspace};
+use crate::reactor::{Context, Handler, Moment, Readiness, Token};
+use crate::service::Echo;
 
 /// Why a connection was closed, as the log says it.
 enum Reason {
@@ -18,11 +19,13 @@ impl Handler for State {
     type Source = Source;
 
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
+        let now = context.now();
         match context.get_mut(token) {
             Some(Source::Connection(client)) => {
                 log::trace!("{}: {readiness:?}", client.peer);
                 client.connection.note(readiness);
-                self.pump(context, token);
+                let (next, deadline) = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
+                self.follow(context, token, next, deadline);
             }
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Stop(signal)) => {
@@ -35,8 +38,12 @@ impl Handler for State {
     }
 
     fn resume(&mut self, context: &mut Context<Source>, token: Token) {
-        match context.get(token) {
-            Some(Source::Connection(_)) => self.pump(context, token),
+        let now = context.now();
+        match context.get_mut(token) {
+            Some(Source::Connection(client)) => {
+                let (next, deadline) = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
+                self.follow(context, token, next, deadline);
+            }
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Stop(_)) | None => {}
         }
@@ -44,7 +51,7 @@ impl Handler for State {
 
     fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
         match context.get(token) {
-            Some(Source::Connection(client)) => match client.connection.deadline(&self.options.timeouts()) {
+            Some(Source::Connection(client)) => match client.connection.deadline(&self.timeouts) {
                 Some((at, timeout)) if at <= context.now() => {
                     self.close(context, token, &Reason::TimedOut(timeout));
                 }
@@ -66,17 +73,27 @@ impl Handler for State {
     }
 }
 
+impl Client {
+    /// Lets the connection do what it can; says what to do with it next, and when to look at it at the latest.
+    fn pump(
+        &mut self,
+        echo: &mut Echo,
+        workspace: &mut Workspace,
+        timeouts: &Timeouts,
+        now: Moment,
+    ) -> (Next, Option<Moment>) {
+        let next = self.connection.pump(&mut echo.with(&self.peer), workspace, now);
+        (next, self.connection.deadline(timeouts).map(|(at, _)| at))
+    }
+}
+
 impl State {
-    fn pump(&mut self, context: &mut Context<Source>, token: Token) {
-        let now = context.now();
-        let Some(Source::Connection(client)) = context.get_mut(token) else { return };
-        let Client { connection, peer, .. } = client;
-        let next = connection.pump(&mut self.echo.with(peer), &mut self.workspace, now);
+    fn follow(&mut self, context: &mut Context<Source>, token: Token, next: Next, deadline: Option<Moment>) {
         if let Next::Close(end) = next {
             self.close(context, token, &Reason::Ended(end));
             return;
         }
-        if let Some((at, _)) = connection.deadline(&self.options.timeouts()) {
+        if let Some(at) = deadline {
             context.set_deadline_no_later_than(token, at);
         }
         if let Next::Again = next {

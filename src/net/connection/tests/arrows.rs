@@ -222,6 +222,22 @@ fn a_short_write_is_the_last_one() {
 }
 
 #[test]
+fn above_the_high_water_mark_nothing_is_read_until_half_is_gone() {
+    let mut run = run(Answers::Greeted(vec![b'g'; 1000 + 60]));
+    run.perform(Step::Deliver(10));
+    run.perform(Step::Poll);
+    assert_eq!(run.connection.unsent(), 70, "over the limit of 64");
+    let reads = run.connection.transport.reads().len();
+    run.perform(Step::Deliver(10));
+    run.perform(Step::Room(30));
+    run.perform(Step::Poll);
+    assert_eq!((run.connection.unsent(), run.connection.transport.reads().len()), (40, reads));
+    run.perform(Step::Room(10));
+    run.perform(Step::Poll);
+    assert_eq!((run.connection.unsent(), run.connection.transport.reads().len()), (40, reads + 1));
+}
+
+#[test]
 fn deadlines_follow_from_the_last_activity() {
     let start = Moment::now();
     let mut run = run(Answers::Plain);
