@@ -122,8 +122,12 @@ fn tcp(text: &str) -> Result<Endpoint, EndpointError> {
         let host = match inside.parse::<Ipv6Addr>() {
             Ok(address) => Host::Address(address.into()),
             // A zone (`fe80::1%eth0`) is for the resolver, which knows the interfaces.
-            Err(_) if inside.contains('%') => Host::Name(inside.into()),
-            Err(_) => return Err(error()),
+            Err(_) => match inside.split_once('%') {
+                Some((address, zone)) if address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() => {
+                    host(inside)?
+                }
+                _ => return Err(error()),
+            },
         };
         let port = match behind.strip_prefix(':') {
             Some(digits) => port(digits)?,
@@ -237,6 +241,9 @@ mod tests {
             ("localhost:+7", EndpointError::Port("+7".into())),
             ("[::1", EndpointError::Bracket("[::1".into())),
             ("[::1]7", EndpointError::Bracket("[::1]7".into())),
+            ("[fe80::1%]:7", EndpointError::Bracket("[fe80::1%]:7".into())),
+            ("[x%eth0]:7", EndpointError::Bracket("[x%eth0]:7".into())),
+            ("[fe80::1%/]", EndpointError::Host("fe80::1%/".into())),
             ("[localhost]:7", EndpointError::Bracket("[localhost]:7".into())),
             ("::1:70000:x", EndpointError::Colons("::1:70000:x".into())),
             ("/run/echo.sock", EndpointError::Host("/run/echo.sock".into())),

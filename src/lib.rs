@@ -29,6 +29,7 @@
 //! | `net/connector.rs` | beginning to connect |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
+//! | `net/ring.rs` | a ring of bytes in memory of its own |
 //! | `net/transport.rs` | what a connection needs of a socket |
 //! | [`reactor`] | **the loop**: poll, dispatch, run queue, deadlines, end of turn. Knows no sockets |
 //! | `reactor/deadlines.rs` | a heap that gives the poll its timeout |

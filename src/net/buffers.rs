@@ -1,18 +1,16 @@
 //! The memory that bytes pass through: one workspace for the whole loop, and buffers that a connection owns only
 //! while it holds bytes.
 
-use std::collections::VecDeque;
+use std::io;
 
 use super::connection::Limits;
+use super::ring::{Ring, SMALLEST};
 use crate::reactor::Moment;
 
 /// Buffers kept for reuse; what is given back beyond that is freed, so that a crowd of stalled peers leaves nothing.
 const POOLED_BUFFERS: usize = 64;
-/// The largest buffer worth keeping: a full read. With the number above it bounds the pool at 4 MiB.
-const POOLED_CAPACITY: usize = 64 * 1024;
-
-/// A ring of bytes: taken from the front without moving what follows, added to at the end.
-type Ring = VecDeque<u8>;
+/// The largest buffer worth keeping. With the number above it bounds the pool at 8 MiB.
+const POOLED_CAPACITY: usize = SMALLEST;
 
 /// What all connections of a loop share. A connection that holds no bytes owns no heap memory: it reads into this
 /// buffer, and its replies are collected in this one.
@@ -48,13 +46,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    fn take(&mut self) -> Ring {
-        self.rings.pop().unwrap_or_default()
+    fn take(&mut self) -> io::Result<Ring> {
+        self.rings.pop().map_or_else(Ring::new, Ok)
     }
 
     fn give_back(&mut self, mut ring: Ring) {
         ring.clear();
-        if ring.capacity() > 0 && ring.capacity() <= POOLED_CAPACITY && self.rings.len() < POOLED_BUFFERS {
+        if ring.capacity() <= POOLED_CAPACITY && self.rings.len() < POOLED_BUFFERS {
             self.rings.push(ring);
         }
     }
@@ -68,65 +66,72 @@ pub(super) struct Held(Option<Box<Buffers>>);
 #[derive(Debug)]
 struct Buffers {
     /// Replies that the kernel did not take yet: the write buffer.
-    unsent: Ring,
+    unsent: Option<Ring>,
     /// Input that the service was not given yet, because the write buffer is full: the read buffer.
-    retained: Ring,
+    retained: Option<Ring>,
     /// When the peer last took a byte, or when the first unsent byte came.
     stalled_since: Moment,
 }
 
 impl Held {
     pub(super) fn unsent(&self) -> usize {
-        self.0.as_ref().map_or(0, |buffers| buffers.unsent.len())
+        self.unsent_ring().map_or(0, Ring::len)
     }
 
     pub(super) fn retained(&self) -> usize {
-        self.0.as_ref().map_or(0, |buffers| buffers.retained.len())
+        self.0.as_ref().and_then(|buffers| buffers.retained.as_ref()).map_or(0, Ring::len)
     }
 
     /// Since when the peer has taken nothing, if there is something to take.
     pub(super) fn stalled_since(&self) -> Option<Moment> {
-        self.0.as_ref().filter(|buffers| !buffers.unsent.is_empty()).map(|buffers| buffers.stalled_since)
+        self.0.as_ref().filter(|buffers| buffers.unsent.is_some()).map(|buffers| buffers.stalled_since)
     }
 
     /// The bytes to send next: all that are unsent, or those up to the end of the ring.
     pub(super) fn unsent_front(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |buffers| buffers.unsent.as_slices().0)
+        self.unsent_ring().map_or(&[], Ring::front)
     }
 
-    pub(super) fn add_unsent(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) {
+    fn unsent_ring(&self) -> Option<&Ring> {
+        self.0.as_ref().and_then(|buffers| buffers.unsent.as_ref())
+    }
+
+    /// # Errors
+    /// When there is no memory for them.
+    pub(super) fn add_unsent(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) -> io::Result<()> {
         let buffers = self.buffers(now);
-        if buffers.unsent.is_empty() {
-            buffers.stalled_since = now;
-            if buffers.unsent.capacity() == 0 {
-                buffers.unsent = pool.take();
+        match &mut buffers.unsent {
+            Some(ring) => ring.push(bytes),
+            None => {
+                buffers.stalled_since = now;
+                buffers.unsent.insert(pool.take()?).push(bytes)
             }
         }
-        buffers.unsent.extend(bytes);
     }
 
     pub(super) fn consume_unsent(&mut self, count: usize, pool: &mut Pool, now: Moment) {
-        if let Some(buffers) = &mut self.0 {
-            buffers.unsent.drain(..count);
-            buffers.stalled_since = now;
+        let Some(buffers) = &mut self.0 else { return };
+        buffers.stalled_since = now;
+        if let Some(ring) = &mut buffers.unsent {
+            ring.consume(count);
         }
-        self.give_back_if_empty(pool);
+        self.give_back_what_is_empty(pool);
     }
 
     /// Keeps input for later. Only called while none is kept: the socket is not read until all of it was consumed.
-    pub(super) fn retain(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) {
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(super) fn retain(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) -> io::Result<()> {
         let buffers = self.buffers(now);
-        debug_assert!(buffers.retained.is_empty());
-        if buffers.retained.capacity() == 0 {
-            buffers.retained = pool.take();
-        }
-        buffers.retained.extend(bytes);
+        debug_assert!(buffers.retained.is_none());
+        buffers.retained.insert(pool.take()?).push(bytes)
     }
 
     /// Takes the kept input out, to be given to the service; what the service leaves goes back with
     /// [`Held::put_retained_back`].
-    pub(super) fn take_retained(&mut self) -> Ring {
-        self.0.as_mut().map(|buffers| std::mem::take(&mut buffers.retained)).unwrap_or_default()
+    pub(super) fn take_retained(&mut self) -> Option<Ring> {
+        self.0.as_mut()?.retained.take()
     }
 
     pub(super) fn put_retained_back(
@@ -136,32 +141,31 @@ impl Held {
         pool: &mut Pool,
         now: Moment,
     ) {
-        ring.drain(..consumed);
-        if ring.is_empty() {
-            pool.give_back(ring);
-            self.give_back_if_empty(pool);
-        } else {
-            self.buffers(now).retained = ring;
-        }
+        ring.consume(consumed);
+        self.buffers(now).retained = Some(ring);
+        self.give_back_what_is_empty(pool);
     }
 
     /// Forgets everything that is held.
     pub(super) fn discard(&mut self, pool: &mut Pool) {
         if let Some(buffers) = self.0.take() {
-            pool.give_back(buffers.unsent);
-            pool.give_back(buffers.retained);
+            buffers.unsent.into_iter().chain(buffers.retained).for_each(|ring| pool.give_back(ring));
         }
     }
 
     fn buffers(&mut self, now: Moment) -> &mut Buffers {
-        self.0.get_or_insert_with(|| {
-            Box::new(Buffers { unsent: Ring::new(), retained: Ring::new(), stalled_since: now })
-        })
+        self.0.get_or_insert_with(|| Box::new(Buffers { unsent: None, retained: None, stalled_since: now }))
     }
 
-    fn give_back_if_empty(&mut self, pool: &mut Pool) {
-        if self.unsent() == 0 && self.retained() == 0 {
-            self.discard(pool);
+    fn give_back_what_is_empty(&mut self, pool: &mut Pool) {
+        let Some(buffers) = &mut self.0 else { return };
+        for held in [&mut buffers.unsent, &mut buffers.retained] {
+            if let Some(ring) = held.take_if(|ring| ring.is_empty()) {
+                pool.give_back(ring);
+            }
+        }
+        if buffers.unsent.is_none() && buffers.retained.is_none() {
+            self.0 = None;
         }
     }
 
@@ -181,14 +185,14 @@ mod tests {
     fn buffers_exist_only_while_they_hold_bytes() {
         let (mut held, mut pool, now) = (Held::default(), Pool::default(), Moment::now());
         assert!(!held.owns_memory());
-        held.add_unsent(b"unsent", &mut pool, now);
-        held.retain(b"retained", &mut pool, now);
+        held.add_unsent(b"unsent", &mut pool, now).expect("memory");
+        held.retain(b"retained", &mut pool, now).expect("memory");
         held.consume_unsent(6, &mut pool, now);
         assert!(held.owns_memory());
-        let ring = held.take_retained();
+        let ring = held.take_retained().expect("retained");
         held.put_retained_back(ring, 3, &mut pool, now);
         assert_eq!(held.retained(), 5);
-        let ring = held.take_retained();
+        let ring = held.take_retained().expect("retained");
         held.put_retained_back(ring, 5, &mut pool, now);
         assert!(!held.owns_memory());
         assert_eq!(pool.rings.len(), 2, "both went back to the pool");
@@ -200,7 +204,7 @@ mod tests {
         let (mut expected, mut sent) = (Vec::new(), Vec::new());
         for round in 0..200_u8 {
             let bytes = vec![round; usize::from(round) % 7 + 1];
-            held.add_unsent(&bytes, &mut pool, now);
+            held.add_unsent(&bytes, &mut pool, now).expect("memory");
             expected.extend(bytes);
             let count = held.unsent_front().len().min(3);
             sent.extend_from_slice(&held.unsent_front()[..count]);
@@ -218,12 +222,13 @@ mod tests {
     fn the_pool_is_bounded_in_number_and_size() {
         let mut pool = Pool::default();
         for _ in 0..POOLED_BUFFERS + 10 {
-            pool.give_back(Ring::with_capacity(100));
+            pool.give_back(Ring::new().expect("memory"));
         }
         assert_eq!(pool.rings.len(), POOLED_BUFFERS);
         pool.rings.clear();
-        pool.give_back(Ring::with_capacity(POOLED_CAPACITY + 1));
-        pool.give_back(Ring::new());
+        let mut large = Ring::new().expect("memory");
+        large.push(&[0; POOLED_CAPACITY + 1]).expect("memory");
+        pool.give_back(large);
         assert!(pool.rings.is_empty());
     }
 
@@ -232,8 +237,8 @@ mod tests {
         let (mut held, mut pool, start) = (Held::default(), Pool::default(), Moment::now());
         let later = start + Duration::from_secs(1);
         assert_eq!(held.stalled_since(), None);
-        held.add_unsent(b"abc", &mut pool, start);
-        held.add_unsent(b"def", &mut pool, later);
+        held.add_unsent(b"abc", &mut pool, start).expect("memory");
+        held.add_unsent(b"def", &mut pool, later).expect("memory");
         assert_eq!(held.stalled_since(), Some(start), "more to send is no sign of life");
         held.consume_unsent(1, &mut pool, later);
         assert_eq!(held.stalled_since(), Some(later));

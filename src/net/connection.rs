@@ -435,7 +435,7 @@ impl<T: Transport> Connection<T> {
         let mut output = Output { limits, staged, pool, now };
         let (fed, result) = self.feed(&input[..count], service, &mut output, budget);
         if fed.consumed < count {
-            self.held.retain(&input[fed.consumed..count], output.pool, now);
+            self.held.retain(&input[fed.consumed..count], output.pool, now).map_err(End::Reset)?;
         }
         result.map(|()| count + fed.answered).map_err(End::Reset)
     }
@@ -448,9 +448,9 @@ impl<T: Transport> Connection<T> {
         now: Moment,
     ) -> Result<usize, End> {
         let Workspace { limits, staged, pool, .. } = workspace;
-        let mut retained = self.held.take_retained();
+        let Some(retained) = self.held.take_retained() else { return Ok(0) };
         let mut output = Output { limits, staged, pool, now };
-        let (fed, result) = self.feed(retained.make_contiguous(), service, &mut output, budget);
+        let (fed, result) = self.feed(retained.front(), service, &mut output, budget);
         self.held.put_retained_back(retained, fed.consumed, output.pool, now);
         result.map(|()| fed.consumed + fed.answered).map_err(End::Reset)
     }
@@ -515,7 +515,7 @@ impl<T: Transport> Connection<T> {
             self.last_activity = now;
         }
         if taken < bytes.len() {
-            self.held.add_unsent(&bytes[taken..], pool, now);
+            self.held.add_unsent(&bytes[taken..], pool, now)?;
         }
         result.map(drop)
     }

@@ -4,6 +4,7 @@ mod buffers;
 mod connection;
 mod connector;
 mod listener;
+mod ring;
 mod transport;
 
 pub use self::buffers::Workspace;

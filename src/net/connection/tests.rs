@@ -251,9 +251,6 @@ impl Run {
 }
 
 proptest! {
-    // A case that once failed becomes a test of its own, with a name.
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
     #[test]
     fn no_schedule_makes_it_lose_a_byte_stall_spin_or_grow(
         is_tcp: bool,

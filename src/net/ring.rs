@@ -1,0 +1,154 @@
+//! A ring of bytes in memory of its own: taken from the front without moving what follows, added to at the end.
+//!
+//! The memory is mapped, not allocated. What an allocator gets back it keeps, as a rule, for the next allocation:
+//! after two thousand stalled clients had gone, a server with buffers from `malloc` still held three quarters of what
+//! they had needed. A mapping that is dropped is the system's again; and pages that were never touched were never
+//! there, so a ring costs what it holds and not what it could hold.
+
+use std::io;
+
+use memmap2::MmapMut;
+
+/// The smallest ring: with the default limits nothing more is ever needed.
+pub(super) const SMALLEST: usize = 128 * 1024;
+
+/// Bytes in the order in which they came.
+#[derive(Debug)]
+pub(super) struct Ring {
+    memory: MmapMut,
+    start: usize,
+    length: usize,
+}
+
+impl Ring {
+    pub(super) fn new() -> io::Result<Ring> {
+        Ring::with_capacity(SMALLEST)
+    }
+
+    fn with_capacity(capacity: usize) -> io::Result<Ring> {
+        Ok(Ring { memory: MmapMut::map_anon(capacity)?, start: 0, length: 0 })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// The first bytes: all of them, or those up to where the ring closes. A ring that was filled once, from empty,
+    /// has them all in one piece.
+    pub(super) fn front(&self) -> &[u8] {
+        let end = (self.start + self.length).min(self.capacity());
+        &self.memory[self.start..end]
+    }
+
+    /// What follows the front.
+    fn back(&self) -> &[u8] {
+        &self.memory[..self.length - self.front().len()]
+    }
+
+    /// Adds bytes at the end.
+    ///
+    /// # Errors
+    /// When the system has no memory for a larger ring. Nothing was added then.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let needed = self.length + bytes.len();
+        if needed > self.capacity() {
+            let mut larger = Ring::with_capacity(needed.next_power_of_two())?;
+            larger.put(self.front());
+            larger.put(self.back());
+            *self = larger;
+        }
+        self.put(bytes);
+        Ok(())
+    }
+
+    /// Adds bytes for which there is room.
+    fn put(&mut self, bytes: &[u8]) {
+        let capacity = self.capacity();
+        let end = (self.start + self.length) % capacity;
+        let (straight, around) = bytes.split_at(bytes.len().min(capacity - end));
+        self.memory[end..end + straight.len()].copy_from_slice(straight);
+        self.memory[..around.len()].copy_from_slice(around);
+        self.length += bytes.len();
+    }
+
+    /// Takes `count` bytes away from the front.
+    pub(super) fn consume(&mut self, count: usize) {
+        debug_assert!(count <= self.length);
+        self.length -= count;
+        // An empty ring begins anew, so that what is put into it is in one piece, and in pages that were touched.
+        self.start = if self.length == 0 { 0 } else { (self.start + count) % self.capacity() };
+    }
+
+    pub(super) fn clear(&mut self) {
+        (self.start, self.length) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        Consume(usize),
+    }
+
+    proptest! {
+        /// The ring does what the standard one does.
+        #[test]
+        fn agrees_with_the_standard_library(
+            steps in proptest::collection::vec(
+                prop_oneof![(0..90_000_usize).prop_map(Step::Push), (0..90_000_usize).prop_map(Step::Consume)],
+                1..40,
+            ),
+        ) {
+            let mut ring = Ring::new().expect("memory");
+            let mut model = VecDeque::new();
+            let mut next = 0_u8;
+            for step in steps {
+                match step {
+                    Step::Push(count) => {
+                        let bytes: Vec<u8> = (0..count).map(|_| { next = next.wrapping_mul(5).wrapping_add(3); next }).collect();
+                        ring.push(&bytes).expect("memory");
+                        model.extend(bytes);
+                    }
+                    Step::Consume(count) => {
+                        let count = count.min(model.len());
+                        ring.consume(count);
+                        model.drain(..count);
+                    }
+                }
+                prop_assert_eq!((ring.len(), ring.is_empty()), (model.len(), model.is_empty()));
+                prop_assert!(model.iter().eq(ring.front().iter().chain(ring.back())));
+                prop_assert!(ring.is_empty() || !ring.front().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_put_into_an_empty_ring_is_in_one_piece() {
+        let mut ring = Ring::new().expect("memory");
+        ring.push(&[1; SMALLEST - 10]).expect("memory");
+        ring.consume(SMALLEST - 10);
+        ring.push(&[2; SMALLEST]).expect("memory");
+        assert_eq!(ring.front().len(), SMALLEST);
+        assert_eq!(ring.capacity(), SMALLEST);
+        ring.push(&[3]).expect("memory");
+        assert_eq!((ring.capacity(), ring.len()), (2 * SMALLEST, SMALLEST + 1));
+        ring.clear();
+        assert!(ring.is_empty());
+    }
+}
