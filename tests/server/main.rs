@@ -4,9 +4,13 @@
 //! |---|---|
 //! | `rows.rs` | the rows of the source documents, one test each |
 //! | `bytes.rs` | every byte comes back, in order, whatever the length and the options |
+//! | `ends.rs` | half-closes, resets in every phase, urgent bytes, passed descriptors |
+//! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod bytes;
+mod ends;
 mod rows;
+mod stopping;

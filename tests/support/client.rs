@@ -22,9 +22,11 @@ pub(crate) enum Client {
 /// A TCP socket, not connected yet, for which the kernel keeps little: whoever sends to it soon has to wait.
 pub(crate) fn socket_with_small_buffers() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    // What is smaller than the kernel's least is raised to that.
-    socket.set_recv_buffer_size(1).expect("a smaller receive buffer");
-    socket.set_send_buffer_size(1).expect("a smaller send buffer");
+    // Segments as on an Ethernet: the 64 KiB ones of the loopback interface do not fit a small buffer, and what
+    // the kernel does then is to try again after a while, and after twice as long each time.
+    socket.set_tcp_mss(1000).expect("smaller segments");
+    socket.set_recv_buffer_size(16 * 1024).expect("a smaller receive buffer");
+    socket.set_send_buffer_size(16 * 1024).expect("a smaller send buffer");
     socket
 }
 

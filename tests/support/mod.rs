@@ -6,6 +6,7 @@ mod bytes;
 mod client;
 mod process;
 mod server;
+mod table;
 
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -15,6 +16,7 @@ pub(crate) use self::bytes::{assert_same, pattern};
 pub(crate) use self::client::{Client, socket_with_small_buffers};
 pub(crate) use self::process::{Finished, Process, run};
 pub(crate) use self::server::{Server, program};
+pub(crate) use self::table::TcpRow;
 
 /// When something that must happen has not happened by now, it never will. Generous, since a busy machine is slow,
 /// and nothing waits as long as this unless it fails.
