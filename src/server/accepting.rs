@@ -54,7 +54,12 @@ impl State {
             }
             let Some(Source::Listener(listener)) = context.get_mut(token) else { return };
             match listener.accept() {
-                Accept::Drained => return,
+                Accept::Drained => {
+                    // Nobody waits any more: only now is the limit left, and not whenever one leaves and the next
+                    // one comes in.
+                    self.pause.full &= self.is_full();
+                    return;
+                }
                 Accept::Connection(socket, peer) => self.admit(context, socket, peer),
                 Accept::Failed(AcceptError::ThisConnection, error) => {
                     log::debug!("a connection failed before it was accepted: {}", describe(&error));
@@ -145,7 +150,9 @@ impl State {
         if !std::mem::take(&mut self.pause.freed) {
             return;
         }
-        self.pause.full &= self.is_full();
+        if self.pause.waiting.is_empty() {
+            self.pause.full &= self.is_full();
+        }
         if !self.is_full() {
             for token in self.pause.waiting.drain(..) {
                 context.run_again(token);
