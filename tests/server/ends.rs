@@ -187,7 +187,7 @@ fn a_reset_before_the_connection_was_accepted() {
     assert!(!third.has_input(), "there may be one at a time");
     drop(first);
     assert_eq!(third.receive(5), b"third");
-    assert!(server.log().contains(": broken: connection reset by peer; 0 bytes in"), "{}", server.log());
+    server.await_log(": broken: connection reset by peer; 0 bytes in");
 }
 
 /// The urgent byte is echoed in its place, and does not hide what follows it.

@@ -5,6 +5,8 @@
 //! | `rows.rs` | the rows of the source documents, one test each |
 //! | `bytes.rs` | every byte comes back, in order, whatever the length and the options |
 //! | `ends.rs` | half-closes, resets in every phase, urgent bytes, passed descriptors |
+//! | `limits.rs` | connections, descriptors, time: nobody is lost, nothing spins |
+//! | `fairness.rs` | crowds, floods and clients that never read: bounded memory, and the others are served |
 //! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
 
 #[path = "../support/mod.rs"]
@@ -12,5 +14,7 @@ mod support;
 
 mod bytes;
 mod ends;
+mod fairness;
+mod limits;
 mod rows;
 mod stopping;

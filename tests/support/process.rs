@@ -1,5 +1,6 @@
 //! A child process that does not outlive its test, and what the kernel tells of it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -83,6 +84,14 @@ impl Process {
     /// How many descriptors it has open.
     pub(crate) fn descriptors(&self) -> usize {
         self.entries("fd")
+    }
+
+    /// The smallest descriptor that it does not have: the next one that it gets.
+    pub(crate) fn next_descriptor(&self) -> usize {
+        let directory = fs::read_dir(self.proc("fd")).expect("a running child has this");
+        let taken: HashSet<usize> =
+            directory.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        (0..).find(|number| !taken.contains(number)).expect("there are as many numbers as one likes")
     }
 
     /// How many threads it has.
