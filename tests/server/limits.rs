@@ -64,13 +64,27 @@ fn two_hundred_clients_are_all_served_with_64_descriptors() {
     });
     let last = clients.last().expect("there are 200");
     assert_it_sleeps(&server, last);
-    for (number, client) in clients.into_iter().enumerate() {
+    let served = |(number, client): (usize, &Client)| {
         assert_eq!(client.receive(10), format!("client {number:03}").as_bytes());
+    };
+    // Those inside leave at once, and another one comes in the same moment: the descriptors of all who leave are still
+    // open when the server looks for who comes.
+    let (inside, waiting) = clients.split_at(32);
+    inside.iter().enumerate().for_each(served);
+    let another = server.while_held(|| {
+        inside.iter().for_each(Client::end_sending);
+        server.connect()
+    });
+    for (number, client) in (32..).zip(waiting) {
+        served((number, client));
+        client.end_sending();
     }
+    another.echo(b"the last one");
+    drop((clients, another));
     let (status, log) = server.stop();
     assert_eq!(status.code(), Some(0));
     assert!(log.contains("descriptor limit 64 (it was 64, the hard limit is 64)"), "{log}");
-    assert!(log.contains("stopped: 200 connections served, 32 at once at most"), "{log}");
+    assert!(log.contains("stopped: 201 connections served, 32 at once at most"), "{log}");
     assert_eq!(log.matches("the limit of 32 connections is reached").count(), 1, "{log}");
     assert!(
         !log.contains("accepting is paused"),

@@ -9,6 +9,8 @@ use tempfile::tempdir;
 
 use crate::support::{Client, Server, assert_same, pattern, program, socket_with_small_buffers};
 
+const MEBIBYTE: usize = 1 << 20;
+
 /// Sends without end, or until the server has gone.
 fn flood(client: &Client, message: &[u8]) {
     let mut stream = client;
@@ -49,29 +51,31 @@ fn a_signal_in_the_middle_of_8_mebibytes_leaves_an_exact_prefix_and_a_clean_end(
     }
 }
 
+/// More than the server can answer before the signal comes, since nobody takes the answers.
 #[test]
 fn what_had_arrived_is_answered_before_the_end() {
-    let server = Server::on_ipv4(&[]);
-    // It takes nothing for now, so that much is under way when the signal comes.
-    let clients: Vec<Client> =
-        (0..10).map(|_| Client::connect(socket_with_small_buffers(), server.address())).collect();
-    let message = pattern(100_000, 10);
-    for client in &clients {
+    let directory = tempdir().expect("a directory");
+    let path = directory.path().join("echo.sock");
+    let server = Server::start(&[&format!("unix:{}", path.display())]);
+    let clients: Vec<Client> = (0..3).map(|_| Client::unix(&path)).collect();
+    let message = pattern(4 * MEBIBYTE, 10);
+    // Over a Unix socket, what was sent has arrived. As much as there is room for, so that some of it still
+    // waits to be read when the signal comes.
+    let mut sent = vec![0; clients.len()];
+    for (client, sent) in clients.iter().zip(&mut sent) {
         client.echo(b"accepted");
-        client.send(&message);
+        *sent += client.send_until_stalled(&message);
     }
-    // As little as fits the server's receive buffer has arrived as soon as it was sent, on the loopback interface.
     server.signal(Signal::TERM);
-    for client in clients {
-        client.end_sending();
-        assert_same(&client.receive_rest(), &message);
+    server.await_log("stopping: 3 connections have 10s to end");
+    for (client, sent) in clients.into_iter().zip(&sent) {
+        assert_same(&client.receive_rest(), &message[..*sent]);
     }
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0));
-    assert!(
-        log.contains("10 connections served, 10 at once at most, 1000080 bytes in, 1000080 bytes out, 0 "),
-        "{log}"
-    );
+    let total = sent.iter().sum::<usize>() + 24;
+    let summary = format!("3 connections served, 3 at once at most, {total} bytes in, {total} bytes out, 0 ");
+    assert!(log.contains(&summary), "nothing of {summary:?} in {log}");
 }
 
 #[test]
@@ -141,21 +145,25 @@ fn a_peer_that_takes_nothing_is_cut_off_when_the_time_to_drain_is_over() {
 
 #[test]
 fn a_flooding_peer_does_not_keep_the_server() {
-    // Longer than the deadline of the test: it is the answers to what had arrived that end, not the patience.
-    let server = Server::on_ipv4(&["--drain", "10min"]);
-    let message = pattern(1 << 20, 12);
-    let client = server.connect();
+    // Each byte is answered with 32, so that more input always waits for the server than it can answer. The drain is
+    // longer than the deadline of the test: it is not the server's patience that ends.
+    let prefix = "p".repeat(31);
+    let server = Server::on_ipv4(&["--drain", "10min", "--chunk", "1", "--prefix", &prefix]);
+    let message = pattern(MEBIBYTE, 12);
+    let client = Client::connect(socket_with_small_buffers(), server.address());
     thread::scope(|scope| {
         scope.spawn(|| flood(&client, &message));
-        let mut replies = client.receive(4 << 20);
+        let mut replies = client.receive(MEBIBYTE);
         server.signal(Signal::TERM);
-        // It ends while the flood goes on.
-        replies.extend(client.receive_rest());
-        for reply in replies.chunks(message.len()) {
-            assert_same(reply, &message[..reply.len()]);
-        }
-        // Now the peer ends as well, which it need not: its sending fails when the server has gone.
+        // Far more than the answer to what the kernel keeps: it ends while the flood goes on.
+        let most = 256 * MEBIBYTE;
+        (&client).take(most as u64).read_to_end(&mut replies).expect("a clean end");
+        // Now the flood ends as well, whatever came of the server.
         client.end_sending();
+        assert!(replies.len() < most, "it goes on for ever");
+        for (reply, byte) in replies.chunks(32).zip(message.iter().cycle()) {
+            assert_same(reply, &[prefix.as_bytes(), &[*byte]].concat()[..reply.len()]);
+        }
     });
     drop(client);
     let (status, log) = server.wait();

@@ -66,6 +66,18 @@ impl Process {
         kill_process(self.pid(), signal).expect("our child can be signalled");
     }
 
+    /// Holds the process while something is done, so that it finds all of that at once when it goes on.
+    pub(crate) fn while_held<T>(&self, something: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        eventually("it stands still", || {
+            let stat = fs::read_to_string(self.proc("stat")).expect("a running child has this");
+            stat.rsplit_once(')').is_some_and(|(_, behind)| behind.starts_with(" T"))
+        });
+        let result = something();
+        self.signal(Signal::CONT);
+        result
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("our child can be asked for").is_none()
     }
