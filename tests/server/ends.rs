@@ -55,7 +55,7 @@ fn a_slow_reader_gets_every_byte_after_its_half_close() {
 #[test]
 fn a_message_and_its_end_in_one_go_are_answered() {
     let server = Server::on_ipv4(&[]);
-    for round in 0..500 {
+    for round in 0..200 {
         let message = pattern(100, round);
         let client = server.connect();
         let send = || {
@@ -70,8 +70,8 @@ fn a_message_and_its_end_in_one_go_are_answered() {
         assert_same(&client.receive_rest(), &message);
     }
     let (_, log) = server.stop();
-    assert!(log.contains("stopped: 500 connections served, "), "{log}");
-    assert!(log.contains("50000 bytes in, 50000 bytes out, 0 connections cut off with 0 bytes"), "{log}");
+    assert!(log.contains("stopped: 200 connections served, "), "{log}");
+    assert!(log.contains("20000 bytes in, 20000 bytes out, 0 connections cut off with 0 bytes"), "{log}");
 }
 
 /// Resets connections in one phase, and holds the server to account for what is left of them: nothing.

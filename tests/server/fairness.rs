@@ -46,7 +46,7 @@ fn thousands_of_clients_at_once_are_served() {
 
 #[test]
 fn thousands_of_clients_that_come_and_go_leave_nothing() {
-    let server = Server::on_ipv4(&[]);
+    let server = Server::on_ipv4(&["-q"]);
     let descriptors = server.descriptors();
     let source = IpAddr::V4(Ipv4Addr::new(127, 51, 2, 1));
     for _ in 0..3000 {
@@ -55,9 +55,7 @@ fn thousands_of_clients_that_come_and_go_leave_nothing() {
         client.reset();
     }
     server.await_descriptors(descriptors);
-    let (status, log) = server.stop();
-    assert_eq!(status.code(), Some(0));
-    assert!(log.contains("stopped: 3000 connections served"), "{log}");
+    assert_eq!(server.stop().0.code(), Some(0));
 }
 
 /// Clients that send without reading are stopped by the kernel, and the server holds little for them.
@@ -106,17 +104,7 @@ fn an_answer_much_longer_than_its_question_is_made_only_as_it_is_taken() {
 
 #[test]
 fn quiet_clients_are_served_beside_a_flooding_one() {
-    serves_quiet_clients_beside_a_flood(&[], 100);
-}
-
-/// The flood is always faster than a server that reads 16 bytes at a time: without a budget its turn would never end.
-#[test]
-fn quiet_clients_are_served_beside_one_that_floods_faster_than_the_server_reads() {
-    serves_quiet_clients_beside_a_flood(&["--read-size", "16"], 10);
-}
-
-fn serves_quiet_clients_beside_a_flood(options: &[&str], least: u32) {
-    let server = Server::on_ipv4(options);
+    let server = Server::on_ipv4(&[]);
     let (flooding, quiet) = (server.connect(), (0..50).map(|_| server.connect()).collect::<Vec<_>>());
     let (echoed, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let message = pattern(MEBIBYTE, 18);
@@ -141,7 +129,7 @@ fn serves_quiet_clients_beside_a_flood(options: &[&str], least: u32) {
                     let before = echoed.load(Ordering::Relaxed);
                     let mut rounds = 0;
                     // At least so many, and for as long as it takes to see the flood move on beside them.
-                    while rounds < least || echoed.load(Ordering::Relaxed) < before + MEBIBYTE as u64 {
+                    while rounds < 100 || echoed.load(Ordering::Relaxed) < before + MEBIBYTE as u64 {
                         client.echo(b"a quiet round trip");
                         rounds += 1;
                     }
@@ -153,7 +141,7 @@ fn serves_quiet_clients_beside_a_flood(options: &[&str], least: u32) {
         // Whatever became of the quiet ones, the flood must end, or the test would not.
         over.store(true, Ordering::Relaxed);
         for rounds in results {
-            assert!(rounds.expect("every round trip is completed") >= least);
+            assert!(rounds.expect("every round trip is completed") >= 100);
         }
     });
     drop((quiet, flooding));

@@ -145,12 +145,16 @@ fn a_peer_that_takes_nothing_is_cut_off_when_the_time_to_drain_is_over() {
 
 #[test]
 fn a_flooding_peer_does_not_keep_the_server() {
-    // Each byte is answered with 32, so that more input always waits for the server than it can answer. The drain is
-    // longer than the deadline of the test: it is not the server's patience that ends.
-    let prefix = "p".repeat(31);
-    let server = Server::on_ipv4(&["--drain", "10min", "--chunk", "1", "--prefix", &prefix]);
+    // Each byte is answered with 256, over a Unix socket, where the kernel keeps as much in each direction: so more input
+    // always waits for the server than it can answer. The drain is longer than the deadline of the test: it is not the
+    // server's patience that ends.
+    let prefix = "p".repeat(255);
+    let directory = tempdir().expect("a directory");
+    let path = directory.path().join("echo.sock");
+    let endpoint = format!("unix:{}", path.display());
+    let server = Server::start(&["--drain", "10min", "--chunk", "1", "--prefix", &prefix, &endpoint]);
     let message = pattern(MEBIBYTE, 12);
-    let client = Client::connect(socket_with_small_buffers(), server.address());
+    let client = Client::unix(&path);
     thread::scope(|scope| {
         scope.spawn(|| flood(&client, &message));
         let mut replies = client.receive(MEBIBYTE);
@@ -161,7 +165,7 @@ fn a_flooding_peer_does_not_keep_the_server() {
         // Now the flood ends as well, whatever came of the server.
         client.end_sending();
         assert!(replies.len() < most, "it goes on for ever");
-        for (reply, byte) in replies.chunks(32).zip(message.iter().cycle()) {
+        for (reply, byte) in replies.chunks(256).zip(message.iter().cycle()) {
             assert_same(reply, &[prefix.as_bytes(), &[*byte]].concat()[..reply.len()]);
         }
     });
