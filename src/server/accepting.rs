@@ -24,8 +24,8 @@ pub(super) struct Pause {
     waiting: Vec<Token>,
     /// Set from the first failure for lack of descriptors or memory to the next success.
     exhausted: Option<Episode>,
-    /// A connection was closed in this turn, and its descriptor with it.
-    freed: bool,
+    /// Connections that were closed in this turn. Their descriptors are, at its end.
+    freed: usize,
     /// The limit of connections was reached and said; said again only after it was left.
     full: bool,
 }
@@ -47,14 +47,25 @@ impl State {
     /// Accepts until nothing waits, the budget is spent, or no more may come in.
     pub(super) fn accept(&mut self, context: &mut Context<Source>, token: Token) {
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.is_full() && self.options.when_full == WhenFull::Wait {
-                self.note_full();
+            // Those closed in this turn still have their descriptors: taking others in for them could need more than
+            // there are.
+            if self.open + self.pause.freed >= self.max_connections
+                && self.options.when_full == WhenFull::Wait
+            {
+                if self.is_full() {
+                    self.note_full();
+                }
                 self.pause.wait(token);
                 return;
             }
             let Some(Source::Listener(listener)) = context.get_mut(token) else { return };
             match listener.accept() {
-                Accept::Drained => return,
+                Accept::Drained => {
+                    // Nobody waits any more: only now is the limit left, and not whenever one leaves and the next
+                    // one comes in.
+                    self.pause.full &= self.is_full();
+                    return;
+                }
                 Accept::Connection(socket, peer) => self.admit(context, socket, peer),
                 Accept::Failed(AcceptError::ThisConnection, error) => {
                     log::debug!("a connection failed before it was accepted: {}", describe(&error));
@@ -137,15 +148,17 @@ impl State {
 
     /// To be called for each connection that was closed.
     pub(super) fn descriptor_freed(&mut self) {
-        self.pause.freed = true;
+        self.pause.freed += 1;
     }
 
     /// At the end of a turn, when what was closed in it is really closed.
     pub(super) fn resume_accepting(&mut self, context: &mut Context<Source>) {
-        if !std::mem::take(&mut self.pause.freed) {
+        if std::mem::take(&mut self.pause.freed) == 0 {
             return;
         }
-        self.pause.full &= self.is_full();
+        if self.pause.waiting.is_empty() {
+            self.pause.full &= self.is_full();
+        }
         if !self.is_full() {
             for token in self.pause.waiting.drain(..) {
                 context.run_again(token);

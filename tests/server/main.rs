@@ -1,1 +1,28 @@
-//! The server, run as the program that it is.
+//! The server, tested from outside: the real program as a child process, real sockets, the bytes on the wire.
+//!
+//! | file | what it holds to account |
+//! |---|---|
+//! | `rows.rs` | the rows of the source documents, one test each |
+//! | `bytes.rs` | every byte comes back, in order, whatever the length and the options |
+//! | `ends.rs` | half-closes, resets in every phase, urgent bytes, passed descriptors |
+//! | `limits.rs` | connections, descriptors, time: nobody is lost, nothing spins |
+//! | `fairness.rs` | crowds, floods and clients that never read: bounded memory, and the others are served |
+//! | `logs.rs` | what the log and standard output say, and that they can't stop the server |
+//! | `clients.rs` | nc, socat, telnet, curl, Python and Bash as clients |
+//! | `calls.rs` | the system calls that all of it costs |
+//! | `endpoints.rs` | where it listens, and where it can't, with exit status |
+//! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bytes;
+mod calls;
+mod clients;
+mod endpoints;
+mod ends;
+mod fairness;
+mod limits;
+mod logs;
+mod rows;
+mod stopping;

@@ -1,0 +1,193 @@
+//! Many clients, and clients that ask for too much: everyone is served, and nobody costs more than his share.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use std::io::Read;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::support::{Client, Server, assert_same, pattern, skip, socket_with_small_buffers};
+
+const MEBIBYTE: usize = 1 << 20;
+
+/// How many clients this process may have beside those of the other tests: its own limit, raised as far as it goes.
+fn possible_clients() -> usize {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).expect("up to the hard limit");
+    hard.map_or(usize::MAX, |hard| hard as usize).saturating_sub(1000)
+}
+
+#[test]
+fn thousands_of_clients_at_once_are_served() {
+    let count = possible_clients().min(3000);
+    if count < 1000 {
+        return skip("thousands_of_clients_at_once_are_served", "the hard descriptor limit is below 2000");
+    }
+    let server = Server::on_ipv4(&["-q"]);
+    let descriptors = server.descriptors();
+    let source = IpAddr::V4(Ipv4Addr::new(127, 51, 1, 1));
+    let clients: Vec<Client> = (0..count).map(|_| Client::from_source(source, server.address())).collect();
+    for round in 0..3 {
+        let message = |number: usize| pattern(64, (round * count + number) as u64);
+        for (number, client) in clients.iter().enumerate() {
+            client.send(&message(number));
+        }
+        for (number, client) in clients.iter().enumerate() {
+            assert_same(&client.receive(64), &message(number));
+        }
+    }
+    assert_eq!(server.descriptors(), descriptors + count);
+    assert_eq!(server.threads(), 1);
+    drop(clients);
+    server.await_descriptors(descriptors);
+}
+
+#[test]
+fn thousands_of_clients_that_come_and_go_leave_nothing() {
+    let server = Server::on_ipv4(&["-q"]);
+    let descriptors = server.descriptors();
+    let source = IpAddr::V4(Ipv4Addr::new(127, 51, 2, 1));
+    for _ in 0..3000 {
+        let client = Client::from_source(source, server.address());
+        client.echo(b"here and gone");
+        client.reset();
+    }
+    server.await_descriptors(descriptors);
+    assert_eq!(server.stop().0.code(), Some(0));
+}
+
+/// Clients that send without reading are stopped by the kernel, and the server holds little for them.
+#[test]
+fn clients_that_never_read_are_held_back_and_the_others_are_served() {
+    let server = Server::on_ipv4(&[]);
+    let others: Vec<Client> = (0..100).map(|_| server.connect()).collect();
+    others.iter().for_each(|client| client.echo(b"before"));
+    let before = server.resident_bytes();
+    let message = pattern(64 * MEBIBYTE, 15);
+    let greedy: Vec<Client> =
+        (0..20).map(|_| Client::connect(socket_with_small_buffers(), server.address())).collect();
+    let sent: usize = thread::scope(|scope| {
+        let senders: Vec<_> =
+            greedy.iter().map(|client| scope.spawn(|| client.send_until_stalled(&message))).collect();
+        senders.into_iter().map(|sender| sender.join().expect("it sends")).sum()
+    });
+    assert!(sent < greedy.len() * message.len(), "nobody was held back");
+    let grown = server.resident_bytes().saturating_sub(before);
+    // Each holds a read (64 KiB) and the write limit (64 KiB) at most; buffers grow by doubling.
+    assert!(grown < greedy.len() * 256 * 1024 + 2 * MEBIBYTE, "{grown} bytes for {} clients", greedy.len());
+    let message = pattern(64 * 1024, 16);
+    for client in &others {
+        client.echo(&message);
+    }
+}
+
+/// One read of 64 KiB would be answered with 64 MiB.
+#[test]
+fn an_answer_much_longer_than_its_question_is_made_only_as_it_is_taken() {
+    let prefix = "p".repeat(1024);
+    let server = Server::on_ipv4(&["--chunk", "1", "--prefix", &prefix]);
+    server.connect().ask(b"x", format!("{prefix}x").as_bytes());
+    let before = server.resident_bytes();
+    let client = Client::connect(socket_with_small_buffers(), server.address());
+    let message = pattern(64 * 1024, 17);
+    assert_eq!(client.send_until_stalled(&message), message.len());
+    server.connect().ask(b"x", format!("{prefix}x").as_bytes());
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 2 * MEBIBYTE, "{grown} bytes");
+    client.end_sending();
+    let expected: Vec<u8> =
+        message.iter().flat_map(|byte| [prefix.as_bytes(), std::slice::from_ref(byte)].concat()).collect();
+    assert_same(&client.receive_rest(), &expected);
+}
+
+#[test]
+fn quiet_clients_are_served_beside_a_flooding_one() {
+    let server = Server::on_ipv4(&[]);
+    let (flooding, quiet) = (server.connect(), (0..50).map(|_| server.connect()).collect::<Vec<_>>());
+    let (echoed, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let message = pattern(MEBIBYTE, 18);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                flooding.send(&message);
+            }
+            flooding.end_sending();
+        });
+        scope.spawn(|| {
+            let (mut stream, mut buffer) = (&flooding, vec![0; 256 * 1024]);
+            while let count @ 1.. = stream.read(&mut buffer).expect("the flood comes back") {
+                echoed.fetch_add(count as u64, Ordering::Relaxed);
+            }
+        });
+        let rounds: Vec<_> = quiet
+            .iter()
+            .map(|client| {
+                let echoed = &echoed;
+                scope.spawn(move || {
+                    let before = echoed.load(Ordering::Relaxed);
+                    let mut rounds = 0;
+                    // At least so many, and for as long as it takes to see the flood move on beside them.
+                    while rounds < 100 || echoed.load(Ordering::Relaxed) < before + MEBIBYTE as u64 {
+                        client.echo(b"a quiet round trip");
+                        rounds += 1;
+                    }
+                    rounds
+                })
+            })
+            .collect();
+        let results: Vec<_> = rounds.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        // Whatever became of the quiet ones, the flood must end, or the test would not.
+        over.store(true, Ordering::Relaxed);
+        for rounds in results {
+            assert!(rounds.expect("every round trip is completed") >= 100);
+        }
+    });
+    drop((quiet, flooding));
+    let (_, log) = server.stop();
+    assert!(log.contains("51 connections served, 51 at once at most"), "{log}");
+    assert!(log.contains("0 connections cut off with 0 bytes"), "{log}");
+}
+
+#[test]
+fn there_is_one_thread_whatever_happens() {
+    let server = Server::on_ipv4(&["--idle-timeout", "1h"]);
+    assert_eq!(server.threads(), 1);
+    let message = pattern(MEBIBYTE, 19);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_same(&server.connect().exchange(&message), &message));
+        }
+        for _ in 0..100 {
+            assert_eq!(server.threads(), 1);
+        }
+    });
+    assert_eq!(server.threads(), 1);
+}
+
+/// What a crowd of stalled clients took is given back.
+#[test]
+fn memory_returns_when_stalled_clients_have_gone() {
+    let server = Server::on_ipv4(&["--write-limit", "1MiB"]);
+    let descriptors = server.descriptors();
+    server.connect().echo(b"warm");
+    let before = server.resident_bytes();
+    let message = pattern(64 * MEBIBYTE, 20);
+    let stalled: Vec<Client> =
+        (0..32).map(|_| Client::connect(socket_with_small_buffers(), server.address())).collect();
+    thread::scope(|scope| {
+        for client in &stalled {
+            scope.spawn(|| client.send_until_stalled(&message));
+        }
+    });
+    let held = server.resident_bytes().saturating_sub(before);
+    assert!(held > 16 * MEBIBYTE, "{held} bytes: they should hold about 1 MiB each");
+    for client in stalled {
+        client.reset();
+    }
+    server.await_descriptors(descriptors);
+    let left = server.resident_bytes().saturating_sub(before);
+    assert!(left < held / 4, "{left} of {held} bytes are left");
+    server.connect().echo(b"and it serves");
+}

@@ -1,0 +1,302 @@
+//! Limits: of connections, of descriptors, of time. Nobody is lost, nothing spins, and the log says it once.
+
+use std::io::{ErrorKind, Read, Write};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+
+use crate::support::{
+    Client, Server, TcpRow, assert_same, eventually, pattern, run, socket_with_small_buffers,
+};
+
+/// The program in a process that may have so many descriptors, and can't allow itself more.
+fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
+    command.arg(env!("CARGO_BIN_EXE_echoloop")).args(arguments);
+    command
+}
+
+/// Lowers or raises the soft limit of a running server behind its back.
+fn allow_descriptors(server: &Server, limit: u64) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: Some(limit), maximum };
+    prlimit(Some(server.pid()), Resource::Nofile, limit).expect("our child's limit");
+}
+
+/// Clients that are served, as many as it takes until the descriptors of the server have no gap: then its limit can be
+/// set to their number, and the next one fails.
+fn clients_without_a_gap(server: &Server) -> Vec<Client> {
+    let mut clients = Vec::new();
+    while clients.len() < 2 || server.next_descriptor() != server.descriptors() {
+        let client = server.connect();
+        client.echo(b"inside");
+        clients.push(client);
+    }
+    clients
+}
+
+/// Waits as long as the server would need to be seen to spin, if it did; it has nothing to do meanwhile.
+#[track_caller]
+fn assert_it_sleeps(server: &Server, waiting: &Client) {
+    let before = server.cpu_time();
+    let waiting = waiting.socket();
+    waiting.set_read_timeout(Some(Duration::from_secs(2))).expect("a positive time");
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    waiting.recv(&mut byte).expect_err("it waits, so nothing comes");
+    let spent = server.cpu_time() - before;
+    // A process that spins gets this even if it has to share its processor with eight others.
+    assert!(spent < Duration::from_millis(200), "{spent:?} of processor time for nothing");
+    waiting.set_read_timeout(Some(crate::support::DEADLINE)).expect("a positive time");
+}
+
+#[test]
+fn two_hundred_clients_are_all_served_with_64_descriptors() {
+    let server = Server::spawn(with_descriptors(64, &["127.0.0.1:0"]), 1);
+    let clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    for (number, client) in clients.iter().enumerate() {
+        client.send(format!("client {number:03}").as_bytes());
+    }
+    server.await_log("the limit of 32 connections is reached: new ones wait");
+    eventually("as many as may be are served", || {
+        clients.iter().filter(|client| client.has_input()).count() == 32
+    });
+    let last = clients.last().expect("there are 200");
+    assert_it_sleeps(&server, last);
+    let served = |(number, client): (usize, &Client)| {
+        assert_eq!(client.receive(10), format!("client {number:03}").as_bytes());
+    };
+    // Those inside leave at once, and another one comes in the same moment: the descriptors of all who leave are still
+    // open when the server looks for who comes.
+    let (inside, waiting) = clients.split_at(32);
+    inside.iter().enumerate().for_each(served);
+    let another = server.while_held(|| {
+        inside.iter().for_each(Client::end_sending);
+        server.connect()
+    });
+    for (number, client) in (32..).zip(waiting) {
+        served((number, client));
+        client.end_sending();
+    }
+    another.echo(b"the last one");
+    drop((clients, another));
+    let (status, log) = server.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(log.contains("descriptor limit 64 (it was 64, the hard limit is 64)"), "{log}");
+    assert!(log.contains("stopped: 201 connections served, 32 at once at most"), "{log}");
+    assert_eq!(log.matches("the limit of 32 connections is reached").count(), 1, "{log}");
+    assert!(
+        !log.contains("accepting is paused"),
+        "the limit keeps it from running out of descriptors:\n{log}"
+    );
+}
+
+#[test]
+fn out_of_descriptors_it_pauses_and_goes_on_when_a_connection_closes() {
+    let server = Server::on_ipv4(&[]);
+    let mut inside = clients_without_a_gap(&server);
+    allow_descriptors(&server, server.descriptors() as u64);
+    let outside: Vec<Client> = (0..5).map(|_| server.connect()).collect();
+    outside.iter().for_each(|client| client.send(b"outside"));
+    server.await_log("accepting is paused: too many open files");
+    assert_it_sleeps(&server, &outside[4]);
+    assert!(!outside.iter().any(Client::has_input));
+    for client in &inside {
+        client.echo(b"served as before");
+    }
+    assert_eq!(server.log().matches("accepting is paused").count(), 1, "{}", server.log());
+
+    // Each that leaves lets one in.
+    drop(inside.pop());
+    assert_eq!(outside[0].receive(7), b"outside");
+    server.await_log("accepting again after ");
+    inside.iter().for_each(|client| client.echo(b"still here"));
+    for pair in outside.windows(2) {
+        pair[0].socket().shutdown(std::net::Shutdown::Both).expect("it is connected");
+        assert_eq!(pair[1].receive(7), b"outside");
+    }
+    drop(outside);
+    server.connect().echo(b"a later one");
+}
+
+#[test]
+fn out_of_descriptors_it_goes_on_when_the_limit_is_raised() {
+    let server = Server::on_ipv4(&[]);
+    let inside = clients_without_a_gap(&server);
+    let limit = server.descriptors() as u64;
+    for _ in 0..2 {
+        allow_descriptors(&server, limit);
+        let outside: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+        outside.iter().for_each(|client| client.send(b"outside"));
+        eventually("it has run out", || {
+            let log = server.log();
+            log.matches("accepting is paused").count() == log.matches("accepting again").count() + 1
+        });
+        // No connection closes, and no other one comes: only a timer can find out.
+        allow_descriptors(&server, limit + 100);
+        for client in &outside {
+            assert_eq!(client.receive(7), b"outside");
+        }
+        drop(outside);
+        server.await_descriptors(limit as usize);
+    }
+    inside.iter().for_each(|client| client.echo(b"still here"));
+    drop(inside);
+    let (_, log) = server.stop();
+    assert_eq!(log.matches("accepting is paused").count(), 2, "once an episode:\n{log}");
+    assert_eq!(log.matches("accepting again after ").count(), 2, "once an episode:\n{log}");
+}
+
+#[test]
+fn one_connection_beyond_the_limit_waits_for_another_to_end() {
+    let server = Server::on_ipv4(&["--max-connections", "2"]);
+    let (first, second) = (server.connect(), server.connect());
+    first.echo(b"first");
+    second.echo(b"second");
+    let third = server.connect();
+    third.send(b"third");
+    server.await_log("the limit of 2 connections is reached: new ones wait");
+    for _ in 0..100 {
+        first.echo(b"first");
+        assert!(!third.has_input(), "there may be two at a time");
+    }
+    drop(second);
+    assert_eq!(third.receive(5), b"third");
+}
+
+#[test]
+fn one_connection_beyond_the_limit_is_refused_if_so_wished() {
+    let server = Server::on_ipv4(&["--max-connections", "1", "--when-full", "refuse"]);
+    let first = server.connect();
+    first.echo(b"first");
+    for _ in 0..3 {
+        assert_same(&server.connect().receive_rest(), b"");
+    }
+    first.echo(b"still the first");
+    server.await_log("the limit of 1 connections is reached: new ones are refused");
+    let descriptors = server.descriptors();
+    drop(first);
+    server.await_descriptors(descriptors - 1);
+    server.connect().echo(b"there is room again");
+    let (_, log) = server.stop();
+    assert!(log.contains("stopped: 2 connections served, 1 at once at most"), "{log}");
+    assert!(log.trim_end().ends_with(", 3 refused"), "{log}");
+    assert_eq!(log.matches("the limit of 1 connections is reached").count(), 1, "{log}");
+}
+
+#[test]
+fn more_connections_than_descriptors_are_refused_with_the_remedy() {
+    let refused = run(with_descriptors(100, &["--max-connections", "5000", "127.0.0.1:0"]));
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("cannot hold 5000 connections: 100 descriptors are allowed"),
+        "{refused:?}"
+    );
+    assert!(refused.stderr.contains("ulimit -Hn 5033"), "{refused:?}");
+    assert_eq!(refused.stdout, "");
+}
+
+#[test]
+fn the_soft_descriptor_limit_is_raised_to_the_hard_one() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 50 && ulimit -Hn 300 && exec \"$0\" 127.0.0.1:0"]);
+    command.arg(env!("CARGO_BIN_EXE_echoloop"));
+    let server = Server::spawn(command, 1);
+    let clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    clients.iter().for_each(|client| client.echo(b"all at once"));
+    server.await_log("descriptor limit 300 (it was 50, the hard limit is 300)");
+}
+
+#[test]
+fn it_ends_by_itself_after_so_many_connections() {
+    let server = Server::on_ipv4(&["--max-accepts", "3"]);
+    let address = server.address();
+    let clients = [server.connect(), server.connect(), server.connect()];
+    for client in &clients {
+        client.echo(b"one of three");
+    }
+    eventually("nothing listens any more", || std::net::TcpStream::connect(address).is_err());
+    for client in &clients {
+        client.echo(b"served to its end");
+    }
+    drop(clients);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0));
+    assert!(log.contains("stopped: 3 connections served, 3 at once at most"), "{log}");
+}
+
+#[test]
+fn a_connection_ends_after_its_first_answer_if_so_wished() {
+    let server = Server::on_ipv4(&["--once"]);
+    let client = server.connect();
+    // The first chunk is answered; the rest is taken, so that it does not reset the connection, and thrown away.
+    let message = pattern(100_000, 13);
+    assert_same(&client.exchange(&message), &message[..16]);
+    drop(client);
+    let silent = server.connect();
+    silent.end_sending();
+    assert_same(&silent.receive_rest(), b"");
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let server = Server::on_ipv4(&["--idle-timeout", "2s"]);
+    let (idle, busy) = (server.connect(), server.connect());
+    idle.echo(b"and silent ever after");
+    eventually("the idle one has got something", || {
+        busy.echo(b"busy");
+        idle.has_input()
+    });
+    assert_same(&idle.receive_rest(), b"");
+    busy.echo(b"still here");
+    server.await_log(&format!("{}: idle for too long; 21 bytes in, 21 bytes out", idle.local_address()));
+    // A client that never said anything is idle as well.
+    assert_same(&server.connect().receive_rest(), b"");
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_dropped_after_the_write_timeout() {
+    let server = Server::on_ipv4(&["--write-timeout", "1s"]);
+    let descriptors = server.descriptors();
+    let message = pattern(64 << 20, 14);
+    let client = Client::connect(socket_with_small_buffers(), server.address());
+    let error = (&client).write_all(&message).expect_err("the server takes a part, and then goes");
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    server.await_log(": the peer took nothing for too long; ");
+    server.await_descriptors(descriptors);
+    // What the kernel had taken by then may still come, then an end of some kind.
+    let (mut stream, mut received) = (&client, Vec::new());
+    let _ = stream.read_to_end(&mut received);
+    assert_same(&received, &message[..received.len()]);
+    server.connect().echo(b"the others are served");
+}
+
+#[test]
+fn a_silent_peer_is_asked_for_a_sign_of_life_if_so_wished() {
+    for (options, timer) in [(&[] as &[_], 0), (&["--keepalive=1h"], TcpRow::KEEPALIVE)] {
+        let server = Server::on_ipv4(options);
+        let client = server.connect();
+        client.echo(b"accepted");
+        let row = || TcpRow::find(server.address(), client.local_address()).expect("it is connected");
+        // The acknowledgement of the echo can be under way for a moment, with a timer of its own.
+        eventually("the timer is that of an idle connection", || row().timer == timer);
+    }
+}
+
+#[test]
+fn one_listener_takes_as_many_as_the_backlog_says() {
+    // With a limit of one, the others stay where the kernel keeps them: one more than the backlog fits there.
+    let server = Server::on_ipv4(&["--max-connections", "1", "--backlog", "3"]);
+    let first = server.connect();
+    first.echo(b"first");
+    let waiting: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    let late = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let error =
+        late.connect_timeout(&server.address().into(), Duration::from_millis(500)).expect_err("it is full");
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    drop(first);
+    for client in waiting {
+        client.echo(b"served in turn");
+    }
+}

@@ -1,0 +1,45 @@
+//! What the integration tests have in common: the real program as a child that is surely ended, clients that can't
+//! wait for ever, and conditions that are waited for instead of times.
+#![allow(dead_code, unused_imports, reason = "each test crate uses its own part of this")]
+
+mod bytes;
+mod client;
+mod process;
+mod server;
+mod table;
+
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+pub(crate) use self::bytes::{assert_same, pattern};
+pub(crate) use self::client::{Client, socket_with_small_buffers};
+pub(crate) use self::process::{Finished, Process, run};
+pub(crate) use self::server::{Server, program};
+pub(crate) use self::table::TcpRow;
+
+/// When something that must happen has not happened by now, it never will. Generous, since a busy machine is slow,
+/// and nothing waits as long as this unless it fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until the condition holds.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "it never came to this: {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Says why a test is not made on this machine.
+#[allow(clippy::print_stderr, reason = "whoever runs the tests is to see it")]
+pub(crate) fn skip(test: &str, reason: &str) {
+    eprintln!("skipped: {test}: {reason}");
+}
+
+/// Where a program is, if it is installed.
+pub(crate) fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
+}
