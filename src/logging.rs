@@ -66,9 +66,13 @@ impl StandardErrorLog {
     }
 
     fn write(&self, record: &Record<'_>, message: fmt::Arguments<'_>) {
+        // The crate is enough for who reads the log of a program; the module is in the source.
+        let target = record.target().split("::").next().unwrap_or_default();
         // The reader can still go between the question and the line; `eprintln!` panics then.
-        let write =
-            || self.inner.log(&Record::builder().metadata(record.metadata().clone()).args(message).build());
+        let write = || {
+            let record = Record::builder().level(record.level()).target(target).args(message).build();
+            self.inner.log(&record);
+        };
         if catch_unwind(AssertUnwindSafe(write)).is_err() {
             self.reader_gone.store(true, Ordering::Relaxed);
         }

@@ -100,7 +100,7 @@ fn at_the_highest_level_each_step_is_logged() {
     for step in [
         "readable",
         "read of 65536 bytes: Ok(16)",
-        "wrote 16 of 16 bytes",
+        "write of 16 bytes: Ok(16)",
         "read of 65536 bytes: Ok(0)",
         "Open → Draining",
     ] {
