@@ -9,6 +9,7 @@ use std::fmt;
 use std::io::{IsTerminal, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use log::{LevelFilter, Log, Metadata, Record, SetLoggerError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -42,6 +43,14 @@ impl StandardErrorLog {
         }))?;
         log::set_max_level(level);
         Ok(())
+    }
+
+    /// Waits for a reader that lags, at most for so long: for the last line of a program, which has nothing else to do.
+    pub fn wait_for_reader(at_most: Duration) {
+        let stderr = stderr();
+        let mut descriptors = [PollFd::new(&stderr, PollFlags::OUT)];
+        // Ready, gone, interrupted or too late: the line is tried in any case.
+        let _ = poll(&mut descriptors, Timespec::try_from(at_most).ok().as_ref());
     }
 
     /// Whether a line can be written now. Notices when it never can again.

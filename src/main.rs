@@ -5,6 +5,7 @@ mod cli;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use echoloop::{DescriptorLimit, Error, Server, StandardErrorLog, StopSignal, Summary};
@@ -14,11 +15,14 @@ use crate::cli::{Arguments, Command, ServeArguments, Verbosity};
 /// Something failed, as opposed to being asked for wrongly.
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
+/// How long the summary waits for somebody to read what was logged before it.
+const LAST_LINE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     match Arguments::parse().command() {
         Command::Serve(arguments) => match serve(&arguments) {
             Ok(summary) => {
+                StandardErrorLog::wait_for_reader(LAST_LINE);
                 log::info!("stopped: {summary}");
                 ExitCode::SUCCESS
             }

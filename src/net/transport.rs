@@ -38,6 +38,12 @@ pub trait Transport {
     /// As the system call.
     fn pending_input(&self) -> io::Result<usize>;
 
+    /// The error that the kernel holds for the socket (`SO_ERROR`), which this takes away.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn take_error(&self) -> io::Result<Option<io::Error>>;
+
     /// Whether a read or write that moved fewer bytes than it was asked to has left nothing more to do, so that the
     /// call which would only say `WouldBlock` can be left out. True of TCP on Linux, as `epoll(7)` says, unless urgent
     /// data or the end of input is under way. Not of Unix streams, where a read also ends at a passed descriptor.
@@ -58,11 +64,11 @@ pub enum Socket {
 
 impl Transport for Socket {
     fn is_established(&self) -> io::Result<bool> {
-        let (error, peer) = match self {
-            Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
-            Socket::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+        let peer = match self {
+            Socket::Tcp(stream) => stream.peer_addr().map(drop),
+            Socket::Unix(stream) => stream.peer_addr().map(drop),
         };
-        match (error, peer) {
+        match (self.take_error()?, peer) {
             (Some(error), _) => Err(error),
             (None, Ok(())) => Ok(true),
             (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
@@ -94,6 +100,13 @@ impl Transport for Socket {
     fn pending_input(&self) -> io::Result<usize> {
         let bytes = rustix::io::ioctl_fionread(self)?;
         Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Socket::Tcp(stream) => stream.take_error(),
+            Socket::Unix(stream) => stream.take_error(),
+        }
     }
 
     fn short_means_done(&self) -> bool {

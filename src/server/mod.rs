@@ -23,7 +23,7 @@ use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
 use crate::service::Echo;
 use crate::signals::StopSignal;
 
-use self::accepting::Pause;
+use self::accepting::{FirstRead, Pause};
 
 pub use self::options::{ServerOptions, WhenFull};
 
@@ -104,6 +104,7 @@ struct State {
     accepted: u64,
     open: usize,
     pause: Pause,
+    first_read: FirstRead,
     stopping: bool,
     failure: Option<Error>,
     summary: Summary,
@@ -142,6 +143,7 @@ impl Server {
             accepted: 0,
             open: 0,
             pause: Pause::default(),
+            first_read: FirstRead::default(),
             stopping: false,
             failure: None,
             summary: Summary::default(),

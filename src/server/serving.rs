@@ -4,13 +4,15 @@ use std::fmt;
 
 use super::{Client, Source, State};
 use crate::error::{Error, describe};
-use crate::net::{End, Next, Timeout, Timeouts, Workspace};
+use crate::net::{Connection, End, Next, Socket, Timeout, Timeouts, Transport, Workspace};
 use crate::reactor::{Context, Handler, Moment, Readiness, Token};
 use crate::service::Echo;
 
 /// Why a connection was closed, as the log says it.
 enum Reason {
     Ended(End),
+    /// The kernel holds an error for it.
+    Broken,
     TimedOut(Timeout),
     DrainOver,
 }
@@ -21,6 +23,11 @@ impl Handler for State {
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         let now = context.now();
         match context.get_mut(token) {
+            // Whatever it has sent and we have not read can't be answered any more.
+            Some(Source::Connection(client)) if readiness.error => {
+                log::trace!("{}: {readiness:?}", client.peer);
+                self.close(context, token, &Reason::Broken);
+            }
             Some(Source::Connection(client)) => {
                 log::trace!("{}: {readiness:?}", client.peer);
                 client.connection.note(readiness);
@@ -105,9 +112,13 @@ impl State {
         let now = context.now();
         let Some(Source::Connection(client)) = context.get_mut(token) else { return };
         let Client { connection, peer, opened } = client;
+        let unread = match reason {
+            Reason::Broken => connection.transport().pending_input().unwrap_or(0) as u64,
+            _ => 0,
+        };
         let lost = Lost {
             unsent: connection.unsent() as u64,
-            unanswered: connection.retained() as u64 + connection.discarded(),
+            unanswered: connection.retained() as u64 + connection.discarded() + unread,
         };
         self.summary.bytes_in += connection.received();
         self.summary.bytes_out += connection.sent();
@@ -116,7 +127,8 @@ impl State {
             self.summary.bytes_cut_off += lost.bytes();
         }
         log::info!(
-            "{peer}: {reason}; {} bytes in, {} bytes out{lost}, {:.1?}",
+            "{peer}: {}; {} bytes in, {} bytes out{lost}, {:.1?}",
+            reason.text(connection),
             connection.received(),
             connection.sent(),
             now.since(*opened)
@@ -187,20 +199,23 @@ impl fmt::Display for Lost {
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Reason {
+    /// Called only when it is logged: asking the kernel for its error is a system call.
+    fn text(&self, connection: &Connection<Socket>) -> String {
         match self {
-            Reason::Ended(End::Finished) => f.write_str("end of input, all answered"),
-            Reason::Ended(End::Lingered) => f.write_str("we ended it, and so did the peer"),
+            Reason::Ended(End::Finished) => "end of input, all answered".into(),
+            Reason::Ended(End::Lingered) => "we ended it, and so did the peer".into(),
             Reason::Ended(End::Reset(error) | End::NotConnected(error)) => {
-                write!(f, "broken: {}", describe(error))
+                format!("broken: {}", describe(error))
             }
-            Reason::TimedOut(Timeout::Idle) => f.write_str("idle for too long"),
-            Reason::TimedOut(Timeout::Write) => f.write_str("the peer took nothing for too long"),
-            Reason::TimedOut(Timeout::Linger) => {
-                f.write_str("we ended it, and the peer did not follow in time")
-            }
-            Reason::DrainOver => f.write_str("cut off: the time to drain is over"),
+            Reason::Broken => match connection.transport().take_error() {
+                Ok(Some(error)) | Err(error) => format!("broken: {}", describe(&error)),
+                Ok(None) => "broken".into(),
+            },
+            Reason::TimedOut(Timeout::Idle) => "idle for too long".into(),
+            Reason::TimedOut(Timeout::Write) => "the peer took nothing for too long".into(),
+            Reason::TimedOut(Timeout::Linger) => "we ended it, and the peer did not follow in time".into(),
+            Reason::DrainOver => "cut off: the time to drain is over".into(),
         }
     }
 }

@@ -1,0 +1,29 @@
+//! What one would have written instead: echo servers to measure beside. Each is right (every byte comes back, also to
+//! a client that reads slowly), and each is the plain form of its kind.
+
+mod bare_mio;
+mod threads;
+mod tokio_idiom;
+
+use std::io;
+use std::net::TcpListener;
+
+/// The baselines by name.
+pub const NAMES: [&str; 3] = [bare_mio::NAME, threads::NAME, tokio_idiom::NAME];
+
+/// Listens on a port that the system chooses, says where on standard output, as the program itself does, and serves
+/// until it is killed.
+pub fn serve(name: &str) -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    // As much as ours asks for, or the connection storm would measure the backlog.
+    socket.listen(4096)?;
+    let listener = TcpListener::from(socket);
+    println!("listening on tcp://{}", listener.local_addr()?);
+    match name {
+        bare_mio::NAME => bare_mio::serve(listener),
+        threads::NAME => threads::serve(&listener),
+        tokio_idiom::NAME => tokio_idiom::serve(listener),
+        _ => Err(io::Error::other(format!("there is no baseline called {name}"))),
+    }
+}

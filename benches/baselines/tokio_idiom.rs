@@ -1,0 +1,34 @@
+//! tokio on one thread, as its documentation writes an echo server: a task a connection, `read` and `write_all`.
+
+use std::io;
+use std::net;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+pub const NAME: &str = "tokio";
+
+pub fn serve(listener: net::TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
+        let listener = TcpListener::from_std(listener)?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(async move {
+                // The client sees that it is over; there is nobody else to tell.
+                let _ = echo(stream).await;
+            });
+        }
+    })
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; 4096];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            count => stream.write_all(&buffer[..count]).await?,
+        }
+    }
+}
