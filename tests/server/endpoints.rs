@@ -8,7 +8,7 @@ use std::process::Command;
 
 use tempfile::tempdir;
 
-use crate::support::{Client, Finished, Server, installed, program, run, skip};
+use crate::support::{Client, Finished, Server, installed, own_address, program, run, skip};
 
 fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
@@ -120,7 +120,7 @@ fn a_port_in_use_is_refused() {
 #[test]
 fn the_port_of_a_server_that_has_ended_is_free_at_once() {
     // On an address of its own, where nobody else takes the port in between.
-    let first = Server::start(&["--once", "127.45.1.1:0"]);
+    let first = Server::start(&["--once", &format!("{}:0", own_address(3))]);
     let address = first.address();
     let client = first.connect();
     client.ask(b"the server ends first", b"the server ends ");

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::{FixedOffset, TimeZone};
 use rustix::process::Signal;
 
-use crate::support::{Client, Server, program, run};
+use crate::support::{Client, Server, own_address, program, run};
 
 const MESSAGE: &[u8] = b"This is the message. It will be repeated.";
 /// With two spaces after the full stop the chunks are those that the text prints.
@@ -45,9 +45,7 @@ fn row_a1_the_message_comes_back_and_its_chunks_of_16_bytes_are_logged() {
 
 #[test]
 fn row_a4_the_host_is_an_argument_and_the_port_is_10000_if_none_is_given() {
-    // An address of this machine that no other process is likely to use, whatever else runs on port 10000.
-    let [high, low] = (std::process::id() as u16).to_be_bytes();
-    let host = format!("127.{high}.{low}.104");
+    let host = own_address(104).to_string();
     let server = Server::start(&[&host]);
     assert_eq!(server.endpoints(), [format!("tcp://{host}:10000")]);
     server.connect().echo(MESSAGE);

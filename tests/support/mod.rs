@@ -8,6 +8,7 @@ mod process;
 mod server;
 mod table;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -36,6 +37,12 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 #[allow(clippy::print_stderr, reason = "whoever runs the tests is to see it")]
 pub(crate) fn skip(test: &str, reason: &str) {
     eprintln!("skipped: {test}: {reason}");
+}
+
+/// An address of this machine that no other process is likely to use, not even another run of these tests.
+pub(crate) fn own_address(number: u8) -> IpAddr {
+    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    Ipv4Addr::new(127, high, low, number).into()
 }
 
 /// Where a program is, if it is installed.
