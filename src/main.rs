@@ -7,9 +7,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use echoloop::client::{self, ClientError};
 use echoloop::{DescriptorLimit, Error, Server, StandardErrorLog, StopSignal, Summary};
+use log::LevelFilter;
 
-use crate::cli::{Arguments, Command, ServeArguments, Verbosity};
+use crate::cli::{Arguments, Command, SendArguments, ServeArguments};
 
 /// Something failed, as opposed to being asked for wrongly.
 const FAILED: u8 = 1;
@@ -27,11 +29,29 @@ fn main() -> ExitCode {
                 ExitCode::from(if matches!(error, Error::ListedTwice(_)) { WRONG_USAGE } else { FAILED })
             }
         },
+        Command::Send(arguments) => {
+            if let Err(reason) = arguments.check() {
+                complain(&reason);
+                return ExitCode::from(WRONG_USAGE);
+            }
+            match send(&arguments) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    complain(&error);
+                    ExitCode::from(error.exit_code())
+                }
+            }
+        }
     }
 }
 
+fn send(arguments: &SendArguments) -> Result<(), ClientError> {
+    install_log(arguments.log_level());
+    client::send(&arguments.endpoint(), &arguments.options())
+}
+
 fn serve(arguments: &ServeArguments) -> Result<Summary, Error> {
-    install_log(arguments.verbosity());
+    install_log(arguments.verbosity().level());
     let limit = DescriptorLimit::raise();
     log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
     let stop = StopSignal::new()?;
@@ -41,8 +61,8 @@ fn serve(arguments: &ServeArguments) -> Result<Summary, Error> {
     server.run()
 }
 
-fn install_log(verbosity: Verbosity) {
-    if let Err(error) = StandardErrorLog::install(verbosity.level()) {
+fn install_log(level: LevelFilter) {
+    if let Err(error) = StandardErrorLog::install(level) {
         complain(&error);
     }
 }
