@@ -41,8 +41,8 @@ pub(super) trait Dialogue {
     /// Whether it is the server's turn, so that its silence counts.
     fn awaits_server(&self) -> bool;
 
-    /// What a connection that ends now leaves unfinished: `None` if nothing. `input_left` says whether standard input
-    /// holds bytes that nobody has read.
+    /// What a connection that ends now leaves unfinished: `None` if nothing. `input_left` says whether bytes of standard
+    /// input were not sent.
     fn missing(&self, input_left: bool) -> Option<String>;
 
     /// The server has closed, and nothing is missing.

@@ -25,6 +25,7 @@ pub(super) struct Input {
     file: File,
     polled: bool,
     ready: bool,
+    ended: bool,
 }
 
 /// What a read of standard input brought.
@@ -41,7 +42,7 @@ impl Input {
     pub(super) fn insert(context: &mut Context<Source>) -> Result<Token, ClientError> {
         let open = |polled| -> Result<Source, ClientError> {
             let file = stdin().as_fd().try_clone_to_owned().map_err(ClientError::Input)?;
-            Ok(Source::Input(Input { file: file.into(), polled, ready: !polled }))
+            Ok(Source::Input(Input { file: file.into(), polled, ready: !polled, ended: false }))
         };
         match context.insert(open(true)?, Interest::READABLE, Stage::Connections) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
@@ -62,7 +63,10 @@ impl Input {
             return Ok((Taken::Nothing, false));
         }
         match self.file.read(buffer) {
-            Ok(0) => Ok((Taken::End, false)),
+            Ok(0) => {
+                self.ended = true;
+                Ok((Taken::End, false))
+            }
             Ok(count) => {
                 self.ready = !self.polled;
                 Ok((Taken::Bytes(count), self.polled))
@@ -74,7 +78,10 @@ impl Input {
                 Ok((Taken::Nothing, true))
             }
             // A terminal whose other side has gone says so with this error; it is an end like any other.
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => Ok((Taken::End, false)),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => {
+                self.ended = true;
+                Ok((Taken::End, false))
+            }
             Err(error) => Err(ClientError::Input(error)),
         }
     }
@@ -91,6 +98,11 @@ impl Input {
             context.reregister(token, Interest::READABLE).map_err(ClientError::Input)?;
         }
         Ok(taken)
+    }
+
+    /// Whether its end was read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Whether there are bytes that were not read yet. Asked at the end, when there is no more use for them.

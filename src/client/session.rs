@@ -136,7 +136,12 @@ impl Session {
             }
         }
         self.silence.since = Moment::now();
-        self.advance(context);
+        // Before anything is read: what the server says first may have come with the connection, and is an answer to
+        // the first message or it is none, but not depending on which of the two was faster.
+        match self.take_step(context, token, 0) {
+            Ok(_) => self.advance(context),
+            Err(error) => self.end(Err(error)),
+        }
     }
 
     /// Does whatever can be done.
@@ -146,7 +151,7 @@ impl Session {
             if self.result.is_some() {
                 return;
             }
-            match self.take_step(context, token) {
+            match self.go_on(context, token) {
                 Ok(true) => {}
                 Ok(false) => return self.arm(context, token),
                 Err(error) => return self.end(Err(error)),
@@ -158,7 +163,7 @@ impl Session {
     }
 
     /// Shows what has arrived, then takes one step. False: it led nowhere, an event has to come first.
-    fn take_step(&mut self, context: &mut Context<Source>, token: Token) -> Result<bool, ClientError> {
+    fn go_on(&mut self, context: &mut Context<Source>, token: Token) -> Result<bool, ClientError> {
         let now = context.now();
         let Some(connection) = socket(context, token) else { return Ok(false) };
         let next = connection.pump(&mut self.talk, &mut self.workspace, now);
@@ -169,11 +174,19 @@ impl Session {
         match next {
             Next::Close(end) => {
                 self.closed(context, token, end)?;
-                return Ok(true);
+                Ok(true)
             }
-            Next::Again => return Ok(true),
-            Next::Wait => {}
+            Next::Again => Ok(true),
+            Next::Wait => self.take_step(context, token, unsent),
         }
+    }
+
+    fn take_step(
+        &mut self,
+        context: &mut Context<Source>,
+        token: Token,
+        unsent: usize,
+    ) -> Result<bool, ClientError> {
         match self.talk.dialogue.step(unsent, &mut self.talk.output)? {
             Step::Send(bytes) => {
                 self.send(context, token, &bytes)?;
@@ -240,15 +253,19 @@ impl Session {
             End::Finished | End::Lingered => None,
             End::Reset(error) | End::NotConnected(error) => Some(error),
         };
-        if reset.is_some()
-            && let Some(connection) = socket(context, token)
-        {
-            rescue(connection.transport(), &mut self.talk)?;
+        let mut unsent = 0;
+        if let Some(connection) = socket(context, token) {
+            unsent = connection.unsent();
+            if reset.is_some() {
+                rescue(connection.transport(), &mut self.talk)?;
+            }
         }
-        let input_left = match self.input.and_then(|input| context.get_mut(input)) {
-            Some(Source::Input(input)) => input.has_more(),
-            _ => false,
-        };
+        let input_left = unsent > 0
+            || match self.input.and_then(|input| context.get_mut(input)) {
+                // A reset may have taken with it what was sent last; there is no telling.
+                Some(Source::Input(input)) => !input.has_ended() && (reset.is_some() || input.has_more()),
+                _ => false,
+            };
         let missing = self.talk.dialogue.missing(input_left);
         let peer = self.peer.clone();
         match (reset, missing) {
@@ -322,7 +339,8 @@ impl Handler for Session {
             && self.talk.dialogue.awaits_server()
             && self.silence.since + timeout <= context.now()
         {
-            let missing = self.talk.dialogue.missing(false);
+            let unsent = socket(context, token).is_some_and(|connection| connection.unsent() > 0);
+            let missing = self.talk.dialogue.missing(unsent);
             self.end(Err(ClientError::Timeout {
                 peer: self.peer.clone(),
                 after: timeout,

@@ -21,7 +21,6 @@ pub(super) struct Stream {
     echo: Option<Echo>,
     /// The last step was to wait although there may be input: it is the server that has to move.
     server_is_slow: bool,
-    unsent: usize,
 }
 
 impl Stream {
@@ -33,7 +32,6 @@ impl Stream {
             crlf: crlf.then(CrLf::default),
             echo: verify.then(Echo::default),
             server_is_slow: false,
-            unsent: 0,
         }
     }
 }
@@ -64,7 +62,6 @@ impl Dialogue for Stream {
     }
 
     fn step(&mut self, unsent: usize, _: &mut Output) -> Result<Step, ClientError> {
-        self.unsent = unsent;
         if self.input_ended {
             if self.half_close && !self.half_closed {
                 self.half_closed = true;
@@ -83,7 +80,7 @@ impl Dialogue for Stream {
 
     fn missing(&self, input_left: bool) -> Option<String> {
         let outstanding = self.echo.as_ref().map_or(0, |echo| echo.expected.len());
-        if self.unsent > 0 || (!self.input_ended && input_left) {
+        if input_left {
             Some("not all of the input was sent".into())
         } else if outstanding > 0 {
             Some(format!("{outstanding} bytes of the reply did not come"))
