@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use echoloop::client::{self, ClientError};
+use echoloop::client;
 use echoloop::{DescriptorLimit, Error, Server, StandardErrorLog, StopSignal, Summary};
 use log::LevelFilter;
 
@@ -25,29 +25,23 @@ fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                complain(&error);
-                ExitCode::from(if matches!(error, Error::ListedTwice(_)) { WRONG_USAGE } else { FAILED })
+                let code = if matches!(error, Error::ListedTwice(_)) { WRONG_USAGE } else { FAILED };
+                fail(code, &error)
             }
         },
-        Command::Send(arguments) => {
-            if let Err(reason) = arguments.check() {
-                complain(&reason);
-                return ExitCode::from(WRONG_USAGE);
-            }
-            match send(&arguments) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    complain(&error);
-                    ExitCode::from(error.exit_code())
-                }
-            }
-        }
+        Command::Send(arguments) => match arguments.check() {
+            Ok(()) => send(&arguments),
+            Err(reason) => fail(WRONG_USAGE, &reason),
+        },
     }
 }
 
-fn send(arguments: &SendArguments) -> Result<(), ClientError> {
+fn send(arguments: &SendArguments) -> ExitCode {
     install_log(arguments.log_level());
-    client::send(&arguments.endpoint(), &arguments.options())
+    match client::send(&arguments.endpoint(), &arguments.options()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.exit_code(), &error),
+    }
 }
 
 fn serve(arguments: &ServeArguments) -> Result<Summary, Error> {
@@ -75,6 +69,11 @@ fn announce(endpoints: &[String]) {
     if let Err(error) = written.and_then(|()| output.flush()) {
         log::warn!("cannot say on standard output what is listened on: {error}");
     }
+}
+
+fn fail(code: u8, reason: &impl Display) -> ExitCode {
+    complain(reason);
+    ExitCode::from(code)
 }
 
 /// The last word on standard error; if nobody can hear it, the exit status still says it.

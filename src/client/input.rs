@@ -71,11 +71,13 @@ impl Input {
                 self.ready = !self.polled;
                 Ok((Taken::Bytes(count), self.polled))
             }
+            // Whatever can't be polled has no event that would bring us back: it is read again at once.
+            Err(error) if error.kind() == ErrorKind::Interrupted && !self.polled => self.read(buffer),
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok((Taken::Nothing, true)),
             // Somebody else has made it nonblocking, and has read what was there.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.ready = false;
-                Ok((Taken::Nothing, true))
+                self.ready = !self.polled;
+                Ok((Taken::Nothing, self.polled))
             }
             // A terminal whose other side has gone says so with this error; it is an end like any other.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => {
@@ -94,7 +96,7 @@ impl Input {
     ) -> Result<Taken, ClientError> {
         let Some(Source::Input(input)) = context.get_mut(token) else { return Ok(Taken::End) };
         let (taken, again) = input.read(buffer)?;
-        if again && input.polled {
+        if again {
             context.reregister(token, Interest::READABLE).map_err(ClientError::Input)?;
         }
         Ok(taken)

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 
@@ -188,6 +189,30 @@ fn the_flags_of_standard_input_stay_as_they_are() {
     let ended = wait(child);
     assert_eq!((before, during), (during, flags()));
     assert_eq!(ended.output(), "hello");
+}
+
+/// Whoever shares a pipe with the client may have made it nonblocking.
+#[test]
+fn nonblocking_pipes_are_waited_for() {
+    let server = Echo::start(&[]);
+    let (mut input, mut output) = (std::io::pipe().expect("a pipe"), std::io::pipe().expect("a pipe"));
+    for end in [input.0.as_fd(), output.1.as_fd()] {
+        let flags = rustix::fs::fcntl_getfl(end).expect("it is open");
+        rustix::fs::fcntl_setfl(end, flags | rustix::fs::OFlags::NONBLOCK).expect("it is a pipe");
+    }
+    let mut command = echoloop(&["send", &server.endpoint]);
+    let mut child =
+        command.stdin(input.0).stdout(output.1).stderr(Stdio::inherit()).spawn().expect("the program starts");
+    // It holds the ends that the child has: without them the pipes could not end.
+    drop(command);
+    let sent: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let bytes = sent.clone();
+    let writer = std::thread::spawn(move || input.1.write_all(&bytes));
+    let mut received = Vec::new();
+    output.0.read_to_end(&mut received).expect("reading from a pipe");
+    writer.join().expect("no panic").expect("it takes them");
+    assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 #[test]
