@@ -106,6 +106,7 @@
 //! ```
 #![cfg(unix)]
 
+pub mod client;
 mod descriptors;
 mod endpoint;
 mod error;

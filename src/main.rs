@@ -8,9 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use echoloop::client;
 use echoloop::{DescriptorLimit, Error, Server, StandardErrorLog, StopSignal, Summary};
+use log::LevelFilter;
 
-use crate::cli::{Arguments, Command, ServeArguments, Verbosity};
+use crate::cli::{Arguments, Command, SendArguments, ServeArguments};
 
 /// Something failed, as opposed to being asked for wrongly.
 const FAILED: u8 = 1;
@@ -27,15 +29,27 @@ fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                complain(&error);
-                ExitCode::from(if matches!(error, Error::ListedTwice(_)) { WRONG_USAGE } else { FAILED })
+                let code = if matches!(error, Error::ListedTwice(_)) { WRONG_USAGE } else { FAILED };
+                fail(code, &error)
             }
+        },
+        Command::Send(arguments) => match arguments.check() {
+            Ok(()) => send(&arguments),
+            Err(reason) => fail(WRONG_USAGE, &reason),
         },
     }
 }
 
+fn send(arguments: &SendArguments) -> ExitCode {
+    install_log(arguments.log_level());
+    match client::send(&arguments.endpoint(), &arguments.options()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.exit_code(), &error),
+    }
+}
+
 fn serve(arguments: &ServeArguments) -> Result<Summary, Error> {
-    install_log(arguments.verbosity());
+    install_log(arguments.verbosity().level());
     let limit = DescriptorLimit::raise();
     log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
     let stop = StopSignal::new()?;
@@ -45,8 +59,8 @@ fn serve(arguments: &ServeArguments) -> Result<Summary, Error> {
     server.run()
 }
 
-fn install_log(verbosity: Verbosity) {
-    if let Err(error) = StandardErrorLog::install(verbosity.level()) {
+fn install_log(level: LevelFilter) {
+    if let Err(error) = StandardErrorLog::install(level) {
         complain(&error);
     }
 }
@@ -59,6 +73,11 @@ fn announce(endpoints: &[String]) {
     if let Err(error) = written.and_then(|()| output.flush()) {
         log::warn!("cannot say on standard output what is listened on: {error}");
     }
+}
+
+fn fail(code: u8, reason: &impl Display) -> ExitCode {
+    complain(reason);
+    ExitCode::from(code)
 }
 
 /// The last word on standard error; if nobody can hear it, the exit status still says it.

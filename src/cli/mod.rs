@@ -1,11 +1,13 @@
 //! The command line: text in, typed options out, nothing done. A file a command.
 
+mod send;
 mod serve;
 mod values;
 
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
+pub(crate) use self::send::SendArguments;
 pub(crate) use self::serve::ServeArguments;
 
 /// An echo server on one event loop: whatever a client sends comes back.
@@ -25,6 +27,9 @@ pub(crate) enum Command {
     /// Run the echo server (this is what happens without a command, too)
     #[command(after_help = serve::EXAMPLES)]
     Serve(ServeArguments),
+    /// Talk to an echo server, or to any other
+    #[command(after_help = send::EXAMPLES)]
+    Send(SendArguments),
 }
 
 impl Arguments {

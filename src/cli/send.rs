@@ -1,0 +1,294 @@
+//! `echoloop send`: what the client can be told.
+
+use std::net::IpAddr;
+
+use clap::{Args, ValueEnum};
+use echoloop::Endpoint;
+use echoloop::client::{Expect, Family, SendOptions};
+use log::LevelFilter;
+
+use super::Verbosity;
+use super::values::{Text, Timeout, endpoint, size, text, timeout};
+
+pub(super) const EXAMPLES: &str = "\
+Three ways to talk:
+  send ENDPOINT TEXT…          each message is sent and its reply awaited and printed, then the next
+  send ENDPOINT                on a terminal: a prompt; an empty line or end of input ends it
+  send ENDPOINT < FILE         a stream both ways at once; at the end of input the server is told so, and it is over
+                               when the server closes
+
+ENDPOINT is HOST, HOST:PORT, PORT, [V6ADDRESS]:PORT or unix:PATH; without a port it is 10000.
+TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH. It is sent as it is, without a newline unless it has one or --crlf is
+given. An empty TEXT sends nothing and only waits for a reply (of a line, or one read).
+Standard output gets the bytes of the replies and nothing else, except that on a terminal each reply ends its line.
+Bytes beyond a reply are shown in a warning on standard error, and are never taken for the next reply. Nothing more is
+read from the server while standard output takes nothing. A closed standard output ends the conversation quietly.
+
+Examples:
+  echoloop send localhost 'This is the message.'         what is sent comes back
+  echoloop send --expect any :50007 Hello network world  three messages, each answered by one read
+  echoloop send --crlf --expect line localhost:6379 PING ask a Redis server: +PONG
+  echoloop send --crlf --expect line --greeting localhost:110 'USER me' QUIT
+                                                         a POP3 server, which speaks first
+  echoloop send --expect close localhost:80 'GET / HTTP/1.0\\r\\n\\r\\n'
+                                                         everything until the server closes
+  echoloop send localhost < file | cmp - file            a file through an echo server and back
+  echoloop send localhost --verify < file > /dev/null    the same, compared here
+  echoloop send --timeout 2s --hex localhost hi          both directions with times and offsets
+
+Exit status:
+  0  fine
+  1  another failure, such as an unreachable network or an unreadable standard input
+  2  wrong usage
+  3  the name was not resolved
+  4  the connection was refused
+  5  timed out, connecting or waiting for the server
+  6  closed or reset before the reply was complete or the input sent; with --verify also if more came than the reply
+  7  the reply differs from what was sent (--verify)";
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SendArguments {
+    /// Where to connect to [default: localhost:10000]
+    #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
+    endpoint: Option<Endpoint>,
+
+    /// Messages to send, one after the other
+    #[arg(value_name = "TEXT", value_parser = text)]
+    messages: Vec<Text>,
+
+    /// How a reply ends [default: same; at a prompt: any]
+    #[arg(short, long, value_name = "HOW", help_heading = "Replies")]
+    expect: Option<End>,
+
+    /// The server speaks first: wait for a line (with --expect line) or one read before the first message
+    #[arg(long, help_heading = "Replies")]
+    greeting: bool,
+
+    /// Check that the reply is exactly what was sent, and name the first offset where it is not
+    #[arg(long, help_heading = "Replies")]
+    verify: bool,
+
+    /// Read at most this much at a time
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size, help_heading = "Replies")]
+    chunk: usize,
+
+    /// End lines with CR LF: each TEXT gets one, and a line feed from standard input becomes one
+    #[arg(long, help_heading = "Messages")]
+    crlf: bool,
+
+    /// Tell the server when there is nothing more to send, and read on until it closes [default for a stream, for
+    /// --expect close and for --verify]
+    #[arg(short = 'N', long, overrides_with = "no_half_close", help_heading = "Messages")]
+    half_close: bool,
+
+    /// Don't, for a server that takes the end of our side for the end of the connection
+    #[arg(long, overrides_with = "half_close", help_heading = "Messages")]
+    no_half_close: bool,
+
+    /// Give up if no connection is established in this time (resolving the name is not covered: it can't be
+    /// interrupted), or none
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout, help_heading = "Connection")]
+    connect_timeout: Timeout,
+
+    /// Give up when the server moves no byte for so long while it is its turn, or none
+    #[arg(short, long, value_name = "DURATION", default_value = "none", value_parser = timeout,
+          help_heading = "Connection")]
+    timeout: Timeout,
+
+    /// Use IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6", help_heading = "Connection")]
+    ipv4: bool,
+
+    /// Use IPv6 only
+    #[arg(short = '6', long, help_heading = "Connection")]
+    ipv6: bool,
+
+    /// Connect from this address
+    #[arg(long, value_name = "ADDRESS", help_heading = "Connection")]
+    source: Option<IpAddr>,
+
+    /// Print a dump of both directions, with times and offsets, instead of the replies
+    #[arg(long, help_heading = "Log")]
+    hex: bool,
+
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum End {
+    /// After as many bytes as were sent
+    Same,
+    /// After whatever one read brings
+    Any,
+    /// After a line feed
+    Line,
+    /// When the server closes; all messages are sent at once
+    Close,
+}
+
+impl SendArguments {
+    /// What single arguments can't tell: whether they go together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let about_addresses = self.ipv4 || self.ipv6 || self.source.is_some();
+        match self.endpoint() {
+            Endpoint::Unix(_) if about_addresses => {
+                Err("--ipv4, --ipv6 and --source are about IP addresses, and a Unix socket has none".into())
+            }
+            _ if self
+                .source
+                .is_some_and(|source| source.is_ipv4() && self.ipv6 || source.is_ipv6() && self.ipv4) =>
+            {
+                Err("the --source address is of the other family".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone().unwrap_or_default()
+    }
+
+    pub(crate) fn options(&self) -> SendOptions {
+        SendOptions {
+            messages: self.messages.iter().map(|text| text.0.clone()).collect(),
+            expect: self.expect.map(|end| match end {
+                End::Same => Expect::Same,
+                End::Any => Expect::Any,
+                End::Line => Expect::Line,
+                End::Close => Expect::Close,
+            }),
+            greeting: self.greeting,
+            verify: self.verify,
+            chunk: self.chunk,
+            family: match (self.ipv4, self.ipv6) {
+                (true, _) => Some(Family::V4),
+                (_, true) => Some(Family::V6),
+                _ => None,
+            },
+            source: self.source,
+            connect_timeout: self.connect_timeout.0,
+            timeout: self.timeout.0,
+            half_close: match (self.half_close, self.no_half_close) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            },
+            crlf: self.crlf,
+            hex: self.hex,
+        }
+    }
+
+    /// A client says nothing but what it was asked for, unless something is wrong.
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        match self.verbosity.level() {
+            LevelFilter::Warn => LevelFilter::Error,
+            LevelFilter::Info => LevelFilter::Warn,
+            level => level,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Arguments, Command};
+
+    fn send(arguments: &[&str]) -> Result<SendArguments, clap::Error> {
+        let program = ["echoloop", "send"];
+        Arguments::try_parse_from(program.iter().chain(arguments)).map(|arguments| {
+            match arguments.command() {
+                Command::Send(arguments) => arguments,
+                other => panic!("{other:?}"),
+            }
+        })
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let arguments = send(&[]).expect("no arguments at all");
+        assert_eq!(arguments.options(), SendOptions::default());
+        assert_eq!(arguments.endpoint(), Endpoint::default());
+        assert_eq!(arguments.log_level(), LevelFilter::Warn);
+    }
+
+    #[test]
+    fn options_reach_the_client() {
+        let arguments = send(&[
+            "--expect=line",
+            "--greeting",
+            "--verify",
+            "--chunk=16",
+            "-6",
+            "--source=::1",
+            "--connect-timeout=none",
+            "--timeout=1s",
+            "--no-half-close",
+            "--crlf",
+            "--hex",
+            "[::1]:7",
+            "a\\n",
+            "",
+        ])
+        .expect("well formed");
+        let expected = SendOptions {
+            messages: vec![b"a\n".to_vec(), Vec::new()],
+            expect: Some(Expect::Line),
+            greeting: true,
+            verify: true,
+            chunk: 16,
+            family: Some(Family::V6),
+            source: Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])),
+            connect_timeout: None,
+            timeout: Some(Duration::from_secs(1)),
+            half_close: Some(false),
+            crlf: true,
+            hex: true,
+        };
+        assert_eq!(arguments.options(), expected);
+        assert_eq!(arguments.endpoint(), "[::1]:7".parse().expect("an endpoint"));
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for arguments in [
+            &["-4", "unix:/run/echo.sock"] as &[_],
+            &["--source", "::1", "unix:/run/echo.sock"],
+            &["-4", "--source", "::1"],
+            &["-6", "--source", "127.0.0.1"],
+        ] {
+            assert!(send(arguments).expect("each alone is fine").check().is_err(), "{arguments:?}");
+        }
+        assert!(send(&["-4", "--source", "127.0.0.1"]).expect("well formed").check().is_ok());
+    }
+
+    #[test]
+    fn of_two_that_contradict_each_other_the_last_one_counts() {
+        let half_close = |arguments: &[&str]| send(arguments).expect("well formed").options().half_close;
+        assert_eq!(half_close(&["--no-half-close", "--half-close"]), Some(true));
+        assert_eq!(half_close(&["--half-close", "--no-half-close"]), Some(false));
+        assert_eq!(half_close(&["-N"]), Some(true));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for arguments in [
+            &["-4", "-6"] as &[_],
+            &["--expect", "nothing"],
+            &["--chunk", "0"],
+            &["--source", "localhost"],
+            &["--timeout", "0s"],
+            &["-q", "-v"],
+            &["localhost:http"],
+            &["localhost", "\\q"],
+            &["--no-such-option"],
+        ] {
+            let error = send(arguments).expect_err(&format!("{arguments:?}"));
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+}

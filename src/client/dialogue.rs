@@ -1,0 +1,86 @@
+//! What the three ways of talking to a server have in common: the session asks each of them what to do next.
+
+use super::outcome::ClientError;
+use super::output::Output;
+
+/// What to do next with the connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Send these bytes.
+    Send(Vec<u8>),
+    /// End our sending side when all is sent.
+    HalfClose,
+    /// Take more of standard input.
+    ReadInput,
+    /// Wait for the server.
+    Wait,
+    /// It is over.
+    Done,
+}
+
+/// One way to use a connection: messages and replies, a prompt, a stream.
+pub(super) trait Dialogue {
+    /// Whether standard input is wanted at all.
+    fn wants_input(&self) -> bool;
+
+    /// Bytes came from the server.
+    fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), ClientError>;
+
+    /// Bytes came from standard input; answers with those that are to be sent at once.
+    fn input<'a>(&'a mut self, bytes: &'a [u8], output: &mut Output) -> &'a [u8] {
+        let _ = output;
+        bytes
+    }
+
+    /// Standard input has ended.
+    fn input_ended(&mut self) {}
+
+    /// What to do now. All that has arrived was handed over before; `unsent` bytes are still on their way out.
+    fn step(&mut self, unsent: usize, output: &mut Output) -> Result<Step, ClientError>;
+
+    /// Whether it is the server's turn, so that its silence counts.
+    fn awaits_server(&self) -> bool;
+
+    /// What a connection that ends now leaves unfinished: `None` if nothing. `input_left` says whether bytes of standard
+    /// input were not sent.
+    fn missing(&self, input_left: bool) -> Option<String>;
+
+    /// The server has closed, and nothing is missing.
+    fn closed(&mut self, output: &mut Output) -> Result<(), ClientError> {
+        output.end_line()
+    }
+}
+
+/// Text as its protocol wants its lines: with CR LF, where a line feed came alone.
+#[derive(Debug, Default)]
+pub(super) struct CrLf {
+    after_cr: bool,
+    buffer: Vec<u8>,
+}
+
+impl CrLf {
+    /// The bytes, each line feed with its carriage return.
+    pub(super) fn convert(&mut self, bytes: &[u8]) -> &[u8] {
+        self.buffer.clear();
+        for &byte in bytes {
+            if byte == b'\n' && !self.after_cr {
+                self.buffer.push(b'\r');
+            }
+            self.buffer.push(byte);
+            self.after_cr = byte == b'\r';
+        }
+        &self.buffer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_feed_gets_its_carriage_return_once() {
+        let mut convert = CrLf::default();
+        assert_eq!(convert.convert(b"a\nb\r\nc\r"), b"a\r\nb\r\nc\r");
+        assert_eq!(convert.convert(b"\n\n"), b"\n\r\n", "the pair may come in two reads");
+    }
+}

@@ -1,0 +1,112 @@
+//! Messages and their replies: one is sent, its reply awaited and shown, then the next.
+
+use std::collections::VecDeque;
+
+use super::dialogue::{Dialogue, Step};
+use super::outcome::ClientError;
+use super::output::Output;
+use super::reply::{Expect, Reply};
+use crate::logging::Escaped;
+
+/// The messages that the command line gave.
+pub(super) struct Exchange {
+    messages: VecDeque<Vec<u8>>,
+    expect: Expect,
+    verify: bool,
+    /// Our sending side is to end after the last message, and the server's side to be read to its end.
+    half_close: bool,
+    half_closed: bool,
+    reply: Option<Reply>,
+}
+
+impl Exchange {
+    /// `greeting`: the server speaks first.
+    pub(super) fn new(
+        messages: Vec<Vec<u8>>,
+        expect: Expect,
+        greeting: bool,
+        verify: bool,
+        half_close: bool,
+    ) -> Exchange {
+        let messages = match expect {
+            // There is only one reply to them all.
+            Expect::Close => [messages.concat()].into(),
+            _ => messages.into(),
+        };
+        let reply = greeting.then(|| Reply::greeting(expect));
+        Exchange { messages, expect, verify, half_close, half_closed: false, reply }
+    }
+
+    fn reply_is_complete(&self) -> bool {
+        self.reply.as_ref().is_none_or(Reply::is_complete)
+    }
+}
+
+impl Dialogue for Exchange {
+    fn wants_input(&self) -> bool {
+        false
+    }
+
+    fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), ClientError> {
+        let taken = match &mut self.reply {
+            Some(reply) => {
+                // Shown before it is judged: what differs should be seen.
+                let shown = if output.is_dump() { bytes.len() } else { reply.length_in(bytes) };
+                output.received(&bytes[..shown])?;
+                let taken = reply.take(bytes)?;
+                if reply.is_complete() && taken > 0 {
+                    output.end_line()?;
+                }
+                taken
+            }
+            None => {
+                if output.is_dump() {
+                    output.received(bytes)?;
+                }
+                0
+            }
+        };
+        let beyond = &bytes[taken..];
+        if !beyond.is_empty() {
+            log::warn!("{} bytes came beyond the reply: {}", beyond.len(), Escaped(beyond));
+            if self.verify {
+                return Err(ClientError::Surplus { bytes: beyond.len() as u64 });
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, _: usize, _: &mut Output) -> Result<Step, ClientError> {
+        if self.messages.is_empty() && self.half_close && !self.half_closed {
+            self.half_closed = true;
+            return Ok(Step::HalfClose);
+        }
+        if !self.reply_is_complete() {
+            return Ok(Step::Wait);
+        }
+        match self.messages.pop_front() {
+            Some(message) => {
+                self.reply = Some(Reply::to(&message, self.expect, self.verify));
+                Ok(Step::Send(message))
+            }
+            None if self.half_closed => Ok(Step::Wait),
+            None => Ok(Step::Done),
+        }
+    }
+
+    fn awaits_server(&self) -> bool {
+        true
+    }
+
+    fn missing(&self, _: bool) -> Option<String> {
+        let unsent = match self.messages.len() {
+            0 => String::new(),
+            count => format!(", and {count} messages were not sent"),
+        };
+        match &self.reply {
+            Some(reply) if !reply.ends_with_close() => Some(reply.missing() + &unsent),
+            _ if !self.messages.is_empty() => Some(format!("{} messages were not sent", self.messages.len())),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The client: `echoloop send` as a function, and a line client for programs.
+//!
+//! Both use the reactor, the connection and the buffers that the server uses. [`send`] is a conversation with standard
+//! input and standard output at its other end: messages and their replies, a prompt, or a stream both ways.
+//! [`LineClient`] looks as if it blocked, and turns the loop itself while its caller waits.
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | `racing` | from a name to a connection: the addresses raced as RFC 8305 says |
+//! | `session` | the loop's handler of `send`: one connection, its dialogue, standard input |
+//! | `dialogue` | what the three ways of talking have in common: "what to do next?" |
+//! | `exchange`, `prompt`, `stream` | the three ways |
+//! | `reply` | where a reply ends, and whether it is what was sent |
+//! | `input`, `output`, `hex` | the user's side: descriptor 0, descriptor 1, the dump |
+//! | `line` | the line client |
+//! | `outcome` | how it can fail, and the exit status for each |
+
+mod dialogue;
+mod exchange;
+mod hex;
+mod input;
+mod line;
+mod outcome;
+mod output;
+mod prompt;
+mod racing;
+mod reply;
+mod session;
+mod stream;
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, IsTerminal};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use self::dialogue::Dialogue;
+use self::exchange::Exchange;
+use self::input::Input;
+use self::prompt::Prompt;
+use self::session::Session;
+use self::stream::Stream;
+use crate::endpoint::Endpoint;
+use crate::net::{Connection, Socket, Target};
+use crate::reactor::{Context, Token};
+
+pub use self::line::LineClient;
+pub use self::outcome::{Byte, ClientError, Failure, Family};
+pub use self::racing::candidates;
+pub use self::reply::Expect;
+
+/// What [`send`] can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendOptions {
+    /// What to send, one after the other. Without any: a prompt if standard input is a terminal, else a stream.
+    pub messages: Vec<Vec<u8>>,
+    /// How a reply ends. By default after as many bytes as were sent, and at a prompt after one read.
+    pub expect: Option<Expect>,
+    /// Whether the server speaks first, so that the first message waits for what it says.
+    pub greeting: bool,
+    /// Whether the reply has to be what was sent.
+    pub verify: bool,
+    /// The most bytes that one read of the socket asks for.
+    pub chunk: usize,
+    /// The only family of addresses to try.
+    pub family: Option<Family>,
+    /// The address to connect from.
+    pub source: Option<IpAddr>,
+    /// How long connecting may take, over all addresses.
+    pub connect_timeout: Option<Duration>,
+    /// How long the server may be silent while it is its turn.
+    pub timeout: Option<Duration>,
+    /// Whether our sending side ends when there is nothing more to send, and the server's is read to its end. By
+    /// default so for a stream, for [`Expect::Close`] and to verify.
+    pub half_close: Option<bool>,
+    /// Whether lines end with CR LF: each message gets one, a line feed from standard input becomes one.
+    pub crlf: bool,
+    /// Whether both directions are shown as a dump.
+    pub hex: bool,
+}
+
+impl Default for SendOptions {
+    fn default() -> SendOptions {
+        SendOptions {
+            messages: Vec::new(),
+            expect: None,
+            greeting: false,
+            verify: false,
+            chunk: 64 * 1024,
+            family: None,
+            source: None,
+            connect_timeout: Some(Duration::from_secs(10)),
+            timeout: None,
+            half_close: None,
+            crlf: false,
+            hex: false,
+        }
+    }
+}
+
+/// Connects, talks as the options say with standard input and standard output at this end, and returns when the
+/// conversation is over.
+///
+/// Writes to standard output block, and while they do nothing is read from the server: that is how it learns to wait.
+/// A standard output that nobody reads any more ends the conversation, which is no error.
+///
+/// # Errors
+/// When the conversation could not be had, or not to its end; [`ClientError::exit_code`] says which of the two, and
+/// more.
+pub fn send(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientError> {
+    let mut targets = candidates(endpoint, options.family)?;
+    if let Some(source) = options.source {
+        let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+        targets
+            .retain(|target| matches!(target, Target::Tcp(address) if address.is_ipv4() == source.is_ipv4()));
+        if targets.is_empty() {
+            return Err(ClientError::NoAddress { host: endpoint.to_string(), family });
+        }
+    }
+    match Session::run(endpoint, targets, options, dialogue(options)) {
+        Err(ClientError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
+            log::debug!("nobody reads standard output any more");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn dialogue(options: &SendOptions) -> Box<dyn Dialogue> {
+    let SendOptions { verify, crlf, .. } = *options;
+    if !options.messages.is_empty() {
+        let expect = options.expect.unwrap_or(Expect::Same);
+        let half_close = options.half_close.unwrap_or(verify || expect == Expect::Close);
+        let end: &[u8] = if crlf { b"\r\n" } else { b"" };
+        let messages = options.messages.iter().map(|message| [message, end].concat()).collect();
+        return Box::new(Exchange::new(messages, expect, options.greeting, verify, half_close));
+    }
+    if std::io::stdin().is_terminal() {
+        let expect = options.expect.unwrap_or(Expect::Any);
+        return Box::new(Prompt::new(expect, verify, crlf, options.half_close.unwrap_or(false)));
+    }
+    Box::new(Stream::new(verify, crlf, options.half_close.unwrap_or(true)))
+}
+
+/// What a client keeps in a slot of the reactor.
+enum Source {
+    Socket(Connection<Socket>),
+    Input(Input),
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Source::Socket(connection) => connection.transport().as_fd(),
+            Source::Input(input) => input.as_fd(),
+        }
+    }
+}
+
+/// The connection that a token names.
+fn socket(context: &mut Context<Source>, token: Token) -> Option<&mut Connection<Socket>> {
+    match context.get_mut(token) {
+        Some(Source::Socket(connection)) => Some(connection),
+        _ => None,
+    }
+}
+
+/// Family, type and protocol of a socket and its two addresses, in the names of `socket(2)`.
+fn describe_socket(socket: &Socket) -> String {
+    let mut text = String::new();
+    let stream = match socket {
+        Socket::Tcp(stream) => stream,
+        Socket::Unix(_) => return "family AF_UNIX, type SOCK_STREAM, protocol 0".into(),
+    };
+    let (local, peer) = (stream.local_addr(), stream.peer_addr());
+    let family = match &peer {
+        Ok(SocketAddr::V6(_)) => "AF_INET6",
+        _ => "AF_INET",
+    };
+    // Writing to a string can't fail.
+    let _ = write!(text, "family {family}, type SOCK_STREAM, protocol IPPROTO_TCP");
+    for (name, address) in [("local", local), ("peer", peer)] {
+        let _ = match address {
+            Ok(address) => write!(text, ", {name} {address}"),
+            Err(error) => write!(text, ", {name} unknown ({error})"),
+        };
+    }
+    text
+}

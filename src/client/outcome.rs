@@ -1,0 +1,260 @@
+//! How a conversation can fail, and the exit status that tells a script which way it was.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use crate::error::describe;
+use crate::net::Target;
+
+/// Why a client did not get what it wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The name has no address, or nobody could be asked.
+    #[error("cannot resolve {host}: {} (check the spelling, or give an address)", describe(source))]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The host has addresses, but none of the family that was asked for.
+    #[error("{host} has no {family} address")]
+    NoAddress {
+        /// The host, as it was given.
+        host: String,
+        /// `IPv4` or `IPv6`.
+        family: Family,
+    },
+    /// No address could be connected to.
+    #[error("cannot connect to {endpoint}: {}", Failures(failures))]
+    Connect {
+        /// The endpoint, as it was given.
+        endpoint: String,
+        /// What became of each address.
+        failures: Vec<Failure>,
+    },
+    /// No address answered in time.
+    #[error(
+        "cannot connect to {endpoint}: no answer within {}{}",
+        humantime::format_duration(*after),
+        And(failures)
+    )]
+    ConnectTimeout {
+        /// The endpoint, as it was given.
+        endpoint: String,
+        /// The time that it had.
+        after: Duration,
+        /// What became of the addresses that did answer.
+        failures: Vec<Failure>,
+    },
+    /// The server was silent for too long.
+    #[error("{peer} was silent for {}: {missing}", humantime::format_duration(*after))]
+    Timeout {
+        /// The server's address.
+        peer: String,
+        /// The time that it had.
+        after: Duration,
+        /// What was waited for.
+        missing: String,
+    },
+    /// The server ended the connection in an orderly way, but too early.
+    #[error("{peer} closed the connection: {missing}")]
+    Closed {
+        /// The server's address.
+        peer: String,
+        /// What was still to come.
+        missing: String,
+    },
+    /// The connection broke.
+    #[error("the connection to {peer} broke ({}): {missing}", describe(source))]
+    Reset {
+        /// The server's address.
+        peer: String,
+        /// What the system said.
+        source: io::Error,
+        /// What was still to come.
+        missing: String,
+    },
+    /// The reply was complete, and yet there was more.
+    #[error("{bytes} bytes came beyond the reply")]
+    Surplus {
+        /// How many.
+        bytes: u64,
+    },
+    /// The reply is not what was sent.
+    #[error("the reply differs from what was sent at offset {offset}: {got} instead of {expected}")]
+    Differs {
+        /// The first byte that is different, counted from 0.
+        offset: u64,
+        /// What the reply has there.
+        got: Byte,
+        /// What was sent there.
+        expected: Byte,
+    },
+    /// The server has ended its side of the connection, and everything that it sent was read.
+    #[error("{peer} has ended its side of the connection")]
+    EndOfInput {
+        /// The server's address.
+        peer: String,
+    },
+    /// A line is longer than any that is accepted.
+    #[error("{peer} sent a line of more than {limit} bytes")]
+    LineTooLong {
+        /// The server's address.
+        peer: String,
+        /// The longest that is accepted.
+        limit: usize,
+    },
+    /// Standard input can't be read.
+    #[error("cannot read standard input: {}", describe(.0))]
+    Input(io::Error),
+    /// Standard output can't be written to.
+    #[error("cannot write to standard output: {}", describe(.0))]
+    Output(io::Error),
+    /// The loop itself can't go on.
+    #[error("the event loop failed: {}", describe(.0))]
+    Loop(#[from] io::Error),
+}
+
+impl ClientError {
+    /// The exit status by which a script tells the failures apart: 3 name not resolved, 4 refused, 5 timed out,
+    /// 6 closed or reset before the reply was complete (or more than the reply, where it was to be verified), 7 the
+    /// reply differs, 1 everything else. (2 is wrong usage, which the command line finds.)
+    ///
+    /// ```
+    /// use echoloop::client::ClientError;
+    ///
+    /// assert_eq!(ClientError::EndOfInput { peer: "[::1]:7".into() }.exit_code(), 6);
+    /// ```
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ClientError::Resolve { .. } | ClientError::NoAddress { .. } => 3,
+            ClientError::Connect { failures, .. } => {
+                let any = |kind| failures.iter().any(|failure| failure.error.kind() == kind);
+                match () {
+                    () if any(ErrorKind::ConnectionRefused) => 4,
+                    () if any(ErrorKind::TimedOut) => 5,
+                    () => 1,
+                }
+            }
+            ClientError::ConnectTimeout { .. } | ClientError::Timeout { .. } => 5,
+            ClientError::Closed { .. }
+            | ClientError::Reset { .. }
+            | ClientError::Surplus { .. }
+            | ClientError::EndOfInput { .. } => 6,
+            ClientError::Differs { .. } => 7,
+            ClientError::LineTooLong { .. }
+            | ClientError::Input(_)
+            | ClientError::Output(_)
+            | ClientError::Loop(_) => 1,
+        }
+    }
+}
+
+/// The version of the Internet Protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Version 4.
+    V4,
+    /// Version 6.
+    V6,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// An address that could not be connected to.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which.
+    pub target: Target,
+    /// Why.
+    pub error: io::Error,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.error.kind(), &self.target) {
+            // What nobody refused outright is told with what to look at next.
+            (ErrorKind::ConnectionRefused, _) => {
+                write!(f, "{}: connection refused (is a server listening there?)", self.target)
+            }
+            (ErrorKind::WouldBlock, Target::Unix(_)) => {
+                write!(f, "{}: the server's queue of connections is full", self.target)
+            }
+            _ => write!(f, "{}: {}", self.target, describe(&self.error)),
+        }
+    }
+}
+
+struct Failures<'a>(&'a [Failure]);
+
+impl fmt::Display for Failures<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, failure) in self.0.iter().enumerate() {
+            write!(f, "{}{failure}", if index == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+struct And<'a>(&'a [Failure]);
+
+impl fmt::Display for And<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "; {}", Failures(self.0)) }
+    }
+}
+
+/// A byte of a reply, or the place behind its last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Byte(pub Option<u8>);
+
+impl fmt::Display for Byte {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(byte) => write!(f, "0x{byte:02x} ('{}')", byte.escape_ascii()),
+            None => f.write_str("the end"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(kinds: &[ErrorKind]) -> ClientError {
+        let target = Target::Tcp(([127, 0, 0, 1], 7).into());
+        let failures =
+            kinds.iter().map(|&kind| Failure { target: target.clone(), error: kind.into() }).collect();
+        ClientError::Connect { endpoint: "tcp://localhost:7".into(), failures }
+    }
+
+    #[test]
+    fn one_refusal_is_enough_for_refused() {
+        assert_eq!(connect(&[ErrorKind::NetworkUnreachable, ErrorKind::ConnectionRefused]).exit_code(), 4);
+        assert_eq!(connect(&[ErrorKind::NetworkUnreachable, ErrorKind::TimedOut]).exit_code(), 5);
+        assert_eq!(connect(&[ErrorKind::NetworkUnreachable]).exit_code(), 1);
+        assert_eq!(connect(&[]).exit_code(), 1);
+    }
+
+    #[test]
+    fn a_failure_says_what_was_tried_and_on_what() {
+        assert_eq!(
+            connect(&[ErrorKind::ConnectionRefused]).to_string(),
+            "cannot connect to tcp://localhost:7: 127.0.0.1:7: connection refused (is a server listening there?)"
+        );
+        let differs = ClientError::Differs { offset: 3, got: Byte(Some(b'x')), expected: Byte(None) };
+        assert_eq!(
+            differs.to_string(),
+            "the reply differs from what was sent at offset 3: 0x78 ('x') instead of the end"
+        );
+    }
+}

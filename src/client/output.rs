@@ -1,0 +1,111 @@
+//! Standard output: what arrived, written at once, as it is.
+//!
+//! The writes block. That is the backpressure of this program: as long as nobody takes what it prints, it reads
+//! nothing more from the socket, the kernel's window closes, and the server has to wait. Standard output can't be
+//! polled without setting flags that belong to others as well, and one connection has nobody to keep waiting.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Write, stdout};
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::hex::{Direction, HexDump};
+use super::outcome::ClientError;
+use crate::reactor::Moment;
+
+/// Where everything goes that the user asked to see.
+pub(super) struct Output {
+    /// A duplicate of descriptor 1: the buffer of [`std::io::Stdout`] would hold bytes back until a newline comes.
+    file: File,
+    terminal: bool,
+    /// The last byte was a newline, or nothing was written yet.
+    at_line_start: bool,
+    hex: Option<HexDump>,
+    start: Moment,
+}
+
+impl Output {
+    pub(super) fn standard(hex: bool) -> Result<Output, ClientError> {
+        let stdout = stdout();
+        let file = stdout.as_fd().try_clone_to_owned().map_err(ClientError::Output)?;
+        Ok(Output {
+            file: file.into(),
+            terminal: stdout.is_terminal(),
+            at_line_start: true,
+            hex: hex.then(HexDump::default),
+            start: Moment::now(),
+        })
+    }
+
+    /// From now on the times of the dump count.
+    pub(super) fn start_clock(&mut self) {
+        self.start = Moment::now();
+    }
+
+    /// Shows bytes that came from the server.
+    pub(super) fn received(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        if self.hex.is_some() { self.dump(Direction::Received, bytes) } else { self.write(bytes) }
+    }
+
+    /// Shows bytes that go to the server, if both directions are shown.
+    pub(super) fn sent(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        if self.hex.is_some() { self.dump(Direction::Sent, bytes) } else { Ok(()) }
+    }
+
+    /// Whether replies are shown as a dump, of which what is no part of a reply is a part as well.
+    pub(super) fn is_dump(&self) -> bool {
+        self.hex.is_some()
+    }
+
+    /// A message for a person, if one is looking.
+    pub(super) fn prompt(&mut self, text: &str) -> Result<(), ClientError> {
+        if self.terminal {
+            self.end_line()?;
+            self.write(text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The cursor is at the start of a line because the user typed a newline.
+    pub(super) fn note_typed_line(&mut self) {
+        self.at_line_start = true;
+    }
+
+    /// On a terminal, makes what follows begin on a line of its own.
+    pub(super) fn end_line(&mut self) -> Result<(), ClientError> {
+        if self.terminal && !self.at_line_start { self.write(b"\n") } else { Ok(()) }
+    }
+
+    fn dump(&mut self, direction: Direction, bytes: &[u8]) -> Result<(), ClientError> {
+        let after = Moment::now().since(self.start);
+        let lines = self.hex.as_mut().map(|hex| hex.lines(direction, bytes, after)).unwrap_or_default();
+        self.write(lines.as_bytes())
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), ClientError> {
+        if let Some(&last) = bytes.last() {
+            self.at_line_start = last == b'\n';
+        }
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(ClientError::Output(ErrorKind::WriteZero.into())),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Somebody else who has this descriptor made it nonblocking: then waiting takes a call of its own.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait()?,
+                Err(error) => return Err(ClientError::Output(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<(), ClientError> {
+        match poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None) {
+            Err(error) if error != rustix::io::Errno::INTR => {
+                Err(ClientError::Output(io::Error::from(error)))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Where a reply ends, in a protocol without frames, and whether it is what was sent.
+
+use super::outcome::{Byte, ClientError};
+
+/// How a reply ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// After as many bytes as were sent.
+    Same,
+    /// After whatever one read brings.
+    Any,
+    /// After a line feed.
+    Line,
+    /// When the server closes.
+    Close,
+}
+
+/// A reply that is on its way.
+#[derive(Debug)]
+pub(super) struct Reply {
+    expect: Expect,
+    sent: Vec<u8>,
+    verify: bool,
+    received: usize,
+    complete: bool,
+}
+
+impl Reply {
+    /// The reply to what is sent. To nothing there is no reply of the same length, or rather there is: at once.
+    pub(super) fn to(sent: &[u8], expect: Expect, verify: bool) -> Reply {
+        let complete = expect == Expect::Same && sent.is_empty();
+        Reply { expect, sent: sent.to_vec(), verify, received: 0, complete }
+    }
+
+    /// What the server says first, unasked.
+    pub(super) fn greeting(expect: Expect) -> Reply {
+        let expect = if expect == Expect::Line { Expect::Line } else { Expect::Any };
+        Reply { expect, sent: Vec::new(), verify: false, received: 0, complete: false }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// How many of the bytes of one read belong to it.
+    pub(super) fn length_in(&self, bytes: &[u8]) -> usize {
+        if self.complete {
+            return 0;
+        }
+        match self.expect {
+            Expect::Same => bytes.len().min(self.sent.len() - self.received),
+            Expect::Line => {
+                bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |place| place + 1)
+            }
+            Expect::Any | Expect::Close => bytes.len(),
+        }
+    }
+
+    /// Takes what belongs to it of the bytes of one read; the rest is beyond it.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, ClientError> {
+        if self.complete || bytes.is_empty() {
+            return Ok(0);
+        }
+        let count = self.length_in(bytes);
+        self.complete = match self.expect {
+            Expect::Same => self.received + count == self.sent.len(),
+            Expect::Any => true,
+            Expect::Line => bytes[..count].ends_with(b"\n"),
+            Expect::Close => false,
+        };
+        if self.verify {
+            self.compare(&bytes[..count])?;
+        }
+        self.received += count;
+        if self.verify && self.complete && self.received < self.sent.len() {
+            return Err(self.differs_at(self.received, None));
+        }
+        Ok(count)
+    }
+
+    /// The server has closed: completes a reply that ends so. True if the reply is complete.
+    pub(super) fn ends_with_close(&self) -> bool {
+        let whole = !self.verify || self.received == self.sent.len();
+        self.complete || (self.expect == Expect::Close && whole)
+    }
+
+    /// What of it is still to come.
+    pub(super) fn missing(&self) -> String {
+        match self.expect {
+            Expect::Same => format!("{} of {} bytes of the reply came", self.received, self.sent.len()),
+            Expect::Any => "no reply came".into(),
+            Expect::Line if self.received == 0 => "no line came in reply".into(),
+            Expect::Line => format!("{} bytes of a line without its end came in reply", self.received),
+            Expect::Close if self.verify => {
+                format!("{} of {} bytes of the reply came", self.received, self.sent.len())
+            }
+            Expect::Close => format!("{} bytes of the reply came", self.received),
+        }
+    }
+
+    fn compare(&self, bytes: &[u8]) -> Result<(), ClientError> {
+        let expected = self.sent[self.received..].iter().map(Some).chain(std::iter::repeat(None));
+        match bytes.iter().zip(expected).position(|(got, expected)| Some(got) != expected) {
+            Some(place) => Err(self.differs_at(self.received + place, Some(bytes[place]))),
+            None => Ok(()),
+        }
+    }
+
+    fn differs_at(&self, offset: usize, got: Option<u8>) -> ClientError {
+        let expected = Byte(self.sent.get(offset).copied());
+        ClientError::Differs { offset: offset as u64, got: Byte(got), expected }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn taken(reply: &mut Reply, reads: &[&[u8]]) -> Vec<usize> {
+        reads.iter().map(|bytes| reply.take(bytes).expect("nothing is compared")).collect()
+    }
+
+    #[test]
+    fn each_way_to_end_ends_where_it_should() {
+        let mut same = Reply::to(b"four", Expect::Same, false);
+        assert_eq!(taken(&mut same, &[b"fo", b"urth", b"x"]), [2, 2, 0]);
+        let mut any = Reply::to(b"x", Expect::Any, false);
+        assert_eq!(taken(&mut any, &[b"whatever", b"more"]), [8, 0]);
+        let mut line = Reply::to(b"x", Expect::Line, false);
+        assert_eq!(taken(&mut line, &[b"+O", b"K\r\n.", b"more\n"]), [2, 3, 0]);
+        let mut close = Reply::to(b"x", Expect::Close, false);
+        assert_eq!(taken(&mut close, &[b"some\n", b"more\n"]), [5, 5]);
+        assert!(same.is_complete() && any.is_complete() && line.is_complete() && !close.is_complete());
+        assert!(close.ends_with_close());
+    }
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let differs = |expect, reads: &[&[u8]]| {
+            let mut reply = Reply::to(b"spam", expect, true);
+            let error = reads.iter().find_map(|bytes| reply.take(bytes).err()).expect("it differs");
+            match error {
+                ClientError::Differs { offset, got, expected } => (offset, got.0, expected.0),
+                other => panic!("{other}"),
+            }
+        };
+        assert_eq!(differs(Expect::Same, &[b"sp", b"im"]), (2, Some(b'i'), Some(b'a')));
+        assert_eq!(differs(Expect::Any, &[b"spa"]), (3, None, Some(b'm')));
+        assert_eq!(differs(Expect::Close, &[b"spam", b"!"]), (4, Some(b'!'), None));
+    }
+
+    proptest! {
+        /// However the network cuts a reply into reads, it ends at the same byte.
+        #[test]
+        fn where_a_reply_ends_does_not_depend_on_the_reads(
+            length in 1..50_usize, stream in proptest::collection::vec(0..20_u8, 50), cuts in proptest::collection::vec(1..9_usize, 60)
+        ) {
+            for expect in [Expect::Same, Expect::Line] {
+                let mut reply = Reply::to(&stream[..length], expect, false);
+                let (mut rest, mut total) = (&stream[..], 0);
+                for cut in &cuts {
+                    let (read, behind) = rest.split_at((*cut).min(rest.len()));
+                    total += reply.take(read).expect("nothing is compared");
+                    rest = behind;
+                }
+                let end = stream.iter().position(|&byte| byte == b'\n').map_or(50, |at| at + 1);
+                prop_assert_eq!(total, if expect == Expect::Same { length } else { end });
+            }
+        }
+    }
+}

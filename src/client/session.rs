@@ -1,0 +1,383 @@
+//! `echoloop send`: a [`Handler`] with one connection.
+//!
+//! First the addresses are raced; the winner is *the* socket. From then on [`Session::advance`] is called whenever
+//! anything happens, and does three things in turn until none of them leads on: what has arrived on the socket is
+//! shown, the dialogue is asked for its next step, the step is taken. Nothing in it waits but the writes to standard
+//! output.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use super::SendOptions;
+use super::dialogue::{Dialogue, Step};
+use super::input::{Input, Taken};
+use super::outcome::ClientError;
+use super::output::Output;
+use super::racing::{Race, Standing};
+use super::{Source, describe_socket, socket};
+use crate::endpoint::Endpoint;
+use crate::logging::Escaped;
+use crate::net::{Answer, End, Limits, Next, Service, Socket, Target, Workspace};
+use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
+
+/// Standard input is read in pieces of this size.
+const INPUT_SIZE: usize = 64 * 1024;
+/// Socket reads in one turn, and steps between two polls: enough to make the poll cheap in comparison.
+const TURN_BUDGET: usize = 256 * 1024;
+const STEPS_PER_TURN: usize = 16;
+
+/// What one call of [`send`](super::send) is about.
+pub(super) struct Session {
+    endpoint: String,
+    connect_timeout: Option<Duration>,
+    timeout: Option<Duration>,
+    race: Option<Race>,
+    peer: String,
+    socket: Option<Token>,
+    input: Option<Token>,
+    input_buffer: Vec<u8>,
+    workspace: Workspace,
+    talk: Talk,
+    silence: Silence,
+    result: Option<Result<(), ClientError>>,
+}
+
+/// What is said and shown; to the connection, the service that takes its input.
+struct Talk {
+    dialogue: Box<dyn Dialogue>,
+    output: Output,
+    /// What went wrong while input was shown: a [`Service`] has no way to say it.
+    failure: Option<ClientError>,
+}
+
+/// Since when the server has been silent although it was its turn.
+struct Silence {
+    since: Moment,
+    /// Bytes in and out at that time.
+    moved: u64,
+}
+
+impl Session {
+    /// Connects to one of the targets and talks until the dialogue is over.
+    pub(super) fn run(
+        endpoint: &Endpoint,
+        targets: Vec<Target>,
+        options: &SendOptions,
+        dialogue: Box<dyn Dialogue>,
+    ) -> Result<(), ClientError> {
+        let output = Output::standard(options.hex)?;
+        let mut reactor = Reactor::new()?;
+        let race = Race::begin(reactor.context(), targets, options.source, options.connect_timeout);
+        let limits = Limits {
+            read_size: options.chunk,
+            // The dialogues send only when little is unsent. And they must always read what they are sent: if both
+            // sides would stop reading until the other one reads, neither ever would.
+            write_limit: usize::MAX,
+            turn_budget: TURN_BUDGET,
+        };
+        let mut session = Session {
+            endpoint: endpoint.to_string(),
+            connect_timeout: options.connect_timeout,
+            timeout: options.timeout,
+            race: Some(race),
+            peer: String::new(),
+            socket: None,
+            input: None,
+            input_buffer: Vec::new(),
+            workspace: Workspace::new(limits),
+            talk: Talk { dialogue, output, failure: None },
+            silence: Silence { since: Moment::now(), moved: 0 },
+            result: None,
+        };
+        session.follow_race(reactor.context(), |race, _| race.standing());
+        while session.result.is_none() {
+            reactor.turn(&mut session)?;
+        }
+        session.result.unwrap_or(Ok(()))
+    }
+
+    fn follow_race(
+        &mut self,
+        context: &mut Context<Source>,
+        event: impl FnOnce(&mut Race, &mut Context<Source>) -> Standing,
+    ) {
+        let Some(race) = &mut self.race else { return };
+        match event(race, context) {
+            Standing::Racing => {}
+            Standing::Won(token, target) => {
+                self.race = None;
+                self.begin(context, token, &target);
+            }
+            Standing::Lost(loss) => {
+                let (endpoint, failures) = (self.endpoint.clone(), loss.failures);
+                self.result = Some(Err(match self.connect_timeout {
+                    Some(after) if loss.timed_out => {
+                        ClientError::ConnectTimeout { endpoint, after, failures }
+                    }
+                    _ => ClientError::Connect { endpoint, failures },
+                }));
+            }
+        }
+    }
+
+    /// The connection is established.
+    fn begin(&mut self, context: &mut Context<Source>, token: Token, target: &Target) {
+        self.peer = target.to_string();
+        self.socket = Some(token);
+        if let Some(Source::Socket(connection)) = context.get(token) {
+            log::debug!("{}", describe_socket(connection.transport()));
+        }
+        self.talk.output.start_clock();
+        if self.talk.dialogue.wants_input() {
+            self.input_buffer = vec![0; INPUT_SIZE];
+            match Input::insert(context) {
+                Ok(input) => self.input = Some(input),
+                Err(error) => return self.end(Err(error)),
+            }
+        }
+        self.silence.since = Moment::now();
+        // Before anything is read: what the server says first may have come with the connection, and is an answer to
+        // the first message or it is none, but not depending on which of the two was faster.
+        match self.take_step(context, token, 0) {
+            Ok(_) => self.advance(context),
+            Err(error) => self.end(Err(error)),
+        }
+    }
+
+    /// Does whatever can be done.
+    fn advance(&mut self, context: &mut Context<Source>) {
+        let Some(token) = self.socket else { return };
+        for _ in 0..STEPS_PER_TURN {
+            if self.result.is_some() {
+                return;
+            }
+            match self.go_on(context, token) {
+                Ok(true) => {}
+                Ok(false) => return self.arm(context, token),
+                Err(error) => return self.end(Err(error)),
+            }
+        }
+        // There is more to do; but signs of the socket have to be fetched now and then.
+        self.arm(context, token);
+        context.run_again(token);
+    }
+
+    /// Shows what has arrived, then takes one step. False: it led nowhere, an event has to come first.
+    fn go_on(&mut self, context: &mut Context<Source>, token: Token) -> Result<bool, ClientError> {
+        let now = context.now();
+        let Some(connection) = socket(context, token) else { return Ok(false) };
+        let next = connection.pump(&mut self.talk, &mut self.workspace, now);
+        let unsent = connection.unsent();
+        if let Some(failure) = self.talk.failure.take() {
+            return Err(failure);
+        }
+        match next {
+            Next::Close(end) => {
+                self.closed(context, token, end)?;
+                Ok(true)
+            }
+            Next::Again => Ok(true),
+            Next::Wait => self.take_step(context, token, unsent),
+        }
+    }
+
+    fn take_step(
+        &mut self,
+        context: &mut Context<Source>,
+        token: Token,
+        unsent: usize,
+    ) -> Result<bool, ClientError> {
+        match self.talk.dialogue.step(unsent, &mut self.talk.output)? {
+            Step::Send(bytes) => {
+                self.send(context, token, &bytes)?;
+                Ok(true)
+            }
+            Step::HalfClose => {
+                log::debug!("{}: nothing more to send", self.peer);
+                if let Some(connection) = socket(context, token) {
+                    connection.half_close();
+                }
+                Ok(true)
+            }
+            Step::ReadInput => self.read_input(context, token),
+            Step::Wait => Ok(false),
+            Step::Done => {
+                log::debug!("{}: closing the connection", self.peer);
+                self.end(Ok(()));
+                Ok(true)
+            }
+        }
+    }
+
+    fn send(&mut self, context: &mut Context<Source>, token: Token, bytes: &[u8]) -> Result<(), ClientError> {
+        log::debug!("{}: sending {}", self.peer, Escaped(bytes));
+        self.talk.output.sent(bytes)?;
+        let now = context.now();
+        let Some(connection) = socket(context, token) else { return Ok(()) };
+        match connection.send(bytes, &mut self.workspace, now) {
+            Ok(()) => Ok(()),
+            Err(error) => self.closed(context, token, End::Reset(error)),
+        }
+    }
+
+    /// One read of standard input. False if nothing is there now.
+    fn read_input(&mut self, context: &mut Context<Source>, token: Token) -> Result<bool, ClientError> {
+        let Some(input) = self.input else { return Ok(false) };
+        match Input::take(context, input, &mut self.input_buffer)? {
+            Taken::Nothing => Ok(false),
+            Taken::End => {
+                self.talk.dialogue.input_ended();
+                Ok(true)
+            }
+            Taken::Bytes(count) => {
+                let Talk { dialogue, output, .. } = &mut self.talk;
+                let bytes = dialogue.input(&self.input_buffer[..count], output);
+                if bytes.is_empty() {
+                    return Ok(true);
+                }
+                log::debug!("{}: sending {}", self.peer, Escaped(bytes));
+                output.sent(bytes)?;
+                let now = context.now();
+                let Some(connection) = socket(context, token) else { return Ok(false) };
+                match connection.send(bytes, &mut self.workspace, now) {
+                    Ok(()) => Ok(true),
+                    Err(error) => self.closed(context, token, End::Reset(error)).map(|()| true),
+                }
+            }
+        }
+    }
+
+    /// The server has ended the connection, one way or the other: is anything missing?
+    fn closed(&mut self, context: &mut Context<Source>, token: Token, end: End) -> Result<(), ClientError> {
+        let reset = match end {
+            End::Finished | End::Lingered => None,
+            End::Reset(error) | End::NotConnected(error) => Some(error),
+        };
+        let mut unsent = 0;
+        if let Some(connection) = socket(context, token) {
+            unsent = connection.unsent();
+            if reset.is_some() {
+                rescue(connection.transport(), &mut self.talk)?;
+            }
+        }
+        let input_left = unsent > 0
+            || match self.input.and_then(|input| context.get_mut(input)) {
+                // A reset may have taken with it what was sent last; there is no telling.
+                Some(Source::Input(input)) => !input.has_ended() && (reset.is_some() || input.has_more()),
+                _ => false,
+            };
+        let missing = self.talk.dialogue.missing(input_left);
+        let peer = self.peer.clone();
+        match (reset, missing) {
+            (None, None) => {
+                let Talk { dialogue, output, .. } = &mut self.talk;
+                dialogue.closed(output)?;
+                log::debug!("{peer} closed the connection");
+                self.end(Ok(()));
+                Ok(())
+            }
+            (None, Some(missing)) => Err(ClientError::Closed { peer, missing }),
+            (Some(source), missing) => {
+                let missing = missing.unwrap_or_else(|| "the server's end of the reply did not come".into());
+                Err(ClientError::Reset { peer, source, missing })
+            }
+        }
+    }
+
+    /// Sets the deadline by which the server has to move, if it is its turn.
+    fn arm(&mut self, context: &mut Context<Source>, token: Token) {
+        let Some(timeout) = self.timeout else { return };
+        let Some(connection) = socket(context, token) else { return };
+        let moved = connection.received() + connection.sent();
+        if moved != self.silence.moved || !self.talk.dialogue.awaits_server() {
+            // The clock and not the turn's time: the turn may have waited for standard output, which is no silence
+            // of the server's.
+            self.silence = Silence { since: Moment::now(), moved };
+        }
+        // Left where it is while it is nearer: when it is due, it is looked at again.
+        context.set_deadline_no_later_than(token, self.silence.since + timeout);
+    }
+
+    fn end(&mut self, result: Result<(), ClientError>) {
+        self.result.get_or_insert(result);
+    }
+}
+
+impl Handler for Session {
+    type Source = Source;
+
+    fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
+        match context.get_mut(token) {
+            Some(Source::Socket(_)) if self.race.is_some() => {
+                self.follow_race(context, |race, context| race.ready(context, token, readiness));
+            }
+            Some(Source::Socket(connection)) => {
+                log::trace!("{}: {readiness:?}", self.peer);
+                connection.note(readiness);
+                self.advance(context);
+            }
+            Some(Source::Input(input)) => {
+                log::trace!("standard input: {readiness:?}");
+                input.note_ready();
+                self.advance(context);
+            }
+            None => {}
+        }
+    }
+
+    fn resume(&mut self, context: &mut Context<Source>, _: Token) {
+        self.advance(context);
+    }
+
+    fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
+        if self.race.is_some() {
+            return self.follow_race(context, Race::deadline);
+        }
+        let Some(timeout) = self.timeout else { return };
+        self.arm(context, token);
+        if self.result.is_none()
+            && self.talk.dialogue.awaits_server()
+            && self.silence.since + timeout <= context.now()
+        {
+            let unsent = socket(context, token).is_some_and(|connection| connection.unsent() > 0);
+            let missing = self.talk.dialogue.missing(unsent);
+            self.end(Err(ClientError::Timeout {
+                peer: self.peer.clone(),
+                after: timeout,
+                missing: missing.unwrap_or_else(|| "it did not end the connection".into()),
+            }));
+        }
+    }
+}
+
+impl Service for Talk {
+    fn chunk(&self) -> usize {
+        usize::MAX
+    }
+
+    fn answer<'a>(&'a mut self, bytes: &'a [u8], _: &mut Vec<u8>) -> Answer<'a> {
+        if self.failure.is_none() {
+            log::debug!("received {}", Escaped(bytes));
+            self.failure = self.dialogue.received(bytes, &mut self.output).err();
+        }
+        Answer::default()
+    }
+}
+
+/// A server that refuses what it is sent often says why and closes at once, with our bytes unread: then writing fails
+/// before its answer was read. That answer still waits in the socket, and is what the user has to see.
+fn rescue(transport: &Socket, talk: &mut Talk) -> Result<(), ClientError> {
+    let mut buffer = [0; 4096];
+    // A write that failed has fetched the error: what is there can be read, then comes the end.
+    loop {
+        let read = match transport {
+            Socket::Tcp(stream) => (&*stream).read(&mut buffer),
+            Socket::Unix(stream) => (&*stream).read(&mut buffer),
+        };
+        match read {
+            Ok(count) if count > 0 => talk.dialogue.received(&buffer[..count], &mut talk.output)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Standard input to the server and its answer to standard output, both at once, until the server closes.
+//!
+//! The memory for it is bounded in both directions: standard input is read only while nothing waits to be sent, and
+//! the socket only as fast as standard output takes what comes.
+
+use std::collections::VecDeque;
+
+use super::dialogue::{CrLf, Dialogue, Step};
+use super::outcome::{Byte, ClientError};
+use super::output::Output;
+
+/// How far what is sent may be ahead of what came back, when both are compared: that much has to be remembered.
+const VERIFY_WINDOW: usize = 1 << 20;
+
+/// A stream in both directions.
+pub(super) struct Stream {
+    half_close: bool,
+    half_closed: bool,
+    input_ended: bool,
+    crlf: Option<CrLf>,
+    echo: Option<Echo>,
+    /// The last step was to wait although there may be input: it is the server that has to move.
+    server_is_slow: bool,
+}
+
+impl Stream {
+    pub(super) fn new(verify: bool, crlf: bool, half_close: bool) -> Stream {
+        Stream {
+            half_close,
+            half_closed: false,
+            input_ended: false,
+            crlf: crlf.then(CrLf::default),
+            echo: verify.then(Echo::default),
+            server_is_slow: false,
+        }
+    }
+}
+
+impl Dialogue for Stream {
+    fn wants_input(&self) -> bool {
+        true
+    }
+
+    fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), ClientError> {
+        output.received(bytes)?;
+        self.echo.as_mut().map_or(Ok(()), |echo| echo.compare(bytes))
+    }
+
+    fn input<'a>(&'a mut self, bytes: &'a [u8], _: &mut Output) -> &'a [u8] {
+        let bytes = match &mut self.crlf {
+            Some(crlf) => crlf.convert(bytes),
+            None => bytes,
+        };
+        if let Some(echo) = &mut self.echo {
+            echo.expected.extend(bytes);
+        }
+        bytes
+    }
+
+    fn input_ended(&mut self) {
+        self.input_ended = true;
+    }
+
+    fn step(&mut self, unsent: usize, _: &mut Output) -> Result<Step, ClientError> {
+        if self.input_ended {
+            if self.half_close && !self.half_closed {
+                self.half_closed = true;
+                return Ok(Step::HalfClose);
+            }
+            return Ok(Step::Wait);
+        }
+        let window_full = self.echo.as_ref().is_some_and(|echo| echo.expected.len() >= VERIFY_WINDOW);
+        self.server_is_slow = unsent > 0 || window_full;
+        Ok(if self.server_is_slow { Step::Wait } else { Step::ReadInput })
+    }
+
+    fn awaits_server(&self) -> bool {
+        self.input_ended || self.server_is_slow
+    }
+
+    fn missing(&self, input_left: bool) -> Option<String> {
+        let outstanding = self.echo.as_ref().map_or(0, |echo| echo.expected.len());
+        if input_left {
+            Some("not all of the input was sent".into())
+        } else if outstanding > 0 {
+            Some(format!("{outstanding} bytes of the reply did not come"))
+        } else {
+            None
+        }
+    }
+}
+
+/// What was sent, until it comes back.
+#[derive(Debug, Default)]
+struct Echo {
+    expected: VecDeque<u8>,
+    offset: u64,
+}
+
+impl Echo {
+    fn compare(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        let common = bytes.len().min(self.expected.len());
+        let differs = |(got, expected): (&u8, &u8)| got != expected;
+        if let Some(place) = bytes.iter().zip(&self.expected).position(differs) {
+            return Err(self.differs_at(place, bytes[place]));
+        }
+        if let Some(&beyond) = bytes.get(common) {
+            return Err(self.differs_at(common, beyond));
+        }
+        self.expected.drain(..common);
+        self.offset += common as u64;
+        Ok(())
+    }
+
+    fn differs_at(&self, place: usize, got: u8) -> ClientError {
+        let expected = Byte(self.expected.get(place).copied());
+        ClientError::Differs { offset: self.offset + place as u64, got: Byte(Some(got)), expected }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_in_a_stream_is_named() {
+        let mut echo = Echo::default();
+        echo.expected.extend(b"0123456789");
+        echo.compare(b"0123").expect("the same");
+        match echo.compare(b"45x7") {
+            Err(ClientError::Differs { offset: 6, got: Byte(Some(b'x')), expected: Byte(Some(b'6')) }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_byte_that_was_never_sent_differs_from_nothing() {
+        let mut echo = Echo::default();
+        echo.expected.extend(b"ab");
+        match echo.compare(b"abc") {
+            Err(ClientError::Differs { offset: 2, got: Byte(Some(b'c')), expected: Byte(None) }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The client, run as the program that it is, and the line client; with servers that behave as each test needs it.
+
+mod exits;
+mod http;
+mod line;
+mod prompt;
+mod resolving;
+mod rows;
+mod streams;
+mod support;

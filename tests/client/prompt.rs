@@ -1,0 +1,190 @@
+//! The prompt, on a real terminal (a pseudo one).
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::support::{Echo, PATIENCE, echoloop, end_of_output, expect, read_to_end, server};
+
+/// The client on a terminal, and somebody who types and looks.
+struct Terminal {
+    child: Child,
+    keyboard: File,
+    screen: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Terminal {
+    fn start(arguments: &[&str]) -> Terminal {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+        grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
+        let name = ptsname(&master, Vec::new()).expect("it has a name");
+        let name = name.into_string().expect("text");
+        // O_NOCTTY is not needed: the test has a terminal already, or is no session's leader.
+        let slave = OpenOptions::new().read(true).write(true).open(name).expect("its other side");
+        let mut command = echoloop(&["send"]);
+        let child = command
+            .args(arguments)
+            .stdin(slave.try_clone().expect("a descriptor"))
+            .stdout(slave)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        // The command holds the other side open, which would keep the screen from ending.
+        drop(command);
+        let keyboard = File::from(master);
+        let mut picture = keyboard.try_clone().expect("a descriptor");
+        let (sender, screen) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // A terminal whose other side has gone fails; that is the end.
+            while let Ok(count @ 1..) = picture.read(&mut bytes) {
+                let _ = sender.send(bytes[..count].to_vec());
+            }
+        });
+        Terminal { child, keyboard, screen, seen: String::new() }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).expect("a terminal takes them");
+    }
+
+    /// The screen shows exactly this next; lines end as a terminal ends them.
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        let expected = text.replace('\n', "\r\n");
+        let deadline = Instant::now() + PATIENCE;
+        while self.seen.len() < expected.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.screen.recv_timeout(left) {
+                Ok(bytes) => self.seen.push_str(std::str::from_utf8(&bytes).expect("text")),
+                Err(error) => panic!("{error}; the screen shows {:?} instead of {expected:?}", self.seen),
+            }
+        }
+        let rest = self.seen.split_off(expected.len());
+        assert_eq!(std::mem::replace(&mut self.seen, rest), expected);
+    }
+
+    #[track_caller]
+    fn ends_with(mut self, code: i32) {
+        let status = self.child.wait().expect("it ends");
+        assert_eq!(status.code(), Some(code));
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn c2_a_line_its_reply_the_next_prompt_and_an_empty_line_ends_it() {
+    let server = Echo::start(&["--prefix", "[then] ", "--chunk=1024"]);
+    let mut terminal = Terminal::start(&[&server.endpoint]);
+    terminal.shows("> ");
+    terminal.types("hello\n");
+    terminal.shows("hello\n[then] hello\n> ");
+    terminal.types("again\n");
+    terminal.shows("again\n[then] again\n> ");
+    terminal.types("\n");
+    terminal.ends_with(0);
+}
+
+#[test]
+fn c1_the_timestamp_is_shown_as_it_comes() {
+    let server = Echo::start(&["--timestamp", "--chunk=1024"]);
+    let mut terminal = Terminal::start(&[&server.endpoint]);
+    terminal.shows("> ");
+    terminal.types("hello\n");
+    terminal.shows("hello\n[");
+    // `Thu Dec 11 08:47:58 2014`, whatever the time is.
+    while terminal.seen.len() < 24 {
+        terminal.seen +=
+            &String::from_utf8(terminal.screen.recv_timeout(PATIENCE).expect("more")).expect("text");
+    }
+    terminal.seen.drain(..24);
+    terminal.shows("] hello\n> ");
+}
+
+#[test]
+fn c2_the_end_of_input_ends_it() {
+    let server = Echo::start(&[]);
+    let mut terminal = Terminal::start(&[&server.endpoint]);
+    terminal.shows("> ");
+    terminal.types("\x04");
+    terminal.shows("\n");
+    terminal.ends_with(0);
+}
+
+#[test]
+fn c2_the_servers_greeting_and_its_close_are_shown_when_they_come() {
+    let (go, may_go) = channel();
+    let server = server(move |mut stream| {
+        may_go.recv_timeout(PATIENCE).expect("the prompt is seen");
+        stream.write_all(b"news\n").expect("it takes them");
+        may_go.recv_timeout(PATIENCE).expect("the news are seen");
+        end_of_output(&stream);
+        assert_eq!(read_to_end(&mut stream), b"");
+    });
+    let mut terminal = Terminal::start(&[&server.endpoint]);
+    terminal.shows("> ");
+    go.send(()).expect("the server waits");
+    terminal.shows("\nnews\n> ");
+    go.send(()).expect("the server waits");
+    terminal.shows("\nThe server has closed the connection.\n");
+    terminal.ends_with(0);
+    server.join();
+}
+
+#[test]
+fn a_reply_without_a_newline_ends_its_line() {
+    let server = server(|mut stream| {
+        expect(&mut stream, b"hi\r\n");
+        stream.write_all(b"OK...hi").expect("it takes them");
+        read_to_end(&mut stream);
+    });
+    let mut terminal = Terminal::start(&["--crlf", &server.endpoint]);
+    terminal.shows("> ");
+    terminal.types("hi\n");
+    terminal.shows("hi\nOK...hi\n> ");
+    terminal.types("\n");
+    terminal.ends_with(0);
+    server.join();
+}
+
+#[test]
+fn a_close_instead_of_a_reply_is_6() {
+    let server = server(|mut stream| {
+        expect(&mut stream, b"hi\n");
+        end_of_output(&stream);
+        read_to_end(&mut stream);
+    });
+    let mut terminal = Terminal::start(&[&server.endpoint]);
+    terminal.shows("> ");
+    terminal.types("hi\n");
+    terminal.ends_with(6);
+    server.join();
+}
+
+#[test]
+fn lines_that_are_typed_ahead_wait_for_their_turn() {
+    let server = Echo::start(&[]);
+    let mut terminal = Terminal::start(&[&server.endpoint]);
+    terminal.shows("> ");
+    terminal.types("one\ntwo\n\n");
+    terminal.ends_with(0);
+}
+
+#[test]
+fn a_message_on_a_terminal_ends_its_line() {
+    let server = Echo::start(&[]);
+    let mut terminal = Terminal::start(&[&server.endpoint, "one", "two"]);
+    terminal.shows("one\ntwo\n");
+    terminal.ends_with(0);
+}
