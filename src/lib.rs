@@ -16,13 +16,14 @@
 //!
 //! # The map
 //!
-//! The program stands on the server, the server on the sockets, the sockets on the loop: nothing names anything that
-//! stands above it in this table.
+//! The program stands on the server and the client, these on the sockets, the sockets on the loop: nothing names
+//! anything that stands above it in this table.
 //!
 //! | file | its one idea |
 //! |---|---|
 //! | `main.rs`, `cli/` | the program: arguments in, exit status out |
 //! | `server/` | a [`Handler`](reactor::Handler): accept, pump, time out, stop |
+//! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
 //! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
