@@ -1,0 +1,200 @@
+//! The ladder of examples: what each of them can do, and the failure that the next one mends.
+//!
+//! The examples are run as programs of their own. None of these tests waits for a time to pass: that something does
+//! *not* happen is seen in what the kernel says, after something later has happened.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use support::{Client, Server, TcpRow, assert_same, eventually, pattern};
+
+const MESSAGE: &[u8] = b"This is the message. It will be repeated.";
+
+/// Far more than the kernel keeps for a connection.
+const FLOOD: usize = 64 << 20;
+
+/// Where the examples are. `cargo test --test ladder` alone does not make them, so they are made here; when they are
+/// there already this only looks.
+fn examples() -> &'static PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_echoloop"));
+        let profile = program.parent().expect("the directory of a profile");
+        let name = profile.file_name().expect("it has a name").to_str().expect("text");
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--examples", "--manifest-path"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .args(["--profile", if name == "debug" { "dev" } else { name }])
+            .arg("--target-dir")
+            .arg(profile.parent().expect("the target directory"))
+            .status();
+        assert!(status.expect("cargo starts").success(), "the examples compile");
+        profile.join("examples")
+    })
+}
+
+fn start(example: &str) -> Server {
+    let mut command = Command::new(examples().join(example));
+    command.arg("127.0.0.1:0");
+    Server::spawn(command, 1)
+}
+
+/// Sends all of it, ends sending, and gets all of it back.
+#[track_caller]
+fn echoes(server: &Server, length: usize) {
+    let bytes = pattern(length, length as u64);
+    assert_same(&server.connect().exchange(&bytes), &bytes);
+}
+
+/// What has come from this client and was not read.
+fn unread(server: &Server, client: &Client) -> u64 {
+    TcpRow::find(server.address(), client.local_address()).expect("they are connected").unread
+}
+
+#[test]
+fn step_1_blocking_loses_nothing_but_serves_one_at_a_time() {
+    let server = start("01_blocking");
+    echoes(&server, 1_000_000);
+
+    let first = server.connect();
+    first.echo(b"now it is mine");
+    let second = server.connect();
+    second.send(MESSAGE);
+    eventually("the bytes have arrived", || unread(&server, &second) == MESSAGE.len() as u64);
+    first.echo(b"still mine");
+    assert_eq!(unread(&server, &second), MESSAGE.len() as u64, "nobody reads the second one");
+    assert!(!second.has_input());
+    drop(first);
+    assert_same(&second.receive(MESSAGE.len()), MESSAGE);
+}
+
+#[test]
+fn step_2_threads_serve_all_at_once_but_each_costs_a_thread() {
+    let server = start("02_threads");
+    echoes(&server, 1_000_000);
+    eventually("only the main thread is left", || server.threads() == 1);
+
+    let silent: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    server.connect().echo(MESSAGE);
+    eventually("a thread a client", || server.threads() > silent.len());
+}
+
+#[test]
+fn step_2_threads_end_for_all_when_there_is_no_room_for_one_more() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 200000; exec \"$0\" 127.0.0.1:0"]).arg(examples().join("02_threads"));
+    let mut server = Server::spawn(command, 1);
+    let first = server.connect();
+    first.echo(MESSAGE);
+    let mut clients = Vec::new();
+    while clients.len() < 5000
+        && server.is_running()
+        && let Ok(client) = TcpStream::connect(server.address())
+    {
+        clients.push(client);
+    }
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(101), "{log}");
+    assert!(log.contains("failed to spawn thread"), "{log}");
+}
+
+#[test]
+fn step_3_busy_serves_all_in_one_thread_but_never_sleeps() {
+    let server = start("03_busy_nonblocking");
+    let silent: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    echoes(&server, 100_000);
+    assert_eq!(server.threads(), 1);
+    for client in &silent {
+        client.echo(MESSAGE);
+    }
+    spins(&server);
+}
+
+/// It uses the processor although nobody asks for anything.
+#[track_caller]
+fn spins(server: &Server) {
+    let before = server.cpu_time();
+    eventually("it spends time on nothing", || server.cpu_time() - before > Duration::from_millis(300));
+}
+
+/// It does not use the processor for as long as a server that does has used it for 300 ms.
+#[track_caller]
+fn sleeps(server: &Server) {
+    let busy = start("03_busy_nonblocking");
+    let before = server.cpu_time();
+    spins(&busy);
+    let spent = server.cpu_time() - before;
+    assert!(spent <= Duration::from_millis(30), "{spent:?} for nothing");
+}
+
+#[test]
+fn step_4_poll_sleeps_but_loses_what_one_read_leaves() {
+    let server = start("04_poll_once");
+    server.connect().echo(b"sixteen bytes ok");
+    sleeps(&server);
+
+    let client = server.connect();
+    client.send(MESSAGE);
+    assert_same(&client.receive(16), &MESSAGE[..16]);
+    // Whatever the server had left to do for that event it has done when it answers another client.
+    server.connect().echo(b"later");
+    assert_eq!(unread(&server, &client), MESSAGE.len() as u64 - 16, "it lies in the kernel");
+    assert!(!client.has_input());
+    // The next byte makes the next edge, which brings the next sixteen, and so on for ever.
+    client.send(b"!");
+    assert_same(&client.receive(16), &MESSAGE[16..32]);
+}
+
+#[test]
+fn step_5_drained_returns_everything_but_keeps_it_without_bound() {
+    let server = start("05_poll_drained");
+    echoes(&server, 1_000_000);
+    sleeps(&server);
+
+    let flood = pattern(FLOOD, 5);
+    let client = server.connect();
+    assert_eq!(client.send_until_stalled(&flood), FLOOD, "it takes everything");
+    eventually("all of it is in its memory", || server.resident_bytes() > FLOOD / 2);
+    client.end_sending();
+    assert_same(&client.receive_rest(), &flood);
+}
+
+#[test]
+fn step_6_the_reactor_counts_lines_and_bounds_what_it_keeps() {
+    let server = start("06_reactor");
+    server.connect().ask(b"one\ntwo\nthr", b"1\n2\n");
+    sleeps(&server);
+    assert_eq!(server.threads(), 1);
+
+    let before = server.resident_bytes();
+    let client = server.connect();
+    let taken = client.send_until_stalled(&vec![b'\n'; FLOOD]);
+    assert!(taken < FLOOD, "it does not take all of it");
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes");
+    server.connect().ask(b"others are served\n", b"1\n");
+    client.end_sending();
+    let numbers: String = (1..=taken).map(|number| format!("{number}\n")).collect();
+    assert_same(&client.receive_rest(), numbers.as_bytes());
+}
+
+/// The issue of a ladder is that each step can be read in one look.
+#[test]
+fn every_step_is_short_and_says_how_to_see_its_failure() {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for step in
+        ["01_blocking", "02_threads", "03_busy_nonblocking", "04_poll_once", "05_poll_drained", "06_reactor"]
+    {
+        let source = std::fs::read_to_string(directory.join(step).with_extension("rs")).expect("it is there");
+        let program = source.lines().filter(|line| !line.starts_with("//!") && !line.trim().is_empty());
+        let lines = program.count();
+        assert!(lines <= 80, "{step}: {lines} lines");
+        assert!(source.contains(&format!("//! cargo run --example {step} -- [ADDRESS]")), "{step}");
+    }
+}
