@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! top -p $(pgrep 03_busy)                               # 100 % of a core, without one client
-//! strace -c -p $(pgrep 03_busy) & sleep 1; kill %1      # and what it does with it: hundreds of thousands of accepts
+//! timeout -s INT 1 strace -c -p $(pgrep 03_busy)        # and what it does with it: accept4, nothing but accept4
 //! ```
 //!
 //! `04_poll_once` lets the kernel say when there is something.

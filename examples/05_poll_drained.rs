@@ -8,8 +8,9 @@
 //! and does not read, and no bound to how long one that sends without a pause holds the loop:
 //!
 //! ```text
-//! head -c 200M /dev/zero | (cat; sleep 60) | nc localhost 10000 | sleep 60 &
-//! grep VmRSS /proc/$(pgrep 05_poll)/status      # about 200 MB
+//! # in Bash
+//! (exec 3<>/dev/tcp/localhost/10000; head -c 200M /dev/zero >&3; sleep 60) &
+//! grep VmRSS /proc/$(pgrep 05_poll)/status      # grows to about 200 MB
 //! ```
 //!
 //! `06_reactor` stops reading when too much is unsent, and gives each client its turn.

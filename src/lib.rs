@@ -2,6 +2,8 @@
 //!
 //! This is the guide to its source. The program is described in the README and by `echoloop --help`.
 //!
+//! To learn nonblocking I/O, read the [`guide`]: a ladder of six examples, then a chapter for each question.
+//!
 //! # The one idea
 //!
 //! A reactor is a loop around one blocking call. Everything else is a small state machine that is told "you may read
@@ -111,6 +113,7 @@ pub mod client;
 mod descriptors;
 mod endpoint;
 mod error;
+pub mod guide;
 mod logging;
 pub mod net;
 pub mod reactor;

@@ -9,35 +9,14 @@ mod support;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use support::{Client, Server, TcpRow, assert_same, eventually, pattern};
+use support::{Client, Server, TcpRow, assert_same, eventually, examples, pattern};
 
 const MESSAGE: &[u8] = b"This is the message. It will be repeated.";
 
 /// Far more than the kernel keeps for a connection.
 const FLOOD: usize = 64 << 20;
-
-/// Where the examples are. `cargo test --test ladder` alone does not make them, so they are made here; when they are
-/// there already this only looks.
-fn examples() -> &'static PathBuf {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| {
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_echoloop"));
-        let profile = program.parent().expect("the directory of a profile");
-        let name = profile.file_name().expect("it has a name").to_str().expect("text");
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--locked", "--examples", "--manifest-path"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-            .args(["--profile", if name == "debug" { "dev" } else { name }])
-            .arg("--target-dir")
-            .arg(profile.parent().expect("the target directory"))
-            .status();
-        assert!(status.expect("cargo starts").success(), "the examples compile");
-        profile.join("examples")
-    })
-}
 
 fn start(example: &str) -> Server {
     let mut command = Command::new(examples().join(example));

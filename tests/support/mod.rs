@@ -4,6 +4,7 @@
 
 mod bytes;
 mod client;
+mod examples;
 mod process;
 mod server;
 mod table;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::bytes::{assert_same, pattern};
 pub(crate) use self::client::{Client, socket_with_small_buffers};
+pub(crate) use self::examples::examples;
 pub(crate) use self::process::{Finished, Process, run};
 pub(crate) use self::server::{Server, program};
 pub(crate) use self::table::TcpRow;

@@ -1,0 +1,10 @@
+//! What the documentation says, held against the source and the program.
+//!
+//! | file | what it checks |
+//! |---|---|
+//! | `quotes.rs` | quoted lines are in the file that is named; diagrams show the code's own names; chapters have all their parts |
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod quotes;
