@@ -3,8 +3,10 @@
 //! | file | what it checks |
 //! |---|---|
 //! | `quotes.rs` | quoted lines are in the file that is named; diagrams show the code's own names; chapters have all their parts |
+//! | `rows.rs` | each line of the table *source document → command* does what the table shows |
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod quotes;
+mod rows;
