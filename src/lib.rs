@@ -4,6 +4,7 @@
 mod descriptors;
 mod endpoint;
 mod error;
+pub mod load;
 mod logging;
 pub mod net;
 pub mod reactor;

@@ -1,6 +1,7 @@
 //! The program: arguments in, exit status out.
 
 mod cli;
+mod commands;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
                 ExitCode::from(if matches!(error, Error::ListedTwice(_)) { WRONG_USAGE } else { FAILED })
             }
         },
+        Command::Load(arguments) => commands::load(&arguments),
+        Command::Compare(arguments) => commands::compare(&arguments),
     }
 }
 

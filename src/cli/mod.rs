@@ -1,11 +1,15 @@
 //! The command line: text in, typed options out, nothing done. A file a command.
 
+mod compare;
+mod load;
 mod serve;
 mod values;
 
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
+pub(crate) use self::compare::CompareArguments;
+pub(crate) use self::load::LoadArguments;
 pub(crate) use self::serve::ServeArguments;
 
 /// An echo server on one event loop: whatever a client sends comes back.
@@ -25,6 +29,11 @@ pub(crate) enum Command {
     /// Run the echo server (this is what happens without a command, too)
     #[command(after_help = serve::EXAMPLES)]
     Serve(ServeArguments),
+    /// Put many clients at once to an echo server, verify every byte, and measure
+    #[command(after_help = load::EXAMPLES)]
+    Load(Box<LoadArguments>),
+    /// Show results of `load --json` side by side
+    Compare(CompareArguments),
 }
 
 impl Arguments {

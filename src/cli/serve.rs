@@ -172,6 +172,7 @@ mod tests {
         let program = std::iter::once(&"echoloop");
         Arguments::try_parse_from(program.chain(arguments)).map(|arguments| match arguments.command() {
             Command::Serve(arguments) => arguments,
+            other => panic!("{other:?}"),
         })
     }
 
