@@ -15,7 +15,7 @@ const WATCH: Duration = Duration::from_millis(200);
 /// How often it is looked for timeouts at most and at least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// "Not before something else happens."
-const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+pub(super) const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Is told how a run goes on.
 pub trait Watcher {
@@ -239,6 +239,7 @@ impl State {
         self.conductor.part = Part::Measuring;
         let duration = if self.plan.messages.is_some() { FOREVER } else { self.plan.duration };
         self.conductor.part_ends = now + duration;
+        self.run.due_until = self.conductor.part_ends;
         self.conductor.cpu.0 = cpu_time();
     }
 
@@ -247,7 +248,15 @@ impl State {
             context.stop();
             return;
         }
-        let now = if all_sent { self.run.figures.last_reply } else { Moment::now() };
+        let mut now = Moment::now();
+        if all_sent {
+            now = self.run.figures.last_reply;
+        } else if let Pacing::Scheduled(_) = self.run.pacing {
+            // We may have been woken late. What was due by then, and has a free connection, leaves now; and the
+            // measured part is as long as its schedule.
+            self.send_all(context);
+            now = now.min(self.conductor.part_ends);
+        }
         self.end_window(now);
         self.count_owed(context, now);
         self.fresh = 0..0;

@@ -24,7 +24,7 @@ fn distribution(times: &Times) -> String {
     // Writing to a string can't fail.
     for value in times.iter_quantiles(TICKS_PER_HALF_DISTANCE) {
         total += value.count_since_last_iteration();
-        let quantile = value.quantile();
+        let quantile = value.quantile_iterated_to();
         let row = (milliseconds(value.value_iterated_to() as f64), quantile, total);
         let _ = write!(text, "{:>12.3} {:>14.12} {:>10}", row.0, row.1, row.2);
         let _ =

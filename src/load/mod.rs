@@ -191,6 +191,7 @@ impl Load {
                 verify: plan.verify,
                 churn: plan.usage == Usage::Churn,
                 budget: 0,
+                due_until: now + conducting::FOREVER,
                 in_flight: 0,
             },
             workspace: Workspace::new(Limits {

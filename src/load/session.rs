@@ -129,7 +129,10 @@ impl Session {
         match run.pacing {
             Pacing::AtOnce | Pacing::OnCall => None,
             Pacing::Thinking(_) => Some(self.think_until),
-            Pacing::Scheduled(_) => self.turn.as_ref().map(|turn| turn.due),
+            Pacing::Scheduled(_) => {
+                let due = self.turn.as_ref().map(|turn| turn.due);
+                due.filter(|due| *due < run.due_until)
+            }
         }
     }
 
@@ -140,7 +143,9 @@ impl Session {
                 Pacing::AtOnce => true,
                 Pacing::OnCall => self.calls > 0,
                 Pacing::Thinking(_) => self.think_until <= now,
-                Pacing::Scheduled(_) => self.turn.as_ref().is_some_and(|turn| turn.due <= now),
+                Pacing::Scheduled(_) => {
+                    self.turn.as_ref().is_some_and(|turn| turn.due <= now && turn.due < run.due_until)
+                }
             }
     }
 
@@ -303,6 +308,7 @@ mod tests {
             verify: true,
             churn: false,
             budget,
+            due_until: now + Duration::from_secs(3600),
             in_flight: 0,
         }
     }

@@ -6,6 +6,7 @@ use super::figures::Figures;
 use super::pattern::Pattern;
 use super::plan::Sizes;
 use super::schedule::Schedule;
+use crate::reactor::Moment;
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Run {
     pub(super) churn: bool,
     /// Messages that may still be sent.
     pub(super) budget: u64,
+    /// What is due from here on is not sent.
+    pub(super) due_until: Moment,
     /// Messages sent whose replies are not complete, over all sessions.
     pub(super) in_flight: u64,
 }

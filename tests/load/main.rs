@@ -1,0 +1,8 @@
+//! The load generator, run as the program that it is, and as a library.
+
+mod faults;
+mod limits;
+mod loops;
+mod many;
+mod report;
+mod support;
