@@ -13,7 +13,8 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new() -> Live {
-        let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr());
+        // It is updated in several steps, of which the last must be drawn: its own limit is far above ours.
+        let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(u8::MAX));
         // The template is a constant; should it be wrong, the default one has to do.
         if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {prefix:10} [{bar:30}] {msg}") {
             bar.set_style(style.progress_chars("=> "));
@@ -29,7 +30,6 @@ impl Watcher for Live {
         self.bar.set_position((done * STEPS as f64) as u64);
         self.bar
             .set_message(format!("{open}/{clients} open, {rate:.0}/s, p99 {p99_us:.0} µs, {errors} errors"));
-        // It draws at most so often by itself, and not at all if nothing changed.
         self.bar.tick();
     }
 }

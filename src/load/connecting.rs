@@ -159,7 +159,7 @@ impl State {
         if self.plan.usage == Usage::Churn {
             session.number = self.next_number();
             self.waiting.push(Waiting { at: now + RETRY, session });
-        } else if cause == Cause::Local {
+        } else if cause == Cause::Local && !self.ceiling.others_may_have_ports(error) {
             // The next one would not find more ports or descriptors, and looking for them is slow.
             self.fresh = 0..0;
         }
@@ -173,7 +173,7 @@ impl State {
         if kept || log::log_enabled!(log::Level::Debug) {
             let description = describe();
             log::debug!("{description}");
-            if kept {
+            if kept && !figures.failures.contains(&description) {
                 figures.failures.push(description);
             }
         }

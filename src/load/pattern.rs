@@ -15,7 +15,7 @@ const STEP: usize = 1597;
 /// The endless stream of bytes that every connection's stream is a part of.
 #[derive(Debug)]
 pub(super) struct Pattern {
-    /// One period, and its beginning once more, so that any piece of `reach` bytes is in one place.
+    /// One period, and it again as far as needed, so that any piece of `reach` bytes is in one place.
     table: Box<[u8]>,
     period: usize,
     reach: usize,
@@ -33,8 +33,11 @@ impl Pattern {
         let reach = longest + read_size;
         let mut table = vec![0; period + reach].into_boxed_slice();
         fastrand::Rng::with_seed(seed).fill(&mut table[..period]);
-        for place in period..table.len() {
-            table[place] = table[place - period];
+        let mut filled = period;
+        while filled < table.len() {
+            let count = period.min(table.len() - filled);
+            table.copy_within(..count, filled);
+            filled += count;
         }
         Pattern { table, period, reach }
     }

@@ -118,8 +118,15 @@ fn over_time(
         .bold_line_style(INK.mix(0.25))
         .y_label_formatter(&|value| label(*value))
         .draw()?;
-    for (_, points, colour) in lines {
-        chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
+    for (name, points, colour) in lines {
+        chart
+            .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
+            .label(*name)
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+    }
+    if lines.len() > 1 {
+        let text = ("sans-serif", 12).into_font().color(&INK);
+        chart.configure_series_labels().label_font(text).border_style(INK.mix(0.5)).draw()?;
     }
     Ok(())
 }

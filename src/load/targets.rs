@@ -1,6 +1,9 @@
 //! Where to connect to and from, resolved before the loop runs, and how many connections that allows.
 
+use std::io;
 use std::net::SocketAddr;
+
+use rustix::io::Errno;
 
 use super::errors::LoadError;
 use super::plan::{Plan, Usage};
@@ -10,8 +13,6 @@ use crate::net::Target;
 
 /// The ports that Linux gives out unless it is told otherwise.
 const USUAL_PORTS: u64 = 60_999 - 32_768 + 1;
-/// How long a port stays in TIME_WAIT on Linux.
-const TIME_WAIT_SECONDS: u64 = 60;
 
 /// The endpoints with their addresses.
 #[derive(Debug)]
@@ -152,11 +153,11 @@ impl Ceiling {
     /// What may stand in the way, to be said before it does.
     pub(super) fn warning(&self, plan: &Plan) -> Option<String> {
         let most = self.by_ports();
-        if plan.usage == Usage::Churn && !plan.reset && most < u64::MAX {
+        let few = plan.messages.is_some_and(|messages| messages < most / 2);
+        if plan.usage == Usage::Churn && !plan.reset && !few && most < u64::MAX {
             return Some(format!(
-                "each connection leaves its port in TIME_WAIT for {TIME_WAIT_SECONDS} s: {most} ports allow about {} \
-                 connections a second for long; --reset leaves none, --source adds addresses",
-                most / TIME_WAIT_SECONDS
+                "each connection may leave its port in TIME_WAIT for a minute: {most} ports allow {most} connections \
+                 a minute then; --reset leaves none, --source adds addresses"
             ));
         }
         (plan.clients as u64 > most / 10 * 9).then(|| {
@@ -166,6 +167,11 @@ impl Ceiling {
                 plan.clients
             )
         })
+    }
+
+    /// Whether another pair of addresses may have ports when this error says that one has none.
+    pub(super) fn others_may_have_ports(&self, error: &io::Error) -> bool {
+        Errno::from_io_error(error) == Some(Errno::ADDRNOTAVAIL) && self.pairs > 1
     }
 
     /// The ceiling as a number of connections.
@@ -229,6 +235,10 @@ mod tests {
         assert_eq!(ceiling(&reset).warning(&reset), None);
         let fine = plan(&["127.0.0.1:7"], None, 50);
         assert_eq!(ceiling(&fine).warning(&fine), None);
+        assert!(!ceiling(&fine).others_may_have_ports(&Errno::ADDRNOTAVAIL.into()));
+        let two = plan(&["127.0.0.1:7", "127.0.0.1:8"], None, 50);
+        assert!(ceiling(&two).others_may_have_ports(&Errno::ADDRNOTAVAIL.into()));
+        assert!(!ceiling(&two).others_may_have_ports(&Errno::MFILE.into()));
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Report {
                 messages.received
             ));
         }
-        if self.seconds > 0.0 && self.seconds < 1.0 && settings.messages.is_none() && !self.interrupted {
+        if messages.received > 0 && self.seconds < 1.0 && settings.messages.is_none() && !self.interrupted {
             warn(
                 "less than a second is short: the first moments weigh much (try --duration 10s --warmup 1s)"
                     .into(),
