@@ -135,6 +135,15 @@ impl State {
         self.send_all(context);
     }
 
+    /// From here on the plan is carried out; what was exchanged before is not part of it.
+    pub(super) fn end_exchanges(&mut self) {
+        self.conductor.only_open = false;
+        if std::mem::take(&mut self.conductor.exchanging) {
+            self.conductor.part = Part::Opening;
+            self.run.figures.forget_messages();
+        }
+    }
+
     /// Ends the run early.
     pub(super) fn interrupt(&mut self, context: &mut Context<Source>) {
         self.conductor.interrupted = true;

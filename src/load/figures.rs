@@ -173,6 +173,16 @@ impl Figures {
         self.counted = Counted { errors: self.errors.total(), ..Counted::default() };
     }
 
+    /// Forgets messages, but not connections and their errors.
+    pub(super) fn forget_messages(&mut self) {
+        let Figures { attempted, opened, lost, open, errors, .. } = *self;
+        let mut blank = Figures::new(self.lag.is_some(), self.from);
+        std::mem::swap(&mut blank.connect, &mut self.connect);
+        std::mem::swap(&mut blank.failures, &mut self.failures);
+        std::mem::swap(&mut blank.mismatches, &mut self.mismatches);
+        *self = Figures { attempted, opened, lost, open, errors, ..blank };
+    }
+
     /// When the interval ends.
     pub(super) fn interval_end(&self) -> Moment {
         self.interval_began + self.interval_length

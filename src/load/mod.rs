@@ -253,12 +253,12 @@ impl Load {
         Ok(figures.last_reply.since(figures.from))
     }
 
-    /// Carries the plan out.
+    /// Carries the plan out, over the connections that are open already if there are any.
     ///
     /// # Errors
     /// When the loop itself fails. Whatever happens to connections is in the report.
     pub fn run(mut self) -> Result<Report, LoadError> {
-        self.state.conductor.only_open = false;
+        self.state.end_exchanges();
         self.drive()?;
         Ok(self.state.report())
     }
