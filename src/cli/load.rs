@@ -23,7 +23,8 @@ Examples:
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
 
 Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` is what
-it took once it was sent, `lag` how late the generator was itself. Every reply is waited for, as long as --timeout.
+it took once it was sent, `lag` how late the generator was itself. To be on time it sleeps until shortly before and
+polls for the rest, which takes up to a core. Every reply is waited for, as long as --timeout.
 
 Exit status: 0 every message was echoed (also when ended early by a signal), 1 connections failed, or another failure,
 2 wrong usage, 3 a name does not resolve, 4 no connection was ever established: refused, 5 the same: timed out,

@@ -25,6 +25,8 @@ const BACKLOG_RETRY: Duration = Duration::from_millis(2);
 pub(super) struct Waiting {
     at: Moment,
     session: Session,
+    /// It has tried since then: this is another try, and not another connection.
+    trying_since: Option<Moment>,
 }
 
 impl State {
@@ -32,14 +34,14 @@ impl State {
     pub(super) fn ramp_up(&mut self, context: &mut Context<Source>) {
         let now = Moment::now();
         while self.somebody_waits(now) && self.ramp.take(now) {
-            let session = match self.fresh.next() {
-                Some(client) => self.fresh_session(client, now),
+            let (session, since) = match self.fresh.next() {
+                Some(client) => (self.fresh_session(client, now), None),
                 None => match self.waiting.pop() {
-                    Some(waiting) => waiting.session,
+                    Some(waiting) => (waiting.session, waiting.trying_since),
                     None => break,
                 },
             };
-            self.connect(context, session);
+            self.connect(context, session, since);
         }
     }
 
@@ -82,7 +84,7 @@ impl State {
             return;
         }
         let at = session.wakes_at(&self.run).unwrap_or(now);
-        self.waiting.push(Waiting { at, session });
+        self.waiting.push(Waiting { at, session, trying_since: None });
     }
 
     /// Nobody connects any more.
@@ -98,7 +100,7 @@ impl State {
         self.numbers - 1
     }
 
-    fn connect(&mut self, context: &mut Context<Source>, mut session: Session) {
+    fn connect(&mut self, context: &mut Context<Source>, mut session: Session, since: Option<Moment>) {
         let number = session.number;
         let Some(target) = self.targets.of(number) else { return };
         let source = match (target, &self.plan.sources) {
@@ -106,8 +108,8 @@ impl State {
             _ => None,
         };
         let now = Moment::now();
-        session.begin(number, self.plan.greeting, &self.run.pattern, now);
-        self.run.figures.attempted += 1;
+        session.begin(number, self.plan.greeting, &self.run.pattern, since.unwrap_or(now));
+        self.run.figures.attempted += u64::from(since.is_none());
         match connect(target, source) {
             Ok(socket) => {
                 let client = Client { connection: Connection::connecting(socket, now), session };
@@ -143,22 +145,24 @@ impl State {
     pub(super) fn not_connected(&mut self, mut session: Session, target: &Target, error: &io::Error) {
         self.ramp.ended();
         let now = Moment::now();
-        let cause = Cause::of(error);
-        if Errno::from_io_error(error) == Some(Errno::AGAIN) && !self.conductor.is_ending() {
+        let mut cause = Cause::of(error);
+        let trying_since = Some(session.began);
+        if Errno::from_io_error(error) == Some(Errno::AGAIN) {
             // A Unix socket with a full backlog. As with TCP, that is a matter of waiting.
-            self.run.figures.attempted -= 1;
-            self.waiting.push(Waiting { at: now + BACKLOG_RETRY, session });
-            return;
+            if now.since(session.began) < self.plan.connect_timeout && !self.conductor.is_ending() {
+                self.waiting.push(Waiting { at: now + BACKLOG_RETRY, session, trying_since });
+                return;
+            }
+            cause = Cause::Timeout;
         }
         if cause == Cause::Refused && self.targets.try_next(session.number, target) {
-            self.run.figures.attempted -= 1;
-            self.waiting.push(Waiting { at: now, session });
+            self.waiting.push(Waiting { at: now, session, trying_since });
             return;
         }
         self.fail(cause, || format!("cannot connect to {target}: {}{}", describe(error), remedy(error)));
         if self.plan.usage == Usage::Churn {
             session.number = self.next_number();
-            self.waiting.push(Waiting { at: now + RETRY, session });
+            self.waiting.push(Waiting { at: now + RETRY, session, trying_since: None });
         } else if cause == Cause::Local && !self.ceiling.others_may_have_ports(error) {
             // The next one would not find more ports or descriptors, and looking for them is slow.
             self.fresh = 0..0;

@@ -129,6 +129,27 @@ fn a_server_that_never_accepts() {
 }
 
 #[test]
+fn a_full_backlog() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("full.sock");
+    for address in [
+        socket2::SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        socket2::SockAddr::unix(&path).expect("a short path"),
+    ] {
+        let socket = socket2::Socket::new(address.domain(), socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&address).expect("it is free");
+        socket.listen(1).expect("it is bound");
+        let bound = socket.local_addr().expect("it is bound").as_socket();
+        let endpoint = bound.map_or(format!("unix:{}", path.display()), |address| address.to_string());
+        let timeouts = ["--timeout", "300ms", "--connect-timeout", "300ms"];
+        let run = load(&[&[endpoint.as_str(), "-c", "6", "-d", "100ms"], &timeouts[..]].concat());
+        // The kernel completes a few handshakes; those clients wait for a reply, the others for a connection.
+        assert_eq!((run.status, run.number("/errors/timeout")), (1, 6.0), "{endpoint}: {:#}", run.report);
+        assert!((1.0..6.0).contains(&run.number("/connections/opened")), "{:#}", run.report["connections"]);
+    }
+}
+
+#[test]
 fn a_reset() {
     let server = Toy::start(|mut stream| {
         let _ = stream.read_exact(&mut [0; 64]);
