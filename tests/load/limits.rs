@@ -17,7 +17,8 @@ fn resident_kilobytes(process: u32) -> usize {
 fn cpu_ticks(process: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
     let behind = stat.rsplit_once(')').expect("the name is in brackets").1;
-    behind.split_whitespace().nth(11).and_then(|number| number.parse().ok()).expect("user time")
+    let times = behind.split_whitespace().skip(11).take(2);
+    times.map(|ticks| ticks.parse::<u64>().expect("user and system time")).sum()
 }
 
 fn interrupt(process: u32) {
