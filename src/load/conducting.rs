@@ -169,7 +169,8 @@ impl State {
                     }
                 }
             }
-            Part::WarmUp if now >= self.conductor.part_ends => self.measure(now),
+            // Read anew: messages of this very turn have left after it began, and belong to the warm-up.
+            Part::WarmUp if now >= self.conductor.part_ends => self.measure(Moment::now()),
             Part::Measuring => {
                 let all_sent = self.run.budget == 0 && self.run.in_flight == 0;
                 if all_sent || now >= self.conductor.part_ends || self.nobody_is_left() {
