@@ -121,7 +121,12 @@ fn what_is_under_way_when_the_warm_up_ends_belongs_to_it() {
     let server = Server::plain();
     let run = load(&[&server.endpoint, "-c", "50", "--depth", "4", "--warmup", "100ms", "-d", "200ms"]);
     assert_eq!(run.status, 0, "{:#}", run.report);
-    assert_eq!(run.number("/messages/sent"), run.number("/messages/received"), "{:#}", run.report["messages"]);
+    assert_eq!(
+        run.number("/messages/sent"),
+        run.number("/messages/received"),
+        "{:#}",
+        run.report["messages"]
+    );
     assert_eq!(run.number("/messages/cut_off"), 0.0);
 }
 
