@@ -44,12 +44,11 @@ fn main() {
     if servers::was_baseline() {
         return;
     }
-    let criterion = Criterion::default()
+    let mut criterion = Criterion::default()
         .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1000))
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(600))
         .configure_from_args();
-    let mut criterion = criterion;
     round_trips(&mut criterion);
     criterion.final_summary();
 }

@@ -24,7 +24,7 @@ pub(crate) struct Kind {
     pub(crate) most_clients: usize,
 }
 
-pub(crate) const ECHOLOOP: Kind = Kind { name: "echoloop", arguments: Some(&[]), most_clients: usize::MAX };
+pub(crate) const ECHOLOOP: Kind = Kind::ours("echoloop", &[]);
 pub(crate) const BARE: Kind = Kind { name: "bare mio", arguments: None, most_clients: usize::MAX };
 pub(crate) const TOKIO: Kind = Kind { name: "tokio", arguments: None, most_clients: usize::MAX };
 /// Ten thousand threads measure the scheduler's patience and nothing else.
@@ -36,6 +36,13 @@ pub(crate) const BUSY: Kind =
 
 /// Those that each cell is measured for, ours first.
 pub(crate) const ALL: [Kind; 5] = [ECHOLOOP, BARE, TOKIO, THREADS, LITERAL];
+
+impl Kind {
+    /// The program with arguments of its own.
+    pub(crate) const fn ours(name: &'static str, arguments: &'static [&'static str]) -> Kind {
+        Kind { name, arguments: Some(arguments), most_clients: usize::MAX }
+    }
+}
 
 /// A running server; it ends when dropped.
 pub(crate) struct Server {
@@ -62,18 +69,34 @@ impl Server {
             }
             None => line.extend([own.to_string_lossy().into_owned(), SERVE.into(), kind.name.into()]),
         }
-        let mut child = on_core(0, || {
+        Server::spawn(kind.name, 0, &line)
+    }
+
+    fn spawn(name: &str, core: usize, line: &[String]) -> io::Result<Server> {
+        let mut child = on_core(core, || {
             Command::new(&line[0]).args(&line[1..]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
         })?;
         let mut announced = String::new();
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
         BufReader::new(output).read_line(&mut announced)?;
         let endpoint = announced.trim().strip_prefix("listening on ").and_then(|text| text.parse().ok());
-        let endpoint = endpoint.ok_or_else(|| io::Error::other(format!("{} did not start", kind.name)))?;
+        let endpoint = endpoint.ok_or_else(|| io::Error::other(format!("{name} did not start")))?;
         let children =
             fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
         let process = children.split_whitespace().next().and_then(|id| id.parse().ok()).unwrap_or(child.id());
         Ok(Server { child, endpoint, process })
+    }
+
+    /// Starts the program on a port that another one has, on the second core.
+    pub(crate) fn start_sharing(port: u16) -> io::Result<Server> {
+        let line = [
+            env!("CARGO_BIN_EXE_echoloop"),
+            "serve",
+            "--quiet",
+            "--reuse-port",
+            &format!("127.0.0.1:{port}"),
+        ];
+        Server::spawn("--reuse-port", 1, &line.map(String::from))
     }
 
     /// CPU time of all its threads, to the nanosecond.
