@@ -23,8 +23,9 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | `main.rs`, `cli/` | the program: arguments in, exit status out |
+//! | `main.rs`, `cli/`, `commands/` | the program: arguments in, exit status out |
 //! | `server/` | a [`Handler`](reactor::Handler): accept, pump, time out, stop |
+//! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
 //! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
 //! | [`net`] | sockets, whatever the bytes mean |
@@ -114,6 +115,7 @@ mod descriptors;
 mod endpoint;
 mod error;
 pub mod guide;
+pub mod load;
 mod logging;
 pub mod net;
 pub mod reactor;

@@ -33,13 +33,16 @@ impl Default for Protocol {
 #[derive(Debug)]
 pub(crate) struct Echo {
     protocol: Protocol,
+    /// It answers every byte with itself, and nothing else.
+    is_plain: bool,
     /// The time as text, and the second that it stands for.
     stamp: (u64, String),
 }
 
 impl Echo {
     pub(crate) fn new(protocol: Protocol) -> Echo {
-        Echo { protocol, stamp: (0, String::new()) }
+        let is_plain = protocol.prefix.is_empty() && !protocol.timestamp && !protocol.once;
+        Echo { protocol, is_plain, stamp: (0, String::new()) }
     }
 
     pub(crate) fn greeting(&self) -> &[u8] {
@@ -48,7 +51,8 @@ impl Echo {
 
     /// The service of one connection, for as long as it is pumped.
     pub(crate) fn with<'a>(&'a mut self, peer: &'a Peer) -> EchoTo<'a> {
-        EchoTo { echo: self, peer }
+        let whole_reads = self.is_plain && !log::log_enabled!(Level::Debug);
+        EchoTo { echo: self, peer, whole_reads }
     }
 
     /// The text is made once a second, not once a chunk.
@@ -71,26 +75,25 @@ fn ctime(time: DateTime<Local>) -> String {
 pub(crate) struct EchoTo<'a> {
     echo: &'a mut Echo,
     peer: &'a Peer,
-}
-
-impl EchoTo<'_> {
     /// Nobody can see where the chunks of a plain echo end unless they are logged: then a whole read is answered
     /// with one write, straight from the buffer that it was read into.
-    fn chunks_are_invisible(&self) -> bool {
-        let Protocol { prefix, timestamp, once, .. } = &self.echo.protocol;
-        prefix.is_empty() && !timestamp && !once && !log::log_enabled!(Level::Debug)
-    }
+    whole_reads: bool,
 }
 
 impl Service for EchoTo<'_> {
+    #[inline]
     fn chunk(&self) -> usize {
-        if self.chunks_are_invisible() { usize::MAX } else { self.echo.protocol.chunk }
+        if self.whole_reads { usize::MAX } else { self.echo.protocol.chunk }
     }
 
+    #[inline]
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
-        if self.chunks_are_invisible() {
-            return Answer { bytes: chunk, last: false };
-        }
+        if self.whole_reads { Answer { bytes: chunk, last: false } } else { self.answer_chunk(chunk, staged) }
+    }
+}
+
+impl EchoTo<'_> {
+    fn answer_chunk(&mut self, chunk: &[u8], staged: &mut Vec<u8>) -> Answer<'static> {
         let before = staged.len();
         staged.extend_from_slice(&self.echo.protocol.prefix);
         if self.echo.protocol.timestamp {

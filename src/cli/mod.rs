@@ -1,5 +1,7 @@
 //! The command line: text in, typed options out, nothing done. A file a command.
 
+mod compare;
+mod load;
 mod send;
 mod serve;
 mod values;
@@ -7,6 +9,8 @@ mod values;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
+pub(crate) use self::compare::CompareArguments;
+pub(crate) use self::load::LoadArguments;
 pub(crate) use self::send::SendArguments;
 pub(crate) use self::serve::ServeArguments;
 
@@ -30,6 +34,11 @@ pub(crate) enum Command {
     /// Talk to an echo server, or to any other
     #[command(after_help = send::EXAMPLES)]
     Send(SendArguments),
+    /// Put many clients at once to an echo server, verify every byte, and measure
+    #[command(after_help = load::EXAMPLES)]
+    Load(Box<LoadArguments>),
+    /// Show results of `load --json` side by side
+    Compare(CompareArguments),
 }
 
 impl Arguments {

@@ -1,0 +1,83 @@
+//! One table: what an echo costs ours and what one would have written instead, in interleaved rounds.
+//!
+//! `cargo bench --bench matrix` prints it, `-- --quick` in little time, `-- --full` for every size and number of
+//! clients, and `-- --write` writes BENCHMARKS.md with its plots anew.
+#![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is a program")]
+
+mod baselines;
+#[path = "matrix/cells.rs"]
+mod cells;
+#[path = "matrix/document.rs"]
+mod document;
+#[path = "matrix/plots.rs"]
+mod plots;
+#[path = "matrix/scaling.rs"]
+mod scaling;
+mod servers;
+#[path = "matrix/single.rs"]
+mod single;
+#[path = "matrix/statistics.rs"]
+mod statistics;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+/// What was asked for, and with it how long it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Quick,
+    Normal,
+    Full,
+    Write,
+}
+
+impl Extent {
+    fn from_arguments() -> Result<Extent, String> {
+        let mut extent = Extent::Normal;
+        for argument in std::env::args().skip(1) {
+            extent = match argument.as_str() {
+                // cargo says so to every benchmark.
+                "--bench" => extent,
+                "--quick" | "--test" => Extent::Quick,
+                "--full" => Extent::Full,
+                "--write" => Extent::Write,
+                _ => return Err(format!("{argument}: --quick, --full or --write is expected")),
+            };
+        }
+        Ok(extent)
+    }
+
+    fn rounds(self) -> usize {
+        if self == Extent::Quick { 1 } else { 7 }
+    }
+}
+
+fn main() -> ExitCode {
+    if servers::was_baseline() {
+        return ExitCode::SUCCESS;
+    }
+    match Extent::from_arguments().map_err(Into::into).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("matrix: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(extent: Extent) -> Result<(), Box<dyn Error>> {
+    // The parent holds the clients: as many as the hard limit allows.
+    echoloop::DescriptorLimit::raise();
+    let table = cells::measure(extent)?;
+    let mut document = document::Document::new(extent);
+    document.cells(&table);
+    if extent == Extent::Write {
+        document.plot_ratios(&table)?;
+    }
+    document.single(&single::measure(extent)?);
+    if extent == Extent::Write {
+        document.scaling(&scaling::measure()?)?;
+        document.write()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! What was measured, as tables: on standard output, and with `--write` in BENCHMARKS.md.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crate::Extent;
+use crate::cells::{Cell, Measured, Row};
+use crate::plots;
+use crate::scaling::Scaling;
+use crate::servers::{ALL, BARE, ECHOLOOP, Kind};
+use crate::single::Single;
+use crate::statistics::Spread;
+
+const FOLDER: &str = "benches/plots";
+
+/// A table of its own: its title, what it shows, and with how many digits.
+type Figure = (&'static str, fn(&Measured) -> &Vec<f64>, usize);
+
+pub(crate) struct Document {
+    text: String,
+    extent: Extent,
+}
+
+impl Document {
+    pub(crate) fn new(extent: Extent) -> Document {
+        Document { text: String::new(), extent }
+    }
+
+    fn line(&mut self, line: &str) {
+        println!("{line}");
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn table(&mut self, head: &[String], rows: &[Vec<String>]) {
+        let widths: Vec<usize> = (0..head.len())
+            .map(|column| {
+                rows.iter().chain([&head.to_vec()]).map(|row| row[column].chars().count()).max().unwrap_or(0)
+            })
+            .collect();
+        let pad = |row: &[String]| {
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
+            format!("| {} |", cells.collect::<Vec<_>>().join(" | "))
+        };
+        self.line(&pad(head));
+        let rule: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
+        self.line(&pad(&rule));
+        for row in rows {
+            self.line(&pad(row));
+        }
+        self.line("");
+    }
+
+    pub(crate) fn cells(&mut self, rows: &[Row]) {
+        let figures: [Figure; 5] = [
+            ("Server CPU time an echo, in microseconds", |measured| &measured.cpu, 2),
+            ("Echoes a second", |measured| &measured.rate, 0),
+            ("Median latency in microseconds", |measured| &measured.p50, 1),
+            ("99th percentile of latency in microseconds", |measured| &measured.p99, 1),
+            ("Context switches of the server, a thousand echoes", |measured| &measured.switches, 2),
+        ];
+        for (title, figure, digits) in figures {
+            self.line(&format!("### {title}\n"));
+            let head =
+                std::iter::once("clients × bytes".into()).chain(ALL.iter().map(|kind| kind.name.into()));
+            let body: Vec<Vec<String>> = rows
+                .iter()
+                .map(|(cell, measured)| {
+                    let first =
+                        measured.first().map(|(_, measured)| figure(measured)).cloned().unwrap_or_default();
+                    let column = |kind: &Kind| {
+                        let values =
+                            measured.iter().find(|(other, _)| other == kind).map(|(_, it)| figure(it));
+                        let spread = values.and_then(|values| Spread::of(values.iter().copied()));
+                        let (Some(values), Some(spread)) = (values, spread) else { return "–".into() };
+                        let ratio = Spread::of_ratios(values, &first).map_or(f64::NAN, |ratio| ratio.median);
+                        if *kind == ECHOLOOP {
+                            format!("{spread:.digits$}")
+                        } else {
+                            format!("{spread:.digits$} ×{ratio:.2}")
+                        }
+                    };
+                    std::iter::once(name(*cell)).chain(ALL.iter().map(column)).collect()
+                })
+                .collect();
+            self.table(&head.collect::<Vec<_>>(), &body);
+        }
+        self.against_the_bare_loop(rows);
+    }
+
+    fn against_the_bare_loop(&mut self, rows: &[Row]) {
+        self.line("### CPU time of echoloop ÷ that of the bare mio loop, round by round\n");
+        let body: Vec<Vec<String>> = rows
+            .iter()
+            .filter_map(|(cell, measured)| {
+                let of = |kind| measured.iter().find(|(other, _)| *other == kind).map(|(_, it)| &it.cpu);
+                let ratio = Spread::of_ratios(of(ECHOLOOP)?, of(BARE)?)?;
+                Some(vec![name(*cell), format!("{ratio:.3}")])
+            })
+            .collect();
+        self.table(&["clients × bytes".into(), "ratio".into()], &body);
+    }
+
+    pub(crate) fn single(&mut self, single: &Single) {
+        if single.calls.is_empty() {
+            self.line("System calls were not counted: there is no `strace`.\n");
+        } else {
+            self.line("### System calls an echo, 100 clients × 64 bytes\n");
+            let row = |(kind, calls): &(Kind, f64)| vec![kind.name.into(), format!("{calls:.2}")];
+            self.table(&["server".into(), "calls".into()], &single.calls.iter().map(row).collect::<Vec<_>>());
+        }
+        self.line("### Resident memory of the server for an idle connection that has echoed once\n");
+        let row = |(kind, clients, bytes): &(Kind, usize, f64)| {
+            vec![kind.name.into(), clients.to_string(), format!("{bytes:.0}")]
+        };
+        let head = ["server", "connections", "bytes a connection"].map(String::from);
+        self.table(&head, &single.memory.iter().map(row).collect::<Vec<_>>());
+        self.churn(single);
+        self.line("### One connection, median latency in microseconds\n");
+        let spread = |values: &[f64]| Spread::of(values.iter().copied()).unwrap_or_default();
+        let ratio = Spread::of_ratios(&single.busy, &single.sleeping).unwrap_or_default();
+        let rows = [
+            vec!["echoloop".into(), format!("{:.1}", spread(&single.sleeping)), "1".into()],
+            vec![
+                "echoloop --busy-poll 100us".into(),
+                format!("{:.1}", spread(&single.busy)),
+                format!("{ratio:.2}"),
+            ],
+        ];
+        self.table(&["server", "p50", "ratio"].map(String::from), &rows);
+    }
+
+    fn churn(&mut self, single: &Single) {
+        self.line("### Connect, echo 64 bytes, close by reset: 64 at once\n");
+        let bare = single.churn.iter().find(|(kind, _)| *kind == BARE).map(|(_, churn)| churn.cpu.clone());
+        let rows: Vec<Vec<String>> = single
+            .churn
+            .iter()
+            .map(|(kind, churn)| {
+                let text = |spread: Option<Spread>, digits: usize| {
+                    spread.map_or_else(|| "–".into(), |spread| format!("{spread:.digits$}"))
+                };
+                let ratio = Spread::of_ratios(&churn.cpu, bare.as_deref().unwrap_or_default());
+                vec![
+                    kind.name.into(),
+                    text(Spread::of(churn.rate.iter().copied()), 0),
+                    text(Spread::of(churn.cpu.iter().copied()), 2),
+                    text(ratio, 3),
+                ]
+            })
+            .collect();
+        let head = ["server", "connections a second", "CPU µs a connection", "÷ bare mio"].map(String::from);
+        self.table(&head, &rows);
+    }
+
+    pub(crate) fn scaling(&mut self, scaling: &Scaling) -> Result<(), Box<dyn Error>> {
+        fs::create_dir_all(FOLDER)?;
+        self.line("## How it grows\n");
+        self.line("### CPU time an echo of 64 bytes, by the number of connections\n");
+        self.line(&format!("![CPU time an echo by the number of connections]({FOLDER}/growth.svg)\n"));
+        let kinds: Vec<Kind> = scaling.growth[0].1.iter().map(|(kind, _)| *kind).collect();
+        let mut series: Vec<(&str, Vec<(f64, f64)>)> =
+            kinds.iter().map(|kind| (kind.name, Vec::new())).collect();
+        let mut rows = Vec::new();
+        for (cell, measured) in &scaling.growth {
+            let mut row = vec![cell.clients.to_string()];
+            for ((_, measured), (_, points)) in measured.iter().zip(&mut series) {
+                let spread = Spread::of(measured.cpu.iter().copied()).unwrap_or_default();
+                points.push((cell.clients as f64, spread.median));
+                row.push(format!("{spread:.2}"));
+            }
+            rows.push(row);
+        }
+        let head = std::iter::once("connections".into()).chain(kinds.iter().map(|kind| kind.name.into()));
+        self.table(&head.collect::<Vec<_>>(), &rows);
+        plots::lines(&Path::new(FOLDER).join("growth.svg"), "µs of server CPU time an echo", &series)?;
+
+        self.line("### Memory of one process, by the number of idle connections\n");
+        let row = |&(clients, bytes): &(usize, f64)| vec![clients.to_string(), format!("{bytes:.0}")];
+        let head = ["connections", "bytes a connection"].map(String::from);
+        self.table(&head, &scaling.memory.iter().map(row).collect::<Vec<_>>());
+
+        self.line("### Two processes on one port\n");
+        self.line(&format!(
+            "One process, and two with `--reuse-port`, each driven by two generators with 500 clients: {:.0} and {:.0} \
+             echoes a second, ×{:.2}. On a machine with two cores the generators need one of them, so this shows that the \
+             port is shared and not how far it scales.\n",
+            scaling.one_process,
+            scaling.two_processes,
+            scaling.two_processes / scaling.one_process
+        ));
+        self.crowd(scaling);
+        Ok(())
+    }
+
+    fn crowd(&mut self, scaling: &Scaling) {
+        let crowd = &scaling.crowd;
+        self.line("### Very many connections on one machine\n");
+        self.line(&format!(
+            "{} servers and as many generators held {} of {} connections, each of which echoed once when it was opened and \
+             once more at the end; {} were lost. Each *end* of a connection took {:.0} bytes of the machine's memory, the \
+             kernel's included; {:.0} bytes a connection were resident in the servers.\n",
+            crowd.processes, crowd.opened, crowd.requested, crowd.lost, crowd.bytes_an_end, crowd.resident
+        ));
+        self.line("By the same arithmetic, for the server's end alone:\n");
+        let row = |connections: f64| {
+            let processes = (connections / 1_000_000.0 * 1.0).max(1.0);
+            vec![
+                format!("{connections:.0}"),
+                format!("{:.1} GB", connections * crowd.bytes_an_end / 1e9),
+                format!("{:.1} MB", connections * crowd.resident / 1e6),
+                format!("{:.0}", (connections / 28_232.0).ceil()),
+                format!("{:.0} of {:.0} descriptors", processes, connections / processes + 33.0),
+            ]
+        };
+        let head = ["connections", "memory in all", "of it in the servers", "client addresses", "processes"];
+        self.table(&head.map(String::from), &[row(100_000.0), row(1_000_000.0), row(10_000_000.0)]);
+        self.line(
+            "A client address has 28,232 ports towards one port of the server (`net.ipv4.ip_local_port_range` as Linux \
+             sets it). A process may have as many descriptors as `LimitNOFILE` and `fs.nr_open` allow (1,048,576 as Linux \
+             sets it), so a million connections are one process with a higher limit, and ten million are ten processes on \
+             one port with `--reuse-port`.\n",
+        );
+    }
+
+    /// Writes BENCHMARKS.md and its plots.
+    pub(crate) fn write(&self) -> Result<(), Box<dyn Error>> {
+        let text = format!("{}\n## Figures\n\n{}", method(self.extent.rounds()), self.text);
+        Ok(fs::write("BENCHMARKS.md", text.trim_end().to_owned() + "\n")?)
+    }
+
+    pub(crate) fn plot_ratios(&mut self, rows: &[Row]) -> Result<(), Box<dyn Error>> {
+        fs::create_dir_all(FOLDER)?;
+        let groups: Vec<(String, Vec<(&str, f64)>)> = rows
+            .iter()
+            .map(|(cell, measured)| {
+                let first = measured.first().map(|(_, it)| it.cpu.clone()).unwrap_or_default();
+                let ratio = |(kind, it): &(Kind, Measured)| {
+                    (kind.name, Spread::of_ratios(&it.cpu, &first).unwrap_or_default().median)
+                };
+                (name(*cell), measured.iter().map(ratio).collect())
+            })
+            .collect();
+        plots::bars(&Path::new(FOLDER).join("ratios.svg"), "Server CPU time an echo, echoloop = 1", &groups)?;
+        self.line(&format!("![CPU time an echo beside echoloop]({FOLDER}/ratios.svg)\n"));
+        Ok(())
+    }
+}
+
+fn name(cell: Cell) -> String {
+    format!("{} × {}", cell.clients, cell.size)
+}
+
+fn method(rounds: usize) -> String {
+    let mut text = String::new();
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let _ = write!(
+        text,
+        "# Benchmarks\n\n\
+         Written by `cargo bench --bench matrix -- --write`; nothing in it is typed by hand.\n\n\
+         ## Method\n\n\
+         Every server is a process of its own on the first core; the clients are our load generator in one process on the \
+         second. Each byte that comes back is verified, for every server: a wrong server is not fast, it is wrong.\n\n\
+         Rounds are interleaved (A B C, then C B A, …; {rounds} of them), and what is compared is taken in the same round, \
+         because machines change their speed. A cell shows the median with the least and the greatest of the rounds, and \
+         behind × the median of the ratios to echoloop, round by round. **Server CPU time an echo** is the figure to \
+         trust: rate and latency also depend on the clients.\n\n\
+         | server | what it is |\n|---|---|\n\
+         | echoloop | the program as it is, with `--quiet` |\n\
+         | bare mio | a mio loop with a slab and nothing else: no limits, deadlines, fairness, logs, orderly end |\n\
+         | tokio | one thread, a task a connection, a buffer of 4 KiB, `read` and `write_all`, as its documentation does it |\n\
+         | threads | a thread a connection, blocking, a buffer of 4 KiB |\n\
+         | 16-byte reads | echoloop with `--read-size 16` |\n\n\
+         ## Limits\n\n\
+         Loopback has no network in it: no loss, no distance, no interrupts. Client and server share a machine, its caches \
+         and its memory. Ratios near 1 that differ by less than the spread say nothing.\n\n\
+         ## Machine\n\n{cores} cores, {}, Linux {}.\n",
+        processor.map_or("unknown", |(_, name)| name),
+        kernel.trim().split('-').next().unwrap_or_default(),
+    );
+    text
+}

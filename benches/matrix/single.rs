@@ -1,0 +1,125 @@
+//! What is measured once a server and not once a cell: system calls, memory, connections a second, busy polling.
+
+use std::error::Error;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use echoloop::load::{Plan, Sizes, Usage};
+
+use crate::Extent;
+use crate::cells::{Cell, plan};
+use crate::servers::{self, ALL, BUSY, ECHOLOOP, Kind, LITERAL, Server};
+
+#[derive(Debug, Default)]
+pub(crate) struct Single {
+    /// System calls an echo, at 100 clients × 64 bytes; empty without `strace`.
+    pub(crate) calls: Vec<(Kind, f64)>,
+    /// Resident bytes of the server for each idle connection that has echoed once, and how many there were.
+    pub(crate) memory: Vec<(Kind, usize, f64)>,
+    pub(crate) churn: Vec<(Kind, Churn)>,
+    /// Median latency of one connection in microseconds: ours, and ours with `--busy-poll`.
+    pub(crate) sleeping: Vec<f64>,
+    pub(crate) busy: Vec<f64>,
+}
+
+/// Connect, echo, close: a value a round.
+#[derive(Debug, Default)]
+pub(crate) struct Churn {
+    pub(crate) rate: Vec<f64>,
+    /// Microseconds of the server's CPU time a connection.
+    pub(crate) cpu: Vec<f64>,
+}
+
+pub(crate) fn measure(extent: Extent) -> Result<Single, Box<dyn Error>> {
+    let mut single = Single::default();
+    for kind in ALL {
+        eprint!("\r{}: system calls and memory          ", kind.name);
+        if let Some(calls) = calls(kind)? {
+            single.calls.push((kind, calls));
+        }
+        if kind != LITERAL {
+            let clients = if extent == Extent::Quick { 500 } else { 15_000.min(kind.most_clients) };
+            single.memory.push((kind, clients, memory(kind, clients)?));
+        }
+    }
+    let kinds = ALL.into_iter().filter(|kind| *kind != LITERAL);
+    single.churn = kinds.map(|kind| (kind, Churn::default())).collect();
+    for round in 0..extent.rounds() {
+        eprint!("\rconnections and busy polling: round {} of {}   ", round + 1, extent.rounds());
+        let mut order: Vec<_> = single.churn.iter_mut().collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for (kind, measured) in order {
+            churn(*kind, measured)?;
+        }
+        single.sleeping.push(latency(ECHOLOOP)?);
+        single.busy.push(latency(BUSY)?);
+    }
+    eprintln!();
+    Ok(single)
+}
+
+fn calls(kind: Kind) -> Result<Option<f64>, Box<dyn Error>> {
+    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        return Ok(None);
+    }
+    const MESSAGES: u64 = 10_000;
+    let cell = Cell { clients: 100, size: 64 };
+    let count = |messages: u64| -> Result<u64, Box<dyn Error>> {
+        let file = tempfile::NamedTempFile::new()?;
+        let path = file.path().to_string_lossy().into_owned();
+        let server = Server::start_under(kind, &["strace", "-f", "-c", "-U", "calls,name", "-o", &path])?;
+        let mut load = servers::open(plan(&server, cell))?;
+        load.exchange(messages)?;
+        drop(load);
+        server.stop()?;
+        let text = std::fs::read_to_string(&path)?;
+        let total = text.lines().rfind(|line| line.trim_end().ends_with("total"));
+        let total = total.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        Ok(total.ok_or("strace gave no total")?)
+    };
+    // The difference leaves out what starting, connecting and ending take.
+    let (few, many) = (count(MESSAGES / 10)?, count(MESSAGES + MESSAGES / 10)?);
+    Ok(Some(many.saturating_sub(few) as f64 / MESSAGES as f64))
+}
+
+pub(crate) fn memory(kind: Kind, clients: usize) -> Result<f64, Box<dyn Error>> {
+    let server = Server::start(kind)?;
+    // What the first connections make it allocate is not the price of a connection.
+    let mut first = servers::open(plan(&server, Cell { clients: 50, size: 64 }))?;
+    first.exchange(200)?;
+    let before = server.resident();
+    let mut load = servers::open(plan(&server, Cell { clients, size: 64 }))?;
+    load.exchange(clients as u64)?;
+    Ok((server.resident().saturating_sub(before)) as f64 / clients as f64)
+}
+
+fn churn(kind: Kind, measured: &mut Churn) -> Result<(), Box<dyn Error>> {
+    let server = Server::start(kind)?;
+    let plan = Plan {
+        clients: 64,
+        sizes: Sizes::fixed(64),
+        usage: Usage::Churn,
+        reset: true,
+        duration: Duration::from_millis(300),
+        ..Plan::new(vec![server.endpoint.clone()])
+    };
+    let load = echoloop::load::Load::new(plan, echoloop::StopSignal::new()?)?;
+    let cpu = server.cpu();
+    let report = servers::on_core(1, || load.run())?;
+    // Threads that have ended take their figures with them.
+    if kind != servers::THREADS {
+        measured.cpu.push((server.cpu() - cpu).as_secs_f64() * 1e6 / report.connections.opened as f64);
+    }
+    measured.rate.push(report.rate);
+    Ok(())
+}
+
+fn latency(kind: Kind) -> Result<f64, Box<dyn Error>> {
+    let server = Server::start(kind)?;
+    let load = servers::open(plan(&server, Cell { clients: 1, size: 16 }))?;
+    let report = servers::on_core(1, || load.run())?;
+    Ok(report.latency_us.ok_or("nothing was measured")?.p50)
+}
