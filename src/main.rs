@@ -37,6 +37,22 @@ fn main() -> ExitCode {
             Ok(()) => send(&arguments),
             Err(reason) => fail(WRONG_USAGE, &reason),
         },
+        Command::Completions(arguments) => print(&arguments.script()),
+        Command::Man(arguments) => match arguments.page() {
+            Ok(page) => print(&page),
+            Err(reason) => fail(WRONG_USAGE, &reason),
+        },
+    }
+}
+
+/// What a command was asked for, on standard output. Whoever has read enough of it may go.
+fn print(text: &[u8]) -> ExitCode {
+    let mut output = io::stdout().lock();
+    match output.write_all(text).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(FAILED, &format!("cannot write to standard output: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

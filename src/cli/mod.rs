@@ -1,5 +1,6 @@
 //! The command line: text in, typed options out, nothing done. A file a command.
 
+mod generated;
 mod send;
 mod serve;
 mod values;
@@ -7,6 +8,7 @@ mod values;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
+pub(crate) use self::generated::{CompletionsArguments, ManArguments};
 pub(crate) use self::send::SendArguments;
 pub(crate) use self::serve::ServeArguments;
 
@@ -30,6 +32,12 @@ pub(crate) enum Command {
     /// Talk to an echo server, or to any other
     #[command(after_help = send::EXAMPLES)]
     Send(SendArguments),
+    /// Print a completion script for a shell
+    #[command(after_help = generated::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArguments),
+    /// Print the manual page of the program, or of one of its commands
+    #[command(after_help = generated::MAN_EXAMPLES)]
+    Man(ManArguments),
 }
 
 impl Arguments {
