@@ -24,6 +24,7 @@
 //! | `main.rs`, `cli/` | the program: arguments in, exit status out |
 //! | `server/` | a [`Handler`](reactor::Handler): accept, pump, time out, stop |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
+//! | [`doctor`] | what bounds the connections of this machine, and what raises it |
 //! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
@@ -109,6 +110,7 @@
 
 pub mod client;
 mod descriptors;
+pub mod doctor;
 mod endpoint;
 mod error;
 mod logging;

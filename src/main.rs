@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use echoloop::client;
 use echoloop::{DescriptorLimit, Error, Server, StandardErrorLog, StopSignal, Summary};
+use echoloop::{client, doctor};
 use log::LevelFilter;
 
 use crate::cli::{Arguments, Command, SendArguments, ServeArguments};
@@ -37,6 +37,11 @@ fn main() -> ExitCode {
             Ok(()) => send(&arguments),
             Err(reason) => fail(WRONG_USAGE, &reason),
         },
+        Command::Doctor(arguments) => {
+            let report = doctor::examine(&arguments.question());
+            let code = print(arguments.show(&report).as_bytes());
+            if report.is_reachable() { code } else { ExitCode::from(FAILED) }
+        }
         Command::Completions(arguments) => print(&arguments.script()),
         Command::Man(arguments) => match arguments.page() {
             Ok(page) => print(&page),

@@ -1,5 +1,6 @@
 //! The command line: text in, typed options out, nothing done. A file a command.
 
+mod doctor;
 mod generated;
 mod send;
 mod serve;
@@ -8,6 +9,7 @@ mod values;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
+pub(crate) use self::doctor::DoctorArguments;
 pub(crate) use self::generated::{CompletionsArguments, ManArguments};
 pub(crate) use self::send::SendArguments;
 pub(crate) use self::serve::ServeArguments;
@@ -32,6 +34,9 @@ pub(crate) enum Command {
     /// Talk to an echo server, or to any other
     #[command(after_help = send::EXAMPLES)]
     Send(SendArguments),
+    /// Say how many connections this machine can hold, which limit comes first, and what raises it
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArguments),
     /// Print a completion script for a shell
     #[command(after_help = generated::COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArguments),

@@ -11,7 +11,8 @@ pub use self::buffers::Workspace;
 pub use self::connection::{Answer, Connection, End, Limits, Next, Phase, Service, Timeout, Timeouts};
 pub use self::connector::{Target, connect};
 pub use self::listener::{
-    Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, classify_accept_error,
+    Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
+    classify_accept_error,
 };
 pub use self::transport::{Socket, Transport};
 

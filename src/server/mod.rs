@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::descriptors::DescriptorLimit;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::net::{Connection, Listener, Peer, Socket, Timeouts, Workspace, backlog_in_force};
+use crate::net::{Connection, Listener, Peer, Socket, Timeouts, Workspace, backlog_in_force, backlog_remedy};
 use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
 use crate::service::Echo;
 use crate::signals::StopSignal;
@@ -195,9 +195,7 @@ fn log_limits(options: &ServerOptions, max_connections: usize) {
     let backlog = i32::from(options.backlog);
     match backlog_in_force(backlog) {
         Ok(granted) if granted < backlog => {
-            log::warn!(
-                "backlog {granted} instead of {backlog}: `sysctl -w net.core.somaxconn={backlog}` raises it"
-            );
+            log::warn!("backlog {granted} instead of {backlog}: {}", backlog_remedy(backlog));
         }
         Ok(granted) => log::info!("backlog {granted}"),
         Err(_) => log::info!("backlog {backlog} asked for; this system doesn't tell what it grants"),
