@@ -21,8 +21,9 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | `main.rs`, `cli/` | the program: arguments in, exit status out |
+//! | `main.rs`, `cli/`, `commands/` | the program: arguments in, exit status out |
 //! | `server/` | a [`Handler`](reactor::Handler): accept, pump, time out, stop |
+//! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
 //! | [`doctor`] | what bounds the connections of this machine, and what raises it |
 //! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
@@ -113,6 +114,7 @@ mod descriptors;
 pub mod doctor;
 mod endpoint;
 mod error;
+pub mod load;
 mod logging;
 pub mod net;
 pub mod reactor;

@@ -7,7 +7,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-pub const NAME: &str = "bare mio";
+pub(crate) const NAME: &str = "bare mio";
 const LISTENER: Token = Token(usize::MAX - 1);
 
 struct Client {
@@ -16,7 +16,7 @@ struct Client {
     unsent: Vec<u8>,
 }
 
-pub fn serve(listener: net::TcpListener) -> io::Result<()> {
+pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);
     let mut poll = Poll::new()?;

@@ -8,12 +8,9 @@ mod tokio_idiom;
 use std::io;
 use std::net::TcpListener;
 
-/// The baselines by name.
-pub const NAMES: [&str; 3] = [bare_mio::NAME, threads::NAME, tokio_idiom::NAME];
-
 /// Listens on a port that the system chooses, says where on standard output, as the program itself does, and serves
 /// until it is killed.
-pub fn serve(name: &str) -> io::Result<()> {
+pub(crate) fn serve(name: &str) -> io::Result<()> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
     // As much as ours asks for, or the connection storm would measure the backlog.

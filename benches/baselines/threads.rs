@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-pub const NAME: &str = "threads";
+pub(crate) const NAME: &str = "threads";
 
-pub fn serve(listener: &TcpListener) -> io::Result<()> {
+pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
         // A stack of 64 KiB is enough for the buffer, and lets there be thousands.

@@ -6,9 +6,9 @@ use std::net;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub const NAME: &str = "tokio";
+pub(crate) const NAME: &str = "tokio";
 
-pub fn serve(listener: net::TcpListener) -> io::Result<()> {
+pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;

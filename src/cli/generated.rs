@@ -34,7 +34,7 @@ pub(crate) struct ManArguments {
 
 impl CompletionsArguments {
     /// The script that the shell is to read.
-    pub(crate) fn script(self) -> Vec<u8> {
+    pub(crate) fn script(self) -> String {
         let mut script = Vec::new();
         clap_complete::generate(
             self.shell,
@@ -42,13 +42,13 @@ impl CompletionsArguments {
             "echoloop",
             &mut script,
         );
-        script
+        String::from_utf8_lossy(&script).into_owned()
     }
 }
 
 impl ManArguments {
     /// The page as `man(1)` reads it. An error is a command that there is not.
-    pub(crate) fn page(&self) -> Result<Vec<u8>, String> {
+    pub(crate) fn page(&self) -> Result<String, String> {
         let mut program = <Arguments as CommandFactory>::command();
         // Gives each command its full name: echoloop-serve.
         program.build();
@@ -58,7 +58,7 @@ impl ManArguments {
         };
         let mut page = Vec::new();
         match Man::new(command).render(&mut page) {
-            Ok(()) => Ok(page),
+            Ok(()) => Ok(String::from_utf8_lossy(&page).into_owned()),
             Err(error) => Err(format!("cannot make the manual page: {error}")),
         }
     }
@@ -77,7 +77,7 @@ mod tests {
 
     fn page(command: Option<&str>) -> Result<String, String> {
         let arguments = ManArguments { command: command.map(str::to_owned) };
-        arguments.page().map(|page| String::from_utf8(page).expect("text"))
+        arguments.page()
     }
 
     #[test]

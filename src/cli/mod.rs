@@ -1,7 +1,9 @@
 //! The command line: text in, typed options out, nothing done. A file a command.
 
+mod compare;
 mod doctor;
 mod generated;
+mod load;
 mod send;
 mod serve;
 mod values;
@@ -9,8 +11,10 @@ mod values;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
+pub(crate) use self::compare::CompareArguments;
 pub(crate) use self::doctor::DoctorArguments;
 pub(crate) use self::generated::{CompletionsArguments, ManArguments};
+pub(crate) use self::load::LoadArguments;
 pub(crate) use self::send::SendArguments;
 pub(crate) use self::serve::ServeArguments;
 
@@ -34,6 +38,11 @@ pub(crate) enum Command {
     /// Talk to an echo server, or to any other
     #[command(after_help = send::EXAMPLES)]
     Send(SendArguments),
+    /// Put many clients at once to an echo server, verify every byte, and measure
+    #[command(after_help = load::EXAMPLES)]
+    Load(Box<LoadArguments>),
+    /// Show results of `load --json` side by side
+    Compare(CompareArguments),
     /// Say how many connections this machine can hold, which limit comes first, and what raises it
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(DoctorArguments),

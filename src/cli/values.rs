@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use echoloop::load::{LONGEST_MESSAGE, Sizes};
 use echoloop::{Endpoint, EndpointError};
 
 /// The largest buffer that makes sense for one connection.
@@ -35,6 +36,25 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         0 => Err("it must be at least 1 byte".into()),
         bytes if bytes > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
         bytes => usize::try_from(bytes).map_err(|_| "it is more than this machine can address".into()),
+    }
+}
+
+pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
+    let (shortest, longest) = text.split_once('-').unwrap_or((text, text));
+    let sizes = Sizes { shortest: size(shortest)?, longest: size(longest)? };
+    match sizes {
+        Sizes { longest, .. } if longest > LONGEST_MESSAGE => {
+            Err(format!("it must be at most {}", ByteSize(LONGEST_MESSAGE as u64)))
+        }
+        Sizes { shortest, longest } if shortest > longest => Err("the shorter size comes first".into()),
+        sizes => Ok(sizes),
+    }
+}
+
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
+        _ => Err("a number above 0 and up to 1e9 is expected".into()),
     }
 }
 

@@ -92,7 +92,7 @@ pub(super) fn limits(machine: &Machine, wanted: u64, sources: u64) -> Vec<Limit>
                 }
                 _ => format!(
                     "{} source addresses have that many ports, or {} after `sysctl -w \
-                     net.ipv4.ip_local_port_range='1024 65535'`",
+                     net.ipv4.ip_local_port_range='1024 65535'` (`load --source 127.0.0.0/8` takes as many as it needs)",
                     wanted.div_ceil(ports.max(1)),
                     wanted.div_ceil(most)
                 ),

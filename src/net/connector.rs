@@ -39,6 +39,7 @@ pub fn connect(target: &Target, source: Option<IpAddr>) -> io::Result<Socket> {
         socket.set_tcp_nodelay(true)?;
         socket.set_out_of_band_inline(true)?;
         if let Some(source) = source {
+            let_connect_choose_the_port(&socket)?;
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
     }
@@ -51,6 +52,20 @@ pub fn connect(target: &Target, source: Option<IpAddr>) -> io::Result<Socket> {
     }
 }
 
+/// A port that is chosen by `bind` must be free towards everyone; one that is chosen by `connect` only towards that one
+/// target, so that each pair of addresses has all ports to itself.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn let_connect_choose_the_port(socket: &socket2::Socket) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+    Ok(setsockopt(socket, IpBindAddressNoPort, &true)?)
+}
+
+/// Only Linux has it; elsewhere the port is chosen by `bind`.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn let_connect_choose_the_port(_: &socket2::Socket) -> io::Result<()> {
+    Ok(())
+}
+
 fn is_under_way(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::INPROGRESS) || error.kind() == ErrorKind::Interrupted
 }
@@ -61,5 +76,19 @@ impl fmt::Display for Target {
             Target::Tcp(address) => address.fmt(f),
             Target::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_a_source_address_the_port_is_chosen_by_connect() {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let_connect_choose_the_port(&socket).expect("Linux knows the option");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback");
+        let bound = socket.local_addr().expect("it is bound").as_socket().expect("IPv4");
+        assert_eq!(bound.port(), 0, "no port is taken before the target is known");
     }
 }

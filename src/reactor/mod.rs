@@ -125,6 +125,7 @@ pub struct Reactor<S> {
     due: Vec<Token>,
     busy_poll: Duration,
     spin_until: Option<Moment>,
+    prompt: bool,
 }
 
 /// What a [`Handler`] may do: add, find and remove sources, ask for another turn, set deadlines, stop.
@@ -157,6 +158,7 @@ impl<S: AsFd> Reactor<S> {
             due: Vec::new(),
             busy_poll: Duration::ZERO,
             spin_until: None,
+            prompt: false,
         })
     }
 
@@ -164,6 +166,13 @@ impl<S: AsFd> Reactor<S> {
     /// core for the time that the kernel takes to wake a sleeping process; zero, the default, always sleeps.
     pub fn set_busy_poll(&mut self, time: Duration) {
         self.busy_poll = time;
+    }
+
+    /// Makes deadlines punctual. The kernel's wait is counted in whole milliseconds, and rounded up: a deadline may be
+    /// told of a millisecond late. With this, the loop sleeps until shortly before the deadline and polls without
+    /// sleeping for the rest, which takes up to a whole core while deadlines are less than a millisecond apart.
+    pub fn set_prompt_deadlines(&mut self, prompt: bool) {
+        self.prompt = prompt;
     }
 
     /// The sources, before the loop runs and after it ended.
@@ -257,8 +266,17 @@ impl<S: AsFd> Reactor<S> {
             return Some(Duration::ZERO);
         }
         // Measured from this moment, not from the start of the turn: a long turn must not make deadlines late.
-        self.context.deadlines.nearest().map(|at| at.since(Moment::now()))
+        let left = self.context.deadlines.nearest()?.since(Moment::now());
+        Some(if self.prompt { sleep_before(left) } else { left })
     }
+}
+
+/// How long to sleep if a deadline that is so far away is not to be missed: whole milliseconds, since that is what the
+/// kernel is asked for, and early enough for a process that is woken a little late.
+fn sleep_before(left: Duration) -> Duration {
+    const WAKE_UP: Duration = Duration::from_micros(150);
+    let milliseconds = left.saturating_sub(WAKE_UP).as_millis();
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX))
 }
 
 impl<S: AsFd> Context<S> {

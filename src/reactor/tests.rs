@@ -269,6 +269,25 @@ fn busy_polling_does_not_sleep_after_an_event_and_stops_by_itself() {
 }
 
 #[test]
+fn a_prompt_deadline_is_slept_up_to_and_polled_for_the_rest() {
+    for (left, sleep) in [(0, 0), (900, 0), (1_100, 0), (1_200, 1), (2_500, 2), (10_000, 9)] {
+        let (left, sleep) = (Duration::from_micros(left), Duration::from_millis(sleep));
+        assert_eq!(sleep_before(left), sleep, "{left:?}");
+    }
+    let mut reactor = reactor();
+    reactor.set_prompt_deadlines(true);
+    let (token, _sender) = source(&mut reactor, "pipe", Stage::Connections);
+    assert_eq!(reactor.timeout(), None, "without a deadline it sleeps");
+    reactor.context().set_deadline(token, Moment::now() + Duration::from_micros(500));
+    assert_eq!(reactor.timeout(), Some(Duration::ZERO), "half a millisecond can't be slept");
+    let mut toy = Toy::new();
+    while !toy.told.contains(&Told::Deadline("pipe")) {
+        reactor.turn(&mut toy).expect("a turn");
+    }
+    assert_eq!(reactor.timeout(), None);
+}
+
+#[test]
 fn what_cannot_be_polled_is_refused_or_driven_by_the_run_queue() {
     struct File(std::fs::File);
     impl AsFd for File {

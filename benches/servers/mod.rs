@@ -1,0 +1,163 @@
+//! The servers that are measured, as child processes on a core of their own, and what the kernel knows of them.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use echoloop::load::{Load, LoadError, Plan};
+use echoloop::{Endpoint, StopSignal};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::baselines;
+
+/// The argument with which a benchmark starts itself again as a baseline.
+pub(crate) const SERVE: &str = "--serve-baseline";
+
+/// A server that can be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    /// Arguments of the program; `None` for a baseline.
+    arguments: Option<&'static [&'static str]>,
+    /// More clients than this it can't serve sensibly.
+    pub(crate) most_clients: usize,
+}
+
+pub(crate) const ECHOLOOP: Kind = Kind { name: "echoloop", arguments: Some(&[]), most_clients: usize::MAX };
+pub(crate) const BARE: Kind = Kind { name: "bare mio", arguments: None, most_clients: usize::MAX };
+pub(crate) const TOKIO: Kind = Kind { name: "tokio", arguments: None, most_clients: usize::MAX };
+/// Ten thousand threads measure the scheduler's patience and nothing else.
+pub(crate) const THREADS: Kind = Kind { name: "threads", arguments: None, most_clients: 4096 };
+pub(crate) const LITERAL: Kind =
+    Kind { name: "16-byte reads", arguments: Some(&["--read-size", "16"]), most_clients: usize::MAX };
+pub(crate) const BUSY: Kind =
+    Kind { name: "--busy-poll 100us", arguments: Some(&["--busy-poll", "100us"]), most_clients: usize::MAX };
+
+/// Those that each cell is measured for, ours first.
+pub(crate) const ALL: [Kind; 5] = [ECHOLOOP, BARE, TOKIO, THREADS, LITERAL];
+
+/// A running server; it ends when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) endpoint: Endpoint,
+    /// The process that serves, which under `strace` is not our child but its.
+    process: u32,
+}
+
+impl Server {
+    pub(crate) fn start(kind: Kind) -> io::Result<Server> {
+        Server::start_under(kind, &[])
+    }
+
+    /// Starts it as the last argument of another command.
+    pub(crate) fn start_under(kind: Kind, wrapper: &[&str]) -> io::Result<Server> {
+        let own = std::env::current_exe()?;
+        let mut line: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
+        match kind.arguments {
+            Some(arguments) => {
+                line.push(env!("CARGO_BIN_EXE_echoloop").into());
+                line.extend(["serve", "--quiet", "127.0.0.1:0"].map(String::from));
+                line.extend(arguments.iter().map(|&word| word.to_owned()));
+            }
+            None => line.extend([own.to_string_lossy().into_owned(), SERVE.into(), kind.name.into()]),
+        }
+        let mut child = on_core(0, || {
+            Command::new(&line[0]).args(&line[1..]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+        })?;
+        let mut announced = String::new();
+        let output = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
+        BufReader::new(output).read_line(&mut announced)?;
+        let endpoint = announced.trim().strip_prefix("listening on ").and_then(|text| text.parse().ok());
+        let endpoint = endpoint.ok_or_else(|| io::Error::other(format!("{} did not start", kind.name)))?;
+        let children =
+            fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
+        let process = children.split_whitespace().next().and_then(|id| id.parse().ok()).unwrap_or(child.id());
+        Ok(Server { child, endpoint, process })
+    }
+
+    /// CPU time of all its threads, to the nanosecond.
+    pub(crate) fn cpu(&self) -> Duration {
+        let time = |path: String| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            text.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
+        };
+        Duration::from_nanos(self.tasks().iter().map(|task| time(format!("{task}/schedstat"))).sum())
+    }
+
+    /// Context switches of all its threads.
+    pub(crate) fn switches(&self) -> u64 {
+        let sum = |text: String| -> u64 {
+            let lines = text.lines().filter(|line| line.contains("ctxt_switches"));
+            lines.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
+        };
+        let statuses = self.tasks();
+        statuses
+            .iter()
+            .map(|task| sum(fs::read_to_string(format!("{task}/status")).unwrap_or_default()))
+            .sum()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.process)).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+
+    fn tasks(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process)).into_iter().flatten().flatten();
+        tasks.map(|task| task.path().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Ends it as a user would, and waits until it has.
+    pub(crate) fn stop(mut self) -> io::Result<()> {
+        if let Some(process) = i32::try_from(self.process).ok().and_then(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
+        }
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Gone already, after a stop.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Load on the second core, with all its connections open. They end by a reset, which leaves no port behind.
+pub(crate) fn open(plan: Plan) -> Result<Load, LoadError> {
+    on_core(1, || {
+        let mut load = Load::new(Plan { reset: true, ..plan }, StopSignal::new()?)?;
+        load.open()?;
+        Ok(load)
+    })
+}
+
+/// Does something on one core, if the machine has several; what it starts stays there.
+pub(crate) fn on_core<T>(core: usize, what: impl FnOnce() -> T) -> T {
+    let Ok(all) = sched_getaffinity(None) else { return what() };
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| all.is_set(core)).collect();
+    let Some(&core) = cores.get(core) else { return what() };
+    let mut one = CpuSet::new();
+    one.set(core);
+    // Without the right to it the figures are less steady, and still true.
+    let _ = sched_setaffinity(None, &one);
+    let result = what();
+    let _ = sched_setaffinity(None, &all);
+    result
+}
+
+/// True if this process was started as a baseline, which it then was until it failed.
+pub(crate) fn was_baseline() -> bool {
+    let arguments: Vec<String> = std::env::args().collect();
+    let Some(position) = arguments.iter().position(|argument| argument == SERVE) else { return false };
+    let name = arguments.get(position + 1).map_or("", String::as_str);
+    if let Err(error) = baselines::serve(name) {
+        eprintln!("{name}: {error}");
+        std::process::exit(1);
+    }
+    true
+}

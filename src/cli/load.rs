@@ -1,0 +1,258 @@
+//! `echoloop load`: what the load generator can be told.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, ValueEnum};
+use echoloop::Endpoint;
+use echoloop::load::{Arrivals, Condition, Pace, Plan, Sizes, Sources, Usage};
+
+use super::Verbosity;
+use super::values::{at_least_one, endpoint, positive_duration, rate, size, sizes};
+
+pub(super) const EXAMPLES: &str = "\
+Endpoints are written as for `serve`. Clients are dealt out to several of them in turn. Of a name with several
+addresses the first one where somebody listens is used.
+
+Examples:
+  echoloop load localhost                             8 clients in a closed loop for 10 seconds
+  echoloop load --clients 1000 --size 512 :7          a thousand clients
+  echoloop load --rate 20000 --warmup 1s :7           open loop: latency from when a message should have left
+  echoloop load --connect-per-message --reset :7      connections per second
+  echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
+  echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
+
+Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` is what
+it took once it was sent, `lag` how late the generator was itself. To be on time it sleeps until shortly before and
+polls for the rest, which takes up to a core. Every reply is waited for, as long as --timeout.
+
+Exit status: 0 every message was echoed (also when ended early by a signal), 1 connections failed, or another failure,
+2 wrong usage, 3 a name does not resolve, 4 no connection was ever established: refused, 5 the same: timed out,
+7 other bytes came back than were sent, 8 a --fail-if condition held.";
+
+#[derive(Args, Clone, Debug)]
+#[command(group(ArgGroup::new("end").args(["duration", "messages"])))]
+pub(crate) struct LoadArguments {
+    /// Where to connect to, any number of endpoints [default: localhost:10000]
+    #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
+    endpoints: Vec<Endpoint>,
+
+    /// Clients at once
+    #[arg(short, long, value_name = "N", default_value = "8", value_parser = at_least_one, help_heading = "Load")]
+    clients: u64,
+
+    /// Length of a message, or of the shortest and the longest as MIN-MAX
+    #[arg(short, long, value_name = "SIZE", default_value = "64", value_parser = sizes, help_heading = "Load")]
+    size: Sizes,
+
+    /// The most messages that a client has under way
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..),
+          help_heading = "Load")]
+    depth: u32,
+
+    /// How long a client waits after a reply before it sends again
+    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true,
+          value_parser = humantime::parse_duration, conflicts_with = "rate", help_heading = "Load")]
+    think: Duration,
+
+    /// Open loop: send so many messages a second over all clients, whether or not replies have come
+    #[arg(short, long, value_name = "R", value_parser = rate, help_heading = "Load")]
+    rate: Option<f64>,
+
+    /// How the messages of an open loop are spread
+    #[arg(long, value_name = "HOW", default_value = "fixed", requires = "rate", help_heading = "Load")]
+    arrivals: Spread,
+
+    /// Open a connection for each message
+    #[arg(long, conflicts_with_all = ["hold", "depth"], help_heading = "Load")]
+    connect_per_message: bool,
+
+    /// End connections by a reset, which leaves no port in TIME_WAIT
+    #[arg(long, help_heading = "Load")]
+    reset: bool,
+
+    /// Hold the connections: one message on each at the beginning, one at the end
+    #[arg(long, conflicts_with_all = ["rate", "think", "depth", "messages", "warmup"], help_heading = "Load")]
+    hold: bool,
+
+    /// How long the measured part lasts
+    #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration,
+          help_heading = "Length")]
+    duration: Duration,
+
+    /// Send so many messages instead, over all clients
+    #[arg(short, long, value_name = "N", value_parser = at_least_one, help_heading = "Length")]
+    messages: Option<u64>,
+
+    /// Run for so long before anything is counted
+    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true,
+          value_parser = humantime::parse_duration, help_heading = "Length")]
+    warmup: Duration,
+
+    /// Begin at most so many connections a second
+    #[arg(long, value_name = "R", value_parser = rate, help_heading = "Connections")]
+    connect_rate: Option<f64>,
+
+    /// The most connections whose handshake is under way
+    #[arg(long, value_name = "N", default_value = "100", value_parser = at_least_one, help_heading = "Connections")]
+    connecting: u64,
+
+    /// How long a handshake may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration,
+          help_heading = "Connections")]
+    connect_timeout: Duration,
+
+    /// How long a reply may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration,
+          help_heading = "Connections")]
+    timeout: Duration,
+
+    /// Connect from these addresses in turn: an address, a network such as 127.0.0.0/8, or a list of such
+    #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
+    source: Option<Sources>,
+
+    /// Skip so many bytes that the server sends first
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Connections")]
+    greeting_bytes: Option<usize>,
+
+    /// What the bytes, sizes and arrivals come from: the same seed repeats a run
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Verification")]
+    seed: u64,
+
+    /// Count bytes only, don't compare them
+    #[arg(long, help_heading = "Verification")]
+    no_verify: bool,
+
+    /// Print the results as one JSON object
+    #[arg(long, help_heading = "Results")]
+    json: bool,
+
+    /// Write the distribution of latency in the format of HdrHistogram
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    hgrm: Option<PathBuf>,
+
+    /// Draw percentiles, rate and latency over time
+    #[arg(long, value_name = "FILE.svg", help_heading = "Results")]
+    plot: Option<PathBuf>,
+
+    /// Exit with status 8 if this holds, such as p99>5ms, errors>0 or rate<1000; may be repeated
+    #[arg(long, value_name = "CONDITION", help_heading = "Results")]
+    fail_if: Vec<Condition>,
+
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Spread {
+    /// At equal distances
+    Fixed,
+    /// At random, as from very many independent users
+    Poisson,
+}
+
+impl LoadArguments {
+    pub(crate) fn plan(&self) -> Plan {
+        let endpoints =
+            if self.endpoints.is_empty() { vec![Endpoint::default()] } else { self.endpoints.clone() };
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let arrivals = match self.arrivals {
+            Spread::Fixed => Arrivals::Fixed,
+            Spread::Poisson => Arrivals::Poisson,
+        };
+        Plan {
+            endpoints,
+            clients: count(self.clients),
+            sizes: self.size,
+            depth: self.depth,
+            pace: self.rate.map_or(Pace::Closed { think: self.think }, |rate| Pace::Open { rate, arrivals }),
+            usage: match (self.connect_per_message, self.hold) {
+                (true, _) => Usage::Churn,
+                (false, true) => Usage::Hold,
+                (false, false) => Usage::Exchange,
+            },
+            duration: self.duration,
+            messages: self.messages,
+            warmup: self.warmup,
+            seed: self.seed,
+            verify: !self.no_verify,
+            connect_rate: self.connect_rate,
+            connecting: count(self.connecting),
+            connect_timeout: self.connect_timeout,
+            timeout: self.timeout,
+            sources: self.source.clone(),
+            greeting: self.greeting_bytes.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
+            reset: self.reset,
+        }
+    }
+
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn hgrm(&self) -> Option<&Path> {
+        self.hgrm.as_deref()
+    }
+
+    pub(crate) fn plot(&self) -> Option<&Path> {
+        self.plot.as_deref()
+    }
+
+    pub(crate) fn conditions(&self) -> &[Condition] {
+        &self.fail_if
+    }
+
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Arguments, Command};
+    use super::*;
+
+    fn plan(arguments: &[&str]) -> Result<Plan, String> {
+        let all = ["echoloop", "load"].iter().chain(arguments);
+        match Arguments::try_parse_from(all).map_err(|error| error.to_string())?.command() {
+            Command::Load(arguments) => Ok(arguments.plan()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn without_options_it_is_the_plan_of_the_library() {
+        assert_eq!(plan(&[]), Ok(Plan::new(vec![Endpoint::default()])));
+    }
+
+    #[test]
+    fn options_reach_the_plan() {
+        let plan =
+            plan(&["-c", "100", "-s", "16-1KiB", "--rate", "1e4", "--arrivals", "poisson", "-m", "5", ":7"]);
+        let plan = plan.expect("they go together");
+        assert_eq!((plan.clients, plan.messages), (100, Some(5)));
+        assert_eq!(plan.sizes, Sizes { shortest: 16, longest: 1024 });
+        assert_eq!(plan.pace, Pace::Open { rate: 1e4, arrivals: Arrivals::Poisson });
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_refused() {
+        for wrong in [
+            vec!["--rate", "1", "--think", "1s"],
+            vec!["--hold", "--rate", "1"],
+            vec!["--hold", "--connect-per-message"],
+            vec!["--connect-per-message", "--depth", "2"],
+            vec!["--duration", "1s", "--messages", "1"],
+            vec!["--clients", "0"],
+            vec!["--rate", "0"],
+            vec!["--size", "9-3"],
+            vec!["--size", "65MiB"],
+            vec!["--source", "somewhere"],
+            vec!["--fail-if", "p99"],
+        ] {
+            assert!(plan(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The live line: how a run goes on, on a terminal. It is drawn when the loop says so; there is no thread for it.
+
+use echoloop::load::{Progress, Watcher};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Steps of the bar.
+const STEPS: u64 = 1000;
+
+/// A line on standard error.
+pub(super) struct Live {
+    bar: ProgressBar,
+}
+
+impl Live {
+    pub(super) fn new() -> Live {
+        // It is updated in several steps, of which the last must be drawn: its own limit is far above ours.
+        let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(u8::MAX));
+        // The template is a constant; should it be wrong, the default one has to do.
+        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {prefix:10} [{bar:30}] {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Live { bar }
+    }
+}
+
+impl Watcher for Live {
+    fn watch(&mut self, progress: &Progress) {
+        let Progress { doing, done, rate, p99_us, errors, open, clients } = *progress;
+        self.bar.set_prefix(doing);
+        self.bar.set_position((done * STEPS as f64) as u64);
+        self.bar
+            .set_message(format!("{open}/{clients} open, {rate:.0}/s, p99 {p99_us:.0} µs, {errors} errors"));
+        self.bar.tick();
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,20 @@
+//! `echoloop send`.
+
+use std::process::ExitCode;
+
+use echoloop::client;
+
+use crate::cli::SendArguments;
+use crate::{WRONG_USAGE, fail, install_log};
+
+/// Talks to a server.
+pub(crate) fn send(arguments: &SendArguments) -> ExitCode {
+    if let Err(reason) = arguments.check() {
+        return fail(WRONG_USAGE, &reason);
+    }
+    install_log(arguments.log_level());
+    match client::send(&arguments.endpoint(), &arguments.options()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.exit_code(), &error),
+    }
+}

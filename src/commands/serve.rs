@@ -1,0 +1,49 @@
+//! `echoloop serve`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use echoloop::{DescriptorLimit, Error, Server, StandardErrorLog, StopSignal, Summary};
+
+use crate::cli::ServeArguments;
+use crate::{FAILED, WRONG_USAGE, fail, install_log};
+
+/// How long the summary waits for somebody to read what was logged before it.
+const LAST_LINE: Duration = Duration::from_millis(500);
+
+/// Serves until it is asked to stop.
+pub(crate) fn serve(arguments: &ServeArguments) -> ExitCode {
+    install_log(arguments.verbosity().level());
+    match run(arguments) {
+        Ok(summary) => {
+            StandardErrorLog::wait_for_reader(LAST_LINE);
+            log::info!("stopped: {summary}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let code = if matches!(error, Error::ListedTwice(_)) { WRONG_USAGE } else { FAILED };
+            fail(code, &error)
+        }
+    }
+}
+
+fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
+    let limit = DescriptorLimit::raise();
+    log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
+    let stop = StopSignal::new()?;
+    stop.on_interrupt_and_terminate()?;
+    let server = Server::bind(&arguments.endpoints(), arguments.options(), stop)?;
+    announce(server.endpoints());
+    server.run()
+}
+
+/// For scripts: the addresses, once they are really listened on. Nobody may care, so a closed standard output is no
+/// reason not to serve.
+fn announce(endpoints: &[String]) {
+    let mut output = io::stdout().lock();
+    let written = endpoints.iter().try_for_each(|endpoint| writeln!(output, "listening on {endpoint}"));
+    if let Err(error) = written.and_then(|()| output.flush()) {
+        log::warn!("cannot say on standard output what is listened on: {error}");
+    }
+}

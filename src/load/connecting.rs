@@ -1,0 +1,206 @@
+//! Connections begin: as fast as the ramp allows, each to its target and from its source.
+
+use std::cmp::Ordering;
+use std::io;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::errors::{Cause, remedy};
+use super::figures::MOST_DESCRIBED;
+use super::plan::Usage;
+use super::session::Session;
+use super::shared::Pacing;
+use super::{Client, Source, State};
+use crate::error::describe;
+use crate::net::{CONNECTION_INTEREST, Connection, Target, connect};
+use crate::reactor::{Context, Moment, Stage as When, Token};
+
+/// How long a client waits before it tries again what has just failed.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long a client waits for room in the backlog of a Unix socket, which does not tell when there is some.
+const BACKLOG_RETRY: Duration = Duration::from_millis(2);
+
+/// A client that is to connect at some time.
+pub(super) struct Waiting {
+    at: Moment,
+    session: Session,
+    /// It has tried since then: this is another try, and not another connection.
+    trying_since: Option<Moment>,
+}
+
+impl State {
+    /// Begins as many connections as may be begun now.
+    pub(super) fn ramp_up(&mut self, context: &mut Context<Source>) {
+        let now = Moment::now();
+        while self.somebody_waits(now) && self.ramp.take(now) {
+            let (session, since) = match self.fresh.next() {
+                Some(client) => (self.fresh_session(client, now), None),
+                None => match self.waiting.pop() {
+                    Some(waiting) => (waiting.session, waiting.trying_since),
+                    None => break,
+                },
+            };
+            self.connect(context, session, since);
+        }
+    }
+
+    /// When the next connection may be begun, if it is time that is in its way.
+    pub(super) fn next_connect(&self) -> Option<Moment> {
+        let wanted = if self.fresh.is_empty() { self.waiting.peek()?.at } else { self.conductor.started };
+        Some(wanted.max(self.ramp.waits_until()?))
+    }
+
+    /// No connection is under way, and nobody waits for one.
+    pub(super) fn all_have_connected(&self) -> bool {
+        self.fresh.is_empty() && self.waiting.is_empty() && self.ramp.under_way() == 0
+    }
+
+    fn somebody_waits(&self, now: Moment) -> bool {
+        !self.fresh.is_empty() || self.waiting.peek().is_some_and(|waiting| waiting.at <= now)
+    }
+
+    fn fresh_session(&mut self, client: u32, now: Moment) -> Session {
+        let mut session = Session::new(client, now);
+        session.number = self.next_number();
+        session
+    }
+
+    /// All clients of a churn, each from when its first message is due.
+    pub(super) fn queue_churn(&mut self, now: Moment) {
+        for client in std::mem::take(&mut self.fresh) {
+            let mut session = self.fresh_session(client, now);
+            if let Pacing::Scheduled(schedule) = &self.run.pacing {
+                session.turn = Some(schedule.first(client, self.plan.seed));
+            }
+            self.queue(session, now);
+        }
+    }
+
+    /// A client that has done with a connection wants the next one.
+    pub(super) fn queue(&mut self, session: Session, now: Moment) {
+        if self.run.budget == 0 {
+            self.run.figures.fairness.add(session.completed);
+            return;
+        }
+        let at = session.wakes_at(&self.run).unwrap_or(now);
+        self.waiting.push(Waiting { at, session, trying_since: None });
+    }
+
+    /// Nobody connects any more.
+    pub(super) fn forget_waiting(&mut self) {
+        for waiting in self.waiting.drain() {
+            self.run.figures.fairness.add(waiting.session.completed);
+        }
+    }
+
+    /// The number of another connection.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers - 1
+    }
+
+    fn connect(&mut self, context: &mut Context<Source>, mut session: Session, since: Option<Moment>) {
+        let number = session.number;
+        let Some(target) = self.targets.of(number) else { return };
+        let source = match (target, &self.plan.sources) {
+            (Target::Tcp(address), Some(sources)) => sources.nth(address.is_ipv4(), number),
+            _ => None,
+        };
+        let now = Moment::now();
+        session.begin(number, self.plan.greeting, &self.run.pattern, since.unwrap_or(now));
+        self.run.figures.attempted += u64::from(since.is_none());
+        match connect(target, source) {
+            Ok(socket) => {
+                let client = Client { connection: Connection::connecting(socket, now), session };
+                if let Err(error) =
+                    context.insert(Source::Client(client), CONNECTION_INTEREST, When::Connections)
+                {
+                    self.ramp.ended();
+                    self.fail(Cause::Local, || format!("cannot watch a connection: {}", describe(&error)));
+                }
+            }
+            Err(error) => {
+                let target = target.clone();
+                self.not_connected(session, &target, &error);
+            }
+        }
+    }
+
+    /// The handshake of a connection has ended well.
+    pub(super) fn established(&mut self, context: &mut Context<Source>, token: Token) {
+        let now = Moment::now();
+        let Some(Source::Client(client)) = context.get_mut(token) else { return };
+        client.session.established(now);
+        let (number, began) = (client.session.number, client.session.began);
+        self.run.figures.connected(began, now);
+        self.targets.prove(number);
+        self.ramp.ended();
+        if self.plan.usage != Usage::Exchange {
+            self.send(context, token);
+        }
+    }
+
+    /// A connection could not be established.
+    pub(super) fn not_connected(&mut self, mut session: Session, target: &Target, error: &io::Error) {
+        self.ramp.ended();
+        let now = Moment::now();
+        let mut cause = Cause::of(error);
+        let trying_since = Some(session.began);
+        if Errno::from_io_error(error) == Some(Errno::AGAIN) {
+            // A Unix socket with a full backlog. As with TCP, that is a matter of waiting.
+            if now.since(session.began) < self.plan.connect_timeout && !self.conductor.is_ending() {
+                self.waiting.push(Waiting { at: now + BACKLOG_RETRY, session, trying_since });
+                return;
+            }
+            cause = Cause::Timeout;
+        }
+        if cause == Cause::Refused && self.targets.try_next(session.number, target) {
+            self.waiting.push(Waiting { at: now, session, trying_since });
+            return;
+        }
+        self.fail(cause, || format!("cannot connect to {target}: {}{}", describe(error), remedy(error)));
+        if self.plan.usage == Usage::Churn {
+            session.number = self.next_number();
+            self.waiting.push(Waiting { at: now + RETRY, session, trying_since: None });
+        } else if cause == Cause::Local && !self.ceiling.others_may_have_ports(error) {
+            // The next one would not find more ports or descriptors, and looking for them is slow.
+            self.fresh = 0..0;
+        }
+    }
+
+    /// Counts a failure, and keeps the words for the first few.
+    pub(super) fn fail(&mut self, cause: Cause, describe: impl FnOnce() -> String) {
+        let figures = &mut self.run.figures;
+        figures.errors.count(cause);
+        let kept = figures.failures.len() < MOST_DESCRIBED;
+        if kept || log::log_enabled!(log::Level::Debug) {
+            let description = describe();
+            log::debug!("{description}");
+            if kept && !figures.failures.contains(&description) {
+                figures.failures.push(description);
+            }
+        }
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Waiting) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Waiting) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    /// The earliest is the greatest: it is what the heap gives first.
+    fn cmp(&self, other: &Waiting) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}

@@ -1,0 +1,254 @@
+//! What a difference looks like: bytes lost, doubled, in another order, or changed.
+//!
+//! The first differing byte alone says little. So the bytes behind it are collected, as many as are still to come, or
+//! until none come any more; then they are looked for in the rest of the stream.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::pattern::{Pattern, Place};
+
+/// The most bytes that are collected to judge a difference by.
+const MOST_EVIDENCE: usize = 64 * 1024;
+/// Fewer bytes than this may stand in the pattern by chance.
+const FEWEST_BYTES: usize = 4;
+/// How many bytes are looked for: more are hardly surer, and pieces that were moved may be short.
+const NEEDLE: usize = 8;
+/// How many bytes a report shows.
+const SHOWN: usize = 16;
+
+/// A difference between what was sent and what came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mismatch {
+    /// The connection, numbered from 0 in the order in which they were begun.
+    pub connection: u64,
+    /// The first differing byte, counted from the connection's first (a greeting left out).
+    pub offset: u64,
+    /// What was expected from there on, in hex; empty if nothing more was.
+    pub expected: String,
+    /// What came instead, in hex.
+    pub received: String,
+    /// What it looks like.
+    pub looks_like: LooksLike,
+    /// How many bytes were lost or doubled, or how far they were moved.
+    pub bytes: u64,
+}
+
+/// What a [`Mismatch`] looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LooksLike {
+    /// Later bytes came instead, and those that were expected not at all.
+    Loss,
+    /// Bytes came that had come already.
+    Duplication,
+    /// Later bytes came first, and those that were expected behind them.
+    Reordering,
+    /// Bytes came that stand nowhere near, or that were never sent.
+    Corruption,
+}
+
+/// A difference whose evidence is being collected.
+#[derive(Debug)]
+pub(super) struct Fault {
+    connection: u64,
+    offset: u64,
+    /// Where in the pattern the first differing byte should have been.
+    place: Place,
+    /// Bytes that were sent and are still to come, the first differing one included.
+    expected: u64,
+    evidence: Vec<u8>,
+}
+
+impl Fault {
+    pub(super) fn new(connection: u64, offset: u64, place: Place, expected: u64) -> Fault {
+        Fault { connection, offset, place, expected, evidence: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        let room = MOST_EVIDENCE - self.evidence.len();
+        self.evidence.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Whether more evidence is not to be expected.
+    pub(super) fn is_complete(&self) -> bool {
+        self.evidence.len() as u64 >= self.expected.min(MOST_EVIDENCE as u64)
+    }
+
+    pub(super) fn judge(&self, pattern: &Pattern) -> Mismatch {
+        let (looks_like, bytes) = self.looks_like(pattern);
+        let shown = SHOWN.min(usize::try_from(self.expected).unwrap_or(SHOWN));
+        Mismatch {
+            connection: self.connection,
+            offset: self.offset,
+            expected: hex(pattern.bytes(self.place, shown)),
+            received: hex(&self.evidence[..self.evidence.len().min(SHOWN)]),
+            looks_like,
+            bytes,
+        }
+    }
+
+    fn looks_like(&self, pattern: &Pattern) -> (LooksLike, u64) {
+        let came = self.evidence.len() as u64;
+        if self.evidence.len() >= FEWEST_BYTES
+            && let Some(moved) = self.moved(pattern)
+        {
+            return moved;
+        }
+        // Most bytes behind the first are where they belong.
+        let in_place = self.bytes_in_place(pattern);
+        if in_place > 0 && in_place * 2 >= self.evidence.len() - 1 {
+            return (LooksLike::Corruption, came - in_place as u64);
+        }
+        // Too few bytes to find in the pattern, or nowhere in it: the number of them has to tell.
+        if came < self.expected && self.evidence.len() < FEWEST_BYTES {
+            (LooksLike::Loss, self.expected - came)
+        } else if came > self.expected && self.evidence.len() < FEWEST_BYTES {
+            (LooksLike::Duplication, came - self.expected)
+        } else {
+            (LooksLike::Corruption, came)
+        }
+    }
+
+    fn bytes_in_place(&self, pattern: &Pattern) -> usize {
+        let mut place = self.place;
+        let mut same = 0;
+        for piece in self.evidence.chunks(pattern.reach()) {
+            same += piece.iter().zip(pattern.bytes(place, piece.len())).filter(|(a, b)| a == b).count();
+            place = pattern.advance(place, piece.len());
+        }
+        same
+    }
+
+    /// The nearest place, later or earlier, from which the bytes may be.
+    fn moved(&self, pattern: &Pattern) -> Option<(LooksLike, u64)> {
+        let needle = &self.evidence[..self.evidence.len().min(NEEDLE)];
+        let period = pattern.period() as u64;
+        let later = |place: usize| (place as u64 + period - u64::from(self.place)) % period;
+        let candidates = pattern.places_of(needle).flat_map(|place| {
+            let later = later(place);
+            let forward = (later < self.expected).then_some((later, true));
+            let back = (period - later <= self.offset).then_some((period - later, false));
+            [forward, back]
+        });
+        let (distance, is_later) = candidates.flatten().min()?;
+        if !is_later {
+            return Some((LooksLike::Duplication, distance));
+        }
+        // Later bytes came first. Are the missing ones behind them?
+        let from = pattern.advance(self.place, (distance % period) as usize);
+        let behind = &self.evidence[pattern.agreement(from, &self.evidence)..];
+        let behind = &behind[..behind.len().min(NEEDLE)];
+        if behind.len() >= FEWEST_BYTES && pattern.agreement(self.place, behind) >= FEWEST_BYTES {
+            return Some((LooksLike::Reordering, distance));
+        }
+        Some((LooksLike::Loss, distance))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl fmt::Display for LooksLike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LooksLike::Loss => "loss",
+            LooksLike::Duplication => "duplication",
+            LooksLike::Reordering => "reordering",
+            LooksLike::Corruption => "corruption",
+        })
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mismatch { connection, offset, expected, received, looks_like, bytes } = self;
+        let expected = if expected.is_empty() { "nothing" } else { expected };
+        write!(f, "connection {connection}, offset {offset}: expected {expected}, received {received}; ")?;
+        write!(f, "looks like {looks_like} ({bytes} bytes)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Judges what came instead of the `sent` bytes after `before` good ones.
+    fn judge(before: usize, sent: usize, change: impl Fn(&mut Vec<u8>)) -> Option<Mismatch> {
+        let pattern = Pattern::new(1, 1024, 4, 4096);
+        let start = pattern.beginning(5);
+        let bytes = |offset| pattern.bytes(pattern.advance(start, offset), 1)[0];
+        let mut stream: Vec<u8> = (0..before + sent).map(bytes).collect();
+        change(&mut stream);
+        let agreed = pattern.agreement(start, &stream[..stream.len().min(before + sent)]);
+        if agreed == stream.len() {
+            return None;
+        }
+        let place = pattern.advance(start, agreed);
+        let mut fault = Fault::new(5, agreed as u64, place, (before + sent - agreed) as u64);
+        fault.add(&stream[agreed..]);
+        Some(fault.judge(&pattern))
+    }
+
+    fn kind(mismatch: Option<Mismatch>) -> (LooksLike, u64, u64) {
+        let mismatch = mismatch.expect("a difference");
+        (mismatch.looks_like, mismatch.offset, mismatch.bytes)
+    }
+
+    #[test]
+    fn each_kind_is_named() {
+        use LooksLike::{Corruption, Duplication, Loss, Reordering};
+        assert_eq!(kind(judge(100, 400, |stream| stream[150] ^= 1)), (Corruption, 150, 1));
+        assert_eq!(kind(judge(100, 64, |stream| stream[163] ^= 1)), (Corruption, 163, 1));
+        assert_eq!(kind(judge(100, 400, |stream| drop(stream.drain(120..150)))), (Loss, 120, 30));
+        assert_eq!(kind(judge(100, 400, |stream| drop(stream.drain(100..101)))), (Loss, 100, 1));
+        let twice = |stream: &mut Vec<u8>| {
+            let copy = stream[120..150].to_vec();
+            stream.splice(150..150, copy);
+        };
+        assert_eq!(kind(judge(100, 400, twice)), (Duplication, 150, 30));
+        assert_eq!(kind(judge(100, 400, |stream| stream[120..152].rotate_left(16))), (Reordering, 120, 16));
+        assert_eq!(kind(judge(0, 2048, |stream| stream.rotate_left(1024))), (Reordering, 0, 1024));
+        assert_eq!(kind(judge(64, 64, |stream| stream[64..].fill(b'x'))), (Corruption, 64, 64));
+        let more = |stream: &mut Vec<u8>| stream.extend_from_within(100..);
+        assert_eq!(kind(judge(100, 64, more)), (Duplication, 164, 64));
+        assert_eq!(kind(judge(100, 64, |stream| stream.push(7))), (Duplication, 164, 1));
+    }
+
+    #[test]
+    fn it_is_reported_in_hex_with_its_place() {
+        let text = judge(3, 5, |stream| stream[6..].fill(0xff)).expect("a difference").to_string();
+        assert!(text.starts_with("connection 5, offset 6: expected "), "{text}");
+        assert!(text.contains(", received ffff; looks like corruption (2 bytes)"), "{text}");
+        let text = judge(4, 4, |stream| stream.push(1)).expect("a difference").to_string();
+        assert!(text.contains("offset 8: expected nothing, received 01;"), "{text}");
+    }
+
+    proptest! {
+        /// Whatever comes is judged without a panic, and a long enough piece that is missing is called a loss.
+        #[test]
+        fn anything_is_judged(before in 0..3000_usize, sent in 1..3000_usize, at: prop::sample::Index, cut in 1..900_usize) {
+            let (from, until) = (before + at.index(sent), before + sent);
+            let end = (from + cut).min(until);
+            if let Some(mismatch) = judge(before, sent, |stream| drop(stream.drain(from..end)))
+                && until - end > 40
+            {
+                prop_assert_eq!(mismatch.looks_like, LooksLike::Loss);
+                prop_assert_eq!(mismatch.bytes, (end - from) as u64);
+            }
+            let random = |stream: &mut Vec<u8>| for (place, byte) in stream[from..end].iter_mut().enumerate() {
+                *byte = (place * 7) as u8;
+            };
+            let _ = judge(before, sent, random);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What a load run is to do: the settings, their defaults, and what can't go together.
+
+use std::time::Duration;
+
+use super::sources::Sources;
+use crate::endpoint::Endpoint;
+
+/// The longest message. The pattern that it is checked against is twice as long, and held in memory once.
+pub const LONGEST_MESSAGE: usize = 64 << 20;
+
+/// Everything that a run is told. Change what matters, leave the rest:
+///
+/// ```
+/// use echoloop::load::{Plan, Sizes};
+///
+/// let plan = Plan { clients: 64, sizes: Sizes::fixed(512), ..Plan::new(vec!["127.0.0.1:7".parse()?]) };
+/// assert_eq!(plan.depth, 1);
+/// # Ok::<(), echoloop::EndpointError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Where to connect to; clients are dealt out to the endpoints in turn.
+    pub endpoints: Vec<Endpoint>,
+    /// How many clients there are at once.
+    pub clients: usize,
+    /// How long messages are.
+    pub sizes: Sizes,
+    /// The most messages that a client has under way.
+    pub depth: u32,
+    /// When a client sends its next message.
+    pub pace: Pace,
+    /// What a connection is used for.
+    pub usage: Usage,
+    /// How long the measured part lasts, unless `messages` ends it.
+    pub duration: Duration,
+    /// How many messages all clients together send in the measured part.
+    pub messages: Option<u64>,
+    /// How long it runs before anything is counted.
+    pub warmup: Duration,
+    /// What the bytes, the sizes and the arrivals are derived from.
+    pub seed: u64,
+    /// Whether each byte that comes back is compared with the one that was sent.
+    pub verify: bool,
+    /// The most connections begun in a second.
+    pub connect_rate: Option<f64>,
+    /// The most connections whose handshake is under way.
+    pub connecting: usize,
+    /// How long a handshake may take.
+    pub connect_timeout: Duration,
+    /// How long a reply may take.
+    pub timeout: Duration,
+    /// The addresses to connect from.
+    pub sources: Option<Sources>,
+    /// Bytes that the server sends first, to be skipped.
+    pub greeting: u32,
+    /// Whether connections are ended by a reset, which leaves no port in TIME_WAIT.
+    pub reset: bool,
+}
+
+/// How long messages are: uniformly from one length to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// The shortest.
+    pub shortest: usize,
+    /// The longest.
+    pub longest: usize,
+}
+
+/// When a client sends its next message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// Closed loop: some time after the reply to the one before. A slow server slows the clients down, and so hides
+    /// how slow it would have been for those who come in their own time.
+    Closed {
+        /// How long a client thinks before its next message.
+        think: Duration,
+    },
+    /// Open loop: by a schedule that does not care whether replies have come. Latency counts from the moment at which
+    /// a message should have left.
+    Open {
+        /// Messages a second, over all clients.
+        rate: f64,
+        /// How they are spread.
+        arrivals: Arrivals,
+    },
+}
+
+/// How the messages of an open loop are spread over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    /// At equal distances.
+    Fixed,
+    /// At random, as if from very many independent users.
+    Poisson,
+}
+
+/// What a connection is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// Messages and replies, all the time.
+    Exchange,
+    /// One message and its reply; then it is closed and the client opens another one.
+    Churn,
+    /// One message at the beginning and one at the end; in between it is only held.
+    Hold,
+}
+
+/// Settings that make no sense.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// There is nothing to connect to.
+    #[error("no endpoint to connect to")]
+    NoEndpoint,
+    /// Something is zero that has to be at least one.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+    /// The sizes are the wrong way round, or too large.
+    #[error(
+        "messages of {shortest} to {longest} bytes: 1 to {LONGEST_MESSAGE} are possible, the shorter one first"
+    )]
+    Sizes {
+        /// The shortest that was asked for.
+        shortest: usize,
+        /// The longest that was asked for.
+        longest: usize,
+    },
+    /// A rate that no schedule can have.
+    #[error("{0} is no rate: a number above 0 and up to 1e9 a second is expected")]
+    Rate(f64),
+    /// Settings of which only one can hold.
+    #[error("{0} and {1} exclude each other")]
+    Exclusive(&'static str, &'static str),
+}
+
+impl Plan {
+    /// Eight clients with one message of 64 bytes under way each, for ten seconds.
+    pub fn new(endpoints: Vec<Endpoint>) -> Plan {
+        Plan {
+            endpoints,
+            clients: 8,
+            sizes: Sizes::fixed(64),
+            depth: 1,
+            pace: Pace::Closed { think: Duration::ZERO },
+            usage: Usage::Exchange,
+            duration: Duration::from_secs(10),
+            messages: None,
+            warmup: Duration::ZERO,
+            seed: 1,
+            verify: true,
+            connect_rate: None,
+            connecting: 100,
+            connect_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
+            sources: None,
+            greeting: 0,
+            reset: false,
+        }
+    }
+
+    /// Whether the settings can hold together.
+    ///
+    /// # Errors
+    /// Which of them can't.
+    pub fn check(&self) -> Result<(), PlanError> {
+        if self.endpoints.is_empty() {
+            return Err(PlanError::NoEndpoint);
+        }
+        for (number, name) in [
+            (self.clients as u64, "clients"),
+            (self.depth.into(), "depth"),
+            (self.connecting as u64, "connecting"),
+            (self.messages.unwrap_or(1), "messages"),
+        ] {
+            if number == 0 {
+                return Err(PlanError::Zero(name));
+            }
+        }
+        let Sizes { shortest, longest } = self.sizes;
+        if shortest == 0 || shortest > longest || longest > LONGEST_MESSAGE {
+            return Err(PlanError::Sizes { shortest, longest });
+        }
+        let rate = if let Pace::Open { rate, .. } = self.pace { Some(rate) } else { None };
+        for rate in [rate, self.connect_rate].into_iter().flatten() {
+            if !(rate > 0.0 && rate <= 1e9) {
+                return Err(PlanError::Rate(rate));
+            }
+        }
+        match self.usage {
+            Usage::Hold if rate.is_some() => Err(PlanError::Exclusive("hold", "rate")),
+            Usage::Hold if self.messages.is_some() => Err(PlanError::Exclusive("hold", "messages")),
+            Usage::Churn if self.depth > 1 => Err(PlanError::Exclusive("a connection per message", "depth")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Sizes {
+    /// All messages are equally long.
+    pub fn fixed(size: usize) -> Sizes {
+        Sizes { shortest: size, longest: size }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_hold_together_is_refused() {
+        let plan = Plan::new(vec![Endpoint::default()]);
+        assert_eq!(plan.check(), Ok(()));
+        let open = |rate| Pace::Open { rate, arrivals: Arrivals::Fixed };
+        for wrong in [
+            Plan { endpoints: Vec::new(), ..plan.clone() },
+            Plan { clients: 0, ..plan.clone() },
+            Plan { depth: 0, ..plan.clone() },
+            Plan { messages: Some(0), ..plan.clone() },
+            Plan { sizes: Sizes::fixed(0), ..plan.clone() },
+            Plan { sizes: Sizes { shortest: 2, longest: 1 }, ..plan.clone() },
+            Plan { sizes: Sizes::fixed(LONGEST_MESSAGE + 1), ..plan.clone() },
+            Plan { pace: open(0.0), ..plan.clone() },
+            Plan { pace: open(f64::NAN), ..plan.clone() },
+            Plan { connect_rate: Some(-1.0), ..plan.clone() },
+            Plan { usage: Usage::Hold, pace: open(1.0), ..plan.clone() },
+            Plan { usage: Usage::Churn, depth: 2, ..plan.clone() },
+        ] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+}

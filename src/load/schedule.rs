@@ -1,0 +1,127 @@
+//! When messages should leave in an open loop.
+//!
+//! Each client has its part of the schedule: it knows when its next message is due, and the one after that follows
+//! from it. So a client that is behind needs no list of what it owes, and the schedule takes no memory.
+
+use std::time::Duration;
+
+use super::plan::Arrivals;
+use crate::reactor::Moment;
+
+/// The schedule of all clients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    start: Moment,
+    clients: u64,
+    /// From one message to the next, over all clients.
+    nanoseconds: f64,
+    arrivals: Arrivals,
+}
+
+/// Where in the schedule a client is.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// When its next message is due.
+    pub(super) due: Moment,
+    client: u32,
+    number: u64,
+    random: fastrand::Rng,
+}
+
+impl Schedule {
+    pub(super) fn new(start: Moment, clients: usize, rate: f64, arrivals: Arrivals) -> Schedule {
+        Schedule { start, clients: clients as u64, nanoseconds: 1e9 / rate, arrivals }
+    }
+
+    /// The first message of a client.
+    pub(super) fn first(&self, client: u32, seed: u64) -> Turn {
+        let mut seeds = fastrand::Rng::with_seed(seed ^ (u64::from(client) << 20));
+        let mut turn =
+            Turn { due: self.start, client, number: 0, random: fastrand::Rng::with_seed(seeds.u64(..)) };
+        match self.arrivals {
+            Arrivals::Fixed => turn.due = self.fixed(client, 0),
+            Arrivals::Poisson => self.advance(&mut turn),
+        }
+        turn
+    }
+
+    /// From one message of a client to its next.
+    pub(super) fn advance(&self, turn: &mut Turn) {
+        turn.number += 1;
+        match self.arrivals {
+            // Computed from the start, so that no rounding adds up.
+            Arrivals::Fixed => turn.due = self.fixed(turn.client, turn.number),
+            Arrivals::Poisson => {
+                // Many independent clients with exponential gaps make one Poisson stream of the whole rate.
+                let gap = -(1.0 - turn.random.f64()).ln() * self.nanoseconds * self.clients as f64;
+                turn.due = turn.due + Duration::from_nanos(gap as u64);
+            }
+        }
+    }
+
+    /// How many messages of a client were due until `end` and have not left.
+    pub(super) fn owed(&self, turn: &Turn, end: Moment) -> u64 {
+        if turn.due >= end {
+            return 0;
+        }
+        let gap = self.nanoseconds * self.clients as f64;
+        (end.since(turn.due).as_nanos() as f64 / gap) as u64 + 1
+    }
+
+    fn fixed(&self, client: u32, number: u64) -> Moment {
+        let position = number * self.clients + u64::from(client);
+        self.start + Duration::from_nanos((position as f64 * self.nanoseconds) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn due(schedule: &Schedule, clients: u32, until: Duration) -> Vec<Duration> {
+        let mut all = Vec::new();
+        for client in 0..clients {
+            let mut turn = schedule.first(client, 9);
+            while turn.due.since(schedule.start) < until {
+                all.push(turn.due.since(schedule.start));
+                schedule.advance(&mut turn);
+            }
+        }
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn fixed_arrivals_are_equally_far_apart_over_all_clients() {
+        let schedule = Schedule::new(Moment::now(), 7, 1000.0, Arrivals::Fixed);
+        let due = due(&schedule, 7, Duration::from_secs(1));
+        assert_eq!(due.len(), 1000);
+        assert!(due.windows(2).all(|pair| pair[1] - pair[0] == Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn poisson_arrivals_have_the_rate_and_the_spread_of_chance() {
+        let schedule = Schedule::new(Moment::now(), 10, 10_000.0, Arrivals::Poisson);
+        let due = due(&schedule, 10, Duration::from_secs(2));
+        assert!((19_400..20_600).contains(&due.len()), "{} arrivals, 20,000 ± 4 deviations", due.len());
+        let gaps: Vec<f64> = due.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e4).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        assert!((0.9..1.1).contains(&variance), "gaps of chance vary as much as they are long: {variance}");
+    }
+
+    proptest! {
+        /// What is owed is what would have been sent.
+        #[test]
+        fn what_is_owed_is_counted(clients in 1..50_u32, rate in 1.0..50_000.0_f64, milliseconds in 0..2_000_u64) {
+            let start = Moment::now();
+            let schedule = Schedule::new(start, clients as usize, rate, Arrivals::Fixed);
+            let end = start + Duration::from_millis(milliseconds);
+            let owed: u64 = (0..clients).map(|client| schedule.owed(&schedule.first(client, 1), end)).sum();
+            let expected = (rate * milliseconds as f64 / 1000.0).ceil();
+            prop_assert!((owed as f64 - expected).abs() <= 1.0 + f64::from(clients), "{owed} {expected}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The results as text: a table, and a histogram of latency drawn with characters.
+
+use std::fmt::{self, Write as _};
+
+use super::figures::Times as Histogram;
+use super::report::{Report, Times};
+
+/// Rows of the histogram.
+const ROWS: usize = 16;
+/// The longest bar.
+const BAR: f64 = 50.0;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { settings, connections, messages, bytes, errors, generator, fairness, .. } = self;
+        writeln!(f, "{}\n", self.title())?;
+        let line = |f: &mut fmt::Formatter<'_>, name: &str, text: String| writeln!(f, "  {name:<12}{text}");
+        line(
+            f,
+            "connections",
+            format!(
+                "{} wanted, {} opened, {} lost",
+                connections.requested, connections.opened, connections.lost
+            ),
+        )?;
+        let mut counts =
+            format!("{} sent, {} received, {} cut off", messages.sent, messages.received, messages.cut_off);
+        if messages.not_sent > 0 {
+            let _ = write!(counts, ", {} due and not sent", messages.not_sent);
+        }
+        let _ = write!(counts, " ({})", if settings.verify { "every byte verified" } else { "not verified" });
+        line(f, "messages", counts)?;
+        line(f, "bytes", format!("{} sent, {} received", bytes.sent, bytes.received))?;
+        if settings.mode != "hold" {
+            let volume = if messages.received > 0 {
+                self.rate * bytes.received as f64 / messages.received as f64 / 1e6
+            } else {
+                0.0
+            };
+            let seconds = self.seconds;
+            line(
+                f,
+                "rate",
+                format!("{:.0} messages/s, {volume:.2} MB/s each way, over {seconds:.2} s", self.rate),
+            )?;
+        }
+        line(f, "errors", errors.to_string())?;
+        let (share, per_message) =
+            (generator.cpu_seconds / self.seconds.max(1e-9) * 100.0, messages.received.max(1));
+        line(
+            f,
+            "generator",
+            format!(
+                "{:.2} s of CPU time ({share:.0} % of a core, {:.2} µs a message)",
+                generator.cpu_seconds,
+                generator.cpu_seconds * 1e6 / per_message as f64
+            ),
+        )?;
+        if settings.rate.is_some() {
+            let lag = generator.lag_us;
+            line(f, "lag", format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max)))?;
+        }
+        let fair = format!(
+            "{} to {} messages a client, Jain's index {:.4}",
+            fairness.fewest, fairness.most, fairness.jain
+        );
+        line(f, "fairness", fair)?;
+        self.write_times(f)?;
+        if let Some(latency) = self.latency.as_ref().filter(|latency| latency.len() > 1) {
+            write!(f, "\n{}", histogram(latency))?;
+        }
+        for (title, lines) in [("Failures", &self.failures), ("Warnings", &self.warnings)] {
+            if !lines.is_empty() {
+                writeln!(f, "\n{title}:")?;
+            }
+            for line in lines {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        if self.interrupted {
+            writeln!(f, "\nEnded early by a signal.")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// What was done, in a line.
+    pub(super) fn title(&self) -> String {
+        let settings = &self.settings;
+        let clients = format!("{} client{}", settings.clients, if settings.clients == 1 { "" } else { "s" });
+        let size = if settings.size_min == settings.size_max {
+            format!("{} bytes", settings.size_min)
+        } else {
+            format!("{} to {} bytes", settings.size_min, settings.size_max)
+        };
+        let loop_kind = match (settings.rate, &settings.arrivals) {
+            (Some(rate), Some(arrivals)) => format!("open loop of {rate} messages/s ({arrivals})"),
+            _ => "closed loop".into(),
+        };
+        let what = match settings.mode.as_str() {
+            "hold" => "connections held".into(),
+            "churn" => format!("{loop_kind}, a connection per message"),
+            _ if settings.depth > 1 => format!("{loop_kind}, {} messages under way each", settings.depth),
+            _ => loop_kind,
+        };
+        format!("{clients}, {what}, {size} a message, to {}", settings.endpoints.join(" "))
+    }
+
+    fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heads = ["min", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
+        write!(f, "\n  {:<12}", "")?;
+        heads.iter().try_for_each(|head| write!(f, "{head:>10}"))?;
+        writeln!(f)?;
+        let rows = [
+            ("latency", &self.latency_us),
+            ("service", &self.service_time_us),
+            ("connecting", &self.connect_us),
+        ];
+        for (name, times) in rows {
+            let Some(times) = times else { continue };
+            let Times { min, mean, p50, p90, p99, p99_9, p99_99, max } = *times;
+            write!(f, "  {name:<12}")?;
+            for value in [min, mean, p50, p90, p99, p99_9, p99_99, max] {
+                write!(f, "{:>10}", time(value))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Microseconds with three digits and a unit.
+pub(super) fn time(microseconds: f64) -> String {
+    let (value, unit) = match microseconds {
+        us if us < 1.0 => (us * 1e3, "ns"),
+        us if us < 1e3 => (us, "µs"),
+        us if us < 1e6 => (us / 1e3, "ms"),
+        us => (us / 1e6, "s"),
+    };
+    let digits = match value {
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+/// How often which latency occurred, in rows that grow by the same factor each.
+fn histogram(times: &Histogram) -> String {
+    let (low, high) = (times.min().max(1) as f64, times.max().max(2) as f64);
+    let factor = (high / low).powf(1.0 / ROWS as f64).max(1.01);
+    let mut counts = [0_u64; ROWS];
+    for value in times.iter_recorded() {
+        let row = ((value.value_iterated_to().max(1) as f64 / low).ln() / factor.ln()) as usize;
+        counts[row.min(ROWS - 1)] += value.count_at_value();
+    }
+    let most = counts.iter().copied().max().unwrap_or(1).max(1) as f64;
+    let mut text = String::new();
+    for (row, &count) in counts.iter().enumerate() {
+        let until = low * factor.powi(row as i32 + 1) / 1e3;
+        let share = count as f64 / times.len() as f64 * 100.0;
+        let length = (count as f64 / most * BAR).ceil() as usize;
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "  up to {:>8} {share:>7.3} % {}", time(until), "#".repeat(length));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::times;
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_and_a_unit() {
+        for (microseconds, text) in [
+            (0.0, "0.00 ns"),
+            (0.5, "500 ns"),
+            (1.0, "1.00 µs"),
+            (12.345, "12.3 µs"),
+            (999.0, "999 µs"),
+            (1500.0, "1.50 ms"),
+            (2e6, "2.00 s"),
+        ] {
+            assert_eq!(time(microseconds), text);
+        }
+    }
+
+    #[test]
+    fn the_histogram_holds_everything() {
+        let mut all = times();
+        for value in [1, 1000, 1500, 2_000_000_000] {
+            all.record(value).expect("in range");
+        }
+        let text = histogram(&all);
+        let shares = text.lines().map(|line| line.split_whitespace().nth(4).expect("a share"));
+        let sum: f64 = shares.map(|share| share.parse::<f64>().expect("a number")).sum();
+        assert!((sum - 100.0).abs() < 0.01, "{text}");
+        assert_eq!(text.lines().count(), ROWS);
+        let mut one = times();
+        one.record(5).expect("in range");
+        assert!(histogram(&one).contains("100.000 %"));
+    }
+}

@@ -1,0 +1,56 @@
+//! What benchmarks use: connections opened once, messages exchanged any number of times.
+
+use std::net::TcpListener;
+
+use echoloop::load::{Load, LoadError, Plan, Sizes};
+use echoloop::{Endpoint, StopSignal};
+
+use crate::support::{Server, Toy};
+
+fn load(endpoint: &str, clients: usize) -> Load {
+    let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
+    let plan = Plan { clients, sizes: Sizes::fixed(100), messages: Some(50), ..Plan::new(vec![endpoint]) };
+    Load::new(plan, StopSignal::new().expect("a socket pair")).expect("a plan that can be carried out")
+}
+
+#[test]
+fn messages_are_exchanged_again_and_again() {
+    let server = Server::plain();
+    let mut load = load(&server.endpoint, 16);
+    load.open().expect("the server listens");
+    for messages in [1, 16, 1000, 17] {
+        let time = load.exchange(messages).expect("an honest echo");
+        assert!(!time.is_zero(), "{messages}");
+    }
+    let report = load.run().expect("the loop goes on");
+    assert_eq!(
+        (report.connections.opened, report.messages.sent),
+        (16, 50),
+        "exchanges are not part of the run"
+    );
+}
+
+#[test]
+fn a_server_that_is_wrong_is_not_fast() {
+    let server = Toy::changing(|offset, bytes| {
+        if (offset..offset + bytes.len()).contains(&1000) {
+            bytes[0] ^= 1;
+        }
+    });
+    let mut load = load(&server.endpoint(), 2);
+    load.open().expect("it listens");
+    load.exchange(10).expect("the first bytes are right");
+    let error = load.exchange(1000).expect_err("the byte at offset 1000 is wrong");
+    assert!(matches!(&error, LoadError::Connections { failed: 2, .. }), "{error}");
+    assert!(error.to_string().contains("looks like corruption"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_opened_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let endpoint = listener.local_addr().expect("it is bound").to_string();
+    drop(listener);
+    let error = load(&endpoint, 3).open().expect_err("nobody listens");
+    assert!(error.to_string().contains("3 of 3 connections failed"), "{error}");
+    assert!(error.to_string().contains("connection refused"), "{error}");
+}

@@ -1,0 +1,168 @@
+//! The ways to send: closed and open loop, churn, hold; what each shows, and what it hides.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Server, Toy, load};
+
+/// Echoes, but one second after the first byte nobody is answered for one second.
+fn stalling() -> Toy {
+    let first: Arc<(Mutex<Option<Instant>>, Condvar)> = Arc::default();
+    Toy::start(move |mut stream: TcpStream| {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let mut first = first.0.lock().expect("not poisoned");
+            let since = first.get_or_insert_with(Instant::now).elapsed();
+            drop(first);
+            let second = Duration::from_secs(1);
+            if since >= second && since < 2 * second {
+                // The stall is what is being tested; nothing waits for this to be over.
+                thread::sleep(2 * second - since);
+            }
+            if stream.write_all(&buffer[..count]).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_stall_shows_in_the_open_loop_as_arithmetic_says() {
+    let server = stalling();
+    let run = load(&[&server.endpoint(), "--rate", "500", "-c", "10", "-d", "3s"]);
+    assert_eq!(run.status, 0, "{:#}", run.report);
+    assert_eq!(run.number("/messages/sent"), 1500.0, "all that was due, although late");
+    assert_eq!(run.number("/messages/received"), 1500.0);
+    // A third of all messages was due in the stall and waited for the rest of it: latencies are spread evenly from
+    // one second down to nothing. So the share `1 - q` of all that is slower than `q` waited for `1 - 3 (1 - q)`.
+    for (percentile, seconds) in [("p90", 0.7), ("p99", 0.97), ("max", 1.0)] {
+        let measured = run.number(&format!("/latency_us/{percentile}")) / 1e6;
+        assert!((measured - seconds).abs() < 0.1, "{percentile} is {measured}, should be {seconds}");
+    }
+    // Each connection has one message under way, which the server was slow with; the others were not sent.
+    assert!(run.number("/service_time_us/p90") < 0.1e6, "{:#}", run.report["service_time_us"]);
+}
+
+#[test]
+fn the_same_stall_hides_in_the_closed_loop() {
+    let server = stalling();
+    let run = load(&[&server.endpoint(), "-c", "10", "-d", "3s"]);
+    assert_eq!(run.status, 0, "{:#}", run.report);
+    assert!(run.number("/latency_us/max") > 0.9e6, "each connection was hit once");
+    assert!(run.number("/latency_us/p99") < 0.1e6, "and still one message in a hundred did not see it");
+}
+
+#[test]
+fn the_schedule_is_kept_within_a_percent() {
+    let server = Server::plain();
+    for arrivals in ["fixed", "poisson"] {
+        let run = load(&[&server.endpoint, "--rate", "4000", "--arrivals", arrivals, "-d", "1s", "-c", "20"]);
+        assert_eq!(run.status, 0, "{:#}", run.report);
+        // What chance does to 4000 arrivals is up to four times its root.
+        let tolerance = if arrivals == "fixed" { 40.0 } else { 40.0 + 253.0 };
+        let sent = run.number("/messages/sent");
+        assert!((sent - 4000.0).abs() <= tolerance, "{arrivals}: {sent}");
+        assert_eq!(sent, run.number("/messages/received"));
+    }
+}
+
+#[test]
+fn the_number_of_messages_is_exact_in_every_loop() {
+    let server = Server::plain();
+    for arguments in [
+        vec!["-c", "7", "--depth", "5", "--size", "1-3000"],
+        vec!["-c", "3", "--think", "1ms"],
+        vec!["-c", "3", "--rate", "5000"],
+        vec!["-c", "3", "--connect-per-message"],
+        vec!["-c", "3", "--connect-per-message", "--reset", "--rate", "2000"],
+        vec!["-c", "2", "--size", "300KiB", "--depth", "3"],
+    ] {
+        let run = load(&[&[server.endpoint.as_str(), "-m", "101"], &arguments[..]].concat());
+        assert_eq!(run.status, 0, "{arguments:?}: {:#}", run.report);
+        assert_eq!(run.number("/messages/sent"), 101.0, "{arguments:?}");
+        assert_eq!(run.number("/messages/received"), 101.0, "{arguments:?}");
+        assert_eq!(run.number("/bytes/sent"), run.number("/bytes/received"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn churn_opens_a_connection_for_each_message() {
+    let server = Server::plain();
+    let run = load(&[&server.endpoint, "--connect-per-message", "--reset", "-c", "4", "-m", "200"]);
+    assert_eq!(run.status, 0, "{:#}", run.report);
+    assert!(run.number("/connections/opened") >= 200.0);
+    assert!(run.number("/connect_us/p50") > 0.0);
+    assert_eq!(run.number("/connections/lost"), 0.0);
+}
+
+#[test]
+fn held_connections_are_verified_twice() {
+    let server = Server::plain();
+    let run = load(&[&server.endpoint, "--hold", "-c", "50", "-d", "200ms"]);
+    assert_eq!(run.status, 0, "{:#}", run.report);
+    assert_eq!(run.number("/messages/received"), 100.0);
+    assert_eq!(run.number("/connections/lost"), 0.0);
+}
+
+#[test]
+fn the_warm_up_is_left_out_of_the_figures() {
+    let server = Server::plain();
+    let run = load(&[&server.endpoint, "--rate", "1000", "--warmup", "300ms", "-d", "500ms"]);
+    assert_eq!(run.status, 0, "{:#}", run.report);
+    assert!((run.number("/messages/sent") - 500.0).abs() <= 5.0, "{:#}", run.report["messages"]);
+    assert!((run.number("/seconds") - 0.5).abs() < 0.05);
+}
+
+#[test]
+fn what_is_under_way_when_the_warm_up_ends_belongs_to_it() {
+    let server = Server::plain();
+    let run = load(&[&server.endpoint, "-c", "50", "--depth", "4", "--warmup", "100ms", "-d", "200ms"]);
+    assert_eq!(run.status, 0, "{:#}", run.report);
+    assert_eq!(
+        run.number("/messages/sent"),
+        run.number("/messages/received"),
+        "{:#}",
+        run.report["messages"]
+    );
+    assert_eq!(run.number("/messages/cut_off"), 0.0);
+}
+
+#[test]
+fn unix_sockets_several_endpoints_and_a_greeting() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = format!("unix:{}", directory.path().join("echo.sock").display());
+    let (unix, tcp) = (Server::start(&[&path]), Server::plain());
+    let run = load(&[&unix.endpoint, &tcp.endpoint, "-c", "10", "-m", "1000", "--size", "1-20000"]);
+    assert_eq!((run.status, run.number("/messages/received")), (0, 1000.0), "{:#}", run.report);
+    let greeting = Server::start(&["127.0.0.1:0", "--greeting", "hello there\\n"]);
+    let run = load(&[&greeting.endpoint, "-m", "100", "--greeting-bytes", "12"]);
+    assert_eq!(run.status, 0, "{:#}", run.report);
+    let run = load(&[&greeting.endpoint, "-m", "100"]);
+    assert_eq!(run.status, 7, "a greeting that is not skipped is not what was sent");
+}
+
+#[test]
+fn the_same_seed_sends_the_same_bytes() {
+    let received: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let seen = Arc::clone(&received);
+    let server = Toy::start(move |mut stream| {
+        let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            all.extend_from_slice(&buffer[..count]);
+            let _ = stream.write_all(&buffer[..count]);
+        }
+        seen.lock().expect("not poisoned").push(all);
+    });
+    for (round, seed) in ["5", "5", "6"].into_iter().enumerate() {
+        load(&[&server.endpoint(), "-c", "1", "-m", "20", "-s", "10-90", "--seed", seed]);
+        crate::support::wait_until("the end of the connection", || {
+            received.lock().expect("not poisoned").len() > round
+        });
+    }
+    let received = received.lock().expect("not poisoned");
+    assert_eq!(received[0], received[1]);
+    assert_ne!(received[0], received[2]);
+}

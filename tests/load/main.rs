@@ -1,0 +1,9 @@
+//! The load generator, run as the program that it is, and as a library.
+
+mod faults;
+mod library;
+mod limits;
+mod loops;
+mod many;
+mod report;
+mod support;

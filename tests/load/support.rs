@@ -1,0 +1,158 @@
+//! Servers that misbehave in one way each, and runs of the program against them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A run of `echoloop load` that has ended.
+pub(crate) struct Run {
+    pub(crate) status: i32,
+    pub(crate) report: Value,
+    pub(crate) errors: String,
+}
+
+impl Run {
+    /// A number of the report, by its path.
+    #[track_caller]
+    pub(crate) fn number(&self, path: &str) -> f64 {
+        let value = self.report.pointer(path).and_then(Value::as_f64);
+        value.unwrap_or_else(|| panic!("no number at {path} in {:#}\n{}", self.report, self.errors))
+    }
+}
+
+/// Runs `echoloop load --json` to its end.
+#[track_caller]
+pub(crate) fn load(arguments: &[&str]) -> Run {
+    let output = run(&[&["load", "--json", "--quiet"], arguments].concat());
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let errors = String::from_utf8(output.stderr).expect("UTF-8");
+    let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{errors}"));
+    Run { status: output.status.code().expect("not killed"), report, errors }
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    spawn(arguments).wait_with_output().expect("it ends")
+}
+
+/// Starts the program.
+pub(crate) fn spawn(arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_echoloop"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "{what} did not come about");
+        thread::yield_now();
+    }
+}
+
+/// Our own server, as a process that ends with the test.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) endpoint: String,
+}
+
+impl Server {
+    pub(crate) fn start(arguments: &[&str]) -> Server {
+        let mut process = spawn(&[&["serve", "--quiet"], arguments].concat());
+        let output = process.stdout.take().expect("it is piped");
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).expect("it says where it listens");
+        let endpoint = line.trim().strip_prefix("listening on ").expect("an endpoint").to_owned();
+        Server { process, endpoint }
+    }
+
+    /// A plain echo on a free port of loopback.
+    pub(crate) fn plain() -> Server {
+        Server::start(&["127.0.0.1:0"])
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A server in a thread of the test that treats each connection as it is told, one thread a connection.
+pub(crate) struct Toy {
+    pub(crate) address: SocketAddr,
+    closing: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Toy {
+    pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Toy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = listener.local_addr().expect("it is bound");
+        let closing = Arc::new(AtomicBool::new(false));
+        let (closed, serve) = (Arc::clone(&closing), Arc::new(serve));
+        let accepting = thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if closed.load(Ordering::SeqCst) {
+                    return;
+                }
+                let _ = stream.set_nodelay(true);
+                let serve = Arc::clone(&serve);
+                thread::spawn(move || serve(stream));
+            }
+        });
+        Toy { address, closing, accepting: Some(accepting) }
+    }
+
+    /// Echoes, but changes what is sent back: `change` gets the offset in the stream and the bytes.
+    pub(crate) fn changing(change: impl Fn(usize, &mut Vec<u8>) + Send + Sync + 'static) -> Toy {
+        Toy::start(move |mut stream| {
+            let (mut offset, mut buffer) = (0, [0; 4096]);
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                let mut bytes = buffer[..count].to_vec();
+                change(offset, &mut bytes);
+                offset += count;
+                if stream.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+impl Drop for Toy {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts, so that it sees that it is to end.
+        let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
+
+/// Resets the connection instead of closing it.
+pub(crate) fn reset(stream: TcpStream) {
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    drop(stream);
+}
