@@ -30,6 +30,7 @@
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/connector.rs` | beginning to connect |
+//! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
@@ -126,6 +127,6 @@ pub use crate::descriptors::DescriptorLimit;
 pub use crate::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::error::Error;
 pub use crate::logging::{Escaped, StandardErrorLog};
-pub use crate::server::{Server, ServerOptions, Summary, WhenFull};
+pub use crate::server::{DatagramCounts, Server, ServerOptions, Summary, WhenFull};
 pub use crate::service::Protocol;
 pub use crate::signals::{StopHandle, StopSignal};

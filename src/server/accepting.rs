@@ -214,6 +214,7 @@ impl State {
         for token in self.listeners.drain(..) {
             context.remove(token);
         }
+        self.datagrams.close(context);
         self.pause.waiting.clear();
     }
 
