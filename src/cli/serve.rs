@@ -33,7 +33,7 @@ Examples:
   echoloop --reuse-port :7                  one of several processes that share a port
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
-at once. Exit status: 0 fine, 1 something failed, 2 wrong usage.";
+at once. Under systemd with Type=notify it says when it listens and when it stops. Exit status: 0 fine, 1 something failed, 2 wrong usage.";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArguments {

@@ -7,6 +7,7 @@ mod live;
 mod load;
 mod send;
 mod serve;
+mod service_manager;
 
 use std::io::{self, Write};
 

@@ -118,6 +118,7 @@ struct State {
     pause: Pause,
     first_read: FirstRead,
     stopping: bool,
+    on_stop: Option<Box<dyn FnOnce() + Send>>,
     failure: Option<Error>,
     summary: Summary,
 }
@@ -168,6 +169,7 @@ impl Server {
             pause: Pause::default(),
             first_read: FirstRead::default(),
             stopping: false,
+            on_stop: None,
             failure: None,
             summary: Summary::default(),
         };
@@ -177,6 +179,11 @@ impl Server {
     /// What is listened on, one for each address: `tcp://127.0.0.1:10000` with the port that is really bound.
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+
+    /// Calls something when it is first asked to stop, before connections have ended. It must not block.
+    pub fn on_stop(&mut self, call: impl FnOnce() + Send + 'static) {
+        self.state.on_stop = Some(Box::new(call));
     }
 
     /// Serves until it is asked to stop, or until `max_accepts` connections were served.

@@ -160,6 +160,9 @@ impl State {
             self.open,
             humantime::format_duration(self.options.drain)
         );
+        if let Some(call) = self.on_stop.take() {
+            call();
+        }
         self.answer_last_datagrams(context);
         self.close_listeners(context);
         for token in self.connections(context) {

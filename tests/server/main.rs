@@ -12,6 +12,7 @@
 //! | `calls.rs` | the system calls that all of it costs |
 //! | `datagrams.rs` | UDP: whole, from the right address, and never where it would be a weapon |
 //! | `endpoints.rs` | where it listens, and where it can't, with exit status |
+//! | `service.rs` | as a service: what systemd is told, and the units in `deploy/systemd` |
 //! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
 
 #[path = "../support/mod.rs"]
@@ -27,4 +28,5 @@ mod fairness;
 mod limits;
 mod logs;
 mod rows;
+mod service;
 mod stopping;
