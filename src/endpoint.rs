@@ -23,6 +23,7 @@ const LONGEST_PATH: usize = if cfg!(any(target_os = "linux", target_os = "androi
 ///     ("tcp://127.0.0.1:7", "tcp://127.0.0.1:7"),
 ///     ("[::1]:7", "tcp://[::1]:7"),
 ///     ("::1", "tcp://[::1]:10000"),
+///     ("udp://:7", "udp://*:7"),
 ///     ("unix:/run/echo.sock", "unix:/run/echo.sock"),
 /// ] {
 ///     assert_eq!(text.parse::<Endpoint>()?.to_string(), meaning);
@@ -36,6 +37,13 @@ pub enum Endpoint {
         /// Which machine, or which of this machine's addresses.
         host: Host,
         /// 0 lets the system choose, when listening.
+        port: u16,
+    },
+    /// A host and a port for datagrams.
+    Udp {
+        /// Which of this machine's addresses.
+        host: Host,
+        /// 0 lets the system choose.
         port: u16,
     },
     /// The path of a Unix stream socket.
@@ -79,7 +87,7 @@ pub enum EndpointError {
         length: usize,
     },
     /// A kind of endpoint that this program doesn't know.
-    #[error("`{0}://` endpoints are not supported: use `tcp://HOST:PORT` or `unix:PATH`")]
+    #[error("`{0}://` endpoints are not supported: use `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:PATH`")]
     Scheme(String),
 }
 
@@ -99,8 +107,19 @@ impl FromStr for Endpoint {
         }
         match text.split_once("://") {
             Some(("tcp", rest)) => tcp(rest),
+            Some(("udp", rest)) => tcp(rest).map(Endpoint::over_udp),
             Some((scheme, _)) => Err(EndpointError::Scheme(scheme.into())),
             None => tcp(text),
+        }
+    }
+}
+
+impl Endpoint {
+    /// The same host and port for datagrams.
+    fn over_udp(self) -> Endpoint {
+        match self {
+            Endpoint::Tcp { host, port } => Endpoint::Udp { host, port },
+            other => other,
         }
     }
 }
@@ -168,16 +187,16 @@ fn port(digits: &str) -> Result<u16, EndpointError> {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Tcp { host: Host::Any, port } => write!(f, "tcp://*:{port}"),
-            Endpoint::Tcp { host: Host::Address(address), port } => {
-                write!(f, "tcp://{}", SocketAddr::new(*address, *port))
-            }
-            Endpoint::Tcp { host: Host::Name(name), port } if name.contains(':') => {
-                write!(f, "tcp://[{name}]:{port}")
-            }
-            Endpoint::Tcp { host: Host::Name(name), port } => write!(f, "tcp://{name}:{port}"),
-            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+        let (scheme, host, port) = match self {
+            Endpoint::Tcp { host, port } => ("tcp", host, *port),
+            Endpoint::Udp { host, port } => ("udp", host, *port),
+            Endpoint::Unix(path) => return write!(f, "unix:{}", path.display()),
+        };
+        match host {
+            Host::Any => write!(f, "{scheme}://*:{port}"),
+            Host::Address(address) => write!(f, "{scheme}://{}", SocketAddr::new(*address, port)),
+            Host::Name(name) if name.contains(':') => write!(f, "{scheme}://[{name}]:{port}"),
+            Host::Name(name) => write!(f, "{scheme}://{name}:{port}"),
         }
     }
 }
@@ -224,6 +243,9 @@ mod tests {
             ("[::]:7", "tcp://[::]:7"),
             ("[::1]", "tcp://[::1]:10000"),
             ("[fe80::1%eth0]:7", "tcp://[fe80::1%eth0]:7"),
+            ("udp://:7", "udp://*:7"),
+            ("udp://[::1]", "udp://[::1]:10000"),
+            ("udp://localhost:0", "udp://localhost:0"),
             ("unix:relative.sock", "unix:relative.sock"),
             ("unix:///run/echo.sock", "unix:/run/echo.sock"),
         ] {
@@ -249,7 +271,7 @@ mod tests {
             ("/run/echo.sock", EndpointError::Host("/run/echo.sock".into())),
             ("two words", EndpointError::Host("two words".into())),
             ("http://localhost", EndpointError::Scheme("http".into())),
-            ("udp://localhost", EndpointError::Scheme("udp".into())),
+            ("sctp://localhost", EndpointError::Scheme("sctp".into())),
             ("unix:", EndpointError::Path { path: String::new(), length: 0 }),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
@@ -275,7 +297,7 @@ mod tests {
     proptest! {
         /// Any text is either understood or refused, and what is understood means the same when it is shown.
         #[test]
-        fn shown_and_read_again_it_is_the_same(text in "\\PC{0,24}|[a-z0-9:\\[\\]./*%]{0,24}|(tcp://|unix:)?[a-z0-9.]{1,9}(:[0-9]{1,5})?") {
+        fn shown_and_read_again_it_is_the_same(text in "\\PC{0,24}|[a-z0-9:\\[\\]./*%]{0,24}|(tcp://|udp://|unix:)?[a-z0-9.]{1,9}(:[0-9]{1,5})?") {
             if let Ok(endpoint) = text.parse::<Endpoint>() {
                 prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));
             }

@@ -55,11 +55,15 @@ pub enum Error {
 impl Error {
     pub(crate) fn listen(endpoint: &Endpoint, address: &impl ToString, error: &io::Error) -> Error {
         let reason = match (error.kind(), endpoint) {
-            (ErrorKind::PermissionDenied, Endpoint::Tcp { port: 1..1024, .. }) => {
-                "permission denied (ports below 1024 need CAP_NET_BIND_SERVICE)".into()
-            }
+            (
+                ErrorKind::PermissionDenied,
+                Endpoint::Tcp { port: 1..1024, .. } | Endpoint::Udp { port: 1..1024, .. },
+            ) => "permission denied (ports below 1024 need CAP_NET_BIND_SERVICE)".into(),
             (ErrorKind::AddrInUse, Endpoint::Tcp { port, .. }) => {
                 format!("address already in use (`ss -ltnp sport = :{port}` shows by whom)")
+            }
+            (ErrorKind::AddrInUse, Endpoint::Udp { port, .. }) => {
+                format!("address already in use (`ss -lunp sport = :{port}` shows by whom)")
             }
             (ErrorKind::NotFound, Endpoint::Unix(_)) => "no such directory".into(),
             _ => describe(error),

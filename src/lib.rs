@@ -27,10 +27,12 @@
 //! | `server/` | a [`Handler`](reactor::Handler): accept, pump, time out, stop |
 //! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
+//! | [`doctor`] | what bounds the connections of this machine, and what raises it |
 //! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/connector.rs` | beginning to connect |
+//! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
@@ -112,6 +114,7 @@
 
 pub mod client;
 mod descriptors;
+pub mod doctor;
 mod endpoint;
 mod error;
 pub mod guide;
@@ -127,6 +130,6 @@ pub use crate::descriptors::DescriptorLimit;
 pub use crate::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::error::Error;
 pub use crate::logging::{Escaped, StandardErrorLog};
-pub use crate::server::{Server, ServerOptions, Summary, WhenFull};
+pub use crate::server::{DatagramCounts, Server, ServerOptions, Summary, WhenFull};
 pub use crate::service::Protocol;
 pub use crate::signals::{StopHandle, StopSignal};

@@ -23,6 +23,9 @@ fn main() -> ExitCode {
         Command::Send(arguments) => commands::send(&arguments),
         Command::Load(arguments) => commands::load(&arguments),
         Command::Compare(arguments) => commands::compare(&arguments),
+        Command::Doctor(arguments) => commands::doctor(&arguments),
+        Command::Completions(arguments) => commands::completions(arguments),
+        Command::Man(arguments) => commands::man(&arguments),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The command line: text in, typed options out, nothing done. A file a command.
 
 mod compare;
+mod doctor;
+mod generated;
 mod load;
 mod send;
 mod serve;
@@ -10,6 +12,8 @@ use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
 pub(crate) use self::compare::CompareArguments;
+pub(crate) use self::doctor::DoctorArguments;
+pub(crate) use self::generated::{CompletionsArguments, ManArguments};
 pub(crate) use self::load::LoadArguments;
 pub(crate) use self::send::SendArguments;
 pub(crate) use self::serve::ServeArguments;
@@ -39,6 +43,15 @@ pub(crate) enum Command {
     Load(Box<LoadArguments>),
     /// Show results of `load --json` side by side
     Compare(CompareArguments),
+    /// Say how many connections this machine can hold, which limit comes first, and what raises it
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArguments),
+    /// Print a completion script for a shell
+    #[command(after_help = generated::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArguments),
+    /// Print the manual page of the program, or of one of its commands
+    #[command(after_help = generated::MAN_EXAMPLES)]
+    Man(ManArguments),
 }
 
 impl Arguments {

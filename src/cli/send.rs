@@ -132,6 +132,9 @@ impl SendArguments {
     pub(crate) fn check(&self) -> Result<(), String> {
         let about_addresses = self.ipv4 || self.ipv6 || self.source.is_some();
         match self.endpoint() {
+            Endpoint::Udp { .. } => {
+                Err("send is for streams, tcp:// and unix: endpoints (`nc -u` talks UDP)".into())
+            }
             Endpoint::Unix(_) if about_addresses => {
                 Err("--ipv4, --ipv6 and --source are about IP addresses, and a Unix socket has none".into())
             }
@@ -260,6 +263,7 @@ mod tests {
             &["--source", "::1", "unix:/run/echo.sock"],
             &["-4", "--source", "::1"],
             &["-6", "--source", "127.0.0.1"],
+            &["udp://localhost"],
         ] {
             assert!(send(arguments).expect("each alone is fine").check().is_err(), "{arguments:?}");
         }

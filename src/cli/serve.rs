@@ -14,6 +14,9 @@ Endpoints:
   :PORT                     every interface, IPv6 and IPv4
   [V6ADDRESS]:PORT          an IPv6 address
   unix:PATH                 a Unix stream socket; its file is removed at the end
+  udp://HOST:PORT           datagrams: each comes back whole, from the address that it was sent to. Never answered are
+                            broadcasts, multicasts, ports below 1024 (see --udp-any-source) and servers on the same
+                            port. The options for answers, buffers and connections are not about datagrams
   Port 0 lets the system choose. Each bound address is printed on standard output:
   listening on tcp://127.0.0.1:10000
 
@@ -26,10 +29,11 @@ Examples:
   echoloop :7 unix:/run/echo.sock           echo on port 7 of every interface, and on a Unix socket
   echoloop --prefix 'Echo=>' --chunk 1024 :50007
   echoloop --once --max-accepts 1 :8888     answer one read of one client, then exit
+  echoloop :7 udp://:7                      the echo service of RFC 862, over TCP and UDP
   echoloop --reuse-port :7                  one of several processes that share a port
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
-at once. Exit status: 0 fine, 1 something failed, 2 wrong usage.";
+at once. Under systemd with Type=notify it says when it listens and when it stops. Exit status: 0 fine, 1 something failed, 2 wrong usage.";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArguments {
@@ -106,6 +110,10 @@ pub(crate) struct ServeArguments {
           value_parser = positive_duration, help_heading = "Sockets")]
     keepalive: Option<Duration>,
 
+    /// Answer datagrams from ports below 1024 too: if one is forged, two services may talk to each other for ever
+    #[arg(long, help_heading = "Sockets")]
+    udp_any_source: bool,
+
     /// Poll without sleeping for so long after each event: takes a whole core, answers sooner
     #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true,
           value_parser = humantime::parse_duration, help_heading = "Sockets")]
@@ -151,6 +159,7 @@ impl ServeArguments {
             idle_timeout: self.idle_timeout.0,
             write_timeout: self.write_timeout.0,
             drain: self.drain,
+            udp_any_source: self.udp_any_source,
             busy_poll: self.busy_poll,
         }
     }
@@ -211,6 +220,7 @@ mod tests {
             "--drain=0s",
             "--reuse-port",
             "--keepalive",
+            "--udp-any-source",
             "--busy-poll=50us",
             "-vv",
         ])
@@ -234,6 +244,7 @@ mod tests {
             idle_timeout: Some(Duration::from_secs(30)),
             write_timeout: None,
             drain: Duration::ZERO,
+            udp_any_source: true,
             busy_poll: Duration::from_micros(50),
         };
         assert_eq!(arguments.options(), expected);

@@ -26,6 +26,12 @@ pub enum ClientError {
         /// `IPv4` or `IPv6`.
         family: Family,
     },
+    /// The endpoint is for datagrams.
+    #[error("cannot talk to {endpoint}: this client is for streams, tcp:// and unix: (`nc -u` talks UDP)")]
+    Datagrams {
+        /// The endpoint, as it was given.
+        endpoint: String,
+    },
     /// No address could be connected to.
     #[error("cannot connect to {endpoint}: {}", Failures(failures))]
     Connect {
@@ -129,6 +135,7 @@ impl ClientError {
     /// ```
     pub fn exit_code(&self) -> u8 {
         match self {
+            ClientError::Datagrams { .. } => 2,
             ClientError::Resolve { .. } | ClientError::NoAddress { .. } => 3,
             ClientError::Connect { failures, .. } => {
                 let any = |kind| failures.iter().any(|failure| failure.error.kind() == kind);

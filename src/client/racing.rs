@@ -33,6 +33,7 @@ pub fn candidates(endpoint: &Endpoint, family: Option<Family>) -> Result<Vec<Tar
     let (host, port) = match endpoint {
         Endpoint::Unix(path) => return Ok(vec![Target::Unix(path.clone())]),
         Endpoint::Tcp { host, port } => (host, *port),
+        Endpoint::Udp { .. } => return Err(ClientError::Datagrams { endpoint: endpoint.to_string() }),
     };
     let name = || match host {
         Host::Name(name) => name.clone(),

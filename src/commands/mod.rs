@@ -1,14 +1,19 @@
 //! What the commands do with what they were told. A file a command.
 
 mod compare;
+mod doctor;
+mod generated;
 mod live;
 mod load;
 mod send;
 mod serve;
+mod service_manager;
 
 use std::io::{self, Write};
 
 pub(crate) use self::compare::compare;
+pub(crate) use self::doctor::doctor;
+pub(crate) use self::generated::{completions, man};
 pub(crate) use self::load::load;
 pub(crate) use self::send::send;
 pub(crate) use self::serve::serve;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use echoloop::{DescriptorLimit, Error, Server, StandardErrorLog, StopSignal, Summary};
 
+use super::service_manager::ServiceManager;
 use crate::cli::ServeArguments;
 use crate::{FAILED, WRONG_USAGE, fail, install_log};
 
@@ -33,8 +34,11 @@ fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
     log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
     let stop = StopSignal::new()?;
     stop.on_interrupt_and_terminate()?;
-    let server = Server::bind(&arguments.endpoints(), arguments.options(), stop)?;
+    let manager = ServiceManager::from_environment();
+    let mut server = Server::bind(&arguments.endpoints(), arguments.options(), stop)?;
     announce(server.endpoints());
+    manager.ready();
+    server.on_stop(move || manager.stopping());
     server.run()
 }
 

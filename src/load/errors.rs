@@ -57,6 +57,12 @@ pub enum LoadError {
         /// What the resolver said.
         source: io::Error,
     },
+    /// An endpoint is for datagrams.
+    #[error("cannot connect to {target}: load is for streams, tcp:// and unix: endpoints")]
+    Datagrams {
+        /// Where to.
+        target: String,
+    },
     /// An endpoint and the source addresses are of different families.
     #[error("cannot connect to {target}: none of the source addresses {addresses} is of its family")]
     SourceFamily {
@@ -123,8 +129,12 @@ pub(super) fn remedy(error: &io::Error) -> &'static str {
              loopback, a second target adds as many again, `sysctl -w net.ipv4.ip_local_port_range='1024 65535'` adds \
              ports, and --reset leaves none in TIME_WAIT)"
         }
-        Some(Errno::MFILE) => " (this process has no descriptor left: raise `ulimit -n`)",
-        Some(Errno::NFILE) => " (the machine has no descriptor left: raise `sysctl fs.file-max`)",
+        Some(Errno::MFILE) => {
+            " (this process has no descriptor left: raise `ulimit -n`; `echoloop doctor` says how far)"
+        }
+        Some(Errno::NFILE) => {
+            " (the machine has no descriptor left: raise `sysctl fs.file-max`; `echoloop doctor` says how far)"
+        }
         Some(Errno::AGAIN) => {
             " (the server's backlog is full: let it have a larger one, or use --connect-rate)"
         }

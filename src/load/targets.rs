@@ -35,6 +35,9 @@ impl Targets {
         for endpoint in &plan.endpoints {
             let mut addresses = match endpoint {
                 Endpoint::Unix(path) => vec![Target::Unix(path.clone())],
+                Endpoint::Udp { .. } => {
+                    return Err(LoadError::Datagrams { target: endpoint.to_string() });
+                }
                 Endpoint::Tcp { host, port } => {
                     let addresses = host.addresses(*port).map_err(|source| {
                         let host =

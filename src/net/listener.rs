@@ -264,6 +264,11 @@ pub fn backlog_in_force(asked: i32) -> io::Result<i32> {
     Ok(asked.min(most))
 }
 
+/// What to do to get the backlog that was asked for.
+pub fn backlog_remedy(asked: i32) -> String {
+    format!("`sysctl -w net.core.somaxconn={asked}` raises it")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

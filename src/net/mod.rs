@@ -3,15 +3,20 @@
 mod buffers;
 mod connection;
 mod connector;
+mod datagram;
 mod listener;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod packet_info;
 mod ring;
 mod transport;
 
 pub use self::buffers::Workspace;
 pub use self::connection::{Answer, Connection, End, Limits, Next, Phase, Service, Timeout, Timeouts};
 pub use self::connector::{Target, connect};
+pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM};
 pub use self::listener::{
-    Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, classify_accept_error,
+    Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
+    classify_accept_error,
 };
 pub use self::transport::{Socket, Transport};
 

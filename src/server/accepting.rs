@@ -179,7 +179,10 @@ impl State {
         error: &io::Error,
     ) {
         let episode = self.pause.exhausted.get_or_insert_with(|| {
-            log::warn!("accepting is paused: {}; open connections go on", describe(error));
+            log::warn!(
+                "accepting is paused: {}; open connections go on (`echoloop doctor` names the limit and what raises it)",
+                describe(error)
+            );
             Episode { since: context.now(), retry: FIRST_RETRY }
         });
         context.set_deadline(token, context.now() + episode.retry);
@@ -211,6 +214,7 @@ impl State {
         for token in self.listeners.drain(..) {
             context.remove(token);
         }
+        self.datagrams.close(context);
         self.pause.waiting.clear();
     }
 

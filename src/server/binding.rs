@@ -8,16 +8,23 @@ use rustix::io::Errno;
 
 use crate::endpoint::{Endpoint, Host};
 use crate::error::{Error, describe};
-use crate::net::{BindError, Listener, ListenerOptions};
+use crate::net::{BindError, DatagramSocket, Listener, ListenerOptions};
+
+use super::datagrams;
 
 /// How often a set of listeners that is to share one port chosen by the system is tried: the port that is free on the
 /// first address may be in use on the second.
 const SHARED_PORT_TRIES: usize = 16;
 
-/// A listener and the endpoint that it is bound to, as the program prints it.
+/// A socket and the endpoint that it is bound to, as the program prints it.
 pub(super) struct Bound {
-    pub(super) listener: Listener,
+    pub(super) socket: BoundSocket,
     pub(super) endpoint: String,
+}
+
+pub(super) enum BoundSocket {
+    Listener(Listener),
+    Datagrams(DatagramSocket),
 }
 
 /// Listens on all of the endpoints, or on none.
@@ -26,7 +33,9 @@ pub(super) fn bind(endpoints: &[Endpoint], options: &ListenerOptions) -> Result<
     let mut seen = HashSet::new();
     for endpoint in endpoints {
         // Two free ports may be asked for in the same words.
-        if !seen.insert(endpoint) && !matches!(endpoint, Endpoint::Tcp { port: 0, .. }) {
+        if !seen.insert(endpoint)
+            && !matches!(endpoint, Endpoint::Tcp { port: 0, .. } | Endpoint::Udp { port: 0, .. })
+        {
             return Err(Error::ListedTwice(endpoint.to_string()));
         }
         for new in bind_one(endpoint, options)? {
@@ -43,10 +52,20 @@ pub(super) fn bind(endpoints: &[Endpoint], options: &ListenerOptions) -> Result<
 fn bind_one(endpoint: &Endpoint, options: &ListenerOptions) -> Result<Vec<Bound>, Error> {
     match endpoint {
         Endpoint::Unix(path) => match Listener::unix(path, options) {
-            Ok(listener) => Ok(vec![Bound { listener, endpoint: endpoint.to_string() }]),
+            Ok(listener) => {
+                Ok(vec![Bound { socket: BoundSocket::Listener(listener), endpoint: endpoint.to_string() }])
+            }
             Err(BindError::Io(error)) => Err(Error::listen(endpoint, endpoint, &error)),
             Err(error) => Err(Error::Listen { endpoint: endpoint.to_string(), reason: error.to_string() }),
         },
+        Endpoint::Udp { host, port } => {
+            let sockets = datagrams::bind(endpoint, host, *port, options.reuse_port)?;
+            let named = |socket: DatagramSocket| Bound {
+                endpoint: format!("udp://{}", socket.local_address()),
+                socket: BoundSocket::Datagrams(socket),
+            };
+            Ok(sockets.into_iter().map(named).collect())
+        }
         Endpoint::Tcp { host: Host::Any, port } => every_interface(endpoint, *port, options),
         Endpoint::Tcp { host, port } => {
             let addresses = host.addresses(*port).map_err(|source| {
@@ -145,7 +164,7 @@ fn on_one_free_port(
             }
             Err(error) => return Err(Attempt::Failed(Error::listen(endpoint, &address, &error))),
         };
-        let port = local_port(&first.listener).map_err(|error| Attempt::Failed(error.into()))?;
+        let port = local_port(&first).map_err(|error| Attempt::Failed(error.into()))?;
         let mut bound = vec![first];
         for other in &addresses[index + 1..] {
             let address = SocketAddr::new(other.ip(), port);
@@ -169,15 +188,19 @@ fn on_one_free_port(
 /// What a TCP listener is really bound to, as the kernel says.
 fn named(listener: Listener) -> Result<Bound, Error> {
     let address = listener.local_address()?.map_or_else(String::new, |address| format!("tcp://{address}"));
-    Ok(Bound { listener, endpoint: address })
+    Ok(Bound { socket: BoundSocket::Listener(listener), endpoint: address })
 }
 
-fn local_port(listener: &Listener) -> io::Result<u16> {
-    Ok(listener.local_address()?.map_or(0, |address| address.port()))
+fn local_port(bound: &Bound) -> io::Result<u16> {
+    let address = match &bound.socket {
+        BoundSocket::Listener(listener) => listener.local_address()?,
+        BoundSocket::Datagrams(socket) => Some(socket.local_address()),
+    };
+    Ok(address.map_or(0, |address| address.port()))
 }
 
 /// The machine has no such address, or no such family at all (a hosts file may list `::1` where IPv6 is off).
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::NODEV)
@@ -198,8 +221,7 @@ mod tests {
     fn the_addresses_of_a_name_share_the_port_that_the_system_picks() {
         let addresses = addresses(&["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"]);
         let bound = sharing_a_port(&Endpoint::default(), &addresses, &OPTIONS).expect("loopback addresses");
-        let ports: HashSet<u16> =
-            bound.iter().map(|bound| local_port(&bound.listener).expect("bound")).collect();
+        let ports: HashSet<u16> = bound.iter().map(|bound| local_port(bound).expect("bound")).collect();
         assert_eq!((bound.len(), ports.len()), (3, 1));
         assert!(!ports.contains(&0));
     }
@@ -223,7 +245,7 @@ mod tests {
     #[test]
     fn an_address_in_use_is_fatal() {
         let first = each(&Endpoint::default(), &addresses(&["127.0.0.1:0"]), &OPTIONS).expect("a free port");
-        let port = local_port(&first[0].listener).expect("bound");
+        let port = local_port(&first[0]).expect("bound");
         let taken = [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))];
         let Err(error) = each(&Endpoint::default(), &taken, &OPTIONS) else { panic!("it is in use") };
         assert!(error.to_string().contains("address already in use"), "{error}");

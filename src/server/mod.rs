@@ -5,10 +5,12 @@
 //! | `options.rs` | the settings and their defaults |
 //! | `binding.rs` | endpoints → listening sockets |
 //! | `accepting.rs` | listeners: accept, pause at the limit, resume |
+//! | `datagrams.rs` | UDP sockets: what is answered, and what never is |
 //! | `serving.rs` | connections: pump, time out, close; the orderly stop |
 
 mod accepting;
 mod binding;
+mod datagrams;
 mod options;
 mod serving;
 
@@ -18,13 +20,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::descriptors::DescriptorLimit;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::net::{Connection, Listener, Peer, Socket, Timeouts, Workspace, backlog_in_force};
+use crate::net::{
+    Connection, DatagramSocket, Listener, Peer, Socket, Timeouts, Workspace, backlog_in_force, backlog_remedy,
+};
 use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
 use crate::service::Echo;
 use crate::signals::StopSignal;
 
 use self::accepting::{FirstRead, Pause};
+use self::binding::BoundSocket;
+use self::datagrams::Datagrams;
+use self::options::TURN_BUDGET;
 
+pub use self::datagrams::DatagramCounts;
 pub use self::options::{ServerOptions, WhenFull};
 
 /// A server that is listening, and serves once it is [run](Server::run).
@@ -76,6 +84,8 @@ pub struct Summary {
     pub cut_off: u64,
     /// Bytes that were received and not answered, or answered and not taken, when their connection ended.
     pub bytes_cut_off: u64,
+    /// Datagrams, whose bytes are not among those above.
+    pub datagrams: DatagramCounts,
 }
 
 /// What the server keeps in a slot of the reactor.
@@ -83,6 +93,7 @@ enum Source {
     Connection(Client),
     /// Boxed: there are few listeners and many connections, whose slots should be no larger than they need.
     Listener(Box<Listener>),
+    Datagrams(Box<DatagramSocket>),
     Stop(Box<StopSignal>),
 }
 
@@ -100,12 +111,14 @@ struct State {
     timeouts: Timeouts,
     max_connections: usize,
     listeners: Vec<Token>,
+    datagrams: Datagrams,
     stop_signal: Token,
     accepted: u64,
     open: usize,
     pause: Pause,
     first_read: FirstRead,
     stopping: bool,
+    on_stop: Option<Box<dyn FnOnce() + Send>>,
     failure: Option<Error>,
     summary: Summary,
 }
@@ -126,9 +139,19 @@ impl Server {
         let context = reactor.context();
         let stop_signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let (mut listeners, mut endpoints) = (Vec::new(), Vec::new());
+        let mut datagrams = Datagrams::new(options.udp_any_source);
         for bound in bound {
-            let source = Source::Listener(Box::new(bound.listener));
-            listeners.push(context.insert(source, Interest::READABLE, Stage::Listeners)?);
+            match bound.socket {
+                BoundSocket::Listener(listener) => {
+                    let source = Source::Listener(Box::new(listener));
+                    listeners.push(context.insert(source, Interest::READABLE, Stage::Listeners)?);
+                }
+                BoundSocket::Datagrams(socket) => {
+                    let local = socket.local_address();
+                    let source = Source::Datagrams(Box::new(socket));
+                    datagrams.add(context.insert(source, Interest::READABLE, Stage::Connections)?, local);
+                }
+            }
             log::info!("listening on {}", bound.endpoint);
             endpoints.push(bound.endpoint);
         }
@@ -139,12 +162,14 @@ impl Server {
             options,
             max_connections,
             listeners,
+            datagrams,
             stop_signal,
             accepted: 0,
             open: 0,
             pause: Pause::default(),
             first_read: FirstRead::default(),
             stopping: false,
+            on_stop: None,
             failure: None,
             summary: Summary::default(),
         };
@@ -156,6 +181,11 @@ impl Server {
         &self.endpoints
     }
 
+    /// Calls something when it is first asked to stop, before connections have ended. It must not block.
+    pub fn on_stop(&mut self, call: impl FnOnce() + Send + 'static) {
+        self.state.on_stop = Some(Box::new(call));
+    }
+
     /// Serves until it is asked to stop, or until `max_accepts` connections were served.
     ///
     /// # Errors
@@ -165,7 +195,7 @@ impl Server {
         self.reactor.run(&mut self.state)?;
         match self.state.failure {
             Some(error) => Err(error),
-            None => Ok(self.state.summary),
+            None => Ok(Summary { datagrams: self.state.datagrams.counts, ..self.state.summary }),
         }
     }
 }
@@ -195,9 +225,7 @@ fn log_limits(options: &ServerOptions, max_connections: usize) {
     let backlog = i32::from(options.backlog);
     match backlog_in_force(backlog) {
         Ok(granted) if granted < backlog => {
-            log::warn!(
-                "backlog {granted} instead of {backlog}: `sysctl -w net.core.somaxconn={backlog}` raises it"
-            );
+            log::warn!("backlog {granted} instead of {backlog}: {}", backlog_remedy(backlog));
         }
         Ok(granted) => log::info!("backlog {granted}"),
         Err(_) => log::info!("backlog {backlog} asked for; this system doesn't tell what it grants"),
@@ -209,6 +237,7 @@ impl AsFd for Source {
         match self {
             Source::Connection(client) => client.connection.transport().as_fd(),
             Source::Listener(listener) => listener.as_fd(),
+            Source::Datagrams(socket) => socket.as_fd(),
             Source::Stop(stop) => stop.as_fd(),
         }
     }
@@ -216,12 +245,17 @@ impl AsFd for Source {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { served, refused, most_at_once, bytes_in, bytes_out, cut_off, bytes_cut_off } = self;
+        let Summary { served, refused, most_at_once, bytes_in, bytes_out, cut_off, bytes_cut_off, datagrams } =
+            self;
         write!(f, "{served} connections served, {most_at_once} at once at most, ")?;
         write!(f, "{bytes_in} bytes in, {bytes_out} bytes out, ")?;
         write!(f, "{cut_off} connections cut off with {bytes_cut_off} bytes")?;
         if *refused > 0 {
             write!(f, ", {refused} refused")?;
+        }
+        let DatagramCounts { received, answered, ignored, dropped } = datagrams;
+        if *received > 0 {
+            write!(f, "; {received} datagrams, {answered} answered, {ignored} ignored, {dropped} dropped")?;
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::net::{Limits, ListenerOptions, Timeouts};
 use crate::service::Protocol;
 
-/// Bytes that one connection may move in a turn before it is the others' turn: four full reads.
-const TURN_BUDGET: usize = 256 * 1024;
+/// Bytes that one connection, or one UDP socket, may move in a turn before it is the others' turn: four full reads.
+pub(super) const TURN_BUDGET: usize = 256 * 1024;
 
 /// The settings of a [`Server`](super::Server).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct ServerOptions {
     pub write_timeout: Option<Duration>,
     /// How long connections have to end, once we have ended our side.
     pub drain: Duration,
+    /// Whether datagrams from ports below 1024 are answered.
+    pub udp_any_source: bool,
     /// Poll without sleeping for so long after each event.
     pub busy_poll: Duration,
 }
@@ -63,6 +65,7 @@ impl Default for ServerOptions {
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(5 * 60)),
             drain: Duration::from_secs(10),
+            udp_any_source: false,
             busy_poll: Duration::ZERO,
         }
     }

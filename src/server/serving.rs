@@ -35,6 +35,9 @@ impl Handler for State {
                 self.follow(context, token, next, deadline);
             }
             Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Datagrams(_)) => {
+                self.echo_datagrams(context, token);
+            }
             Some(Source::Stop(signal)) => {
                 for _ in 0..signal.received() {
                     self.stop(context);
@@ -52,6 +55,9 @@ impl Handler for State {
                 self.follow(context, token, next, deadline);
             }
             Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Datagrams(_)) => {
+                self.echo_datagrams(context, token);
+            }
             Some(Source::Stop(_)) | None => {}
         }
     }
@@ -67,6 +73,9 @@ impl Handler for State {
                 None => {}
             },
             Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Datagrams(_)) => {
+                self.echo_datagrams(context, token);
+            }
             Some(Source::Stop(_)) => self.end_drain(context),
             None => {}
         }
@@ -74,7 +83,7 @@ impl Handler for State {
 
     fn turn_end(&mut self, context: &mut Context<Source>) {
         self.resume_accepting(context);
-        if self.listeners.is_empty() && self.open == 0 {
+        if self.listeners.is_empty() && self.datagrams.is_empty() && self.open == 0 {
             context.stop();
         }
     }
@@ -151,6 +160,10 @@ impl State {
             self.open,
             humantime::format_duration(self.options.drain)
         );
+        if let Some(call) = self.on_stop.take() {
+            call();
+        }
+        self.answer_last_datagrams(context);
         self.close_listeners(context);
         for token in self.connections(context) {
             let Some(Source::Connection(client)) = context.get_mut(token) else { continue };

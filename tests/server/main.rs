@@ -10,7 +10,9 @@
 //! | `logs.rs` | what the log and standard output say, and that they can't stop the server |
 //! | `clients.rs` | nc, socat, telnet, curl, Python and Bash as clients |
 //! | `calls.rs` | the system calls that all of it costs |
+//! | `datagrams.rs` | UDP: whole, from the right address, and never where it would be a weapon |
 //! | `endpoints.rs` | where it listens, and where it can't, with exit status |
+//! | `service.rs` | as a service: what systemd is told, and the units in `deploy/systemd` |
 //! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
 
 #[path = "../support/mod.rs"]
@@ -19,10 +21,12 @@ mod support;
 mod bytes;
 mod calls;
 mod clients;
+mod datagrams;
 mod endpoints;
 mod ends;
 mod fairness;
 mod limits;
 mod logs;
 mod rows;
+mod service;
 mod stopping;

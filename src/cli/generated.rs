@@ -1,0 +1,99 @@
+//! `echoloop completions` and `echoloop man`: what is made from the command line itself, so that it can't differ.
+
+use clap::{Args, Command, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use super::Arguments;
+
+pub(super) const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  echoloop completions bash > ~/.local/share/bash-completion/completions/echoloop
+  echoloop completions zsh > ~/.zfunc/_echoloop          with ~/.zfunc in $fpath
+  echoloop completions fish > ~/.config/fish/completions/echoloop.fish";
+
+pub(super) const MAN_EXAMPLES: &str = "\
+Examples:
+  echoloop man | man -l -                                read it here
+  echoloop man > ~/.local/share/man/man1/echoloop.1      then `man echoloop` shows it
+  echoloop man send > ~/.local/share/man/man1/echoloop-send.1";
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct CompletionsArguments {
+    /// For which shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ManArguments {
+    /// The page of this command instead of the program's
+    #[arg(value_name = "COMMAND")]
+    command: Option<String>,
+}
+
+impl CompletionsArguments {
+    /// The script that the shell is to read.
+    pub(crate) fn script(self) -> String {
+        let mut script = Vec::new();
+        clap_complete::generate(
+            self.shell,
+            &mut <Arguments as CommandFactory>::command(),
+            "echoloop",
+            &mut script,
+        );
+        String::from_utf8_lossy(&script).into_owned()
+    }
+}
+
+impl ManArguments {
+    /// The page as `man(1)` reads it. An error is a command that there is not.
+    pub(crate) fn page(&self) -> Result<String, String> {
+        let mut program = <Arguments as CommandFactory>::command();
+        // Gives each command its full name: echoloop-serve.
+        program.build();
+        let command = match &self.command {
+            None => program,
+            Some(name) => find(&program, name)?.clone(),
+        };
+        let mut page = Vec::new();
+        match Man::new(command).render(&mut page) {
+            Ok(()) => Ok(String::from_utf8_lossy(&page).into_owned()),
+            Err(error) => Err(format!("cannot make the manual page: {error}")),
+        }
+    }
+}
+
+fn find<'a>(program: &'a Command, name: &str) -> Result<&'a Command, String> {
+    program.find_subcommand(name).ok_or_else(|| {
+        let known: Vec<&str> = program.get_subcommands().map(Command::get_name).collect();
+        format!("there is no command `{name}`: the commands are {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(command: Option<&str>) -> Result<String, String> {
+        let arguments = ManArguments { command: command.map(str::to_owned) };
+        arguments.page()
+    }
+
+    #[test]
+    fn each_command_has_a_page_under_its_full_name() {
+        assert!(page(None).expect("the program").contains(".TH echoloop 1"));
+        let program = <Arguments as CommandFactory>::command();
+        for command in program.get_subcommands() {
+            let name = command.get_name();
+            let page = page(Some(name)).expect("a command");
+            assert!(page.contains(&format!(".TH echoloop-{name} 1")), "{page}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_command_has_none_and_the_known_ones_are_named() {
+        let error = page(Some("serv")).expect_err("no such command");
+        assert!(error.contains("`serv`") && error.contains("serve, send"), "{error}");
+    }
+}

@@ -1,0 +1,184 @@
+//! What the system tells about itself, read once. What it doesn't tell is noted, and bounds nothing.
+
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::formats::{
+    column, counter, memory, memory_groups, memory_limit, number, ports, reserved_within, tcp_pages,
+    tcp_socket_size,
+};
+use crate::descriptors::DescriptorLimit;
+use crate::error::describe;
+
+/// The numbers that bound connections; `None` is what can't be read.
+#[derive(Clone, Debug)]
+pub(super) struct Machine {
+    pub(super) descriptors: DescriptorLimit,
+    pub(super) nr_open: Option<u64>,
+    pub(super) file_max: Option<u64>,
+    pub(super) files_open: Option<u64>,
+    pub(super) watches: Option<u64>,
+    pub(super) somaxconn: Option<u64>,
+    pub(super) ports: Option<RangeInclusive<u16>>,
+    /// Ports in that range which the system gives to nobody.
+    pub(super) ports_reserved: u64,
+    /// The most pages that the buffers of all TCP sockets may hold, and those that they do.
+    pub(super) tcp_pages: Option<(u64, u64)>,
+    pub(super) socket_size: Option<u64>,
+    pub(super) memory_available: Option<u64>,
+    /// The control group that leaves the least memory, if any bounds it.
+    pub(super) group: Option<Group>,
+    /// Tracked connections: the most, and those that there are. `None` also where nothing is tracked.
+    pub(super) tracked: Option<(u64, u64)>,
+    /// ListenOverflows and ListenDrops.
+    pub(super) overflows: Option<(u64, u64)>,
+    /// What can't be read, and why.
+    pub(super) unread: Vec<String>,
+}
+
+/// A control group with a limit on memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) file: PathBuf,
+    pub(super) limit: u64,
+    pub(super) usage: u64,
+}
+
+impl Machine {
+    /// This machine, as it is now.
+    pub(super) fn read() -> Machine {
+        Machine::from(DescriptorLimit::current(), &|path| fs::read_to_string(path))
+    }
+
+    /// The machine that these files describe.
+    pub(super) fn from(descriptors: DescriptorLimit, read: &dyn Fn(&Path) -> io::Result<String>) -> Machine {
+        let mut files = Files { read, unread: Vec::new() };
+        let ports = files.get("/proc/sys/net/ipv4/ip_local_port_range", ports);
+        let reserved = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+        let ports_reserved =
+            ports.as_ref().and_then(|range| files.get(reserved, |text| reserved_within(range, text)));
+        let netstat = |name| move |text: &str| counter(text, "TcpExt", name);
+        let machine = Machine {
+            descriptors,
+            nr_open: files.get("/proc/sys/fs/nr_open", number),
+            file_max: files.get("/proc/sys/fs/file-max", number),
+            files_open: files.get("/proc/sys/fs/file-nr", |text| column(text, 0)),
+            watches: files.get("/proc/sys/fs/epoll/max_user_watches", number),
+            somaxconn: files.get("/proc/sys/net/core/somaxconn", number),
+            ports,
+            ports_reserved: ports_reserved.unwrap_or(0),
+            tcp_pages: files
+                .get("/proc/sys/net/ipv4/tcp_mem", |text| column(text, 2))
+                .zip(files.get("/proc/net/sockstat", tcp_pages)),
+            socket_size: files.get("/proc/net/protocols", tcp_socket_size),
+            memory_available: files.get("/proc/meminfo", |text| memory(text, "MemAvailable")),
+            group: files
+                .get("/proc/self/cgroup", |text| Some(text.to_owned()))
+                .and_then(|text| group(read, &text)),
+            // Without the module, the files are not there and nothing is tracked.
+            tracked: read(Path::new("/proc/sys/net/netfilter/nf_conntrack_max"))
+                .ok()
+                .and_then(|most| number(&most))
+                .zip(
+                    read(Path::new("/proc/sys/net/netfilter/nf_conntrack_count"))
+                        .ok()
+                        .and_then(|count| number(&count)),
+                ),
+            overflows: files
+                .get("/proc/net/netstat", netstat("ListenOverflows"))
+                .zip(files.get("/proc/net/netstat", netstat("ListenDrops"))),
+            unread: Vec::new(),
+        };
+        Machine { unread: files.unread, ..machine }
+    }
+}
+
+/// The tightest of the groups that have a limit. Those that can't be read are outside of our name space, or belong to
+/// a version of control groups that is not in use.
+fn group(read: &dyn Fn(&Path) -> io::Result<String>, text: &str) -> Option<Group> {
+    let limited = memory_groups(text).into_iter().filter_map(|group| {
+        let file = group.directory.join(group.limit);
+        let limit = memory_limit(&read(&file).ok()?)??;
+        let usage = number(&read(&group.directory.join(group.usage)).ok()?)?;
+        Some(Group { file, limit, usage })
+    });
+    limited.min_by_key(|group| group.limit.saturating_sub(group.usage))
+}
+
+struct Files<'a> {
+    read: &'a dyn Fn(&Path) -> io::Result<String>,
+    unread: Vec<String>,
+}
+
+impl Files<'_> {
+    fn get<T>(&mut self, path: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let problem = match (self.read)(Path::new(path)) {
+            Ok(text) => match parse(&text) {
+                Some(value) => return Some(value),
+                None => "it holds something else than expected".into(),
+            },
+            Err(error) => describe(&error),
+        };
+        let problem = format!("{path}: {problem}");
+        if !self.unread.contains(&problem) {
+            self.unread.push(problem);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    const LIMIT: DescriptorLimit = DescriptorLimit { found: 1024, soft: 1024, hard: 20_000 };
+
+    /// A machine with these files, and no others.
+    pub(in crate::doctor) fn machine(files: &[(&str, &str)]) -> Machine {
+        Machine::from(LIMIT, &|path| {
+            let found = files.iter().find(|(name, _)| Path::new(name) == path);
+            found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
+    }
+
+    #[test]
+    fn what_is_there_is_read() {
+        let machine = machine(&[
+            ("/proc/sys/fs/nr_open", "1048576\n"),
+            ("/proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
+            ("/proc/sys/net/ipv4/ip_local_reserved_ports", "40000-40009\n"),
+            ("/proc/sys/net/ipv4/tcp_mem", "1 2 3\n"),
+            ("/proc/net/sockstat", "TCP: inuse 4 mem 1\n"),
+            ("/proc/sys/net/netfilter/nf_conntrack_max", "131072\n"),
+            ("/proc/sys/net/netfilter/nf_conntrack_count", "12\n"),
+        ]);
+        assert_eq!(machine.nr_open, Some(1_048_576));
+        assert_eq!((machine.ports, machine.ports_reserved), (Some(32768..=60999), 10));
+        assert_eq!(machine.tcp_pages, Some((3, 1)));
+        assert_eq!(machine.tracked, Some((131_072, 12)));
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_once_and_bounds_nothing() {
+        let machine = machine(&[("/proc/sys/fs/file-max", "lots\n")]);
+        assert_eq!((machine.file_max, machine.overflows, machine.tracked), (None, None, None));
+        let about = |path: &str| machine.unread.iter().filter(|line| line.starts_with(path)).count();
+        assert_eq!((about("/proc/sys/fs/file-max"), about("/proc/net/netstat")), (1, 1));
+        assert_eq!(about("/proc/sys/net/netfilter"), 0, "no tracking is no gap");
+    }
+
+    #[test]
+    fn the_tightest_control_group_counts() {
+        let machine = machine(&[
+            ("/proc/self/cgroup", "0::/a/b\n"),
+            ("/sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("/sys/fs/cgroup/a/b/memory.current", "5\n"),
+            ("/sys/fs/cgroup/a/memory.max", "1000\n"),
+            ("/sys/fs/cgroup/a/memory.current", "400\n"),
+        ]);
+        let file = PathBuf::from("/sys/fs/cgroup/a/memory.max");
+        assert_eq!(machine.group, Some(Group { file, limit: 1000, usage: 400 }));
+    }
+}

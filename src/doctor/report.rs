@@ -1,0 +1,225 @@
+//! The limits for people and for programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::limits::{Limit, limits};
+use super::machine::Machine;
+use super::{Question, Role};
+
+/// What was found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The connections that were asked for.
+    pub connections: Option<u64>,
+    /// What this machine can be as a server, if that was asked.
+    pub server: Option<Outlook>,
+    /// What this machine can be as a client, if that was asked.
+    pub client: Option<Outlook>,
+    /// Every limit that could be read.
+    pub limits: Vec<Limit>,
+    /// Connections that found the backlog of a listener full, since the start of the machine.
+    pub listen_overflows: Option<u64>,
+    /// The same, with all that was dropped at a listener for other reasons.
+    pub listen_drops: Option<u64>,
+    /// What can't be read, and why; it may bound more than the rest.
+    pub unread: Vec<String>,
+}
+
+/// What one end of the connections can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Outlook {
+    /// How many connections are possible at once; `None` where nothing that bounds them is known.
+    pub reachable: Option<u64>,
+    /// The limit that comes first.
+    pub first_limit: Option<&'static str>,
+    /// Whether that is enough for what was asked.
+    pub enough: bool,
+}
+
+impl Report {
+    pub(super) fn new(question: &Question, machine: Machine) -> Report {
+        let sources = question.sources.max(1);
+        let asked = |role| question.role.is_none_or(|only| only == role);
+        let concerns_us = |limit: &Limit| limit.roles.iter().any(|&role| asked(role));
+        let mut all = limits(&machine, question.connections.unwrap_or(0), sources);
+        all.retain(concerns_us);
+        let outlook = |role| {
+            let first = all.iter().filter(|limit| limit.binding && limit.roles.contains(&role));
+            let first = first.min_by_key(|limit| limit.connections);
+            Outlook {
+                reachable: first.map(|limit| limit.connections),
+                first_limit: first.map(|limit| limit.name),
+                enough: first
+                    .zip(question.connections)
+                    .is_none_or(|(limit, asked)| limit.connections >= asked),
+            }
+        };
+        let [server, client] = [Role::Server, Role::Client].map(|role| asked(role).then(|| outlook(role)));
+        if question.connections.is_none()
+            && let Some(reachable) =
+                [server, client].into_iter().flatten().filter_map(|end| end.reachable).min()
+        {
+            // Nothing was asked for: say what it takes to have twice as many.
+            all = limits(&machine, reachable.saturating_mul(2), sources);
+            all.retain(concerns_us);
+        }
+        let (listen_overflows, listen_drops) = machine.overflows.unzip();
+        Report {
+            connections: question.connections,
+            server,
+            client,
+            limits: all,
+            listen_overflows,
+            listen_drops,
+            unread: machine.unread,
+        }
+    }
+
+    /// Whether what was asked for is possible.
+    pub fn is_reachable(&self) -> bool {
+        self.ends().all(|(_, end)| end.enough)
+    }
+
+    /// As one JSON object, on several lines.
+    pub fn to_json(&self) -> String {
+        // It holds nothing but numbers and texts: there is nothing in it that JSON can't say.
+        serde_json::to_string_pretty(self).map_or_else(|_| String::new(), |json| json + "\n")
+    }
+
+    fn ends(&self) -> impl Iterator<Item = (&'static str, Outlook)> {
+        [("server", self.server), ("client", self.client)]
+            .into_iter()
+            .filter_map(|(name, end)| end.map(|end| (name, end)))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |column: fn(&Limit) -> usize| self.limits.iter().map(column).max().unwrap_or(0);
+        let (name, setting) = (width(|limit| limit.name.len()), width(|limit| limit.setting.len()));
+        writeln!(f, "{:name$}  {:setting$}  {:>12}", "limit", "setting", "connections")?;
+        for limit in &self.limits {
+            let Limit { name: text, setting: value, connections, roles, .. } = limit;
+            write!(f, "{text:name$}  {value:setting$}  {connections:>12}")?;
+            match *roles {
+                [Role::Server] => writeln!(f, "  of a server")?,
+                [Role::Client] => writeln!(f, "  of a client")?,
+                _ => writeln!(f)?,
+            }
+        }
+        if let (Some(overflows), Some(drops)) = (self.listen_overflows, self.listen_drops) {
+            writeln!(
+                f,
+                "\nsince the start of the machine: ListenOverflows {overflows}, ListenDrops {drops}"
+            )?;
+            if overflows > 0 {
+                writeln!(
+                    f,
+                    "  some listener's backlog was full: `ss -ltn` shows which one's is (Recv-Q, Send-Q)"
+                )?;
+            }
+        }
+        writeln!(f)?;
+        for (name, end) in self.ends() {
+            match (end.reachable, end.first_limit) {
+                (Some(reachable), Some(first)) => {
+                    let verdict = match (self.connections, end.enough) {
+                        (Some(asked), true) => format!(", enough for {asked}"),
+                        (Some(asked), false) => format!(", not {asked}"),
+                        (None, _) => String::new(),
+                    };
+                    writeln!(f, "as a {name}: {reachable} connections{verdict}; what comes first: {first}")?;
+                }
+                _ => writeln!(f, "as a {name}: nothing that bounds its connections can be read")?,
+            }
+        }
+        self.write_remedies(f, true)?;
+        self.write_remedies(f, false)?;
+        if !self.unread.is_empty() {
+            writeln!(f, "\nnot readable here, and so not counted:")?;
+            self.unread.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn write_remedies(&self, f: &mut fmt::Formatter<'_>, binding: bool) -> fmt::Result {
+        let mut first = true;
+        for limit in self.limits.iter().filter(|limit| limit.binding == binding) {
+            let Some(remedy) = &limit.remedy else { continue };
+            if std::mem::take(&mut first) {
+                match (binding, self.connections) {
+                    (true, Some(asked)) => writeln!(f, "\nto reach {asked}:")?,
+                    (true, None) => writeln!(f, "\nto reach twice as many:")?,
+                    (false, _) => writeln!(f, "\nbetter for so many:")?,
+                }
+            }
+            writeln!(f, "  {}: {remedy}", limit.name)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::tests::machine;
+    use super::*;
+
+    fn report(connections: Option<u64>, role: Option<Role>, sources: u64) -> Report {
+        let machine = machine(&[
+            ("/proc/sys/net/ipv4/ip_local_port_range", "50000 59999\n"),
+            ("/proc/sys/net/core/somaxconn", "128\n"),
+            ("/proc/net/netstat", "TcpExt: ListenOverflows ListenDrops\nTcpExt: 3 4\n"),
+        ]);
+        Report::new(&Question { connections, role, sources }, machine)
+    }
+
+    #[test]
+    fn the_first_limit_of_each_end_is_what_it_can_reach() {
+        let both = report(Some(15_000), None, 1);
+        let server =
+            Outlook { reachable: Some(19_967), first_limit: Some("descriptors of a process"), enough: true };
+        let client = Outlook { reachable: Some(10_000), first_limit: Some("ephemeral ports"), enough: false };
+        assert_eq!((both.server, both.client), (Some(server), Some(client)));
+        assert!(!both.is_reachable());
+        assert!(report(Some(15_000), Some(Role::Server), 1).is_reachable());
+        assert!(report(Some(15_000), Some(Role::Client), 2).is_reachable());
+        assert!(!report(Some(20_000), Some(Role::Server), 1).is_reachable());
+        assert!(report(None, None, 1).is_reachable(), "nothing was asked for");
+    }
+
+    #[test]
+    fn people_are_told_what_to_do() {
+        let text = report(Some(15_000), None, 1).to_string();
+        for part in [
+            "as a server: 19967 connections, enough for 15000; what comes first: descriptors of a process\n",
+            "as a client: 10000 connections, not 15000; what comes first: ephemeral ports\n",
+            "to reach 15000:\n  ephemeral ports: `sysctl -w net.ipv4.ip_local_port_range='1024 65535'` allows them\n",
+            "better for so many:\n  net.core.somaxconn, of one burst: `sysctl -w net.core.somaxconn=4096` raises it\n",
+            "ListenOverflows 3, ListenDrops 4",
+            "not readable here, and so not counted:\n",
+            "  /proc/sys/fs/nr_open: entity not found\n",
+        ] {
+            assert!(text.contains(part), "nothing of {part:?} in\n{text}");
+        }
+        assert!(!report(Some(5), Some(Role::Server), 1).to_string().contains("client"));
+        assert!(
+            report(None, Some(Role::Server), 1)
+                .to_string()
+                .contains("to reach twice as many:\n  descriptors")
+        );
+    }
+
+    #[test]
+    fn programs_get_numbers() {
+        let json: serde_json::Value =
+            serde_json::from_str(&report(Some(15_000), None, 1).to_json()).expect("JSON");
+        assert_eq!(json["client"]["reachable"], 10_000);
+        assert_eq!(json["server"]["enough"], true);
+        assert_eq!(json["limits"][1]["roles"][0], "client");
+        assert_eq!(json["listen_drops"], 4);
+    }
+}

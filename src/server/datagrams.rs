@@ -1,0 +1,252 @@
+//! UDP: every datagram comes back whole, to its sender, from the address that it was sent to (RFC 862); or not at all.
+//!
+//! A sender's address can be forged. So an answer is never longer than the question, and a datagram is not answered at
+//! all where that could make two services talk to each other for ever (CERT CA-1996-01, CVE-2024-2169) or many machines
+//! answer one; the rules are [`rule_against`].
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::{Source, State, TURN_BUDGET};
+use crate::endpoint::{Endpoint, Host};
+use crate::error::{Error, describe};
+use crate::logging::Escaped;
+use crate::net::{DatagramSocket, LONGEST_DATAGRAM};
+use crate::reactor::{Context, Token};
+
+/// Datagrams that one socket may take in a turn, before it is the others' turn; bytes are bounded as a connection's.
+const DATAGRAMS_PER_TURN: usize = 64;
+/// What had arrived when the server was asked to stop is answered, at most in so many turns' worth.
+const LAST_TURNS: usize = 16;
+/// After a failed receive, which no peer can cause, try again in this time: never a spin.
+const RETRY: Duration = Duration::from_millis(100);
+/// How often sockets that are to share one port chosen by the system are tried.
+const SHARED_PORT_TRIES: usize = 16;
+
+/// What all UDP sockets of the server have in common. Without any, it holds nothing.
+#[derive(Default)]
+pub(super) struct Datagrams {
+    sockets: Vec<Token>,
+    own: Vec<SocketAddr>,
+    buffer: Vec<u8>,
+    any_source: bool,
+    receiving_failed: bool,
+    pub(super) counts: DatagramCounts,
+}
+
+/// What became of the datagrams that were received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatagramCounts {
+    /// Those that were received.
+    pub received: u64,
+    /// Those that were sent back.
+    pub answered: u64,
+    /// Those that are never answered, for safety.
+    pub ignored: u64,
+    /// Those whose answer the kernel did not take, because its send buffer was full or no way leads there.
+    pub dropped: u64,
+}
+
+impl Datagrams {
+    pub(super) fn new(any_source: bool) -> Datagrams {
+        Datagrams { any_source, ..Datagrams::default() }
+    }
+
+    pub(super) fn add(&mut self, token: Token, local: SocketAddr) {
+        self.buffer.resize(LONGEST_DATAGRAM, 0);
+        self.sockets.push(token);
+        self.own.push(local);
+        if !local.ip().is_loopback() {
+            log::warn!(
+                "udp://{local} answers whoever can reach it, and senders can be forged: keep it behind a firewall"
+            );
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    pub(super) fn close(&mut self, context: &mut Context<Source>) {
+        for token in self.sockets.drain(..) {
+            context.remove(token);
+        }
+    }
+
+    /// Receives one datagram and answers it. `None`: there is none.
+    fn echo_one(&mut self, socket: &mut DatagramSocket) -> io::Result<Option<usize>> {
+        let Some(datagram) = socket.receive(&mut self.buffer)? else { return Ok(None) };
+        let (from, bytes) = (datagram.from, &self.buffer[..datagram.length]);
+        self.counts.received += 1;
+        log::debug!("udp {from}: received {}", Escaped(bytes));
+        let rule = rule_against(from, &self.own, self.any_source);
+        let to = match (rule, datagram.to) {
+            (None, Some(to)) => to,
+            (rule, _) => {
+                self.counts.ignored += 1;
+                log::debug!("udp {from}: not answered: {}", rule.unwrap_or("it was sent to many machines"));
+                return Ok(Some(datagram.length));
+            }
+        };
+        match socket.send(bytes, from, to) {
+            Ok(()) => {
+                self.counts.answered += 1;
+                log::debug!("udp {from}: sending {} bytes back", bytes.len());
+            }
+            Err(error) => {
+                self.counts.dropped += 1;
+                log::debug!("udp {from}: the answer was dropped: {}", describe(&error));
+            }
+        }
+        Ok(Some(datagram.length))
+    }
+}
+
+/// Why a sender is never answered, if so.
+fn rule_against(from: SocketAddr, own: &[SocketAddr], any_source: bool) -> Option<&'static str> {
+    let ip = from.ip();
+    let is_own = |own: &&SocketAddr| {
+        let same_address = own.ip() == ip || own.ip().is_unspecified() && own.is_ipv4() == from.is_ipv4();
+        own.port() == from.port() && same_address
+    };
+    if from.port() == 0 {
+        Some("nobody receives on port 0")
+    } else if ip.is_unspecified() || ip.is_multicast() || matches!(ip, IpAddr::V4(ip) if ip.is_broadcast()) {
+        Some("its sender is no single machine")
+    } else if own.iter().any(|one| is_own(&one)) {
+        Some("its sender is this server, or one on the same port")
+    } else if from.port() < 1024 && !any_source {
+        Some("its sender is a service on a port below 1024 (--udp-any-source answers these too)")
+    } else {
+        None
+    }
+}
+
+impl State {
+    /// Answers until nothing waits or the budget is spent. Returns whether nothing waits.
+    pub(super) fn echo_datagrams(&mut self, context: &mut Context<Source>, token: Token) -> bool {
+        let mut bytes = 0;
+        for _ in 0..DATAGRAMS_PER_TURN {
+            let Some(Source::Datagrams(socket)) = context.get_mut(token) else { return true };
+            match self.datagrams.echo_one(socket) {
+                Ok(None) => {
+                    self.datagrams.receiving_failed = false;
+                    return true;
+                }
+                Ok(Some(length)) => bytes += length,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.datagrams.receiving_failed, true) {
+                        log::warn!(
+                            "cannot receive on udp://{}: {}",
+                            socket.local_address(),
+                            describe(&error)
+                        );
+                    }
+                    context.set_deadline(token, context.now() + RETRY);
+                    return true;
+                }
+            }
+            if bytes >= TURN_BUDGET {
+                break;
+            }
+        }
+        // There may be more, and no event will say so.
+        context.run_again(token);
+        false
+    }
+
+    /// At the stop: answers what has arrived, as far as a flood lets it.
+    pub(super) fn answer_last_datagrams(&mut self, context: &mut Context<Source>) {
+        for token in self.datagrams.sockets.clone() {
+            let _ = (0..LAST_TURNS).any(|_| self.echo_datagrams(context, token));
+        }
+    }
+}
+
+/// Binds a socket for each address; all of them, or none. One that the machine doesn't have is passed over as long as
+/// another one works.
+pub(super) fn bind(
+    endpoint: &Endpoint,
+    host: &Host,
+    port: u16,
+    reuse_port: bool,
+) -> Result<Vec<DatagramSocket>, Error> {
+    let addresses = match host {
+        Host::Any => vec![(Ipv6Addr::UNSPECIFIED, port).into(), ([0, 0, 0, 0], port).into()],
+        host => host.addresses(port).map_err(|source| {
+            let host = if let Host::Name(name) = host { name.clone() } else { endpoint.to_string() };
+            Error::Resolve { host, source }
+        })?,
+    };
+    let mut tries = 0;
+    'again: loop {
+        tries += 1;
+        let (mut sockets, mut shared_port, mut absent) = (Vec::new(), port, None);
+        for address in &addresses {
+            let mut address = *address;
+            address.set_port(shared_port);
+            match DatagramSocket::bind(address, reuse_port) {
+                Ok(socket) => {
+                    shared_port = socket.local_address().port();
+                    sockets.push(socket);
+                }
+                Err(error) if super::binding::is_absent(&error) => absent = Some((address, error)),
+                // The port that the system picked for the first address is in use on another one.
+                Err(error)
+                    if Errno::from_io_error(&error) == Some(Errno::ADDRINUSE)
+                        && port != shared_port
+                        && tries < SHARED_PORT_TRIES =>
+                {
+                    continue 'again;
+                }
+                Err(error) => return Err(Error::listen(endpoint, &address, &error)),
+            }
+        }
+        return match absent {
+            Some((address, error)) if sockets.is_empty() => Err(Error::listen(endpoint, &address, &error)),
+            None if sockets.is_empty() => {
+                let error = io::Error::new(ErrorKind::NotFound, "the name has no address");
+                Err(Error::listen(endpoint, endpoint, &error))
+            }
+            Some((address, error)) => {
+                log::warn!("not listening on udp://{address}: {}", describe(&error));
+                Ok(sockets)
+            }
+            None => Ok(sockets),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_that_could_keep_it_going_for_ever_are_not_answered() {
+        let own: Vec<SocketAddr> =
+            ["127.0.0.1:7000", "0.0.0.0:8000"].map(|text| text.parse().expect("an address")).into();
+        for (from, any_source, answered) in [
+            ("127.0.0.1:5000", false, true),
+            ("192.0.2.1:1024", false, true),
+            ("192.0.2.1:1023", false, false),
+            ("192.0.2.1:7", false, false),
+            ("192.0.2.1:7", true, true),
+            ("192.0.2.1:0", true, false),
+            ("127.0.0.1:7000", true, false),
+            ("127.0.0.2:7000", false, true),
+            ("127.0.0.1:8000", true, false),
+            ("192.0.2.1:8000", true, false),
+            ("[::1]:8000", false, true),
+            ("255.255.255.255:5000", true, false),
+            ("224.0.0.1:5000", true, false),
+            ("[ff02::1]:5000", true, false),
+            ("0.0.0.0:5000", true, false),
+        ] {
+            let sender = from.parse().expect("an address");
+            assert_eq!(rule_against(sender, &own, any_source).is_none(), answered, "{from} {any_source}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! UDP echo: every datagram whole, from the address that it was sent to, and none where an answer would be a weapon.
+
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{
+    DEADLINE, Process, Server, assert_same, eventually, installed, own_address, pattern, program, run, skip,
+};
+
+/// The addresses of its UDP endpoints.
+fn udp(server: &Server) -> Vec<SocketAddr> {
+    let addresses = server.endpoints().iter().filter_map(|endpoint| endpoint.strip_prefix("udp://"));
+    addresses.map(|address| address.parse().expect("an address")).collect()
+}
+
+fn client(address: IpAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((address, 0)).expect("a loopback address");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a positive time");
+    socket
+}
+
+fn client_for(server: SocketAddr) -> UdpSocket {
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    client(any)
+}
+
+#[track_caller]
+fn echo(client: &UdpSocket, server: SocketAddr, bytes: &[u8]) {
+    client.send_to(bytes, server).expect("it can be sent");
+    let mut buffer = vec![0; 65_536];
+    let (length, from) = client.recv_from(&mut buffer).expect("an answer comes");
+    assert_same(&buffer[..length], bytes);
+    assert_eq!(from, server, "the answer comes from the address that was asked");
+}
+
+#[track_caller]
+fn assert_silent(client: &UdpSocket) {
+    client.set_nonblocking(true).expect("a flag");
+    let error = client.recv_from(&mut [0; 9]).expect_err("no answer");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+}
+
+/// The summary says what became of them.
+#[track_caller]
+fn assert_stopped(server: Server, datagrams: &str) {
+    let (status, log) = server.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains(datagrams), "nothing of {datagrams:?} in the log:\n{log}");
+}
+
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+#[test]
+fn every_length_comes_back_whole_over_both_families() {
+    let mut endpoints = vec!["udp://127.0.0.1:0"];
+    if has_ipv6() {
+        endpoints.push("udp://[::1]:0");
+    }
+    let server = Server::spawn(program(&endpoints), endpoints.len());
+    for address in udp(&server) {
+        let client = client_for(address);
+        for length in [0, 1, 15, 16, 17, 1472, 1473, 9000, 65_506, 65_507] {
+            echo(&client, address, &pattern(length, length as u64));
+        }
+    }
+    let count = 10 * endpoints.len();
+    assert_stopped(server, &format!("; {count} datagrams, {count} answered, 0 ignored, 0 dropped"));
+}
+
+#[test]
+fn one_port_of_every_address_answers_from_the_one_that_was_asked() {
+    let families = if has_ipv6() { 2 } else { 1 };
+    let server = Server::spawn(program(&["udp://:0"]), families);
+    let ports: Vec<u16> = udp(&server).iter().map(SocketAddr::port).collect();
+    assert!(ports.iter().all(|port| port == &ports[0] && *port != 0), "{ports:?}");
+    let mut addresses: Vec<IpAddr> =
+        ["127.0.0.1", "127.45.67.89", "127.1.2.3"].map(|text| text.parse().expect("an address")).into();
+    if has_ipv6() {
+        addresses.push(Ipv6Addr::LOCALHOST.into());
+    }
+    for address in addresses {
+        let address = SocketAddr::new(address, ports[0]);
+        let client = client_for(address);
+        for length in [0, 5, 65_507] {
+            echo(&client, address, &pattern(length, 1));
+        }
+    }
+    server.await_log("senders can be forged");
+}
+
+#[test]
+fn nothing_is_warned_of_on_loopback_and_tcp_is_served_beside_it() {
+    let server = Server::spawn(program(&["-v", "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
+    let address = udp(&server)[0];
+    let client = client(Ipv4Addr::LOCALHOST.into());
+    for round in 0..100 {
+        echo(&client, address, &pattern(100, round));
+        server.connect().echo(b"TCP");
+    }
+    echo(&client, address, b"spam");
+    let sender = client.local_addr().expect("it is bound");
+    server.await_log(&format!("udp {sender}: received b'spam'"));
+    server.await_log(&format!("udp {sender}: sending 4 bytes back"));
+    let (_, log) = server.stop();
+    assert!(!log.contains("WARN"), "{log}");
+    assert!(log.contains("100 connections served") && log.contains("101 datagrams, 101 answered"), "{log}");
+}
+
+#[test]
+fn ports_below_1024_are_answered_only_if_that_was_said() {
+    let low = |number| {
+        (512..1024).rev().find_map(|port| match UdpSocket::bind((own_address(number), port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+            result => Some(result),
+        })
+    };
+    let Some(Ok(privileged)) = low(130) else {
+        return skip(
+            "ports_below_1024_are_answered_only_if_that_was_said",
+            "ports below 1024 are not for us",
+        );
+    };
+    privileged.set_read_timeout(Some(DEADLINE)).expect("a positive time");
+    let server = Server::start(&["udp://127.0.0.1:0"]);
+    privileged.send_to(b"forged", udp(&server)[0]).expect("it can be sent");
+    // Whoever comes later is answered, so the one before was seen.
+    echo(&client(Ipv4Addr::LOCALHOST.into()), udp(&server)[0], b"honest");
+    let willing = Server::start(&["--udp-any-source", "udp://127.0.0.1:0"]);
+    assert_silent(&privileged);
+    privileged.set_nonblocking(false).expect("a flag");
+    echo(&privileged, udp(&willing)[0], b"a service");
+    assert_stopped(server, "2 datagrams, 1 answered, 1 ignored, 0 dropped");
+    assert_stopped(willing, "1 datagrams, 1 answered, 0 ignored, 0 dropped");
+}
+
+/// As a forged sender would: from the address of one endpoint to another one. With --reuse-port it can be had.
+#[test]
+fn the_server_never_answers_itself() {
+    for endpoints in [["udp://127.0.0.1:0", "udp://127.0.0.2:0"], ["udp://127.0.0.1:0", "udp://0.0.0.0:0"]] {
+        let arguments = [&["-v", "--udp-any-source", "--reuse-port"] as &[_], &endpoints].concat();
+        let server = Server::spawn(program(&arguments), 2);
+        let [target, own] = udp(&server)[..] else { panic!("two endpoints") };
+        let forger = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+        forger.set_reuse_port(true).expect("SO_REUSEPORT");
+        forger.bind(&own.into()).expect("a shared port");
+        forger.send_to(b"ping-pong", &target.into()).expect("it can be sent");
+        server.await_log("not answered: its sender is this server");
+        echo(&client(Ipv4Addr::LOCALHOST.into()), target, b"honest");
+        assert_stopped(server, "2 datagrams, 1 answered, 1 ignored, 0 dropped");
+    }
+}
+
+#[test]
+fn a_broadcast_is_not_answered() {
+    let server = Server::start(&["-v", "udp://0.0.0.0:0"]);
+    let port = udp(&server)[0].port();
+    let crowd = client(Ipv4Addr::LOCALHOST.into());
+    crowd.set_broadcast(true).expect("SO_BROADCAST");
+    crowd.send_to(b"who is there?", ("127.255.255.255", port)).expect("it can be sent");
+    server.await_log("not answered: it was sent to many machines");
+    assert_silent(&crowd);
+    echo(&client(Ipv4Addr::LOCALHOST.into()), ([127, 0, 0, 1], port).into(), b"alone");
+    assert_stopped(server, "2 datagrams, 1 answered, 1 ignored, 0 dropped");
+}
+
+#[test]
+fn a_flood_whose_sender_never_reads_keeps_nobody_waiting() {
+    let server = Server::spawn(program(&["-q", "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
+    let address = udp(&server)[0];
+    let flood = client(Ipv4Addr::LOCALHOST.into());
+    let (other, before) = (server.connect(), server.resident_bytes());
+    let payload = pattern(1400, 1);
+    for _ in 0..100 {
+        for _ in 0..200 {
+            flood.send_to(&payload, address).expect("it can be sent");
+        }
+        other.echo(b"in time");
+    }
+    // What was dropped before it reached the server is lost, as UDP has it; a client that is patient is served.
+    let patient = client(Ipv4Addr::LOCALHOST.into());
+    eventually("the flood has been answered", || {
+        patient.set_read_timeout(Some(std::time::Duration::from_millis(200))).expect("a positive time");
+        patient.send_to(b"patient", address).expect("it can be sent");
+        patient.recv_from(&mut [0; 100]).is_ok()
+    });
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes more");
+}
+
+#[test]
+fn what_arrived_before_the_stop_is_answered() {
+    const COUNT: usize = 100;
+    let server = Server::start(&["udp://127.0.0.1:0"]);
+    let (address, client) = (udp(&server)[0], client(Ipv4Addr::LOCALHOST.into()));
+    // The port is really served before the server is held.
+    echo(&client, address, b"first");
+    server.while_held(|| {
+        for number in 0..COUNT {
+            client.send_to(&pattern(16, number as u64), address).expect("it can be sent");
+        }
+        server.signal(Signal::TERM);
+    });
+    for number in 0..COUNT {
+        let mut buffer = [0; 100];
+        let (length, _) = client.recv_from(&mut buffer).expect("an answer comes");
+        assert_same(&buffer[..length], &pattern(16, number as u64));
+    }
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("101 datagrams, 101 answered, 0 ignored, 0 dropped"), "{log}");
+}
+
+#[test]
+fn netcat_socat_and_python_are_answered() {
+    let server = Server::start(&["udp://127.0.0.1:0"]);
+    let port = udp(&server)[0].port().to_string();
+    let python = "import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for line in sys.stdin.buffer:
+    s.sendto(line, ('127.0.0.1', int(sys.argv[1])))
+    data, address = s.recvfrom(65535)
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()";
+    for (name, arguments) in [
+        ("nc", vec!["-u".to_owned(), "127.0.0.1".into(), port.clone()]),
+        ("socat", vec!["-".to_owned(), format!("UDP:127.0.0.1:{port}")]),
+        ("python3", vec!["-c".to_owned(), python.into(), port.clone()]),
+    ] {
+        if installed(name).is_none() {
+            skip("netcat_socat_and_python_are_answered", &format!("{name} is not installed"));
+            continue;
+        }
+        let mut command = Command::new(name);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Process::spawn(&mut command);
+        let mut input = process.child.stdin.take().expect("it is piped");
+        let mut output = BufReader::new(process.child.stdout.take().expect("it is piped"));
+        for message in ["one\n", "and another one\n"] {
+            input.write_all(message.as_bytes()).expect("it takes input");
+            let mut reply = String::new();
+            output.read_line(&mut reply).expect("it writes text");
+            assert_eq!(reply, message, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_listened_on_is_said() {
+    let server = Server::start(&["udp://127.0.0.1:0"]);
+    let taken = format!("udp://{}", udp(&server)[0]);
+    for (arguments, code, word) in [
+        (&[taken.as_str()] as &[_], 1, "address already in use (`ss -lunp sport = :"),
+        (&["udp://224.0.0.1:0"], 1, "cannot listen on 224.0.0.1:0: it stands for many machines"),
+        (&["udp://127.0.0.1:10009", "udp://127.0.0.1:10009"], 2, "udp://127.0.0.1:10009 is listed twice"),
+        (&["send", "udp://localhost"], 2, "send is for streams"),
+        (&["load", "udp://localhost"], 2, "load is for streams"),
+    ] {
+        let refused = run(program(arguments));
+        assert_eq!(refused.code, Some(code), "{refused:?}");
+        assert!(refused.stderr.contains(word), "nothing of {word:?} in {refused:?}");
+        assert_eq!(refused.stdout, "");
+    }
+}

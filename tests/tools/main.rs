@@ -1,0 +1,12 @@
+//! The commands beside the server and its clients, tested from outside.
+//!
+//! | file | what it holds to account |
+//! |---|---|
+//! | `doctor.rs` | the report on this machine, its exit status, and that the server counts alike |
+//! | `generated.rs` | completions and manual pages: shells and `man` take them |
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod doctor;
+mod generated;
