@@ -79,7 +79,8 @@ fn step_2_threads_end_for_all_when_there_is_no_room_for_one_more() {
         clients.push(client);
     }
     let (status, log) = server.wait();
-    assert_eq!(status.code(), Some(101), "{log}");
+    // By its panic, or by a signal when there is not even memory left to report it.
+    assert!(!status.success(), "{log}");
     assert!(log.contains("failed to spawn thread"), "{log}");
 }
 
