@@ -35,6 +35,7 @@ fn a_slow_reader_gets_every_byte_after_its_half_close() {
             });
             let mut seen = usize::MAX;
             eventually("the sender is done, or stalled", || {
+                // Nothing tells of a sender that has stopped: it has when nothing moved between two looks.
                 thread::sleep(std::time::Duration::from_millis(100));
                 let now = sent.load(Ordering::SeqCst);
                 now > 0 && std::mem::replace(&mut seen, now) == now
