@@ -34,12 +34,15 @@
 //! | `net/connector.rs` | beginning to connect |
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
+//! | `net/service.rs` | what a connection asks for its answers |
+//! | `net/bounds.rs` | what bounds it: memory, share of a turn, time |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
 //! | `net/transport.rs` | what a connection needs of a socket |
 //! | [`reactor`] | **the loop**: poll, dispatch, run queue, deadlines, end of turn. Knows no sockets |
 //! | `reactor/deadlines.rs` | a heap that gives the poll its timeout |
 //! | `reactor/sources.rs` | the slab; why a late event never reaches the wrong source |
+//! | `reactor/turn.rs` | what a turn consisted of, for those who watch |
 //! | `endpoint.rs`, `error.rs`, `signals.rs`, `logging.rs`, `descriptors.rs` | what everything may use |
 //!
 //! # Another protocol

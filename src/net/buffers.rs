@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::connection::Limits;
+use super::bounds::Limits;
 use super::ring::{Ring, SMALLEST};
 use crate::reactor::Moment;
 

@@ -24,65 +24,12 @@
 //! fact, and can't come apart.
 
 use std::io::{self, ErrorKind};
-use std::time::Duration;
 
+use super::bounds::{Limits, Timeout, Timeouts};
 use super::buffers::{Held, Pool, Workspace};
+use super::service::Service;
 use super::transport::Transport;
 use crate::reactor::{Moment, Readiness};
-
-/// What turns input into output. It sees bytes and nothing else: no socket, no readiness.
-pub trait Service {
-    /// The most bytes of input that one call of [`Service::answer`] is given. What one read brought is cut into
-    /// pieces of this size; a service that does not care where they end says `usize::MAX`.
-    fn chunk(&self) -> usize;
-
-    /// Answers one chunk. The answer is what the call appends to `staged`, followed by [`Answer::bytes`], which may
-    /// be the chunk itself, so that a plain echo copies nothing.
-    fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a>;
-}
-
-/// What a [`Service`] says to a chunk.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Answer<'a> {
-    /// Bytes to send, after those that were staged.
-    pub bytes: &'a [u8],
-    /// True if the connection is to end after this answer.
-    pub last: bool,
-}
-
-/// The bounds of a connection's memory and of what it does in one turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The most bytes that one read asks for.
-    pub read_size: usize,
-    /// The high-water mark: with this many unsent bytes the service gets no more input. The socket is read again
-    /// when at most half of it is left.
-    pub write_limit: usize,
-    /// How many bytes a connection may move in one turn before the others have theirs.
-    pub turn_budget: usize,
-}
-
-/// How long a connection may be without progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// No byte in or out.
-    pub idle: Option<Duration>,
-    /// Something to send, and the peer takes not one byte.
-    pub write: Option<Duration>,
-    /// We are done, and the peer does not end.
-    pub linger: Duration,
-}
-
-/// Which of the [`Timeouts`] it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timeout {
-    /// No byte in or out for too long.
-    Idle,
-    /// The peer took not one byte for too long.
-    Write,
-    /// We were done, and the peer did not end in time.
-    Linger,
-}
 
 /// Where a connection stands; the diagram is at the top of this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Sockets: what every user of the reactor needs to move bytes, whatever the bytes mean.
 
+mod bounds;
 mod buffers;
 mod connection;
 mod connector;
@@ -8,16 +9,19 @@ mod listener;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
 mod ring;
+mod service;
 mod transport;
 
+pub use self::bounds::{Limits, Timeout, Timeouts};
 pub use self::buffers::Workspace;
-pub use self::connection::{Answer, Connection, End, Limits, Next, Phase, Service, Timeout, Timeouts};
+pub use self::connection::{Connection, End, Next, Phase};
 pub use self::connector::{Target, connect};
 pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM};
 pub use self::listener::{
     Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
     classify_accept_error,
 };
+pub use self::service::{Answer, Service};
 pub use self::transport::{Socket, Transport};
 
 /// What a connection is registered for: everything, once. Whether it is read or written is decided by its own state,

@@ -38,6 +38,7 @@
 mod deadlines;
 mod moment;
 mod sources;
+mod turn;
 
 use std::collections::VecDeque;
 use std::io;
@@ -52,6 +53,7 @@ use self::sources::Sources;
 
 pub use self::moment::Moment;
 pub use self::sources::{Stage, Token};
+pub use self::turn::{Turn, TurnTimes};
 
 /// What a source is registered for; see [`mio::Interest`].
 pub use mio::Interest;
@@ -126,6 +128,7 @@ pub struct Reactor<S> {
     busy_poll: Duration,
     spin_until: Option<Moment>,
     prompt: bool,
+    timed: bool,
 }
 
 /// What a [`Handler`] may do: add, find and remove sources, ask for another turn, set deadlines, stop.
@@ -135,6 +138,7 @@ pub struct Context<S> {
     run_queue: VecDeque<Token>,
     deadlines: Deadlines,
     now: Moment,
+    turn: Turn,
     stopped: bool,
 }
 
@@ -152,6 +156,7 @@ impl<S: AsFd> Reactor<S> {
                 run_queue: VecDeque::new(),
                 deadlines: Deadlines::default(),
                 now: Moment::now(),
+                turn: Turn::default(),
                 stopped: false,
             },
             late: Vec::new(),
@@ -159,6 +164,7 @@ impl<S: AsFd> Reactor<S> {
             busy_poll: Duration::ZERO,
             spin_until: None,
             prompt: false,
+            timed: false,
         })
     }
 
@@ -173,6 +179,12 @@ impl<S: AsFd> Reactor<S> {
     /// sleeping for the rest, which takes up to a whole core while deadlines are less than a millisecond apart.
     pub fn set_prompt_deadlines(&mut self, prompt: bool) {
         self.prompt = prompt;
+    }
+
+    /// Makes each turn read the clock between its parts, for [`Turn::times`]. A loop that is not watched reads it once
+    /// a turn.
+    pub fn set_timed(&mut self, timed: bool) {
+        self.timed = timed;
     }
 
     /// The sources, before the loop runs and after it ended.
@@ -197,7 +209,9 @@ impl<S: AsFd> Reactor<S> {
     /// # Errors
     /// When polling itself fails, which no peer can cause.
     pub fn turn<H: Handler<Source = S>>(&mut self, handler: &mut H) -> io::Result<()> {
+        let began = self.timed.then(Moment::now);
         self.poll()?;
+        let mut times = began.map(|began| TurnTimes::after_poll(began, self.context.now));
         let Reactor { events, context, late, due, .. } = self;
 
         for event in events.iter() {
@@ -214,23 +228,30 @@ impl<S: AsFd> Reactor<S> {
             }
         }
 
+        TurnTimes::mark(&mut times, |times| &mut times.batch_ended);
+
         // Only as many as there are now: what queues itself again waits for the next turn, behind the others.
-        for _ in 0..context.run_queue.len() {
+        let queued = context.run_queue.len();
+        for _ in 0..queued {
             let Some(token) = context.run_queue.pop_front() else { break };
             if context.sources.clear_queued(token) {
                 handler.resume(context, token);
             }
         }
 
+        TurnTimes::mark(&mut times, |times| &mut times.run_queue_ended);
+
         // The due set is taken before any is told: a deadline set to "now" by a handler waits for the next turn.
         while let Some(key) = context.deadlines.pop_due(context.now) {
             due.extend(context.sources.token_of_key(key));
         }
+        let deadlines = due.len();
         for token in due.drain(..) {
             if context.sources.get(token).is_some() {
                 handler.deadline(context, token);
             }
         }
+        TurnTimes::mark(&mut times, |times| &mut times.deadlines_ended);
 
         for (token, stage, readiness) in late.drain(..) {
             if stage == Stage::Signals && context.sources.get(token).is_some() {
@@ -239,6 +260,8 @@ impl<S: AsFd> Reactor<S> {
         }
 
         context.sources.free_removed();
+        TurnTimes::mark(&mut times, |times| &mut times.ended);
+        context.turn = Turn { events: events.iter().count(), queued, deadlines, times };
         handler.turn_end(context);
         Ok(())
     }
@@ -369,6 +392,11 @@ impl<S: AsFd> Context<S> {
     /// The time at which this turn's poll returned.
     pub fn now(&self) -> Moment {
         self.now
+    }
+
+    /// What the turn consisted of; complete when [`Handler::turn_end`] is called, and of the turn before until then.
+    pub fn turn(&self) -> &Turn {
+        &self.turn
     }
 
     /// How many sources there are.

@@ -329,3 +329,35 @@ fn what_cannot_be_polled_is_refused_or_driven_by_the_run_queue() {
     reactor.run(&mut reader).expect("turns");
     assert_eq!(reader.0, b"sixteen bytes and a few more");
 }
+
+#[test]
+fn a_turn_tells_what_it_consisted_of() {
+    let mut reactor = reactor();
+    let (ready, mut sender) = source(&mut reactor, "ready", Stage::Connections);
+    let (queued, _other) = source(&mut reactor, "queued", Stage::Connections);
+    sender.write_all(b"x").expect("room in the pipe");
+    reactor.context().run_again(queued);
+    let now = Moment::now();
+    reactor.context().set_deadline(ready, now);
+    reactor.turn(&mut Toy::new()).expect("a turn");
+    assert_eq!(*reactor.context().turn(), Turn { events: 1, queued: 1, deadlines: 1, times: None });
+
+    reactor.set_timed(true);
+    reactor.context().run_again(queued);
+    let pause = Duration::from_millis(2);
+    let mut slow = Toy::doing(move |_, _, _| {
+        let since = Moment::now();
+        while Moment::now().since(since) < pause {}
+    });
+    reactor.turn(&mut slow).expect("a turn");
+    let turn = *reactor.context().turn();
+    let times = turn.times.expect("it was timed");
+    assert_eq!((turn.events, turn.queued, turn.deadlines), (0, 1, 0));
+    assert!(now <= times.poll_began && times.poll_began <= times.poll_ended);
+    assert!(times.poll_ended <= times.batch_ended);
+    assert!(
+        times.run_queue_ended.since(times.batch_ended) >= pause,
+        "the slow part is the run queue: {times:?}"
+    );
+    assert!(times.run_queue_ended <= times.deadlines_ended && times.deadlines_ended <= times.ended);
+}

@@ -1,5 +1,7 @@
 //! One test an arrow of the diagram of phases.
 
+use std::time::Duration;
+
 use super::*;
 
 const LIMITS: Limits = Limits { read_size: 64, write_limit: 64, turn_budget: 256 };

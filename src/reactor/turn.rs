@@ -1,0 +1,54 @@
+//! What one turn of the loop consisted of, for those who watch it.
+
+use super::moment::Moment;
+
+/// The turn that has just ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Events that the poll brought.
+    pub events: usize,
+    /// Sources that were in the run queue when it came up.
+    pub queued: usize,
+    /// Deadlines that were due.
+    pub deadlines: usize,
+    /// When its parts ended, if [`Reactor::set_timed`](super::Reactor::set_timed) asked for it.
+    pub times: Option<TurnTimes>,
+}
+
+/// The moments of one turn, in the order in which they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnTimes {
+    /// The loop went to ask for events, and may have slept from here on.
+    pub poll_began: Moment,
+    /// The poll returned.
+    pub poll_ended: Moment,
+    /// Connections, then listeners, were told of their events.
+    pub batch_ended: Moment,
+    /// The run queue was served.
+    pub run_queue_ended: Moment,
+    /// The deadlines that were due were told.
+    pub deadlines_ended: Moment,
+    /// Signals were told, and removed sources dropped.
+    pub ended: Moment,
+}
+
+impl TurnTimes {
+    /// The parts that are still to come are empty until they have ended.
+    pub(super) fn after_poll(poll_began: Moment, poll_ended: Moment) -> TurnTimes {
+        TurnTimes {
+            poll_began,
+            poll_ended,
+            batch_ended: poll_ended,
+            run_queue_ended: poll_ended,
+            deadlines_ended: poll_ended,
+            ended: poll_ended,
+        }
+    }
+
+    /// Notes the end of a part, if the turn is timed at all.
+    pub(super) fn mark(times: &mut Option<TurnTimes>, part: fn(&mut TurnTimes) -> &mut Moment) {
+        if let Some(times) = times {
+            *part(times) = Moment::now();
+        }
+    }
+}
