@@ -67,7 +67,7 @@ impl Pause {
 impl State {
     /// Accepts until nothing waits, the budget is spent, or no more may come in.
     pub(super) fn accept(&mut self, context: &mut Context<Source>, token: Token) {
-        for _ in 0..ACCEPTS_PER_TURN {
+        for accepted in 0..ACCEPTS_PER_TURN {
             // Those closed in this turn still have their descriptors: taking others in for them could need more than
             // there are.
             if self.open + self.pause.freed >= self.max_connections
@@ -80,7 +80,10 @@ impl State {
                 return;
             }
             let Some(Source::Listener(listener)) = context.get_mut(token) else { return };
-            match listener.accept() {
+            // The event says that one waits. Mostly it is the only one.
+            let next =
+                if accepted == 0 || listener.has_waiting() { listener.accept() } else { Accept::Drained };
+            match next {
                 Accept::Drained => {
                     // Nobody waits any more: only now is the limit left, and not whenever one leaves and the next
                     // one comes in.
