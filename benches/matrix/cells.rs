@@ -10,6 +10,10 @@ use crate::servers::{self, ALL, Kind, LITERAL, Server};
 
 /// How long one measurement takes, as nearly as the warm-up can tell.
 const MEASURED: Duration = Duration::from_millis(300);
+/// It is taken in so many slices, where the servers can be driven side by side.
+const SLICES: usize = 3;
+/// Connections that this process can hold, with some descriptors to spare.
+const OPEN_AT_ONCE: usize = 15_000;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
@@ -57,25 +61,62 @@ pub(crate) fn measure(extent: Extent) -> Result<Vec<Row>, Box<dyn Error>> {
 pub(crate) fn interleaved(cells: &[Cell], kinds: &[Kind], rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut rows = Vec::new();
     for &cell in cells {
+        eprint!("\r{} clients, {} bytes                    ", cell.clients, cell.size);
         let kinds = kinds.iter().copied().filter(|kind| takes_part(*kind, cell));
         let mut servers: Vec<(Kind, Server, Measured)> = Vec::new();
         for kind in kinds {
             servers.push((kind, Server::start(kind)?, Measured::default()));
         }
+        let side_by_side = servers.len() * cell.clients <= OPEN_AT_ONCE;
+        if side_by_side {
+            exchange_side_by_side(&mut servers, cell, SLICES * rounds)?;
+        }
         for round in 0..rounds {
-            eprint!("\r{} clients, {} bytes: round {} of {rounds}   ", cell.clients, cell.size, round + 1);
-            let mut order: Vec<_> = servers.iter_mut().collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for (_, server, measured) in order {
-                once(server, cell, measured)?;
+            for (_, server, measured) in in_turn(&mut servers, round) {
+                let mut load = servers::open(plan(server, cell))?;
+                if !side_by_side {
+                    servers::on_core(1, || {
+                        let messages = messages(&mut load, cell)?;
+                        exchange(&mut load, server, measured, messages)
+                    })?;
+                }
+                latency(load, cell, measured)?;
             }
         }
-        eprintln!();
         rows.push((cell, servers.into_iter().map(|(kind, _, measured)| (kind, measured)).collect()));
     }
+    eprintln!();
     Ok(rows)
+}
+
+/// A B C, and the next time C B A.
+fn in_turn<T>(servers: &mut [T], round: usize) -> Vec<&mut T> {
+    let mut order: Vec<_> = servers.iter_mut().collect();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+/// With the connections to all servers open at once, so that a server is never measured long before the other: what
+/// else the machine does changes from one tenth of a second to the next.
+fn exchange_side_by_side(
+    servers: &mut [(Kind, Server, Measured)],
+    cell: Cell,
+    slices: usize,
+) -> Result<(), Box<dyn Error>> {
+    let mut loaded = Vec::new();
+    for (_, server, measured) in servers {
+        let mut load = servers::open(plan(server, cell))?;
+        let messages = servers::on_core(1, || messages(&mut load, cell))?.div_ceil(SLICES as u64);
+        loaded.push((load, server, measured, messages));
+    }
+    for slice in 0..slices {
+        for (load, server, measured, messages) in in_turn(&mut loaded, slice) {
+            servers::on_core(1, || exchange(load, server, measured, *messages))?;
+        }
+    }
+    Ok(())
 }
 
 fn takes_part(kind: Kind, cell: Cell) -> bool {
@@ -92,9 +133,7 @@ pub(crate) fn plan(server: &Server, cell: Cell) -> Plan {
     }
 }
 
-fn once(server: &Server, cell: Cell, measured: &mut Measured) -> Result<(), Box<dyn Error>> {
-    let mut load = servers::open(plan(server, cell))?;
-    servers::on_core(1, || exchange(&mut load, server, cell, measured))?;
+fn latency(load: Load, cell: Cell, measured: &mut Measured) -> Result<(), Box<dyn Error>> {
     let report = servers::on_core(1, || load.run())?;
     if report.errors.total() > 0 {
         return Err(format!("{} clients, {} bytes: {:?}", cell.clients, cell.size, report.failures).into());
@@ -105,18 +144,21 @@ fn once(server: &Server, cell: Cell, measured: &mut Measured) -> Result<(), Box<
     Ok(())
 }
 
-fn exchange(
-    load: &mut Load,
-    server: &Server,
-    cell: Cell,
-    measured: &mut Measured,
-) -> Result<(), Box<dyn Error>> {
-    // The warm-up tells how many messages the measurement should have.
+/// How many messages take [`MEASURED`], as a warm-up tells.
+fn messages(load: &mut Load, cell: Cell) -> Result<u64, Box<dyn Error>> {
     let few = (2 * cell.clients).max(200) as u64;
     load.exchange(few)?;
     let warm = load.exchange(few)?;
     let rounds = (MEASURED.as_secs_f64() / warm.as_secs_f64()).ceil().max(1.0);
-    let messages = few * rounds as u64;
+    Ok(few * rounds as u64)
+}
+
+fn exchange(
+    load: &mut Load,
+    server: &Server,
+    measured: &mut Measured,
+    messages: u64,
+) -> Result<(), Box<dyn Error>> {
     let (cpu, switches) = (server.cpu(), server.switches());
     let time = load.exchange(messages)?;
     let (cpu, switches) = (server.cpu() - cpu, server.switches() - switches);

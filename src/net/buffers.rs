@@ -74,6 +74,10 @@ struct Buffers {
 }
 
 impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(super) fn unsent(&self) -> usize {
         self.unsent_ring().map_or(0, Ring::len)
     }

