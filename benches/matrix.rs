@@ -4,6 +4,8 @@
 //! clients, and `-- --write` writes BENCHMARKS.md with its plots anew.
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is a program")]
 
+#[path = "matrix/aims.rs"]
+mod aims;
 mod baselines;
 #[path = "matrix/cells.rs"]
 mod cells;
@@ -74,7 +76,11 @@ fn run(extent: Extent) -> Result<(), Box<dyn Error>> {
     if extent == Extent::Write {
         document.plot_ratios(&table)?;
     }
-    document.single(&single::measure(extent)?);
+    let single = single::measure(extent)?;
+    document.single(&single);
+    let mut aims = aims::of_cells(&table);
+    aims.extend(aims::of_single(&single));
+    document.aims(&aims);
     if extent == Extent::Write {
         document.scaling(&scaling::measure()?)?;
         document.write()?;

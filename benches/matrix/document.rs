@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::Extent;
-use crate::cells::{Cell, Measured, Row};
+use crate::aims::{Aim, Bound};
+use crate::cells::{Cell, Measured, Row, SLICES};
 use crate::plots;
 use crate::scaling::Scaling;
 use crate::servers::{ALL, BARE, ECHOLOOP, Kind};
@@ -87,20 +88,41 @@ impl Document {
                 .collect();
             self.table(&head.collect::<Vec<_>>(), &body);
         }
-        self.against_the_bare_loop(rows);
     }
 
-    fn against_the_bare_loop(&mut self, rows: &[Row]) {
-        self.line("### CPU time of echoloop ÷ that of the bare mio loop, round by round\n");
-        let body: Vec<Vec<String>> = rows
-            .iter()
-            .filter_map(|(cell, measured)| {
-                let of = |kind| measured.iter().find(|(other, _)| *other == kind).map(|(_, it)| &it.cpu);
-                let ratio = Spread::of_ratios(of(ECHOLOOP)?, of(BARE)?)?;
-                Some(vec![name(*cell), format!("{ratio:.3}")])
-            })
-            .collect();
-        self.table(&["clients × bytes".into(), "ratio".into()], &body);
+    /// What the server is meant to reach, and in plain words whether it did.
+    pub(crate) fn aims(&mut self, aims: &[Aim]) {
+        self.line("### What was aimed at\n");
+        let row = |aim: &Aim| {
+            let bound = match aim.bound {
+                Bound::AtMost(most) => format!("at most {most:.2}"),
+                Bound::AtLeast(least) => format!("at least {least:.2}"),
+            };
+            let verdict = match (aim.is_reached(), aim.is_close()) {
+                (true, false) => "reached",
+                (true, true) => "reached, within the spread",
+                (false, true) => "not reached, within the spread",
+                (false, false) => "**not reached**",
+            };
+            vec![aim.what.clone(), bound, format!("{:.3}", aim.measured), verdict.into()]
+        };
+        let head = ["ratio", "aim", "median of the rounds", "verdict"].map(String::from);
+        self.table(&head, &aims.iter().map(row).collect::<Vec<_>>());
+        let missed: Vec<&str> =
+            aims.iter().filter(|aim| !aim.is_reached()).map(|aim| aim.what.as_str()).collect();
+        let reached = aims.len() - missed.len();
+        if missed.is_empty() {
+            self.line(&format!("All of the {} aims were reached in this run.\n", aims.len()));
+        } else {
+            self.line(&format!(
+                "{reached} of {} aims were reached in this run. Not reached: {}.\n",
+                aims.len(),
+                missed.join("; ")
+            ));
+        }
+        self.line(
+            "\"Within the spread\" means that rounds lie on both sides of the aim, so that another run may say otherwise.\n",
+        );
     }
 
     pub(crate) fn single(&mut self, single: &Single) {
@@ -243,7 +265,11 @@ impl Document {
                 (name(*cell), measured.iter().map(ratio).collect())
             })
             .collect();
-        plots::bars(&Path::new(FOLDER).join("ratios.svg"), "Server CPU time an echo, echoloop = 1", &groups)?;
+        plots::bars(
+            &Path::new(FOLDER).join("ratios.svg"),
+            "Server CPU time an echo, echoloop = 1 (the line), logarithmic",
+            &groups,
+        )?;
         self.line(&format!("![CPU time an echo beside echoloop]({FOLDER}/ratios.svg)\n"));
         Ok(())
     }
@@ -267,7 +293,8 @@ fn method(rounds: usize) -> String {
          Every server is a process of its own on the first core; the clients are our load generator in one process on the \
          second. Each byte that comes back is verified, for every server: a wrong server is not fast, it is wrong.\n\n\
          Rounds are interleaved (A B C, then C B A, …; {rounds} of them), and what is compared is taken in the same round, \
-         because machines change their speed. A cell shows the median with the least and the greatest of the rounds, and \
+         because machines change their speed. Rates and CPU times are taken in {SLICES} slices a round with the connections \
+         to all servers open, except where these are too many for one process. A cell shows the median with the least and the greatest of the rounds, and \
          behind × the median of the ratios to echoloop, round by round. **Server CPU time an echo** is the figure to \
          trust: rate and latency also depend on the clients.\n\n\
          | server | what it is |\n|---|---|\n\

@@ -6,6 +6,8 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+/// The ratio at which a bar has no length.
+const LEAST: f64 = 0.5;
 const GREY: RGBColor = RGBColor(128, 128, 128);
 /// Blue, orange, green, purple: told apart by most eyes, on light and on dark.
 const COLOURS: [RGBColor; 4] =
@@ -55,7 +57,9 @@ pub(crate) fn lines(
     Ok(())
 }
 
-/// A bar for each ratio, grouped by cell.
+/// A bar for each ratio, grouped by cell. The scale is logarithmic: reads of sixteen bytes cost more than thirty times
+/// as much, beside which all else would look the same. A bar begins at half the cost, so that twice it and half of it
+/// can be told by length.
 pub(crate) fn bars(
     path: &Path,
     title: &str,
@@ -70,16 +74,18 @@ pub(crate) fn bars(
     )?;
     let most = groups.iter().flat_map(|(_, bars)| bars).map(|&(_, ratio)| ratio).fold(1.0, f64::max);
     let left = 230;
-    let scale = 480.0 / most;
+    let length = |ratio: f64| (480.0 * (ratio.max(LEAST) / LEAST).ln() / (most / LEAST).ln()) as i32;
     let style = ("sans-serif", 13).into_font().color(&GREY);
     let right_aligned = style.clone().pos(Pos::new(HPos::Right, VPos::Center));
     let left_aligned = style.pos(Pos::new(HPos::Left, VPos::Center));
     let mut y = 50;
+    let one = left + length(1.0);
+    root.draw(&PathElement::new([(one, 40), (one, 30 + 18 * bars as i32)], GREY.mix(0.6)))?;
     for (group, bars) in groups {
         root.draw_text(group, &left_aligned, (12, y))?;
         for ((name, ratio), colour) in bars.iter().zip(COLOURS.iter().cycle()) {
             root.draw_text(name, &right_aligned, (left - 8, y))?;
-            let end = left + (ratio * scale) as i32;
+            let end = left + length(*ratio);
             root.draw(&Rectangle::new([(left, y - 6), (end, y + 6)], colour.filled()))?;
             root.draw_text(&format!("{ratio:.2}"), &left_aligned, (end + 6, y))?;
             y += 18;

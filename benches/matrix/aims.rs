@@ -1,0 +1,77 @@
+//! What the server is meant to reach, and whether it did in this run.
+
+use crate::cells::Row;
+use crate::servers::{BARE, ECHOLOOP, Kind, THREADS, TOKIO};
+use crate::single::Single;
+use crate::statistics::Spread;
+
+/// One aim, with what was measured for it.
+pub(crate) struct Aim {
+    pub(crate) what: String,
+    pub(crate) bound: Bound,
+    pub(crate) measured: Spread,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Aim {
+    /// By the median, which is what the other tables show.
+    pub(crate) fn is_reached(&self) -> bool {
+        match self.bound {
+            Bound::AtMost(most) => self.measured.median <= most,
+            Bound::AtLeast(least) => self.measured.median >= least,
+        }
+    }
+
+    /// Whether measurements lie on both sides of the bound, so that another run may well say otherwise.
+    pub(crate) fn is_close(&self) -> bool {
+        let (Bound::AtMost(bound) | Bound::AtLeast(bound)) = self.bound;
+        self.measured.least <= bound && bound <= self.measured.greatest
+    }
+}
+
+/// The aims for the server's CPU time, cell by cell, as ratios of a server to another one.
+pub(crate) fn of_cells(rows: &[Row]) -> Vec<Aim> {
+    let mut aims = Vec::new();
+    for (cell, measured) in rows {
+        let mut aim = |of: Kind, to: Kind, bound: Bound| {
+            let cpu = |kind| measured.iter().find(|(other, _)| *other == kind).map(|(_, it)| &it.cpu);
+            let (Some(values), Some(others)) = (cpu(of), cpu(to)) else { return };
+            if let Some(ratio) = Spread::of_ratios(values, others) {
+                let what = format!("CPU time of {} ÷ {}, {} × {}", of.name, to.name, cell.clients, cell.size);
+                aims.push(Aim { what, bound, measured: ratio });
+            }
+        };
+        aim(ECHOLOOP, BARE, Bound::AtMost(1.03));
+        let least = match (cell.clients, cell.size) {
+            (..=64, 65_536) => 5.0,
+            (1000, 512) | (10_000, 64) => 1.05,
+            (50, 16) => 1.02,
+            _ => 1.0,
+        };
+        aim(TOKIO, ECHOLOOP, Bound::AtLeast(least));
+        aim(THREADS, ECHOLOOP, Bound::AtLeast(1.0));
+    }
+    aims
+}
+
+/// The aims for connections a second and for the latency of one connection.
+pub(crate) fn of_single(single: &Single) -> Vec<Aim> {
+    let churn =
+        |kind| single.churn.iter().find(|(other, _)| *other == kind).map_or(&[][..], |(_, churn)| &churn.cpu);
+    let connections = Spread::of_ratios(churn(ECHOLOOP), churn(BARE)).map(|measured| Aim {
+        what: "CPU time of echoloop ÷ bare mio, connect-echo-close".into(),
+        bound: Bound::AtMost(0.92),
+        measured,
+    });
+    let busy = Spread::of_ratios(&single.busy, &single.sleeping).map(|measured| Aim {
+        what: "median latency of one connection, with ÷ without `--busy-poll`".into(),
+        bound: Bound::AtMost(0.5),
+        measured,
+    });
+    connections.into_iter().chain(busy).collect()
+}
