@@ -23,6 +23,16 @@ pub enum Error {
         /// What the system said, and the remedy.
         reason: String,
     },
+    /// A socket that the service manager hands over can't be served.
+    #[error("cannot serve the inherited socket {name:?} (descriptor {descriptor}): {reason}")]
+    Inherited {
+        /// What its unit calls it.
+        name: String,
+        /// Its number.
+        descriptor: String,
+        /// What it is, and what to change.
+        reason: String,
+    },
     /// The same address was asked for twice.
     #[error("{0} is listed twice")]
     ListedTwice(String),

@@ -12,12 +12,14 @@
 //! | `calls.rs` | the system calls that all of it costs |
 //! | `datagrams.rs` | UDP: whole, from the right address, and never where it would be a weapon |
 //! | `endpoints.rs` | where it listens, and where it can't, with exit status |
+//! | `activation.rs` | sockets that somebody else has opened, and keeps |
 //! | `service.rs` | as a service: what systemd is told, and the units in `deploy/systemd` |
 //! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activation;
 mod bytes;
 mod calls;
 mod clients;
