@@ -18,7 +18,7 @@ use crate::support::{Client, DEADLINE, Process, Server, assert_same, installed, 
 const FIRST: i32 = 3;
 
 /// The program with open sockets, each with its name, handed over as a service manager does.
-fn activated(arguments: &[&str], sockets: &[(&str, &dyn AsFd)]) -> Command {
+pub(crate) fn activated(arguments: &[&str], sockets: &[(&str, &dyn AsFd)]) -> Command {
     let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
     let mut command = handing_over(arguments, sockets);
     command.env("LISTEN_FDNAMES", names.join(":")).env("LISTEN_FDS", sockets.len().to_string());
@@ -145,9 +145,7 @@ fn inherited_sockets_take_the_place_of_the_default_endpoint_and_are_made_nonbloc
     command.env_remove("LISTEN_FDNAMES");
     let server = Server::spawn(command, 1);
     Client::tcp(address).echo(b"served");
-    let log = server.log();
-    assert!(log.contains("descriptor 3, named \"unknown\""), "{log}");
-    assert_eq!(log.matches("listening on").count(), 1, "{log}");
+    server.await_log("descriptor 3, named \"unknown\"");
     #[cfg(target_os = "linux")]
     {
         let flags = fs::read_to_string(format!("/proc/{}/fdinfo/{FIRST}", server.pid())).expect("it is open");
@@ -155,6 +153,8 @@ fn inherited_sockets_take_the_place_of_the_default_endpoint_and_are_made_nonbloc
         // O_NONBLOCK, or accept would wait; O_CLOEXEC, as all descriptors of the program have it.
         assert!(flags.ends_with("4002") && flags.starts_with("02"), "{flags}");
     }
+    let (_, log) = server.stop();
+    assert_eq!(log.matches("listening on").count(), 1, "{log}");
 }
 
 #[test]
