@@ -53,8 +53,7 @@ impl Inherited {
         let socket = socket2::Socket::from(socket);
         match Kind::of(&socket)? {
             Kind::Datagrams => Ok(Inherited::Datagrams(DatagramSocket::inherited(socket)?)),
-            // The queue of a listener is empty or not, but it has no peer.
-            Kind::Tcp | Kind::Unix if !socket.is_listener()? => match socket.peer_addr() {
+            Kind::Tcp | Kind::Unix if !told::listens(&socket)? => match socket.peer_addr() {
                 Ok(_) => Err(InheritError::Connected),
                 Err(_) => Err(InheritError::NotListening),
             },
@@ -95,7 +94,7 @@ impl Kind {
             return Ok(Kind::Unix);
         }
         if is_internet && (kind == Type::STREAM || kind == Type::DGRAM) {
-            return match protocol(socket)? {
+            return match told::protocol(socket)? {
                 None | Some(Protocol::TCP) if kind == Type::STREAM => Ok(Kind::Tcp),
                 None | Some(Protocol::UDP) if kind == Type::DGRAM => Ok(Kind::Datagrams),
                 // SCTP and UDP-Lite, among others: they differ in what a short read or a border of a datagram means.
@@ -116,15 +115,36 @@ impl Kind {
     }
 }
 
-/// Which protocol of the socket's type it speaks. `None`: the system doesn't tell, and its usual one is assumed.
+/// What only some systems tell of a socket.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn protocol(socket: &socket2::Socket) -> io::Result<Option<Protocol>> {
-    socket.protocol()
+mod told {
+    use std::io;
+
+    use socket2::{Protocol, Socket};
+
+    pub(super) fn listens(socket: &Socket) -> io::Result<bool> {
+        socket.is_listener()
+    }
+
+    pub(super) fn protocol(socket: &Socket) -> io::Result<Option<Protocol>> {
+        socket.protocol()
+    }
 }
 
+/// The others are believed: what has no peer listens, and speaks the usual protocol of its type.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn protocol(_: &socket2::Socket) -> io::Result<Option<Protocol>> {
-    Ok(None)
+mod told {
+    use std::io;
+
+    use socket2::{Protocol, Socket};
+
+    pub(super) fn listens(socket: &Socket) -> io::Result<bool> {
+        Ok(socket.peer_addr().is_err())
+    }
+
+    pub(super) fn protocol(_: &Socket) -> io::Result<Option<Protocol>> {
+        Ok(None)
+    }
 }
 
 /// The name of a Unix socket as people write it; systemd writes `@` for what is in no file system.
