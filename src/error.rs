@@ -23,13 +23,11 @@ pub enum Error {
         /// What the system said, and the remedy.
         reason: String,
     },
-    /// A socket that the service manager hands over can't be served.
-    #[error("cannot serve the inherited socket {name:?} (descriptor {descriptor}): {reason}")]
+    /// What the service manager hands over can't be served.
+    #[error("cannot serve {sockets}: {reason}")]
     Inherited {
-        /// What its unit calls it.
-        name: String,
-        /// Its number.
-        descriptor: String,
+        /// Which socket, or all of them.
+        sockets: String,
         /// What it is, and what to change.
         reason: String,
     },

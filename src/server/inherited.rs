@@ -1,7 +1,9 @@
 //! Sockets that the service manager has opened and hands over: `sd_listen_fds(3)`.
 
 use std::env;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::OsStr;
+use std::iter;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process;
 
 use listenfd::ListenFd;
@@ -13,7 +15,7 @@ use crate::error::Error;
 use crate::net::{Inherited, ListenerOptions};
 
 /// The first descriptor that is handed over; `SD_LISTEN_FDS_START`.
-const FIRST_DESCRIPTOR: usize = 3;
+const FIRST_DESCRIPTOR: RawFd = 3;
 /// What systemd calls a socket that nobody gave a name.
 const NO_NAME: &str = "unknown";
 
@@ -60,20 +62,18 @@ impl InheritedSocket {
             return Ok(Vec::new());
         }
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let mut names = names.split(':').filter(|name| !name.is_empty());
+        let names = names.split(':').chain(iter::repeat(""));
+        let named = names.map(|name| if name.is_empty() { NO_NAME } else { name });
         let mut offered = ListenFd::from_env();
-        (0..count).map(|index| take(&mut offered, index, names.next().unwrap_or(NO_NAME))).collect()
+        (0..count).zip(named).map(|(index, name)| take(&mut offered, index, name)).collect()
     }
 
     /// Makes it a socket of the server.
     pub(super) fn bind(self, options: &ListenerOptions) -> Result<Bound, Error> {
         let InheritedSocket { socket, name } = self;
         let descriptor = socket.as_raw_fd();
-        let inherited = Inherited::new(socket, options).map_err(|reason| Error::Inherited {
-            name: name.clone(),
-            descriptor: descriptor.to_string(),
-            reason: reason.to_string(),
-        })?;
+        let inherited = Inherited::new(socket, options)
+            .map_err(|reason| refusal(&name, descriptor, reason.to_string()))?;
         let endpoint = inherited.endpoint()?;
         log::info!("{endpoint} is inherited: descriptor {descriptor}, named {name:?}");
         let socket = match inherited {
@@ -87,14 +87,24 @@ impl InheritedSocket {
 /// How many descriptors are handed over to this very process, and not to one that started it and left it the variables.
 /// (`listenfd` would do without `LISTEN_PID`, and takes any number.)
 fn offered() -> Result<usize, Error> {
-    let is_for_us = env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(process::id()));
-    let Some(count) = env::var_os("LISTEN_FDS").filter(|_| is_for_us) else { return Ok(0) };
+    let Some(count) = env::var_os("LISTEN_FDS") else { return Ok(0) };
+    if env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(process::id())) {
+        number_of_descriptors(&count)
+    } else {
+        // Mostly as it should be; but a wrapper that starts the server as its child loses it the sockets so.
+        log::info!("LISTEN_FDS is not for this process, says LISTEN_PID: no sockets are inherited");
+        Ok(0)
+    }
+}
+
+fn number_of_descriptors(count: &OsStr) -> Result<usize, Error> {
     let most = usize::try_from(DescriptorLimit::current().soft).unwrap_or(usize::MAX);
     let number = count.to_str().and_then(|text| text.parse::<usize>().ok());
     number.filter(|number| *number < most).ok_or_else(|| Error::Inherited {
-        name: "LISTEN_FDS".into(),
-        descriptor: format!("{FIRST_DESCRIPTOR}…"),
-        reason: format!("{count:?} is not how many descriptors there may be, which is a number below {most}"),
+        sockets: "inherited sockets".into(),
+        reason: format!(
+            "LISTEN_FDS is {count:?}, where the number of them is expected, which is below {most}"
+        ),
     })
 }
 
@@ -110,11 +120,12 @@ fn take(offered: &mut ListenFd, index: usize, name: &str) -> Result<InheritedSoc
             }
         }
     }
-    Err(Error::Inherited {
-        name: name.into(),
-        descriptor: (FIRST_DESCRIPTOR + index).to_string(),
-        reason: "it is no internet or Unix socket, or not open; of the units' `Listen…=`, only `ListenStream=` and \
-                 `ListenDatagram=` make sockets that can be served"
-            .into(),
-    })
+    let reason = "it is no internet or Unix socket, or not open; of the units' `Listen…=`, only `ListenStream=` and \
+                  `ListenDatagram=` make sockets that can be served";
+    let descriptor = RawFd::try_from(index).unwrap_or(RawFd::MAX).saturating_add(FIRST_DESCRIPTOR);
+    Err(refusal(name, descriptor, reason.into()))
+}
+
+fn refusal(name: &str, descriptor: RawFd, reason: String) -> Error {
+    Error::Inherited { sockets: format!("the inherited socket {name:?} (descriptor {descriptor})"), reason }
 }
