@@ -9,8 +9,9 @@ use std::process;
 use listenfd::ListenFd;
 use socket2::{Domain, Type};
 
-use super::binding::{Bound, BoundSocket};
+use super::binding::{self, Bound, BoundSocket};
 use crate::descriptors::DescriptorLimit;
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::net::{Inherited, ListenerOptions};
 
@@ -69,7 +70,7 @@ impl InheritedSocket {
     }
 
     /// Makes it a socket of the server.
-    pub(super) fn bind(self, options: &ListenerOptions) -> Result<Bound, Error> {
+    fn bind(self, options: &ListenerOptions) -> Result<Bound, Error> {
         let InheritedSocket { socket, name } = self;
         let descriptor = socket.as_raw_fd();
         let inherited = Inherited::new(socket, options)
@@ -82,6 +83,18 @@ impl InheritedSocket {
         };
         Ok(Bound { socket, endpoint })
     }
+}
+
+/// Takes over what is inherited, and listens on the endpoints beside it: all of them, or none.
+pub(super) fn bind(
+    inherited: Vec<InheritedSocket>,
+    endpoints: &[Endpoint],
+    options: &ListenerOptions,
+) -> Result<Vec<Bound>, Error> {
+    let inherited = inherited.into_iter().map(|socket| socket.bind(options));
+    let mut bound = inherited.collect::<Result<Vec<_>, _>>()?;
+    bound.extend(binding::bind(endpoints, options)?);
+    Ok(bound)
 }
 
 /// How many descriptors are handed over to this very process, and not to one that started it and left it the variables.

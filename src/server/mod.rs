@@ -146,11 +146,7 @@ impl Server {
         options: ServerOptions,
         stop: StopSignal,
     ) -> Result<Server, Error> {
-        let mut bound = Vec::new();
-        for socket in inherited {
-            bound.push(socket.bind(&options.listener())?);
-        }
-        bound.extend(binding::bind(endpoints, &options.listener())?);
+        let bound = inherited::bind(inherited, endpoints, &options.listener())?;
         let max_connections = max_connections(&options, bound.len())?;
         log_limits(&options, max_connections);
 
