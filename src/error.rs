@@ -23,6 +23,14 @@ pub enum Error {
         /// What the system said, and the remedy.
         reason: String,
     },
+    /// What the service manager hands over can't be served.
+    #[error("cannot serve {sockets}: {reason}")]
+    Inherited {
+        /// Which socket, or all of them.
+        sockets: String,
+        /// What it is, and what to change.
+        reason: String,
+    },
     /// The same address was asked for twice.
     #[error("{0} is listed twice")]
     ListedTwice(String),

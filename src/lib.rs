@@ -31,6 +31,7 @@
 //! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
+//! | `net/inherited.rs` | sockets that somebody else has opened |
 //! | `net/connector.rs` | beginning to connect |
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
@@ -133,6 +134,6 @@ pub use crate::descriptors::DescriptorLimit;
 pub use crate::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::error::Error;
 pub use crate::logging::{Escaped, StandardErrorLog};
-pub use crate::server::{DatagramCounts, Server, ServerOptions, Summary, WhenFull};
+pub use crate::server::{DatagramCounts, InheritedSocket, Server, ServerOptions, Summary, WhenFull};
 pub use crate::service::Protocol;
 pub use crate::signals::{StopHandle, StopSignal};

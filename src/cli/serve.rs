@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoloop::{Endpoint, Protocol, ServerOptions, WhenFull};
+use echoloop::{Endpoint, InheritedSocket, Protocol, ServerOptions, WhenFull};
 
 use super::Verbosity;
 use super::values::{Text, Timeout, at_least_one, endpoint, positive_duration, size, text, timeout};
@@ -33,7 +33,10 @@ Examples:
   echoloop --reuse-port :7                  one of several processes that share a port
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
-at once. Under systemd with Type=notify it says when it listens and when it stops. Exit status: 0 fine, 1 something failed, 2 wrong usage.";
+at once. Under systemd with Type=notify it says when it listens and when it stops; sockets that a socket unit hands over
+(LISTEN_FDS) are served in place of the default endpoint, and beside those that are named.
+
+Exit status: 0 fine, 1 something failed, 2 wrong usage.";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArguments {
@@ -134,6 +137,11 @@ enum Full {
 impl ServeArguments {
     pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
         if self.endpoints.is_empty() { vec![Endpoint::default()] } else { self.endpoints.clone() }
+    }
+
+    /// Inherited sockets take the place of the default endpoint, but of none that is named.
+    pub(crate) fn endpoints_beside(&self, inherited: &[InheritedSocket]) -> Vec<Endpoint> {
+        if inherited.is_empty() { self.endpoints() } else { self.endpoints.clone() }
     }
 
     pub(crate) fn options(&self) -> ServerOptions {

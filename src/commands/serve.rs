@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use echoloop::{DescriptorLimit, Error, Server, StandardErrorLog, StopSignal, Summary};
+use echoloop::{DescriptorLimit, Error, InheritedSocket, Server, StandardErrorLog, StopSignal, Summary};
 
 use super::service_manager::ServiceManager;
 use crate::cli::ServeArguments;
@@ -30,12 +30,15 @@ pub(crate) fn serve(arguments: &ServeArguments) -> ExitCode {
 }
 
 fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
+    // Before anything else takes a descriptor, which could be one that was announced and not handed over.
+    let inherited = InheritedSocket::from_environment()?;
     let limit = DescriptorLimit::raise();
     log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
     let stop = StopSignal::new()?;
     stop.on_interrupt_and_terminate()?;
     let manager = ServiceManager::from_environment();
-    let mut server = Server::bind(&arguments.endpoints(), arguments.options(), stop)?;
+    let endpoints = arguments.endpoints_beside(&inherited);
+    let mut server = Server::with_inherited(inherited, &endpoints, arguments.options(), stop)?;
     announce(server.endpoints());
     manager.ready();
     server.on_stop(move || manager.stopping());

@@ -5,7 +5,7 @@
 //! kernel where each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO), and says so when it answers.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::UdpSocket;
@@ -45,13 +45,7 @@ impl DatagramSocket {
     /// As `socket(2)` and `bind(2)`; [`ErrorKind::InvalidInput`] for an address that stands for many machines; and where
     /// the system doesn't tell what a datagram was sent to, [`ErrorKind::Unsupported`] for "every address".
     pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<DatagramSocket> {
-        let ip = address.ip();
-        if ip.is_multicast() || matches!(ip, std::net::IpAddr::V4(ip) if ip.is_broadcast()) {
-            return Err(io::Error::new(
-                ErrorKind::InvalidInput,
-                "it stands for many machines, not for this one",
-            ));
-        }
+        refuse_many_machines(address)?;
         let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -60,25 +54,19 @@ impl DatagramSocket {
         if reuse_port {
             socket.set_reuse_port(true)?;
         }
-        socket.set_nonblocking(true)?;
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let packet_info =
-            if ip.is_unspecified() { Some(PacketInfo::enable(&socket, address.is_ipv4())?) } else { None };
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        if ip.is_unspecified() {
-            return Err(io::Error::new(
-                ErrorKind::Unsupported,
-                "this system doesn't tell which address a datagram was sent to: name the addresses",
-            ));
-        }
+        // Before it is bound: what comes at once comes with the address that it was sent to.
+        let prepared = Prepared::new(&socket, address)?;
         socket.bind(&address.into())?;
-        let socket = UdpSocket::from_std(socket.into());
-        Ok(DatagramSocket {
-            local: socket.local_addr()?,
-            socket,
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            packet_info,
-        })
+        prepared.finish(socket)
+    }
+
+    /// Takes over a socket that is bound already, and on which datagrams may wait. An IPv6 one may take IPv4 datagrams
+    /// too, which whoever bound it decided.
+    pub(super) fn inherited(socket: socket2::Socket) -> io::Result<DatagramSocket> {
+        let local = socket.local_addr()?.as_socket();
+        let local = local.ok_or_else(|| io::Error::other("it has no address"))?;
+        refuse_many_machines(local)?;
+        Prepared::new(&socket, local)?.finish(socket)
     }
 
     /// The address that is really bound, port and all.
@@ -124,6 +112,54 @@ impl DatagramSocket {
         let _ = source;
         self.socket.send_to(bytes, to).map(drop)
     }
+}
+
+/// What a socket that is bound to an address, or is to be, needs beside itself.
+struct Prepared {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    packet_info: Option<PacketInfo>,
+}
+
+impl Prepared {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn new(socket: &socket2::Socket, address: SocketAddr) -> io::Result<Prepared> {
+        socket.set_nonblocking(true)?;
+        let of_every_address = address.ip().is_unspecified();
+        let packet_info =
+            of_every_address.then(|| PacketInfo::enable(socket, address.is_ipv4())).transpose()?;
+        Ok(Prepared { packet_info })
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn new(socket: &socket2::Socket, address: SocketAddr) -> io::Result<Prepared> {
+        socket.set_nonblocking(true)?;
+        if address.ip().is_unspecified() {
+            return Err(io::Error::new(
+                ErrorKind::Unsupported,
+                "this system doesn't tell which address a datagram was sent to: name the addresses",
+            ));
+        }
+        Ok(Prepared {})
+    }
+
+    fn finish(self, socket: socket2::Socket) -> io::Result<DatagramSocket> {
+        let socket = UdpSocket::from_std(socket.into());
+        Ok(DatagramSocket {
+            local: socket.local_addr()?,
+            socket,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            packet_info: self.packet_info,
+        })
+    }
+}
+
+fn refuse_many_machines(address: SocketAddr) -> io::Result<()> {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast() => {}
+        IpAddr::V6(ip) if ip.is_multicast() => {}
+        _ => return Ok(()),
+    }
+    Err(io::Error::new(ErrorKind::InvalidInput, "it stands for many machines, not for this one"))
 }
 
 impl AsFd for DatagramSocket {

@@ -9,10 +9,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mio::net::{TcpListener, UnixListener};
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockAddr, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
 use super::transport::Socket;
 
@@ -32,10 +32,15 @@ pub struct ListenerOptions {
 #[derive(Debug)]
 pub enum Listener {
     /// TCP on one address.
-    Tcp(TcpListener),
-    /// A Unix stream socket, with the file that is removed at its end.
-    Unix(UnixListener, SocketFile, u32),
+    Tcp(TcpListener, Earlier),
+    /// A Unix stream socket, with the file that is removed at its end if it is ours.
+    Unix(UnixListener, Option<SocketFile>, u32),
 }
+
+/// What connections still lack that came before their listener had its options: those that waited at an inherited one.
+/// The kernel copies the options when a connection is made. `None` once all of those were accepted.
+#[derive(Debug)]
+pub struct Earlier(Option<ListenerOptions>);
 
 /// Who is at the other end, in 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,17 +113,24 @@ impl Listener {
         if options.reuse_port {
             socket.set_reuse_port(true)?;
         }
-        // An answer goes out when it is ready, not when the peer has acknowledged the one before.
-        socket.set_tcp_nodelay(true)?;
-        // Urgent bytes stay in their place in the stream, so that they are echoed and hide nothing behind them.
-        socket.set_out_of_band_inline(true)?;
-        if let Some(time) = options.keepalive {
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
-        }
+        options.set_on_connections(&socket)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(options.backlog)?;
-        Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), Earlier(None)))
+    }
+
+    /// Takes over a TCP socket that listens already, on which connections may wait.
+    pub(super) fn inherited_tcp(socket: socket2::Socket, options: &ListenerOptions) -> io::Result<Listener> {
+        options.set_on_connections(&socket)?;
+        socket.set_nonblocking(true)?;
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), Earlier(Some(*options))))
+    }
+
+    /// Takes over a Unix socket that listens already. Its file is that of whoever made it.
+    pub(super) fn inherited_unix(socket: socket2::Socket) -> io::Result<Listener> {
+        socket.set_nonblocking(true)?;
+        Ok(Listener::Unix(UnixListener::from_std(socket.into()), None, 0))
     }
 
     /// Listens on a Unix socket. The file of a server that is no more is replaced; that of a living one is not.
@@ -138,7 +150,7 @@ impl Listener {
         }
         let file = SocketFile::of(path)?;
         socket.listen(options.backlog)?;
-        Ok(Listener::Unix(UnixListener::from_std(socket.into()), file, 0))
+        Ok(Listener::Unix(UnixListener::from_std(socket.into()), Some(file), 0))
     }
 
     /// The address that is really bound, port and all; `None` for a Unix socket.
@@ -147,7 +159,7 @@ impl Listener {
     /// As `getsockname(2)`.
     pub fn local_address(&self) -> io::Result<Option<SocketAddr>> {
         match self {
-            Listener::Tcp(listener) => listener.local_addr().map(Some),
+            Listener::Tcp(listener, _) => listener.local_addr().map(Some),
             Listener::Unix(..) => Ok(None),
         }
     }
@@ -156,9 +168,10 @@ impl Listener {
     pub fn accept(&mut self) -> Accept {
         // The address is the one that accept gives: a connection that was reset in the meantime has no peer to ask.
         let result = match self {
-            Listener::Tcp(listener) => {
-                listener.accept().map(|(stream, address)| (Socket::Tcp(stream), Peer::from(address)))
-            }
+            Listener::Tcp(listener, earlier) => listener.accept().map(|(stream, address)| {
+                earlier.make_up_for(&stream);
+                (Socket::Tcp(stream), Peer::from(address))
+            }),
             Listener::Unix(listener, _, accepted) => listener.accept().map(|(stream, _)| {
                 *accepted = accepted.wrapping_add(1);
                 (Socket::Unix(stream), Peer::Unix { number: *accepted })
@@ -166,27 +179,65 @@ impl Listener {
         };
         match result {
             Ok((socket, peer)) => Accept::Connection(socket, peer),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Accept::Drained,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.note_drained();
+                Accept::Drained
+            }
             Err(error) => Accept::Failed(classify_accept_error(&error), error),
+        }
+    }
+
+    /// Whether a connection waits to be accepted, or might: an accept that finds none is the dearest way to learn it.
+    /// Linux makes the new socket with all that belongs to it first and throws it away then, which costs more than ten
+    /// times what this question does.
+    pub fn has_waiting(&mut self) -> bool {
+        let mut listener = [PollFd::new(self, PollFlags::IN)];
+        // Where the question fails, accept gives the answer.
+        let asked = poll(&mut listener, Some(&Timespec::default()));
+        let waiting = asked.is_err() || !listener[0].revents().is_empty();
+        if !waiting {
+            self.note_drained();
+        }
+        waiting
+    }
+
+    /// Nobody waits: whoever comes now comes with the options of the listener.
+    fn note_drained(&mut self) {
+        if let Listener::Tcp(_, earlier) = self {
+            *earlier = Earlier(None);
         }
     }
 }
 
-impl Listener {
-    /// Whether a connection waits to be accepted, or might: an accept that finds none is the dearest way to learn it.
-    /// Linux makes the new socket with all that belongs to it first and throws it away then, which costs more than ten
-    /// times what this question does.
-    pub fn has_waiting(&self) -> bool {
-        let mut listener = [PollFd::new(self, PollFlags::IN)];
-        // Where the question fails, accept gives the answer.
-        poll(&mut listener, Some(&Timespec::default())).is_err() || !listener[0].revents().is_empty()
+impl ListenerOptions {
+    /// What connections inherit from their listener, on either.
+    fn set_on_connections(&self, socket: &socket2::Socket) -> io::Result<()> {
+        // An answer goes out when it is ready, not when the peer has acknowledged the one before.
+        socket.set_tcp_nodelay(true)?;
+        // Urgent bytes stay in their place in the stream, so that they are echoed and hide nothing behind them.
+        socket.set_out_of_band_inline(true)?;
+        match self.keepalive {
+            Some(time) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Earlier {
+    fn make_up_for(&self, stream: &TcpStream) {
+        if let Some(options) = &self.0
+            && let Err(error) = options.set_on_connections(&SockRef::from(stream))
+        {
+            // It was reset while it waited, and its first read will say so.
+            log::debug!("cannot set the options of a connection that had waited: {error}");
+        }
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Tcp(listener, _) => listener.as_fd(),
             Listener::Unix(listener, ..) => listener.as_fd(),
         }
     }
@@ -327,6 +378,29 @@ mod tests {
         assert!(matches!(listener.accept(), Accept::Connection(..)));
         assert!(!listener.has_waiting());
         drop(client);
+    }
+
+    #[test]
+    fn only_those_that_waited_at_an_inherited_listener_are_made_up_for() {
+        let inherited = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = inherited.local_addr().expect("it is bound");
+        let early = std::net::TcpStream::connect(address).expect("it listens");
+        let options =
+            ListenerOptions { backlog: 8, reuse_port: false, keepalive: Some(Duration::from_secs(9)) };
+        let mut listener = Listener::inherited_tcp(inherited.into(), &options).expect("it listens");
+        let nodelay_and_keepalive = |accept| match accept {
+            Accept::Connection(Socket::Tcp(stream), _) => {
+                (stream.nodelay().ok(), SockRef::from(&stream).tcp_keepalive_time().ok())
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(nodelay_and_keepalive(listener.accept()), (Some(true), options.keepalive));
+        assert!(matches!(listener, Listener::Tcp(_, Earlier(Some(_)))), "there may be more");
+        assert!(!listener.has_waiting());
+        assert!(matches!(listener, Listener::Tcp(_, Earlier(None))));
+        let late = std::net::TcpStream::connect(address).expect("it listens");
+        assert_eq!(nodelay_and_keepalive(listener.accept()), (Some(true), options.keepalive));
+        drop((early, late));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod buffers;
 mod connection;
 mod connector;
 mod datagram;
+mod inherited;
 mod listener;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
@@ -17,9 +18,10 @@ pub use self::buffers::Workspace;
 pub use self::connection::{Connection, End, Next, Phase};
 pub use self::connector::{Target, connect};
 pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM};
+pub use self::inherited::{InheritError, Inherited};
 pub use self::listener::{
-    Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
-    classify_accept_error,
+    Accept, AcceptError, BindError, Earlier, Listener, ListenerOptions, Peer, backlog_in_force,
+    backlog_remedy, classify_accept_error,
 };
 pub use self::service::{Answer, Service};
 pub use self::transport::{Socket, Transport};

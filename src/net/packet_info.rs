@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 
 use nix::cmsg_space;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
@@ -19,14 +19,18 @@ pub(super) struct PacketInfo(Vec<u8>);
 
 impl PacketInfo {
     /// Asks the kernel to tell.
-    pub(super) fn enable(socket: &impl AsFd, is_ipv4: bool) -> io::Result<PacketInfo> {
+    pub(super) fn enable(socket: &socket2::Socket, is_ipv4: bool) -> io::Result<PacketInfo> {
         if is_ipv4 {
             setsockopt(socket, Ipv4PacketInfo, &true)?;
-            Ok(PacketInfo(cmsg_space!(in_pktinfo)))
-        } else {
-            setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
-            Ok(PacketInfo(cmsg_space!(in6_pktinfo)))
+            return Ok(PacketInfo(cmsg_space!(in_pktinfo)));
         }
+        setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
+        if socket.only_v6()? {
+            return Ok(PacketInfo(cmsg_space!(in6_pktinfo)));
+        }
+        // One that takes IPv4 datagrams too. Of those it tells both, and only what it tells as IPv4 shows a broadcast.
+        setsockopt(socket, Ipv4PacketInfo, &true)?;
+        Ok(PacketInfo(cmsg_space!(in6_pktinfo, in_pktinfo)))
     }
 
     pub(super) fn receive(
@@ -80,13 +84,19 @@ fn destination(control: &ControlMessageOwned, port: u16) -> Option<Option<Socket
     match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
             // The address in its header, and the one of ours that an answer would come from. They are the same unless
-            // it was sent to a broadcast or multicast address.
+            // it was sent to a broadcast or multicast address. What came before the kernel was asked, to an inherited
+            // socket, has only the first; no answer is sent then from an address that is not ours.
             let (header, ours) = (info.ipi_addr.s_addr, info.ipi_spec_dst.s_addr);
             let address = Ipv4Addr::from(header.to_ne_bytes());
-            Some((header == ours).then(|| SocketAddrV4::new(address, port).into()))
+            let to_us = header == ours || ours == 0 && !address.is_multicast() && !address.is_broadcast();
+            Some(to_us.then(|| SocketAddrV4::new(address, port).into()))
         }
         ControlMessageOwned::Ipv6PacketInfo(info) => {
             let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+            if address.to_ipv4_mapped().is_some() {
+                // It came over IPv4, and there is a second message, which tells more.
+                return None;
+            }
             // Only a link-local address needs its interface; others are routed.
             let scope = if address.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
             Some((!address.is_multicast()).then(|| SocketAddrV6::new(address, port, 0, scope).into()))
@@ -99,5 +109,10 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(address) = address.as_sockaddr_in() {
         return Some(SocketAddrV4::from(*address).into());
     }
-    address.as_sockaddr_in6().map(|address| SocketAddrV6::from(*address).into())
+    let address = SocketAddrV6::from(*address.as_sockaddr_in6()?);
+    // An IPv4 sender is one, whatever the socket; the kernel takes such an address from either.
+    Some(match address.ip().to_ipv4_mapped() {
+        Some(ip) => SocketAddrV4::new(ip, address.port()).into(),
+        None => address.into(),
+    })
 }

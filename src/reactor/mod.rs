@@ -341,6 +341,16 @@ impl<S: AsFd> Context<S> {
         self.poll.registry().reregister(&mut SourceFd(&descriptor), token.into(), interest)
     }
 
+    /// Takes the source's descriptor out of the poll. Only needed before [`Context::remove`], and only if another
+    /// process may hold the same socket: the kernel keeps a registration until the last descriptor is closed, wherever
+    /// that is, and would wake the loop for a source that it no longer has.
+    pub fn deregister(&mut self, token: Token) {
+        let Some(source) = self.sources.get(token) else { return };
+        if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&source.as_fd().as_raw_fd())) {
+            log::debug!("{token:?}: cannot deregister: {error}");
+        }
+    }
+
     /// The source, unless it was removed.
     pub fn get(&self, token: Token) -> Option<&S> {
         self.sources.get(token)
@@ -352,7 +362,8 @@ impl<S: AsFd> Context<S> {
     }
 
     /// Removes a source with all that hangs on it: its place in the run queue and its deadline. It is dropped, and
-    /// its descriptor closed, at the end of the turn. No deregistration: closing the only descriptor is one.
+    /// its descriptor closed, at the end of the turn. No deregistration: closing the only descriptor is one. (Of an
+    /// inherited socket there is another one in the process that it comes from: see [`Context::deregister`].)
     pub fn remove(&mut self, token: Token) {
         if self.sources.remove(token) {
             self.deadlines.clear(token.key());

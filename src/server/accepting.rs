@@ -215,6 +215,7 @@ impl State {
 
     pub(super) fn close_listeners(&mut self, context: &mut Context<Source>) {
         for token in self.listeners.drain(..) {
+            context.deregister(token);
             context.remove(token);
         }
         self.datagrams.close(context);

@@ -72,6 +72,7 @@ impl Datagrams {
 
     pub(super) fn close(&mut self, context: &mut Context<Source>) {
         for token in self.sockets.drain(..) {
+            context.deregister(token);
             context.remove(token);
         }
     }
@@ -109,7 +110,9 @@ impl Datagrams {
 fn rule_against(from: SocketAddr, own: &[SocketAddr], any_source: bool) -> Option<&'static str> {
     let ip = from.ip();
     let is_own = |own: &&SocketAddr| {
-        let same_address = own.ip() == ip || own.ip().is_unspecified() && own.is_ipv4() == from.is_ipv4();
+        // Every IPv6 address may be every IPv4 address too, if the socket is inherited.
+        let every = own.ip().is_unspecified() && (own.is_ipv6() || from.is_ipv4());
+        let same_address = own.ip() == ip || every;
         own.port() == from.port() && same_address
     };
     if from.port() == 0 {
@@ -226,8 +229,9 @@ mod tests {
 
     #[test]
     fn senders_that_could_keep_it_going_for_ever_are_not_answered() {
-        let own: Vec<SocketAddr> =
-            ["127.0.0.1:7000", "0.0.0.0:8000"].map(|text| text.parse().expect("an address")).into();
+        let own: Vec<SocketAddr> = ["127.0.0.1:7000", "0.0.0.0:8000", "[::]:9000"]
+            .map(|text| text.parse().expect("an address"))
+            .into();
         for (from, any_source, answered) in [
             ("127.0.0.1:5000", false, true),
             ("192.0.2.1:1024", false, true),
@@ -240,6 +244,8 @@ mod tests {
             ("127.0.0.1:8000", true, false),
             ("192.0.2.1:8000", true, false),
             ("[::1]:8000", false, true),
+            ("[::1]:9000", true, false),
+            ("192.0.2.1:9000", true, false),
             ("255.255.255.255:5000", true, false),
             ("224.0.0.1:5000", true, false),
             ("[ff02::1]:5000", true, false),

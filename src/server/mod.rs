@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `options.rs` | the settings and their defaults |
 //! | `binding.rs` | endpoints → listening sockets |
+//! | `inherited.rs` | sockets that the service manager has opened |
 //! | `accepting.rs` | listeners: accept, pause at the limit, resume |
 //! | `datagrams.rs` | UDP sockets: what is answered, and what never is |
 //! | `serving.rs` | connections: pump, time out, close; the orderly stop |
@@ -11,6 +12,7 @@
 mod accepting;
 mod binding;
 mod datagrams;
+mod inherited;
 mod options;
 mod serving;
 
@@ -33,6 +35,7 @@ use self::datagrams::Datagrams;
 use self::options::TURN_BUDGET;
 
 pub use self::datagrams::DatagramCounts;
+pub use self::inherited::InheritedSocket;
 pub use self::options::{ServerOptions, WhenFull};
 
 /// A server that is listening, and serves once it is [run](Server::run).
@@ -130,7 +133,20 @@ impl Server {
     /// When one of the endpoints can't be listened on, is listed twice, or when more connections are asked for than
     /// there are descriptors.
     pub fn bind(endpoints: &[Endpoint], options: ServerOptions, stop: StopSignal) -> Result<Server, Error> {
-        let bound = binding::bind(endpoints, &options.listener())?;
+        Server::with_inherited(Vec::new(), endpoints, options, stop)
+    }
+
+    /// Serves sockets that are open already, and listens on the endpoints beside them.
+    ///
+    /// # Errors
+    /// As [`Server::bind`], and when a socket is of a kind that can't be served.
+    pub fn with_inherited(
+        inherited: Vec<InheritedSocket>,
+        endpoints: &[Endpoint],
+        options: ServerOptions,
+        stop: StopSignal,
+    ) -> Result<Server, Error> {
+        let bound = inherited::bind(inherited, endpoints, &options.listener())?;
         let max_connections = max_connections(&options, bound.len())?;
         log_limits(&options, max_connections);
 

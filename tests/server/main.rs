@@ -10,17 +10,21 @@
 //! | `logs.rs` | what the log and standard output say, and that they can't stop the server |
 //! | `clients.rs` | nc, socat, telnet, curl, Python and Bash as clients |
 //! | `calls.rs` | the system calls that all of it costs |
+//! | `containers.rs` | the image and the manifest in `deploy` |
 //! | `datagrams.rs` | UDP: whole, from the right address, and never where it would be a weapon |
 //! | `endpoints.rs` | where it listens, and where it can't, with exit status |
+//! | `activation.rs` | sockets that somebody else has opened, and keeps |
 //! | `service.rs` | as a service: what systemd is told, and the units in `deploy/systemd` |
 //! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activation;
 mod bytes;
 mod calls;
 mod clients;
+mod containers;
 mod datagrams;
 mod endpoints;
 mod ends;

@@ -1,13 +1,15 @@
 //! As a service: readiness and stopping notices, and the units that come with the source.
 
 use std::fs;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
 use tempfile::tempdir;
 
+use crate::activation::activated;
 use crate::support::{DEADLINE, Process, Server, installed, program, run, skip};
 
 /// A service manager that listens there.
@@ -85,15 +87,27 @@ fn a_service_manager_that_is_not_there_or_does_not_read_is_no_obstacle() {
     drop(manager);
 }
 
-fn units() -> [PathBuf; 2] {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd");
-    ["echoloop.service", "echoloop@.service"].map(|name| directory.join(name))
-}
+/// Those that open their ports themselves.
+const OPENING: [&str; 2] = ["echoloop.service", "echoloop@.service"];
+/// Those that systemd opens the ports for.
+const ACTIVATED: [&str; 2] = ["echoloop-activated.socket", "echoloop-activated.service"];
 
 /// The unit, for the program that is tested.
-fn unit(path: &Path) -> String {
+fn unit(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd").join(name);
     let text = fs::read_to_string(path).expect("a unit");
     text.replace("/usr/local/bin/echoloop", env!("CARGO_BIN_EXE_echoloop"))
+}
+
+/// What a unit says of something, once or several times.
+fn values<'a>(unit: &'a str, keyword: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|line| line.strip_prefix(keyword)?.strip_prefix('=')).collect()
+}
+
+/// The words behind the program in the unit's command.
+fn arguments(unit: &str) -> Vec<&str> {
+    let [command] = values(unit, "ExecStart")[..] else { panic!("one command") };
+    command.split_whitespace().skip(1).collect()
 }
 
 #[test]
@@ -102,16 +116,22 @@ fn systemd_takes_the_units_and_finds_them_tight() {
         return skip("systemd_takes_the_units_and_finds_them_tight", "systemd-analyze is not installed");
     }
     let directory = tempdir().expect("a directory");
-    for path in units() {
-        // A template is judged as one of its instances.
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").replace("@.", "@0.");
-        let file = directory.path().join(name);
-        fs::write(&file, unit(&path)).expect("a file can be written");
+    // A template is judged as one of its instances.
+    let file = |name: &str| directory.path().join(name.replace("@.", "@0."));
+    let units = [OPENING, ACTIVATED].concat();
+    for name in &units {
+        fs::write(file(name), unit(name)).expect("a file can be written");
+    }
+    for name in units {
         for arguments in
             [&["verify", "--man=no"] as &[_], &["security", "--offline=true", "--threshold=20", "--no-pager"]]
         {
+            // A socket has no rights to judge.
+            if name.ends_with(".socket") && arguments[0] == "security" {
+                continue;
+            }
             let mut command = Command::new("systemd-analyze");
-            command.args(arguments).arg(&file);
+            command.args(arguments).arg(file(name));
             let finished = run(command);
             assert_eq!(finished.code, Some(0), "{finished:?}");
             let about_us = |line: &&str| line.contains("echoloop") && arguments[0] == "verify";
@@ -122,22 +142,34 @@ fn systemd_takes_the_units_and_finds_them_tight() {
 
 #[test]
 fn the_command_of_each_unit_starts_and_says_that_it_is_ready() {
-    for path in units() {
-        let text = unit(&path);
-        let command = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+    for name in OPENING {
         // On ports of loopback that are free, so that it can be done anywhere and by everyone.
-        let command = command.replace("udp://:7", "udp://127.0.0.1:0").replace(" :7", " 127.0.0.1:0");
-        let directory = tempdir().expect("a directory");
-        let socket = directory.path().join("notify");
-        let manager = manager(&socket);
-        let mut words = command.split_whitespace();
-        let mut process = Command::new(words.next().expect("a program"));
-        let mut process = Process::spawn(
-            process.args(words).env("NOTIFY_SOCKET", &socket).stdout(std::process::Stdio::null()),
-        );
-        assert_told(&manager, "READY=1");
-        process.signal(Signal::TERM);
-        assert_told(&manager, "STOPPING=1");
-        assert!(process.wait().success());
+        let text = unit(name).replace("udp://:7", "udp://127.0.0.1:0").replace(" :7", " 127.0.0.1:0");
+        assert_is_ready_and_stops(program(&arguments(&text)));
     }
+}
+
+#[test]
+fn the_activated_unit_serves_what_its_socket_unit_opens() {
+    let (socket, service) = (unit(ACTIVATED[0]), unit(ACTIVATED[1]));
+    // A port alone stands for every address of both families, on one socket; datagrams are tested with activation.
+    assert_eq!((values(&socket, "ListenStream"), values(&socket, "ListenDatagram")), (vec!["7"], vec!["7"]));
+    assert_eq!(values(&socket, "Accept"), ["no"]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let [name] = values(&socket, "FileDescriptorName")[..] else { panic!("one name") };
+    assert_is_ready_and_stops(activated(&arguments(&service), &[(name, &listener), (name, &datagrams)]));
+}
+
+#[track_caller]
+fn assert_is_ready_and_stops(mut command: Command) {
+    let directory = tempdir().expect("a directory");
+    let socket = directory.path().join("notify");
+    let manager = manager(&socket);
+    command.env("NOTIFY_SOCKET", &socket).stdout(std::process::Stdio::null());
+    let mut process = Process::spawn(&mut command);
+    assert_told(&manager, "READY=1");
+    process.signal(Signal::TERM);
+    assert_told(&manager, "STOPPING=1");
+    assert!(process.wait().success());
 }

@@ -1,0 +1,205 @@
+//! Sockets that somebody else has opened: what they are, and whether they can be served.
+//!
+//! A service manager that holds a socket can start the server when the first client comes, and keeps the others waiting
+//! while it is restarted. The socket is one and the same in both processes, so there are three things that we don't do
+//! with it: change its backlog, remove its file, shut it down.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+
+use super::datagram::DatagramSocket;
+use super::listener::{Listener, ListenerOptions};
+
+/// A socket that was open already, nonblocking now.
+#[derive(Debug)]
+pub enum Inherited {
+    /// It listens.
+    Listener(Listener),
+    /// It takes datagrams.
+    Datagrams(DatagramSocket),
+}
+
+/// Why an open socket can't be served, and what to change where it comes from.
+#[derive(Debug, thiserror::Error)]
+pub enum InheritError {
+    /// The system refused.
+    #[error("{}", crate::error::describe(.0))]
+    Io(#[from] io::Error),
+    /// It has a peer.
+    #[error(
+        "it is one accepted connection; set `Accept=no` in the socket unit, and the server accepts them all"
+    )]
+    Connected,
+    /// Nobody can connect to it.
+    #[error("it does not listen; `listen(2)` has to be called before it is handed over")]
+    NotListening,
+    /// Something else than TCP, UDP or a Unix stream.
+    #[error(
+        "it is {0}; use `ListenStream=` with a port, an address or a path, or `ListenDatagram=` with a port or an \
+         address"
+    )]
+    Kind(String),
+}
+
+impl Inherited {
+    /// Finds out from the socket itself what it is, and makes it one of ours. Of the options, only those that
+    /// connections inherit are set.
+    ///
+    /// # Errors
+    /// When it is of a kind that isn't served, does not listen, or as `getsockopt(2)` and `setsockopt(2)`.
+    pub fn new(socket: OwnedFd, options: &ListenerOptions) -> Result<Inherited, InheritError> {
+        let socket = socket2::Socket::from(socket);
+        match Kind::of(&socket)? {
+            Kind::Datagrams => Ok(Inherited::Datagrams(DatagramSocket::inherited(socket)?)),
+            Kind::Tcp | Kind::Unix if !told::listens(&socket)? => match socket.peer_addr() {
+                Ok(_) => Err(InheritError::Connected),
+                Err(_) => Err(InheritError::NotListening),
+            },
+            Kind::Tcp => Ok(Inherited::Listener(Listener::inherited_tcp(socket, options)?)),
+            Kind::Unix => Ok(Inherited::Listener(Listener::inherited_unix(socket)?)),
+        }
+    }
+
+    /// Where it is bound to, as the program prints it.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn endpoint(&self) -> io::Result<String> {
+        match self {
+            Inherited::Datagrams(socket) => Ok(format!("udp://{}", socket.local_address())),
+            Inherited::Listener(listener) => match listener.local_address()? {
+                Some(address) => Ok(format!("tcp://{address}")),
+                None => SockRef::from(listener).local_addr().map(|address| unix_name(&address)),
+            },
+        }
+    }
+}
+
+/// Kinds of sockets that can be served.
+enum Kind {
+    Tcp,
+    Unix,
+    Datagrams,
+}
+
+impl Kind {
+    fn of(socket: &socket2::Socket) -> Result<Kind, InheritError> {
+        // Where it is bound to tells its family too, on systems that don't know SO_DOMAIN.
+        let domain = socket.local_addr()?.domain();
+        let is_internet = domain == Domain::IPV4 || domain == Domain::IPV6;
+        let kind = socket.r#type()?;
+        if kind == Type::STREAM && domain == Domain::UNIX {
+            return Ok(Kind::Unix);
+        }
+        if is_internet && (kind == Type::STREAM || kind == Type::DGRAM) {
+            return match told::protocol(socket)? {
+                None | Some(Protocol::TCP) if kind == Type::STREAM => Ok(Kind::Tcp),
+                None | Some(Protocol::UDP) if kind == Type::DGRAM => Ok(Kind::Datagrams),
+                // SCTP and UDP-Lite, among others: they differ in what a short read or a border of a datagram means.
+                protocol => Err(InheritError::Kind(format!(
+                    "of another protocol (number {}); leave `SocketProtocol=` out",
+                    protocol.map_or(0, i32::from)
+                ))),
+            };
+        }
+        let description = if kind == Type::DGRAM && domain == Domain::UNIX {
+            "a Unix datagram socket".into()
+        } else if kind == Type::SEQPACKET {
+            "a sequential packet socket".into()
+        } else {
+            format!("a socket of family {} and type {}", i32::from(domain), i32::from(kind))
+        };
+        Err(InheritError::Kind(description))
+    }
+}
+
+/// What only some systems tell of a socket.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+mod told {
+    use std::io;
+
+    use socket2::{Protocol, Socket};
+
+    pub(super) fn listens(socket: &Socket) -> io::Result<bool> {
+        socket.is_listener()
+    }
+
+    pub(super) fn protocol(socket: &Socket) -> io::Result<Option<Protocol>> {
+        socket.protocol()
+    }
+}
+
+/// The others are believed: what has no peer listens, and speaks the usual protocol of its type.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+mod told {
+    use std::io;
+
+    use socket2::{Protocol, Socket};
+
+    pub(super) fn listens(socket: &Socket) -> io::Result<bool> {
+        Ok(socket.peer_addr().is_err())
+    }
+
+    pub(super) fn protocol(_: &Socket) -> io::Result<Option<Protocol>> {
+        Ok(None)
+    }
+}
+
+/// The name of a Unix socket as people write it; systemd writes `@` for what is in no file system.
+fn unix_name(address: &SockAddr) -> String {
+    match (address.as_pathname(), address.as_abstract_namespace()) {
+        (Some(path), _) => format!("unix:{}", path.display()),
+        (None, Some(name)) => format!("unix:@{}", name.escape_ascii()),
+        (None, None) => "unix: without a name".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use super::*;
+
+    const OPTIONS: ListenerOptions = ListenerOptions { backlog: 16, reuse_port: false, keepalive: None };
+
+    fn refusal(socket: impl Into<OwnedFd>) -> String {
+        Inherited::new(socket.into(), &OPTIONS).expect_err("it can't be served").to_string()
+    }
+
+    #[test]
+    fn what_it_is_comes_from_the_socket_itself() {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let tcp = Inherited::new(tcp.into(), &OPTIONS).expect("it listens");
+        assert!(matches!(tcp, Inherited::Listener(Listener::Tcp(..))), "{tcp:?}");
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let udp = Inherited::new(udp.into(), &OPTIONS).expect("it is bound");
+        assert!(matches!(udp, Inherited::Datagrams(_)), "{udp:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_with_what_to_change() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let connected = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        assert!(refusal(connected).contains("`Accept=no`"));
+        let (one, other) = UnixStream::pair().expect("a pair");
+        assert!(refusal(one).contains("`Accept=no`"));
+        drop(other);
+        let deaf = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        assert!(refusal(deaf).contains("it does not listen"));
+        let (one, _) = UnixDatagram::pair().expect("a pair");
+        assert!(refusal(one).contains("a Unix datagram socket; use `ListenStream=`"));
+        #[cfg(target_os = "linux")]
+        {
+            let packets = socket2::Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("a socket");
+            assert!(refusal(packets).contains("a sequential packet socket; use `ListenStream=`"));
+            // UDP-Lite (RFC 3828), which is built into every kernel that has UDP.
+            let lite = socket2::Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::from(136)));
+            if let Ok(lite) = lite {
+                assert!(refusal(lite).contains("(number 136); leave `SocketProtocol=` out"));
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Sockets that the service manager has opened and hands over: `sd_listen_fds(3)`.
+
+use std::env;
+use std::ffi::OsStr;
+use std::iter;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::process;
+
+use listenfd::ListenFd;
+use socket2::{Domain, Type};
+
+use super::binding::{self, Bound, BoundSocket};
+use crate::descriptors::DescriptorLimit;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::net::{Inherited, ListenerOptions};
+
+/// The first descriptor that is handed over; `SD_LISTEN_FDS_START`.
+const FIRST_DESCRIPTOR: RawFd = 3;
+/// What systemd calls a socket that nobody gave a name.
+const NO_NAME: &str = "unknown";
+
+/// An open socket for a [`Server`](super::Server) to serve: a TCP or Unix stream socket that listens, or a UDP socket
+/// that is bound. What it is comes from the socket itself.
+///
+/// Whoever opened it may keep it: connections that come while no server runs wait there, for the next one.
+///
+/// ```
+/// use std::net::TcpListener;
+///
+/// use echoloop::{InheritedSocket, Server, ServerOptions, StopSignal};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let address = listener.local_addr()?;
+/// let inherited = vec![InheritedSocket::new(listener, "echo")];
+/// let server = Server::with_inherited(inherited, &[], ServerOptions::default(), StopSignal::new()?)?;
+/// assert_eq!(server.endpoints(), [format!("tcp://{address}")]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct InheritedSocket {
+    socket: OwnedFd,
+    name: String,
+}
+
+impl InheritedSocket {
+    /// A socket that is open, and what the log and errors are to call it.
+    pub fn new(socket: impl Into<OwnedFd>, name: impl Into<String>) -> InheritedSocket {
+        InheritedSocket { socket: socket.into(), name: name.into() }
+    }
+
+    /// The sockets that the service manager hands over to this process, with the names that its unit gives them
+    /// (`FileDescriptorName=`). None, if there is no such manager. They are handed over once: a second call has none.
+    ///
+    /// Call it before there are other threads, since it takes `LISTEN_FDS` and `LISTEN_PID` out of the environment, and
+    /// before descriptors are opened, since one that was announced and not handed over would be taken for it.
+    ///
+    /// # Errors
+    /// When something is handed over that is no socket, or not as `sd_listen_fds(3)` says.
+    pub fn from_environment() -> Result<Vec<InheritedSocket>, Error> {
+        let count = offered()?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let names = names.split(':').chain(iter::repeat(""));
+        let named = names.map(|name| if name.is_empty() { NO_NAME } else { name });
+        let mut offered = ListenFd::from_env();
+        (0..count).zip(named).map(|(index, name)| take(&mut offered, index, name)).collect()
+    }
+
+    /// Makes it a socket of the server.
+    fn bind(self, options: &ListenerOptions) -> Result<Bound, Error> {
+        let InheritedSocket { socket, name } = self;
+        let descriptor = socket.as_raw_fd();
+        let inherited = Inherited::new(socket, options)
+            .map_err(|reason| refusal(&name, descriptor, reason.to_string()))?;
+        let endpoint = inherited.endpoint()?;
+        log::info!("{endpoint} is inherited: descriptor {descriptor}, named {name:?}");
+        let socket = match inherited {
+            Inherited::Listener(listener) => BoundSocket::Listener(listener),
+            Inherited::Datagrams(socket) => BoundSocket::Datagrams(socket),
+        };
+        Ok(Bound { socket, endpoint })
+    }
+}
+
+/// Takes over what is inherited, and listens on the endpoints beside it: all of them, or none.
+pub(super) fn bind(
+    inherited: Vec<InheritedSocket>,
+    endpoints: &[Endpoint],
+    options: &ListenerOptions,
+) -> Result<Vec<Bound>, Error> {
+    let inherited = inherited.into_iter().map(|socket| socket.bind(options));
+    let mut bound = inherited.collect::<Result<Vec<_>, _>>()?;
+    bound.extend(binding::bind(endpoints, options)?);
+    Ok(bound)
+}
+
+/// How many descriptors are handed over to this very process, and not to one that started it and left it the variables.
+/// (`listenfd` would do without `LISTEN_PID`, and takes any number.)
+fn offered() -> Result<usize, Error> {
+    let Some(count) = env::var_os("LISTEN_FDS") else { return Ok(0) };
+    if env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(process::id())) {
+        number_of_descriptors(&count)
+    } else {
+        // Mostly as it should be; but a wrapper that starts the server as its child loses it the sockets so.
+        log::info!("LISTEN_FDS is not for this process, says LISTEN_PID: no sockets are inherited");
+        Ok(0)
+    }
+}
+
+fn number_of_descriptors(count: &OsStr) -> Result<usize, Error> {
+    let most = usize::try_from(DescriptorLimit::current().soft).unwrap_or(usize::MAX);
+    let number = count.to_str().and_then(|text| text.parse::<usize>().ok());
+    number.filter(|number| *number < most).ok_or_else(|| Error::Inherited {
+        sockets: "inherited sockets".into(),
+        reason: format!(
+            "LISTEN_FDS is {count:?}, where the number of them is expected, which is below {most}"
+        ),
+    })
+}
+
+/// Takes ownership of a descriptor, closed on exec from now on.
+fn take(offered: &mut ListenFd, index: usize, name: &str) -> Result<InheritedSocket, Error> {
+    for family in [Domain::IPV4, Domain::UNIX] {
+        for kind in [Type::STREAM, Type::DGRAM, Type::SEQPACKET] {
+            // `IPV4` stands for either family of IP there. What this gives is looked at closely in `Inherited`.
+            let socket: Result<Option<OwnedFd>, _> =
+                offered.take_custom(index, family.into(), kind.into(), "socket");
+            if let Ok(Some(socket)) = socket {
+                return Ok(InheritedSocket::new(socket, name));
+            }
+        }
+    }
+    let reason = "it is no internet or Unix socket, or not open; of the units' `Listen…=`, only `ListenStream=` and \
+                  `ListenDatagram=` make sockets that can be served";
+    let descriptor = RawFd::try_from(index).unwrap_or(RawFd::MAX).saturating_add(FIRST_DESCRIPTOR);
+    Err(refusal(name, descriptor, reason.into()))
+}
+
+fn refusal(name: &str, descriptor: RawFd, reason: String) -> Error {
+    Error::Inherited { sockets: format!("the inherited socket {name:?} (descriptor {descriptor})"), reason }
+}

@@ -1,0 +1,131 @@
+//! In containers: what `deploy/Containerfile` and `deploy/kubernetes.yaml` say is what the program takes, and each agrees
+//! with itself and with the other.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::tempdir;
+
+use crate::support::{Server, installed, program, run, skip};
+
+fn source(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(source(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What stands behind a keyword at the start of a line, once and only once.
+#[track_caller]
+fn value<'a>(text: &'a str, keyword: &str) -> &'a str {
+    let found: Vec<&str> = text.lines().filter_map(|line| line.trim_start().strip_prefix(keyword)).collect();
+    let [value] = found[..] else { panic!("{keyword:?} stands there {} times", found.len()) };
+    value.trim()
+}
+
+/// A list as both kinds of file have it, which is JSON.
+fn words(list: &str) -> Vec<String> {
+    serde_json::from_str(list).unwrap_or_else(|error| panic!("{list}: {error}"))
+}
+
+fn port(text: &str) -> u16 {
+    let digits = text.rsplit(':').next().expect("something");
+    digits.trim().parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The server takes the words and serves, on free ports of loopback instead of those that they name.
+#[track_caller]
+fn assert_serves(words: &[String], endpoints: &[&str]) {
+    let words = words.iter().map(String::as_str);
+    let words: Vec<&str> =
+        words.map(|word| if endpoints.contains(&word) { "127.0.0.1:0" } else { word }).collect();
+    let server = Server::start(&words);
+    server.connect().echo(b"in a container");
+    assert_eq!(server.stop().0.code(), Some(0));
+}
+
+#[test]
+fn the_image_holds_what_the_build_needs_and_its_command_serves_the_port_that_it_exposes() {
+    let containerfile = text("deploy/Containerfile");
+    let directory = tempdir().expect("a directory");
+    for line in containerfile.lines().filter_map(|line| line.strip_prefix("COPY ")) {
+        let names: Vec<&str> = line.split_whitespace().collect();
+        let (target, sources) = names.split_last().expect("it has words");
+        if !line.starts_with("--from") {
+            let mut copy = Command::new("cp");
+            copy.arg("-r").args(sources.iter().map(|name| source(name))).arg(directory.path().join(target));
+            assert_eq!(run(copy).code, Some(0), "{line}");
+        }
+    }
+    // Cargo finds all targets of the manifest, and all files that the source includes are there.
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(&directory).args([
+        "metadata",
+        "--no-deps",
+        "--offline",
+        "--locked",
+        "--format-version=1",
+    ]);
+    let finished = run(cargo);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+
+    let command =
+        [words(value(&containerfile, "ENTRYPOINT ")), words(value(&containerfile, "CMD "))].concat();
+    assert!(containerfile.contains(&format!("release/echoloop {}", command[0])), "{command:?}");
+    let endpoint = command.last().expect("it has words").as_str();
+    assert_eq!(port(value(&containerfile, "EXPOSE ")), port(endpoint));
+    assert_serves(&command[1..], &[endpoint]);
+}
+
+#[test]
+fn the_manifest_gives_connections_their_time_and_its_ports_agree() {
+    let manifest = text("deploy/kubernetes.yaml");
+    let mut arguments = words(value(&manifest, "args: "));
+    let behind = |option: &str| {
+        let position = arguments.iter().position(|word| word == option).expect(option);
+        arguments[position + 1].as_str()
+    };
+    let seconds = |keyword| Duration::from_secs(value(&manifest, keyword).parse().expect("seconds"));
+    let drain = humantime::parse_duration(behind("--drain")).expect("a duration");
+    assert!(seconds("terminationGracePeriodSeconds: ") > seconds("seconds: ") + drain);
+
+    let endpoint = arguments.last().expect("it has words").clone();
+    let admin = behind("--admin").to_owned();
+    for (name, endpoint) in [("echo", &endpoint), ("admin", &admin)] {
+        let declared = format!("- name: {name}\n              containerPort: {}\n", port(endpoint));
+        assert!(manifest.contains(&declared), "no {declared:?}");
+    }
+    assert_eq!(manifest.matches("port: admin").count(), 2, "both probes");
+    assert_eq!(value(&manifest, "targetPort: "), "echo");
+    assert_eq!(
+        format!("{}:{}", value(&manifest, "runAsUser: "), value(&manifest, "runAsGroup: ")),
+        value(&text("deploy/Containerfile"), "USER ")
+    );
+    // A program without the admin endpoint takes all the rest.
+    if !run(program(&["serve", "--help"])).stdout.contains("--admin") {
+        let position = arguments.iter().position(|word| word == "--admin").expect("it was found above");
+        arguments.drain(position..position + 2);
+    }
+    assert_serves(&arguments, &[&endpoint, &admin]);
+}
+
+#[test]
+fn the_tools_of_others_find_nothing_to_complain_of() {
+    let test = "the_tools_of_others_find_nothing_to_complain_of";
+    for (tool, arguments, file) in [
+        ("kubernetes-validate", &["--strict"] as &[_], "deploy/kubernetes.yaml"),
+        ("hadolint", &[], "deploy/Containerfile"),
+    ] {
+        if installed(tool).is_none() {
+            skip(test, &format!("{tool} is not installed"));
+            continue;
+        }
+        let mut command = Command::new(tool);
+        command.args(arguments).arg(source(file));
+        let finished = run(command);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+    }
+}
