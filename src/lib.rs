@@ -29,6 +29,7 @@
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
 //! | [`doctor`] | what bounds the connections of this machine, and what raises it |
 //! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
+//! | `proxy.rs` | headers of the PROXY protocol: for whom a balancer speaks |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/connector.rs` | beginning to connect |
@@ -124,6 +125,7 @@ pub mod guide;
 pub mod load;
 mod logging;
 pub mod net;
+mod proxy;
 pub mod reactor;
 mod server;
 mod service;
@@ -133,6 +135,7 @@ pub use crate::descriptors::DescriptorLimit;
 pub use crate::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::error::Error;
 pub use crate::logging::{Escaped, StandardErrorLog};
-pub use crate::server::{DatagramCounts, Server, ServerOptions, Summary, WhenFull};
+pub use crate::proxy::ProxyVersion;
+pub use crate::server::{DatagramCounts, ProxyProtocol, Server, ServerOptions, Summary, WhenFull};
 pub use crate::service::Protocol;
 pub use crate::signals::{StopHandle, StopSignal};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoloop::{Endpoint, Protocol, ServerOptions, WhenFull};
+use echoloop::{Endpoint, Protocol, ProxyProtocol, ServerOptions, WhenFull};
 
 use super::Verbosity;
 use super::values::{Text, Timeout, at_least_one, endpoint, positive_duration, size, text, timeout};
@@ -110,6 +110,16 @@ pub(crate) struct ServeArguments {
           value_parser = positive_duration, help_heading = "Sockets")]
     keepalive: Option<Duration>,
 
+    /// Whether each connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer sends it to
+    /// tell the client's address
+    #[arg(long, value_name = "WHETHER", default_value = "off", help_heading = "Sockets")]
+    proxy_protocol: Announcement,
+
+    /// Close a connection whose PROXY header is not complete after this time
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration,
+          help_heading = "Sockets")]
+    proxy_timeout: Duration,
+
     /// Answer datagrams from ports below 1024 too: if one is forged, two services may talk to each other for ever
     #[arg(long, help_heading = "Sockets")]
     udp_any_source: bool,
@@ -129,6 +139,14 @@ enum Full {
     Wait,
     /// It is closed at once
     Refuse,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Announcement {
+    /// All bytes are the client's own
+    Off,
+    /// A connection that begins without one is closed
+    Require,
 }
 
 impl ServeArguments {
@@ -159,6 +177,11 @@ impl ServeArguments {
             idle_timeout: self.idle_timeout.0,
             write_timeout: self.write_timeout.0,
             drain: self.drain,
+            proxy_protocol: match self.proxy_protocol {
+                Announcement::Off => ProxyProtocol::Off,
+                Announcement::Require => ProxyProtocol::Require,
+            },
+            proxy_timeout: self.proxy_timeout,
             udp_any_source: self.udp_any_source,
             busy_poll: self.busy_poll,
         }
@@ -220,6 +243,8 @@ mod tests {
             "--drain=0s",
             "--reuse-port",
             "--keepalive",
+            "--proxy-protocol=require",
+            "--proxy-timeout=1s",
             "--udp-any-source",
             "--busy-poll=50us",
             "-vv",
@@ -244,6 +269,8 @@ mod tests {
             idle_timeout: Some(Duration::from_secs(30)),
             write_timeout: None,
             drain: Duration::ZERO,
+            proxy_protocol: ProxyProtocol::Require,
+            proxy_timeout: Duration::from_secs(1),
             udp_any_source: true,
             busy_poll: Duration::from_micros(50),
         };
@@ -272,6 +299,8 @@ mod tests {
             &["--drain", "soon"],
             &["--keepalive=0s"],
             &["--when-full", "panic"],
+            &["--proxy-protocol", "guess"],
+            &["--proxy-timeout", "0s"],
             &["--prefix", "\\q"],
             &["--prefix", "\\x4"],
             &["localhost:http"],
