@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::tempdir;
 
-use crate::support::{Client, Server, assert_same, eventually, pattern, program};
+use crate::support::{Client, Server, assert_same, eventually, pattern, program, run};
 
 const LINE: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 7\r\n";
 const BINARY: &[u8] =
@@ -212,4 +212,37 @@ fn who_never_announces_anybody_does_not_keep_it_from_stopping() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert_closed(&client);
     assert!(log.contains("no PROXY header: the time to drain is over"), "{log}");
+}
+
+#[test]
+fn our_own_client_announces_itself() {
+    let directory = tempdir().expect("a directory");
+    let path = format!("unix:{}", directory.path().join("echo.sock").display());
+    let server = Server::spawn(program(&[REQUIRE, "127.0.0.1:0", &path]), 2);
+    let endpoint = server.address().to_string();
+    for version in ["v1", "v2"] {
+        for endpoint in [&endpoint, &path] {
+            let finished = run(program(&["send", "--proxy-protocol", version, "-N", endpoint, "hello"]));
+            assert_eq!((finished.code, finished.stdout.as_str()), (Some(0), "hello"), "{finished:?}");
+        }
+    }
+    let (_, log) = server.stop();
+    let announced: Vec<&str> =
+        log.lines().filter_map(|line| line.split_once("connection from ")).map(|(_, who)| who).collect();
+    let [first, "unix client 1", second, "unix client 2"] = announced[..] else { panic!("{log}") };
+    for who in [first, second] {
+        let (client, proxy) = who.split_once(" (by way of ").expect("it names itself");
+        assert_eq!(format!("{client})"), proxy);
+    }
+    assert!(log.contains("4 connections served"), "{log}");
+}
+
+#[test]
+fn the_header_of_our_client_is_seen_in_its_dump() {
+    let server = Server::on_ipv4(&[]);
+    let endpoint = server.address().to_string();
+    let finished = run(program(&["send", "--proxy-protocol=v1", "--expect=line", "--hex", &endpoint, "x"]));
+    // A server that does not know the protocol echoes the line.
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.stdout.matches("PROXY TCP4").count() == 2, "{finished:?}");
 }
