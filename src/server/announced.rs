@@ -88,6 +88,8 @@ impl State {
             Some(address) => (Peer::from(address), Some(proxy)),
             None => (proxy, None),
         };
+        // In a health check of version 1 HAProxy gives its own address instead of none.
+        let by_way = by_way.filter(|proxy| *proxy != peer);
         context.clear_deadline(token);
         let Some(mut client) = self.welcome(socket, peer, by_way, context.now()) else {
             return self.forget(context, token);

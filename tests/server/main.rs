@@ -6,6 +6,7 @@
 //! | `bytes.rs` | every byte comes back, in order, whatever the length and the options |
 //! | `ends.rs` | half-closes, resets in every phase, urgent bytes, passed descriptors |
 //! | `proxy.rs` | the PROXY protocol: for whom a balancer speaks, and who is not served without |
+//! | `haproxy.rs` | the same with a real HAProxy, and servers that are replaced under load |
 //! | `limits.rs` | connections, descriptors, time: nobody is lost, nothing spins |
 //! | `fairness.rs` | crowds, floods and clients that never read: bounded memory, and the others are served |
 //! | `logs.rs` | what the log and standard output say, and that they can't stop the server |
@@ -26,6 +27,7 @@ mod datagrams;
 mod endpoints;
 mod ends;
 mod fairness;
+mod haproxy;
 mod limits;
 mod logs;
 mod proxy;
