@@ -28,7 +28,8 @@
 //! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
 //! | [`doctor`] | what bounds the connections of this machine, and what raises it |
-//! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
+//! | `service.rs` | what is answered: plain echo, prefix, timestamp |
+//! | `greeting.rs` | what is said first, and to whom |
 //! | `proxy.rs` | headers of the PROXY protocol: for whom a balancer speaks |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
@@ -121,6 +122,7 @@ mod descriptors;
 pub mod doctor;
 mod endpoint;
 mod error;
+mod greeting;
 pub mod guide;
 pub mod load;
 mod logging;
@@ -134,6 +136,7 @@ mod signals;
 pub use crate::descriptors::DescriptorLimit;
 pub use crate::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::error::Error;
+pub use crate::greeting::{Greeting, GreetingError};
 pub use crate::logging::{Escaped, StandardErrorLog};
 pub use crate::proxy::ProxyVersion;
 pub use crate::server::{DatagramCounts, ProxyProtocol, Server, ServerOptions, Summary, WhenFull};

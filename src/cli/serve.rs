@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoloop::{Endpoint, Protocol, ProxyProtocol, ServerOptions, WhenFull};
+use echoloop::{Endpoint, Greeting, Protocol, ProxyProtocol, ServerOptions, WhenFull};
 
 use super::Verbosity;
-use super::values::{Text, Timeout, at_least_one, endpoint, positive_duration, size, text, timeout};
+use super::values::{
+    Text, Timeout, at_least_one, endpoint, greeting, positive_duration, size, text, timeout,
+};
 
 pub(super) const EXAMPLES: &str = "\
 Endpoints:
@@ -54,10 +56,11 @@ pub(crate) struct ServeArguments {
     #[arg(long, help_heading = "Answers")]
     timestamp: bool,
 
-    /// Send TEXT to each client first
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = text,
+    /// Send TEXT to each client first; in it {host} stands for the name of this machine, {local} for the address that
+    /// was connected to, {peer} for the client's (with --proxy-protocol the one that is announced); {{ and }} are braces
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = greeting,
           help_heading = "Answers")]
-    greeting: Text,
+    greeting: Greeting,
 
     /// End a connection after its first answer
     #[arg(long, help_heading = "Answers")]
@@ -160,7 +163,7 @@ impl ServeArguments {
                 chunk: self.chunk,
                 prefix: self.prefix.0.clone(),
                 timestamp: self.timestamp,
-                greeting: self.greeting.0.clone(),
+                greeting: self.greeting.clone(),
                 once: self.once,
             },
             read_size: self.read_size,
@@ -255,7 +258,7 @@ mod tests {
                 chunk: 1024,
                 prefix: b"Echo=>".to_vec(),
                 timestamp: true,
-                greeting: b"hi!\n".to_vec(),
+                greeting: Greeting::fixed(b"hi!\n"),
                 once: false,
             },
             read_size: 1 << 20,
@@ -302,6 +305,8 @@ mod tests {
             &["--proxy-protocol", "guess"],
             &["--proxy-timeout", "0s"],
             &["--prefix", "\\q"],
+            &["--greeting", "\\q"],
+            &["--greeting", "{name}"],
             &["--prefix", "\\x4"],
             &["localhost:http"],
             &["-q", "-v"],

@@ -137,12 +137,13 @@ impl State {
         by_way: Option<Peer>,
         now: Moment,
     ) -> Option<Client> {
-        let mut connection = Connection::new(socket, now);
         match by_way {
             Some(proxy) => log::info!("connection from {peer} (by way of {proxy})"),
             None => log::info!("connection from {peer}"),
         }
-        if let Err(error) = connection.send(self.echo.greeting(), &mut self.workspace, now) {
+        let greeting = self.echo.greeting(&peer, &socket);
+        let mut connection = Connection::new(socket, now);
+        if let Err(error) = connection.send(greeting, &mut self.workspace, now) {
             log::info!("{peer}: gone before it was greeted: {}", describe(&error));
             return None;
         }
