@@ -12,7 +12,7 @@ use tempfile::{TempDir, tempdir};
 
 use crate::support::{
     Client, DEADLINE, Process, Server, assert_same, eventually, installed, own_address, pattern, program,
-    skip,
+    run, skip,
 };
 
 const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy/haproxy.cfg");
@@ -176,6 +176,28 @@ fn whoever_comes_past_haproxy_is_not_served() {
     let client = Client::tcp(balancer.servers[0]);
     client.send(b"and not that way");
     servers[0].await_log("no PROXY header: it began with b'and not that way'");
+}
+
+/// As if each were another machine: `{host}` is the same here.
+#[test]
+fn who_answers_is_seen_by_its_greeting() {
+    let Some(balancer) = Balancer::start("who_answers_is_seen_by_its_greeting", 80, VERSIONS[0]) else {
+        return;
+    };
+    let servers = [0, 1].map(|index| balancer.server(index, &["-q", "--greeting", "{local}\\n"]));
+    // What comes before the echo does not make a server ill.
+    balancer.await_health("L7OK");
+    let greetings = servers.each_ref().map(|server| format!("{}\n", server.address()));
+    let (length, address) = (greetings[0].len().to_string(), balancer.address.to_string());
+    let mut load = program(&["load", "--json", "--connect-per-message", "--reset", "-c", "1", "-m", "100"]);
+    load.args(["--greeting", &length, &address]);
+    let finished = run(load);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let report: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let count = |greeting: &String| report["greetings"][greeting].as_u64().expect("it greeted somebody");
+    // They take turns; only a health check may come between.
+    assert!(greetings.iter().all(|greeting| (45..=55).contains(&count(greeting))), "{report}");
+    assert!(greetings.iter().map(count).sum::<u64>() == 100, "{report}");
 }
 
 #[test]
