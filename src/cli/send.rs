@@ -35,6 +35,7 @@ Examples:
   echoloop send localhost < file | cmp - file            a file through an echo server and back
   echoloop send localhost --verify < file > /dev/null    the same, compared here
   echoloop send --timeout 2s --hex localhost hi          both directions with times and offsets
+  echoloop send --proxy-protocol v2 10.0.0.7:7 hi        as a balancer would, to a server that stands behind one
 
 Exit status:
   0  fine

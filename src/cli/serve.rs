@@ -33,6 +33,9 @@ Examples:
   echoloop --once --max-accepts 1 :8888     answer one read of one client, then exit
   echoloop :7 udp://:7                      the echo service of RFC 862, over TCP and UDP
   echoloop --reuse-port :7                  one of several processes that share a port
+  echoloop --proxy-protocol require 10.0.0.7:7
+                                            behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
+  echoloop --greeting '{host}\\n' :7        say who answers, so that one sees how a balancer spreads connections
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
 at once. Under systemd with Type=notify it says when it listens and when it stops. Exit status: 0 fine, 1 something failed, 2 wrong usage.";
@@ -57,7 +60,8 @@ pub(crate) struct ServeArguments {
     timestamp: bool,
 
     /// Send TEXT to each client first; in it {host} stands for the name of this machine, {local} for the address that
-    /// was connected to, {peer} for the client's (with --proxy-protocol the one that is announced); {{ and }} are braces
+    /// was connected to, {peer} for the client's (with --proxy-protocol the one that is announced), {{ and }} for
+    /// braces
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = greeting,
           help_heading = "Answers")]
     greeting: Greeting,
