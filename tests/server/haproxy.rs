@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -31,6 +31,13 @@ fn haproxy() -> Option<PathBuf> {
     installed("haproxy").or_else(|| Some(PathBuf::from("/usr/sbin/haproxy")).filter(|file| file.is_file()))
 }
 
+/// HAProxy does not tell which port it was given, and servers come back to theirs. So ports are chosen before, on
+/// addresses of our own, where nobody takes them meanwhile.
+fn free_address(number: u8) -> SocketAddr {
+    let listener = TcpListener::bind((own_address(number), 0)).expect("a loopback address of our own");
+    listener.local_addr().expect("it is bound")
+}
+
 impl Balancer {
     /// `None` if it is not installed. Each test has numbers of its own for its addresses.
     #[track_caller]
@@ -51,8 +58,7 @@ impl Balancer {
             return None;
         };
         let directory = tempdir().expect("a directory");
-        let [address, first, second] =
-            [0, 1, 2].map(|index| SocketAddr::new(own_address(number + index), 10000));
+        let [address, first, second] = [0, 1, 2].map(|index| free_address(number + index));
         let text = fs::read_to_string(CONFIGURATION).expect("it comes with the source");
         let file = directory.path().join("haproxy.cfg");
         fs::write(&file, configure(text)).expect("a file can be written");
@@ -112,8 +118,14 @@ impl Balancer {
 #[test]
 fn through_haproxy_the_server_sees_the_client() {
     let test = "through_haproxy_the_server_sees_the_client";
-    for (version, number) in VERSIONS.into_iter().zip([10, 20]) {
-        let Some(balancer) = Balancer::start(test, number, version) else { return };
+    // What version 2 can say beside the addresses: a checksum, a name for the connection.
+    let extended = "send-proxy-v2 proxy-v2-options crc32c,unique-id";
+    for (version, number) in [(VERSIONS[0], 10), (VERSIONS[1], 20), (extended, 90)] {
+        let configure = |text: String| {
+            let text = text.replace("    bind ", "    unique-id-format %[uuid()]\n    bind ");
+            text.replace("\"${ECHO_SEND-send-proxy-v2}\"", version)
+        };
+        let Some(balancer) = Balancer::configured(test, number, version, configure) else { return };
         let servers = [0, 1].map(|index| balancer.server(index, &[]));
         balancer.await_health("L7OK");
         let message = pattern(1 << 20, u64::from(number));
@@ -187,6 +199,7 @@ fn who_answers_is_seen_by_its_greeting() {
     let servers = [0, 1].map(|index| balancer.server(index, &["-q", "--greeting", "{local}\\n"]));
     // What comes before the echo does not make a server ill.
     balancer.await_health("L7OK");
+    // Both are equally long: the ports that the system gives have five digits.
     let greetings = servers.each_ref().map(|server| format!("{}\n", server.address()));
     let (length, address) = (greetings[0].len().to_string(), balancer.address.to_string());
     let mut load = program(&["load", "--json", "--connect-per-message", "--reset", "-c", "1", "-m", "100"]);
