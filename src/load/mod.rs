@@ -18,8 +18,8 @@
 //! # A run
 //!
 //! ```text
-//!   opening     every client connects, as fast as the ramp allows, and is greeted if it is to be; nothing is sent (hold: one
-//!               message each)
+//!   opening     every client connects, as fast as the ramp allows, and is greeted if it is to be; nothing is sent
+//!               (hold: one message each)
 //!   warm-up     messages flow; nothing is counted
 //!   measuring   messages flow and are counted, until the time is up or the last one is answered
 //!   draining    nothing more is sent; what is under way is waited for, as long as a reply may take

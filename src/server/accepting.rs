@@ -124,6 +124,7 @@ impl State {
         }
         let Some(client) = self.welcome(socket, peer, None, context.now()) else { return };
         let Some(token) = self.take_in(context, Source::Connection(client), peer) else { return };
+        self.summary.served += 1;
         if self.first_read.is_promising() {
             self.read_at_once(context, token);
         }
@@ -147,7 +148,6 @@ impl State {
             log::info!("{peer}: gone before it was greeted: {}", describe(&error));
             return None;
         }
-        self.summary.served += 1;
         Some(Client { connection, peer, opened: now })
     }
 

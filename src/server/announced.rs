@@ -94,6 +94,7 @@ impl State {
         let Some(mut client) = self.welcome(socket, peer, by_way, context.now()) else {
             return self.forget(context, token);
         };
+        self.summary.served += 1;
         client.opened = opened;
         // What the events said of the socket was not kept: more may be there, and its end, and urgent bytes.
         client.connection.note(Readiness { readable: true, priority: true, ..Readiness::default() });
