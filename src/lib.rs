@@ -28,7 +28,9 @@
 //! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
 //! | [`doctor`] | what bounds the connections of this machine, and what raises it |
-//! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
+//! | `service.rs` | what is answered: plain echo, prefix, timestamp |
+//! | `greeting.rs` | what is said first, and to whom |
+//! | `proxy.rs` | headers of the PROXY protocol: for whom a balancer speaks |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/inherited.rs` | sockets that somebody else has opened |
@@ -121,10 +123,12 @@ mod descriptors;
 pub mod doctor;
 mod endpoint;
 mod error;
+mod greeting;
 pub mod guide;
 pub mod load;
 mod logging;
 pub mod net;
+mod proxy;
 pub mod reactor;
 mod server;
 mod service;
@@ -133,7 +137,11 @@ mod signals;
 pub use crate::descriptors::DescriptorLimit;
 pub use crate::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::error::Error;
+pub use crate::greeting::{Greeting, GreetingError};
 pub use crate::logging::{Escaped, StandardErrorLog};
-pub use crate::server::{DatagramCounts, InheritedSocket, Server, ServerOptions, Summary, WhenFull};
+pub use crate::proxy::ProxyVersion;
+pub use crate::server::{
+    DatagramCounts, InheritedSocket, ProxyProtocol, Server, ServerOptions, Summary, WhenFull,
+};
 pub use crate::service::Protocol;
 pub use crate::signals::{StopHandle, StopSignal};

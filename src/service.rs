@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, Local};
 use log::Level;
 
+use crate::greeting::{Greeter, Greeting};
 use crate::logging::Escaped;
-use crate::net::{Answer, Peer, Service};
+use crate::net::{Answer, Peer, Service, Socket};
 
 /// The answers of a server. The default echoes every byte, sixteen at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +19,20 @@ pub struct Protocol {
     /// Whether each chunk gets the local time in front of it, as `[Thu Dec 11 08:47:58 2014] `.
     pub timestamp: bool,
     /// What every client is sent first.
-    pub greeting: Vec<u8>,
+    pub greeting: Greeting,
     /// Whether a connection ends after its first answer.
     pub once: bool,
 }
 
 impl Default for Protocol {
     fn default() -> Protocol {
-        Protocol { chunk: 16, prefix: Vec::new(), timestamp: false, greeting: Vec::new(), once: false }
+        Protocol {
+            chunk: 16,
+            prefix: Vec::new(),
+            timestamp: false,
+            greeting: Greeting::default(),
+            once: false,
+        }
     }
 }
 
@@ -33,6 +40,7 @@ impl Default for Protocol {
 #[derive(Debug)]
 pub(crate) struct Echo {
     protocol: Protocol,
+    greeter: Greeter,
     /// It answers every byte with itself, and nothing else.
     is_plain: bool,
     /// The time as text, and the second that it stands for.
@@ -42,11 +50,13 @@ pub(crate) struct Echo {
 impl Echo {
     pub(crate) fn new(protocol: Protocol) -> Echo {
         let is_plain = protocol.prefix.is_empty() && !protocol.timestamp && !protocol.once;
-        Echo { protocol, is_plain, stamp: (0, String::new()) }
+        let greeter = Greeter::new(protocol.greeting.clone());
+        Echo { protocol, greeter, is_plain, stamp: (0, String::new()) }
     }
 
-    pub(crate) fn greeting(&self) -> &[u8] {
-        &self.protocol.greeting
+    /// What a client is sent first.
+    pub(crate) fn greeting(&mut self, peer: &Peer, socket: &Socket) -> &[u8] {
+        self.greeter.greet(peer, socket)
     }
 
     /// The service of one connection, for as long as it is pumped.

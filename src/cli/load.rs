@@ -20,6 +20,7 @@ Examples:
   echoloop load --rate 20000 --warmup 1s :7           open loop: latency from when a message should have left
   echoloop load --connect-per-message --reset :7      connections per second
   echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
+  echoloop load --connect-per-message --greeting 7 :7 which of the servers behind a balancer said `node-1\n`
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
 
 Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` is what
@@ -111,9 +112,10 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
     source: Option<Sources>,
 
-    /// Skip so many bytes that the server sends first
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Connections")]
-    greeting_bytes: Option<usize>,
+    /// The server speaks first: wait for so many bytes, and count connections by what they say (the first 256 bytes of
+    /// it, and at most 64 different)
+    #[arg(long, value_name = "LENGTH", value_parser = size, alias = "greeting-bytes", help_heading = "Connections")]
+    greeting: Option<usize>,
 
     /// What the bytes, sizes and arrivals come from: the same seed repeats a run
     #[arg(long, value_name = "N", default_value = "1", help_heading = "Verification")]
@@ -181,7 +183,7 @@ impl LoadArguments {
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
             sources: self.source.clone(),
-            greeting: self.greeting_bytes.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
+            greeting: self.greeting.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
             reset: self.reset,
         }
     }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
-use echoloop::Endpoint;
 use echoloop::client::{Expect, Family, SendOptions};
+use echoloop::{Endpoint, ProxyVersion};
 use log::LevelFilter;
 
 use super::Verbosity;
@@ -35,6 +35,7 @@ Examples:
   echoloop send localhost < file | cmp - file            a file through an echo server and back
   echoloop send localhost --verify < file > /dev/null    the same, compared here
   echoloop send --timeout 2s --hex localhost hi          both directions with times and offsets
+  echoloop send --proxy-protocol v2 10.0.0.7:7 hi        as a balancer would, to a server that stands behind one
 
 Exit status:
   0  fine
@@ -107,6 +108,10 @@ pub(crate) struct SendArguments {
     #[arg(long, value_name = "ADDRESS", help_heading = "Connection")]
     source: Option<IpAddr>,
 
+    /// Begin with a header of the PROXY protocol that announces this client, as a balancer would
+    #[arg(long, value_name = "VERSION", help_heading = "Connection")]
+    proxy_protocol: Option<Announcement>,
+
     /// Print a dump of both directions, with times and offsets, instead of the replies
     #[arg(long, help_heading = "Log")]
     hex: bool,
@@ -125,6 +130,14 @@ enum End {
     Line,
     /// When the server closes; all messages are sent at once
     Close,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Announcement {
+    /// A line of text
+    V1,
+    /// Binary
+    V2,
 }
 
 impl SendArguments {
@@ -179,6 +192,10 @@ impl SendArguments {
             },
             crlf: self.crlf,
             hex: self.hex,
+            proxy_protocol: self.proxy_protocol.map(|version| match version {
+                Announcement::V1 => ProxyVersion::V1,
+                Announcement::V2 => ProxyVersion::V2,
+            }),
         }
     }
 
@@ -233,6 +250,7 @@ mod tests {
             "--no-half-close",
             "--crlf",
             "--hex",
+            "--proxy-protocol=v2",
             "[::1]:7",
             "a\\n",
             "",
@@ -251,6 +269,7 @@ mod tests {
             half_close: Some(false),
             crlf: true,
             hex: true,
+            proxy_protocol: Some(ProxyVersion::V2),
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.endpoint(), "[::1]:7".parse().expect("an endpoint"));
@@ -286,6 +305,7 @@ mod tests {
             &["--chunk", "0"],
             &["--source", "localhost"],
             &["--timeout", "0s"],
+            &["--proxy-protocol", "v3"],
             &["-q", "-v"],
             &["localhost:http"],
             &["localhost", "\\q"],

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoloop::{Endpoint, InheritedSocket, Protocol, ServerOptions, WhenFull};
+use echoloop::{Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, WhenFull};
 
 use super::Verbosity;
-use super::values::{Text, Timeout, at_least_one, endpoint, positive_duration, size, text, timeout};
+use super::values::{
+    Text, Timeout, at_least_one, endpoint, greeting, positive_duration, size, text, timeout,
+};
 
 pub(super) const EXAMPLES: &str = "\
 Endpoints:
@@ -31,6 +33,9 @@ Examples:
   echoloop --once --max-accepts 1 :8888     answer one read of one client, then exit
   echoloop :7 udp://:7                      the echo service of RFC 862, over TCP and UDP
   echoloop --reuse-port :7                  one of several processes that share a port
+  echoloop --proxy-protocol require 10.0.0.7:7
+                                            behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
+  echoloop --greeting '{host}\\n' :7        say who answers, so that one sees how a balancer spreads connections
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
 at once. Under systemd with Type=notify it says when it listens and when it stops; sockets that a socket unit hands over
@@ -57,10 +62,12 @@ pub(crate) struct ServeArguments {
     #[arg(long, help_heading = "Answers")]
     timestamp: bool,
 
-    /// Send TEXT to each client first
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = text,
+    /// Send TEXT to each client first; in it {host} stands for the name of this machine, {local} for the address that
+    /// was connected to, {peer} for the client's (with --proxy-protocol the one that is announced), {{ and }} for
+    /// braces
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = greeting,
           help_heading = "Answers")]
-    greeting: Text,
+    greeting: Greeting,
 
     /// End a connection after its first answer
     #[arg(long, help_heading = "Answers")]
@@ -113,6 +120,16 @@ pub(crate) struct ServeArguments {
           value_parser = positive_duration, help_heading = "Sockets")]
     keepalive: Option<Duration>,
 
+    /// Whether each connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer sends it to
+    /// tell the client's address
+    #[arg(long, value_name = "WHETHER", default_value = "off", help_heading = "Sockets")]
+    proxy_protocol: Announcement,
+
+    /// Close a connection whose PROXY header is not complete after this time
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration,
+          help_heading = "Sockets")]
+    proxy_timeout: Duration,
+
     /// Answer datagrams from ports below 1024 too: if one is forged, two services may talk to each other for ever
     #[arg(long, help_heading = "Sockets")]
     udp_any_source: bool,
@@ -134,6 +151,14 @@ enum Full {
     Refuse,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Announcement {
+    /// All bytes are the client's own
+    Off,
+    /// A connection that begins without one is closed
+    Require,
+}
+
 impl ServeArguments {
     pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
         if self.endpoints.is_empty() { vec![Endpoint::default()] } else { self.endpoints.clone() }
@@ -150,7 +175,7 @@ impl ServeArguments {
                 chunk: self.chunk,
                 prefix: self.prefix.0.clone(),
                 timestamp: self.timestamp,
-                greeting: self.greeting.0.clone(),
+                greeting: self.greeting.clone(),
                 once: self.once,
             },
             read_size: self.read_size,
@@ -167,6 +192,11 @@ impl ServeArguments {
             idle_timeout: self.idle_timeout.0,
             write_timeout: self.write_timeout.0,
             drain: self.drain,
+            proxy_protocol: match self.proxy_protocol {
+                Announcement::Off => ProxyProtocol::Off,
+                Announcement::Require => ProxyProtocol::Require,
+            },
+            proxy_timeout: self.proxy_timeout,
             udp_any_source: self.udp_any_source,
             busy_poll: self.busy_poll,
         }
@@ -228,6 +258,8 @@ mod tests {
             "--drain=0s",
             "--reuse-port",
             "--keepalive",
+            "--proxy-protocol=require",
+            "--proxy-timeout=1s",
             "--udp-any-source",
             "--busy-poll=50us",
             "-vv",
@@ -238,7 +270,7 @@ mod tests {
                 chunk: 1024,
                 prefix: b"Echo=>".to_vec(),
                 timestamp: true,
-                greeting: b"hi!\n".to_vec(),
+                greeting: Greeting::fixed(b"hi!\n"),
                 once: false,
             },
             read_size: 1 << 20,
@@ -252,6 +284,8 @@ mod tests {
             idle_timeout: Some(Duration::from_secs(30)),
             write_timeout: None,
             drain: Duration::ZERO,
+            proxy_protocol: ProxyProtocol::Require,
+            proxy_timeout: Duration::from_secs(1),
             udp_any_source: true,
             busy_poll: Duration::from_micros(50),
         };
@@ -280,7 +314,11 @@ mod tests {
             &["--drain", "soon"],
             &["--keepalive=0s"],
             &["--when-full", "panic"],
+            &["--proxy-protocol", "guess"],
+            &["--proxy-timeout", "0s"],
             &["--prefix", "\\q"],
+            &["--greeting", "\\q"],
+            &["--greeting", "{name}"],
             &["--prefix", "\\x4"],
             &["localhost:http"],
             &["-q", "-v"],

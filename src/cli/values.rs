@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use echoloop::load::{LONGEST_MESSAGE, Sizes};
-use echoloop::{Endpoint, EndpointError};
+use echoloop::{Endpoint, EndpointError, Greeting};
 
 /// The largest buffer that makes sense for one connection.
 const LARGEST_SIZE: u64 = 1 << 30;
@@ -96,6 +96,11 @@ pub(super) fn text(text: &str) -> Result<Text, String> {
         });
     }
     Ok(Text(bytes))
+}
+
+/// Text whose placeholders stand for who answers whom.
+pub(super) fn greeting(words: &str) -> Result<Greeting, String> {
+    Greeting::parse(&text(words)?.0).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ use self::session::Session;
 use self::stream::Stream;
 use crate::endpoint::Endpoint;
 use crate::net::{Connection, Socket, Target};
+use crate::proxy::{self, ProxyVersion};
 use crate::reactor::{Context, Token};
 
 pub use self::line::LineClient;
@@ -77,6 +78,8 @@ pub struct SendOptions {
     pub crlf: bool,
     /// Whether both directions are shown as a dump.
     pub hex: bool,
+    /// Announce ourselves by a header of the PROXY protocol, as a proxy would announce its client.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 impl Default for SendOptions {
@@ -94,6 +97,7 @@ impl Default for SendOptions {
             half_close: None,
             crlf: false,
             hex: false,
+            proxy_protocol: None,
         }
     }
 }
@@ -163,6 +167,15 @@ fn socket(context: &mut Context<Source>, token: Token) -> Option<&mut Connection
         Some(Source::Socket(connection)) => Some(connection),
         _ => None,
     }
+}
+
+/// The header by which a socket announces its own two addresses; of those of a Unix socket there is nothing to say.
+fn announcement(version: ProxyVersion, socket: &Socket) -> Vec<u8> {
+    let ends = match socket {
+        Socket::Tcp(stream) => stream.local_addr().ok().zip(stream.peer_addr().ok()),
+        Socket::Unix(_) => None,
+    };
+    proxy::header(version, ends)
 }
 
 /// Family, type and protocol of a socket and its two addresses, in the names of `socket(2)`.

@@ -14,10 +14,11 @@ use super::input::{Input, Taken};
 use super::outcome::ClientError;
 use super::output::Output;
 use super::racing::{Race, Standing};
-use super::{Source, describe_socket, socket};
+use super::{Source, announcement, describe_socket, socket};
 use crate::endpoint::Endpoint;
 use crate::logging::Escaped;
 use crate::net::{Answer, End, Limits, Next, Service, Socket, Target, Workspace};
+use crate::proxy::ProxyVersion;
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 
 /// Standard input is read in pieces of this size.
@@ -31,6 +32,7 @@ pub(super) struct Session {
     endpoint: String,
     connect_timeout: Option<Duration>,
     timeout: Option<Duration>,
+    proxy_protocol: Option<ProxyVersion>,
     race: Option<Race>,
     peer: String,
     socket: Option<Token>,
@@ -79,6 +81,7 @@ impl Session {
             endpoint: endpoint.to_string(),
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
+            proxy_protocol: options.proxy_protocol,
             race: Some(race),
             peer: String::new(),
             socket: None,
@@ -138,10 +141,21 @@ impl Session {
         self.silence.since = Moment::now();
         // Before anything is read: what the server says first may have come with the connection, and is an answer to
         // the first message or it is none, but not depending on which of the two was faster.
-        match self.take_step(context, token, 0) {
+        match self.announce(context, token).and_then(|()| self.take_step(context, token, 0)) {
             Ok(_) => self.advance(context),
             Err(error) => self.end(Err(error)),
         }
+    }
+
+    /// Sends the header of the PROXY protocol, if there is to be one.
+    fn announce(&mut self, context: &mut Context<Source>, token: Token) -> Result<(), ClientError> {
+        let header = match (self.proxy_protocol, context.get(token)) {
+            (Some(version), Some(Source::Socket(connection))) => {
+                announcement(version, connection.transport())
+            }
+            _ => return Ok(()),
+        };
+        self.send(context, token, &header)
     }
 
     /// Does whatever can be done.

@@ -51,9 +51,12 @@ impl State {
         Some(wanted.max(self.ramp.waits_until()?))
     }
 
-    /// No connection is under way, and nobody waits for one.
+    /// No connection is under way, nobody waits for one, and everyone was greeted who is to be.
     pub(super) fn all_have_connected(&self) -> bool {
-        self.fresh.is_empty() && self.waiting.is_empty() && self.ramp.under_way() == 0
+        self.fresh.is_empty()
+            && self.waiting.is_empty()
+            && self.ramp.under_way() == 0
+            && self.run.ungreeted == 0
     }
 
     fn somebody_waits(&self, now: Moment) -> bool {
@@ -131,8 +134,10 @@ impl State {
     pub(super) fn established(&mut self, context: &mut Context<Source>, token: Token) {
         let now = Moment::now();
         let Some(Source::Client(client)) = context.get_mut(token) else { return };
-        client.session.established(now);
         let (number, began) = (client.session.number, client.session.began);
+        client.session.established(now);
+        // It may be known in the very same turn.
+        self.run.ungreeted += u64::from(client.session.is_ungreeted());
         self.run.figures.connected(began, now);
         self.targets.prove(number);
         self.ramp.ended();

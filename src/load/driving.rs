@@ -78,7 +78,13 @@ impl State {
 
     /// Sees to what a session can't do by itself.
     fn attend(&mut self, context: &mut Context<Source>, token: Token) {
-        let Some(Source::Client(client)) = context.get(token) else { return };
+        let Some(Source::Client(client)) = context.get_mut(token) else { return };
+        if client.session.take_greeted() {
+            self.run.ungreeted -= 1;
+            if client.session.fault.is_none() {
+                return self.send(context, token);
+            }
+        }
         match &client.session.fault {
             Some(fault) if fault.is_complete() => self.mismatch(context, token),
             Some(_) => context.set_deadline_no_later_than(token, context.now() + EVIDENCE_TIME),
@@ -120,6 +126,7 @@ impl State {
     fn ended(&mut self, context: &mut Context<Source>, token: Token, end: End) {
         let Some(Source::Client(Client { session, .. })) = context.get(token) else { return };
         let (number, outstanding) = (session.number, session.outstanding());
+        let missing = session.missing();
         match end {
             End::NotConnected(error) => {
                 let target = self.targets.of(number).cloned();
@@ -136,9 +143,7 @@ impl State {
                 }
             }
             End::Finished | End::Lingered => self.lose(context, token, Cause::Closed, || {
-                format!(
-                    "connection {number}: the server closed it with {outstanding} bytes still to come back"
-                )
+                format!("connection {number}: the server closed it with {missing} still to come")
             }),
             End::Reset(error) => {
                 let cause = match Cause::of(&error) {
@@ -146,10 +151,7 @@ impl State {
                     cause => cause,
                 };
                 self.lose(context, token, cause, || {
-                    format!(
-                        "connection {number}: {} with {outstanding} bytes still to come back",
-                        describe(&error)
-                    )
+                    format!("connection {number}: {} with {missing} still to come", describe(&error))
                 });
             }
         }
@@ -191,9 +193,11 @@ impl State {
             if session.connecting {
                 self.ended(context, token, End::NotConnected(io::ErrorKind::TimedOut.into()));
             } else {
-                let (number, outstanding) = (session.number, session.outstanding());
-                self.lose(context, token, Cause::Timeout, || {
-                    format!("connection {number}: {outstanding} bytes did not come back within {reply:?}")
+                let (number, missing) = (session.number, session.missing());
+                let cause =
+                    if session.missing_greeting().is_some() { Cause::Greeting } else { Cause::Timeout };
+                self.lose(context, token, cause, || {
+                    format!("connection {number}: {missing} did not come within {reply:?}")
                 });
             }
         }
@@ -233,6 +237,7 @@ impl State {
         self.run.in_flight -= u64::from(session.in_flight());
         if !session.connecting {
             self.run.figures.open -= 1;
+            self.run.ungreeted -= u64::from(session.is_ungreeted());
         }
         context.remove(token);
         Some(session)

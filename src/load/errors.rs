@@ -16,6 +16,8 @@ pub enum Cause {
     Refused,
     /// A handshake or a reply took too long.
     Timeout,
+    /// The server did not say in time what it was to say first.
+    Greeting,
     /// The peer reset the connection.
     Reset,
     /// The peer closed the connection although it was in use.
@@ -33,6 +35,9 @@ pub struct Errors {
     pub refused: u64,
     /// See [`Cause::Timeout`].
     pub timeout: u64,
+    /// See [`Cause::Greeting`].
+    #[serde(default)]
+    pub greeting: u64,
     /// See [`Cause::Reset`].
     pub reset: u64,
     /// See [`Cause::Closed`].
@@ -147,6 +152,7 @@ impl Errors {
         *match cause {
             Cause::Refused => &mut self.refused,
             Cause::Timeout => &mut self.timeout,
+            Cause::Greeting => &mut self.greeting,
             Cause::Reset => &mut self.reset,
             Cause::Closed => &mut self.closed,
             Cause::Mismatch => &mut self.mismatch,
@@ -156,20 +162,21 @@ impl Errors {
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        let Errors { refused, timeout, reset, closed, mismatch, local } = self;
-        refused + timeout + reset + closed + mismatch + local
+        let Errors { refused, timeout, greeting, reset, closed, mismatch, local } = self;
+        refused + timeout + greeting + reset + closed + mismatch + local
     }
 }
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Errors { refused, timeout, reset, closed, mismatch, local } = self;
+        let Errors { refused, timeout, greeting, reset, closed, mismatch, local } = self;
         if self.total() == 0 {
             return f.write_str("none");
         }
         let named = [
             (refused, "refused"),
             (timeout, "timed out"),
+            (greeting, "not greeted in time"),
             (reset, "reset"),
             (closed, "closed early"),
             (mismatch, "mismatched"),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::errors::Errors;
 use super::fault::Mismatch;
+use super::greetings::Greetings;
 use crate::reactor::Moment;
 
 /// Three significant digits: 0.1 % of any value.
@@ -46,6 +47,7 @@ pub(super) struct Figures {
     pub(super) errors: Errors,
     pub(super) failures: Vec<String>,
     pub(super) mismatches: Vec<Mismatch>,
+    pub(super) greetings: Greetings,
     pub(super) fairness: Fairness,
     series: Vec<Point>,
     /// Until when the current interval goes, and how long it is.
@@ -125,6 +127,7 @@ impl Figures {
             errors: Errors::default(),
             failures: Vec::new(),
             mismatches: Vec::new(),
+            greetings: Greetings::default(),
             fairness: Fairness::default(),
             series: Vec::new(),
             interval_began: now,
@@ -180,6 +183,7 @@ impl Figures {
         std::mem::swap(&mut blank.connect, &mut self.connect);
         std::mem::swap(&mut blank.failures, &mut self.failures);
         std::mem::swap(&mut blank.mismatches, &mut self.mismatches);
+        std::mem::swap(&mut blank.greetings, &mut self.greetings);
         *self = Figures { attempted, opened, lost, open, errors, ..blank };
     }
 

@@ -11,14 +11,15 @@
 //! | `connecting.rs` | connections begin |
 //! | `driving.rs` | what the reactor calls: messages go, connections end |
 //! | `conducting.rs` | the run as a whole: opening, warm-up, measuring, draining |
-//! | `figures.rs`, `errors.rs` | what is counted meanwhile |
+//! | `figures.rs`, `errors.rs`, `greetings.rs` | what is counted meanwhile |
 //! | `report.rs` | the results, as others read them; `verdict.rs`: whether they are good |
 //! | `table.rs`, `hgrm.rs`, `plot.rs`, `compare.rs` | the results to look at |
 //!
 //! # A run
 //!
 //! ```text
-//!   opening     every client connects, as fast as the ramp allows; nothing is sent (hold: one message each)
+//!   opening     every client connects, as fast as the ramp allows, and is greeted if it is to be; nothing is sent
+//!               (hold: one message each)
 //!   warm-up     messages flow; nothing is counted
 //!   measuring   messages flow and are counted, until the time is up or the last one is answered
 //!   draining    nothing more is sent; what is under way is waited for, as long as a reply may take
@@ -47,6 +48,7 @@ mod errors;
 mod fault;
 mod figures;
 mod flights;
+mod greetings;
 mod hgrm;
 mod pattern;
 mod plan;
@@ -193,6 +195,7 @@ impl Load {
                 budget: 0,
                 due_until: now + conducting::FOREVER,
                 in_flight: 0,
+                ungreeted: 0,
             },
             workspace: Workspace::new(Limits {
                 read_size: READ_SIZE,

@@ -3,6 +3,8 @@
 //! The schema is `schema/load-report.schema.json`, which the tests check a real report against. Names are only ever
 //! added; should one have to change or go, [`FORMAT_VERSION`] grows.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::State;
@@ -48,6 +50,12 @@ pub struct Report {
     pub failures: Vec<String>,
     /// The first mismatches.
     pub mismatches: Vec<Mismatch>,
+    /// If the server is to speak first, how many connections it greeted with which words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub greetings: Option<BTreeMap<String, u64>>,
+    /// Connections that were greeted with none of these words: only so many are told apart.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub greetings_other: Option<u64>,
     /// How evenly messages were spread over clients.
     pub fairness: FairnessReport,
     /// What the generator itself took.
@@ -231,6 +239,8 @@ impl State {
             errors: figures.errors,
             failures: std::mem::take(&mut figures.failures),
             mismatches: std::mem::take(&mut figures.mismatches),
+            greetings: (self.plan.greeting > 0).then(|| figures.greetings.by_text()),
+            greetings_other: (self.plan.greeting > 0).then(|| figures.greetings.others()),
             fairness: FairnessReport {
                 fewest: if fairness.clients == 0 { 0 } else { fairness.fewest },
                 most: fairness.most,

@@ -5,10 +5,12 @@
 //! message, taken straight from the table. Nothing is copied, and the clock is read once a completed reply; in a closed
 //! loop that is also the moment at which the next message leaves.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::fault::Fault;
 use super::flights::{Flight, Flights};
+use super::greetings::Awaited;
 use super::pattern::{Pattern, Place};
 use super::schedule::Turn;
 use super::shared::{Pacing, Run};
@@ -21,7 +23,7 @@ pub(super) struct Session {
     pub(super) client: u32,
     /// The number of its connection, over all connections of the run.
     pub(super) number: u64,
-    /// When its connect began.
+    /// When its connect began; once it is established, when that was.
     pub(super) began: Moment,
     pub(super) connecting: bool,
     /// Something happened that the driver has to see to: see [`Session::take_attention`].
@@ -30,7 +32,10 @@ pub(super) struct Session {
     plain: bool,
     /// How often it may send when [`Pacing::OnCall`].
     pub(super) calls: u32,
-    greeting: u32,
+    /// What the server is to say before anything is sent.
+    greeting: Option<Box<Awaited>>,
+    /// The greeting is complete, which the driver does not know yet.
+    greeted: bool,
     write_at: Place,
     read_at: Place,
     /// Bytes of the oldest message under way that have not come back yet.
@@ -61,7 +66,8 @@ impl Session {
             attention: false,
             plain: true,
             calls: 0,
-            greeting: 0,
+            greeting: None,
+            greeted: false,
             write_at: 0,
             read_at: 0,
             missing: 0,
@@ -81,7 +87,7 @@ impl Session {
         let beginning = pattern.beginning(number);
         *self = Session {
             number,
-            greeting,
+            greeting: (greeting > 0).then(|| Box::new(Awaited::new(greeting as usize))),
             plain: greeting == 0,
             write_at: beginning,
             read_at: beginning,
@@ -100,6 +106,30 @@ impl Session {
         // It could send only now. If a message was due before, the time until the connect began was the generator's.
         let due = self.turn.as_ref().map_or(self.began, |turn| turn.due);
         self.free_since = now - self.began.since(due.max(self.free_since));
+        self.began = now;
+    }
+
+    /// What should still come.
+    pub(super) fn missing(&self) -> Missing {
+        match self.missing_greeting() {
+            Some(bytes) => Missing { bytes: bytes as u64, of: "the greeting" },
+            None => Missing { bytes: self.outstanding, of: "replies" },
+        }
+    }
+
+    /// Bytes of the greeting that have not come, if it is waited for.
+    pub(super) fn missing_greeting(&self) -> Option<usize> {
+        self.greeting.as_ref().map(|greeting| greeting.missing())
+    }
+
+    /// Whether the driver still has to be told that the greeting is complete.
+    pub(super) fn is_ungreeted(&self) -> bool {
+        self.greeting.is_some() || self.greeted
+    }
+
+    /// Whether the greeting has become complete since this was asked.
+    pub(super) fn take_greeted(&mut self) -> bool {
+        std::mem::take(&mut self.greeted)
     }
 
     /// Whether the driver has to look at it: a message is finished and the next one waits, or a difference was found.
@@ -116,14 +146,17 @@ impl Session {
         self.outstanding
     }
 
-    /// Since when the oldest message under way has been waited for.
+    /// Since when the greeting, or the reply to the oldest message under way, has been waited for.
     pub(super) fn waiting_since(&self) -> Option<Moment> {
+        if self.greeting.is_some() {
+            return Some(self.began);
+        }
         self.flights.oldest().map(|flight| flight.sent)
     }
 
     /// When the next message is to be sent, if it is time that is in its way.
     pub(super) fn wakes_at(&self, run: &Run) -> Option<Moment> {
-        if self.flights.count() >= run.depth || run.budget == 0 {
+        if self.flights.count() >= run.depth || run.budget == 0 || self.greeting.is_some() {
             return None;
         }
         match run.pacing {
@@ -153,6 +186,9 @@ impl Session {
     /// table is staged before it.
     pub(super) fn compose<'a>(&mut self, run: &'a mut Run, now: Moment, staged: &mut Vec<u8>) -> &'a [u8] {
         let (mut start, mut length) = (self.write_at, 0);
+        if self.greeting.is_some() {
+            return &[];
+        }
         while self.may_send(run, now) {
             let size = run.next_size();
             if length + size > run.pattern.reach() {
@@ -225,10 +261,8 @@ impl Session {
     /// What is out of the ordinary: a greeting, a difference, more than was sent.
     #[cold]
     fn unusual<'a>(&mut self, run: &mut Run, mut chunk: &'a [u8]) -> &'a [u8] {
-        let skipped = chunk.len().min(self.greeting as usize);
-        self.greeting -= skipped as u32;
-        chunk = &chunk[skipped..];
-        self.plain = self.greeting == 0 && self.fault.is_none();
+        chunk = self.take_greeting(run, chunk);
+        self.plain = self.greeting.is_none() && self.fault.is_none();
         if chunk.is_empty() || (self.plain && self.is_right(run, chunk)) {
             return chunk;
         }
@@ -252,9 +286,38 @@ impl Session {
         &[]
     }
 
+    /// Takes the greeting, or what has come of it, and returns the rest.
+    fn take_greeting<'a>(&mut self, run: &mut Run, chunk: &'a [u8]) -> &'a [u8] {
+        let Some(greeting) = &mut self.greeting else { return chunk };
+        let rest = greeting.take(chunk);
+        if greeting.missing() == 0 {
+            if let Some(greeting) = self.greeting.take() {
+                run.figures.greetings.count(*greeting);
+            }
+            self.greeted = true;
+            self.attention = true;
+            // It could send only now, and that is not the generator's doing.
+            self.free_since = Moment::now();
+        }
+        rest
+    }
+
     /// Whether these bytes are those that were sent.
     fn is_right(&self, run: &Run, chunk: &[u8]) -> bool {
         chunk.len() as u64 <= self.outstanding && (!run.verify || run.pattern.matches(self.read_at, chunk))
+    }
+}
+
+/// What has not come of what should have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missing {
+    bytes: u64,
+    of: &'static str,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of {}", self.bytes, self.of)
     }
 }
 
@@ -310,6 +373,7 @@ mod tests {
             budget,
             due_until: now + Duration::from_secs(3600),
             in_flight: 0,
+            ungreeted: 0,
         }
     }
 
@@ -350,15 +414,32 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_is_skipped_at_any_split() {
+    fn a_greeting_is_awaited_taken_off_at_any_split_and_counted() {
+        for split in 0..5 {
+            let mut run = run(Sizes::fixed(10), 1, 100);
+            let mut session = session(&run, 5);
+            assert!(compose(&mut session, &mut run).is_empty(), "nothing is sent before it");
+            assert_eq!(session.missing_greeting(), Some(5));
+            assert!(session.waiting_since().is_some() && !session.take_greeted());
+            let (some, rest) = b"hello".split_at(split);
+            assert!(answer(&mut session, &mut run, some).is_empty());
+            assert!(answer(&mut session, &mut run, rest).is_empty());
+            assert!(session.take_attention() && session.take_greeted() && !session.take_greeted());
+            let message = compose(&mut session, &mut run);
+            assert_eq!(message.len(), 10);
+            assert_eq!(answer(&mut session, &mut run, &message).len(), 10);
+            assert!(session.fault.is_none());
+            assert_eq!(run.figures.greetings.by_text(), [("hello".to_owned(), 1)].into());
+        }
+    }
+
+    #[test]
+    fn what_is_said_beyond_the_greeting_is_a_difference() {
         let mut run = run(Sizes::fixed(10), 1, 100);
         let mut session = session(&run, 5);
-        let first = compose(&mut session, &mut run);
-        assert!(answer(&mut session, &mut run, b"hel").is_empty());
-        let mut rest = b"lo".to_vec();
-        rest.extend(&first);
-        assert_eq!(answer(&mut session, &mut run, &rest).len(), 10);
-        assert!(session.fault.is_none());
+        assert!(answer(&mut session, &mut run, b"hello!").is_empty());
+        assert!(session.fault.is_some());
+        assert_eq!(run.figures.greetings.by_text().len(), 1);
     }
 
     #[test]

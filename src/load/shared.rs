@@ -26,6 +26,8 @@ pub(super) struct Run {
     pub(super) due_until: Moment,
     /// Messages sent whose replies are not complete, over all sessions.
     pub(super) in_flight: u64,
+    /// Connections that were established and wait for their greeting.
+    pub(super) ungreeted: u64,
 }
 
 /// When a session sends its next message.

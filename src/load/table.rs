@@ -1,5 +1,6 @@
 //! The results as text: a table, and a histogram of latency drawn with characters.
 
+use std::cmp::Reverse;
 use std::fmt::{self, Write as _};
 
 use super::figures::Times as Histogram;
@@ -66,6 +67,7 @@ impl fmt::Display for Report {
         );
         line(f, "fairness", fair)?;
         self.write_times(f)?;
+        self.write_greetings(f)?;
         if let Some(latency) = self.latency.as_ref().filter(|latency| latency.len() > 1) {
             write!(f, "\n{}", histogram(latency))?;
         }
@@ -105,6 +107,21 @@ impl Report {
             _ => loop_kind,
         };
         format!("{clients}, {what}, {size} a message, to {}", settings.endpoints.join(" "))
+    }
+
+    /// The most frequent first.
+    fn write_greetings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(greetings) = &self.greetings else { return Ok(()) };
+        writeln!(f, "\nGreetings:")?;
+        let mut greetings: Vec<_> = greetings.iter().collect();
+        greetings.sort_by_key(|(_, count)| Reverse(**count));
+        for (text, count) in greetings {
+            writeln!(f, "  {count:>10}  {}", text.escape_debug())?;
+        }
+        match self.greetings_other {
+            Some(others @ 1..) => writeln!(f, "  {others:>10}  with other words"),
+            _ => Ok(()),
+        }
     }
 
     fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

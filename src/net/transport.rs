@@ -5,6 +5,8 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use mio::net::{TcpStream, UnixStream};
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, recv};
 
 /// A nonblocking stream of bytes in both directions.
 pub trait Transport {
@@ -60,6 +62,17 @@ pub enum Socket {
     Tcp(TcpStream),
     /// A Unix stream socket.
     Unix(UnixStream),
+}
+
+impl Socket {
+    /// As a read, but what it returns is still there for the next one.
+    ///
+    /// # Errors
+    /// As `recv(2)` with `MSG_PEEK`.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (count, _) = retry_on_intr(|| recv(self, &mut *buffer, RecvFlags::PEEK))?;
+        Ok(count)
+    }
 }
 
 impl Transport for Socket {

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Client, Source, State, WhenFull};
+use super::{Client, ProxyProtocol, Source, State, WhenFull};
 use crate::error::{Error, describe};
 use crate::net::{Accept, AcceptError, CONNECTION_INTEREST, Connection, Peer, Socket};
 use crate::reactor::{Context, Handler, Moment, Readiness, Stage, Token};
@@ -122,27 +122,56 @@ impl State {
             log::debug!("{peer}: refused");
             return;
         }
-        let now = context.now();
-        let mut connection = Connection::new(socket, now);
-        log::info!("connection from {peer}");
-        if let Err(error) = connection.send(self.echo.greeting(), &mut self.workspace, now) {
-            log::info!("{peer}: gone before it was greeted: {}", describe(&error));
-            return;
+        if self.options.proxy_protocol == ProxyProtocol::Require {
+            return self.await_header(context, socket, peer);
         }
-        let source = Source::Connection(Client { connection, peer, opened: now });
-        let token = match context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
-            Ok(token) => token,
-            Err(error) => {
-                log::warn!("{peer}: dropped, since it can't be polled: {}", describe(&error));
-                return;
-            }
-        };
-        self.accepted += 1;
-        self.open += 1;
+        let Some(client) = self.welcome(socket, peer, None, context.now()) else { return };
+        let Some(token) = self.take_in(context, Source::Connection(client), peer) else { return };
         self.summary.served += 1;
-        self.summary.most_at_once = self.summary.most_at_once.max(self.open);
         if self.first_read.is_promising() {
             self.read_at_once(context, token);
+        }
+    }
+
+    /// Makes a client of a connection, and greets it.
+    pub(super) fn welcome(
+        &mut self,
+        socket: Socket,
+        peer: Peer,
+        by_way: Option<Peer>,
+        now: Moment,
+    ) -> Option<Client> {
+        match by_way {
+            Some(proxy) => log::info!("connection from {peer} (by way of {proxy})"),
+            None => log::info!("connection from {peer}"),
+        }
+        let greeting = self.echo.greeting(&peer, &socket);
+        let mut connection = Connection::new(socket, now);
+        if let Err(error) = connection.send(greeting, &mut self.workspace, now) {
+            log::info!("{peer}: gone before it was greeted: {}", describe(&error));
+            return None;
+        }
+        Some(Client { connection, peer, opened: now })
+    }
+
+    /// Puts what was accepted into its slot.
+    pub(super) fn take_in(
+        &mut self,
+        context: &mut Context<Source>,
+        source: Source,
+        peer: Peer,
+    ) -> Option<Token> {
+        match context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
+            Ok(token) => {
+                self.accepted += 1;
+                self.open += 1;
+                self.summary.most_at_once = self.summary.most_at_once.max(self.open);
+                Some(token)
+            }
+            Err(error) => {
+                log::warn!("{peer}: dropped, since it can't be polled: {}", describe(&error));
+                None
+            }
         }
     }
 

@@ -6,10 +6,12 @@
 //! | `binding.rs` | endpoints → listening sockets |
 //! | `inherited.rs` | sockets that the service manager has opened |
 //! | `accepting.rs` | listeners: accept, pause at the limit, resume |
+//! | `announced.rs` | connections whose PROXY header has not come yet |
 //! | `datagrams.rs` | UDP sockets: what is answered, and what never is |
 //! | `serving.rs` | connections: pump, time out, close; the orderly stop |
 
 mod accepting;
+mod announced;
 mod binding;
 mod datagrams;
 mod inherited;
@@ -30,13 +32,14 @@ use crate::service::Echo;
 use crate::signals::StopSignal;
 
 use self::accepting::{FirstRead, Pause};
+use self::announced::Announced;
 use self::binding::BoundSocket;
 use self::datagrams::Datagrams;
 use self::options::TURN_BUDGET;
 
 pub use self::datagrams::DatagramCounts;
 pub use self::inherited::InheritedSocket;
-pub use self::options::{ServerOptions, WhenFull};
+pub use self::options::{ProxyProtocol, ServerOptions, WhenFull};
 
 /// A server that is listening, and serves once it is [run](Server::run).
 ///
@@ -77,6 +80,8 @@ pub struct Summary {
     pub served: u64,
     /// Connections that were closed at once, because there were too many.
     pub refused: u64,
+    /// Connections that were closed because their PROXY header was missing or wrong.
+    pub unannounced: u64,
     /// The most connections at once.
     pub most_at_once: usize,
     /// Bytes received.
@@ -94,6 +99,8 @@ pub struct Summary {
 /// What the server keeps in a slot of the reactor.
 enum Source {
     Connection(Client),
+    /// Nobody knows yet for whom it is.
+    Announced(Announced),
     /// Boxed: there are few listeners and many connections, whose slots should be no larger than they need.
     Listener(Box<Listener>),
     Datagrams(Box<DatagramSocket>),
@@ -252,6 +259,7 @@ impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Source::Connection(client) => client.connection.transport().as_fd(),
+            Source::Announced(announced) => announced.as_fd(),
             Source::Listener(listener) => listener.as_fd(),
             Source::Datagrams(socket) => socket.as_fd(),
             Source::Stop(stop) => stop.as_fd(),
@@ -261,13 +269,16 @@ impl AsFd for Source {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { served, refused, most_at_once, bytes_in, bytes_out, cut_off, bytes_cut_off, datagrams } =
-            self;
+        let Summary { served, refused, unannounced, most_at_once, bytes_in, bytes_out, .. } = self;
+        let Summary { cut_off, bytes_cut_off, datagrams, .. } = self;
         write!(f, "{served} connections served, {most_at_once} at once at most, ")?;
         write!(f, "{bytes_in} bytes in, {bytes_out} bytes out, ")?;
         write!(f, "{cut_off} connections cut off with {bytes_cut_off} bytes")?;
         if *refused > 0 {
             write!(f, ", {refused} refused")?;
+        }
+        if *unannounced > 0 {
+            write!(f, ", {unannounced} without a PROXY header")?;
         }
         let DatagramCounts { received, answered, ignored, dropped } = datagrams;
         if *received > 0 {

@@ -35,6 +35,10 @@ pub struct ServerOptions {
     pub write_timeout: Option<Duration>,
     /// How long connections have to end, once we have ended our side.
     pub drain: Duration,
+    /// Whether connections begin with a header that tells the client's address.
+    pub proxy_protocol: ProxyProtocol,
+    /// Close a connection whose header is not complete after this time.
+    pub proxy_timeout: Duration,
     /// Whether datagrams from ports below 1024 are answered.
     pub udp_any_source: bool,
     /// Poll without sleeping for so long after each event.
@@ -48,6 +52,16 @@ pub enum WhenFull {
     Wait,
     /// It is accepted and closed at once.
     Refuse,
+}
+
+/// Whether the PROXY protocol is spoken, by TCP and Unix connections. There is no third way: a server that would take
+/// a header but does without could be told any address by anybody, which the specification forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Everything is the client's own, a header too.
+    Off,
+    /// Each connection begins with a header of version 1 or 2; one that doesn't is closed.
+    Require,
 }
 
 impl Default for ServerOptions {
@@ -65,6 +79,8 @@ impl Default for ServerOptions {
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(5 * 60)),
             drain: Duration::from_secs(10),
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_timeout: Duration::from_secs(5),
             udp_any_source: false,
             busy_poll: Duration::ZERO,
         }

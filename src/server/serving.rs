@@ -1,6 +1,7 @@
 //! What the reactor calls: connections are pumped, timed out and closed; the stop is orderly.
 
 use std::fmt;
+use std::io;
 
 use super::{Client, Source, State};
 use crate::error::{Error, describe};
@@ -34,6 +35,7 @@ impl Handler for State {
                 let (next, deadline) = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
                 self.follow(context, token, next, deadline);
             }
+            Some(Source::Announced(_)) => self.look_for_header(context, token, readiness.read_closed),
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
                 self.echo_datagrams(context, token);
@@ -54,6 +56,7 @@ impl Handler for State {
                 let (next, deadline) = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
                 self.follow(context, token, next, deadline);
             }
+            Some(Source::Announced(_)) => self.look_for_header(context, token, false),
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
                 self.echo_datagrams(context, token);
@@ -72,6 +75,7 @@ impl Handler for State {
                 Some((at, _)) => context.set_deadline(token, at),
                 None => {}
             },
+            Some(Source::Announced(_)) => self.header_is_late(context, token),
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
                 self.echo_datagrams(context, token);
@@ -104,6 +108,11 @@ impl Client {
 }
 
 impl State {
+    /// Closes a connection of which the kernel says that it is gone.
+    pub(super) fn break_off(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
+        self.close(context, token, &Reason::Ended(End::Reset(error)));
+    }
+
     fn follow(&mut self, context: &mut Context<Source>, token: Token, next: Next, deadline: Option<Moment>) {
         if let Next::Close(end) = next {
             self.close(context, token, &Reason::Ended(end));
@@ -166,10 +175,11 @@ impl State {
         self.answer_last_datagrams(context);
         self.close_listeners(context);
         for token in self.connections(context) {
+            // One whose header is still to come is stopped when it has come: what comes with it is answered.
             let Some(Source::Connection(client)) = context.get_mut(token) else { continue };
             match client.connection.stop() {
                 Ok(()) => context.run_again(token),
-                Err(error) => self.close(context, token, &Reason::Ended(End::Reset(error))),
+                Err(error) => self.break_off(context, token, error),
             }
         }
         context.set_deadline(self.stop_signal, context.now() + self.options.drain);
@@ -179,11 +189,13 @@ impl State {
     fn end_drain(&mut self, context: &mut Context<Source>) {
         for token in self.connections(context) {
             self.close(context, token, &Reason::DrainOver);
+            self.give_header_up(context, token);
         }
     }
 
     fn connections(&self, context: &Context<Source>) -> Vec<Token> {
-        let is_connection = |token: &Token| matches!(context.get(*token), Some(Source::Connection(_)));
+        let is_connection =
+            |token: &Token| matches!(context.get(*token), Some(Source::Connection(_) | Source::Announced(_)));
         context.tokens().filter(is_connection).collect()
     }
 }

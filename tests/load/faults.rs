@@ -91,7 +91,7 @@ fn a_truncated_reply() {
     assert_eq!((run.status, run.number("/errors/closed")), (1, 3.0), "{:#}", run.report);
     assert_eq!((run.number("/connections/lost"), run.number("/messages/cut_off")), (3.0, 3.0));
     let words = run.report["failures"][0].as_str().expect("text");
-    assert!(words.contains("closed it with 24 bytes still to come back"), "{words}");
+    assert!(words.contains("closed it with 24 bytes of replies still to come"), "{words}");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_stall_times_out() {
     assert_eq!((run.status, run.number("/errors/timeout")), (1, 2.0), "{:#}", run.report);
     assert!(run.report["latency_us"].is_null());
     let words = run.report["failures"][0].as_str().expect("text");
-    assert!(words.contains("64 bytes did not come back within 200ms"), "{words}");
+    assert!(words.contains("64 bytes of replies did not come within 200ms"), "{words}");
 }
 
 #[test]

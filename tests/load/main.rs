@@ -1,6 +1,7 @@
 //! The load generator, run as the program that it is, and as a library.
 
 mod faults;
+mod greetings;
 mod library;
 mod limits;
 mod loops;

@@ -24,12 +24,14 @@ fn assert_valid(report: &Value) {
 fn every_kind_of_report_keeps_to_the_schema() {
     let server = Server::plain();
     let plain = server.endpoint.as_str();
+    let greeting = Server::start(&["127.0.0.1:0", "--greeting", "hello\\n"]);
     for arguments in [
         vec![plain, "-m", "100"],
         vec![plain, "-d", "1200ms", "--rate", "500", "--arrivals", "poisson", "--source", "127.0.0.0/8"],
         vec![plain, "-m", "10", "--connect-per-message"],
         vec![plain, "-d", "50ms", "--hold"],
         vec!["127.0.0.1:1", "-c", "1"],
+        vec![greeting.endpoint.as_str(), "-m", "10", "--greeting", "6"],
     ] {
         assert_valid(&load(&arguments).report);
     }

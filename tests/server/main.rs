@@ -5,6 +5,9 @@
 //! | `rows.rs` | the rows of the source documents, one test each |
 //! | `bytes.rs` | every byte comes back, in order, whatever the length and the options |
 //! | `ends.rs` | half-closes, resets in every phase, urgent bytes, passed descriptors |
+//! | `greetings.rs` | what is said first, and to whom |
+//! | `proxy.rs` | the PROXY protocol: for whom a balancer speaks, and who is not served without |
+//! | `haproxy.rs` | the same with a real HAProxy, and servers that are replaced under load |
 //! | `limits.rs` | connections, descriptors, time: nobody is lost, nothing spins |
 //! | `fairness.rs` | crowds, floods and clients that never read: bounded memory, and the others are served |
 //! | `logs.rs` | what the log and standard output say, and that they can't stop the server |
@@ -29,8 +32,11 @@ mod datagrams;
 mod endpoints;
 mod ends;
 mod fairness;
+mod greetings;
+mod haproxy;
 mod limits;
 mod logs;
+mod proxy;
 mod rows;
 mod service;
 mod stopping;

@@ -1,0 +1,181 @@
+//! What every client is sent first: a fixed text, or one that tells who answers whom.
+
+use crate::net::{Peer, Socket};
+
+/// A text with placeholders. The default is none at all.
+///
+/// ```
+/// use echoloop::Greeting;
+///
+/// let greeting = Greeting::parse(b"this is {host} at {local}, and you are {peer} {{in braces}}\n")?;
+/// assert!(Greeting::parse(b"hello {world}").is_err());
+/// # Ok::<(), echoloop::GreetingError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Greeting(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Vec<u8>),
+    Host,
+    Local,
+    Peer,
+}
+
+/// What is wrong with the text of a greeting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GreetingError {
+    /// Nothing is known by this name.
+    #[error(
+        "`{{{0}}}` stands for nothing: there are {{host}}, {{local}} and {{peer}}, and a brace is written twice"
+    )]
+    Unknown(String),
+    /// A brace that is not one of a pair.
+    #[error("a `{0}` stands alone: there are {{host}}, {{local}} and {{peer}}, and a brace is written twice")]
+    Alone(char),
+}
+
+impl Greeting {
+    /// Takes `{host}`, `{local}` and `{peer}` for what they stand for, and two braces for one.
+    ///
+    /// # Errors
+    /// When there is another placeholder, or a single brace.
+    pub fn parse(text: &[u8]) -> Result<Greeting, GreetingError> {
+        let (mut pieces, mut plain) = (Vec::new(), Vec::new());
+        let mut rest = text;
+        while let Some((&byte, behind)) = rest.split_first() {
+            rest = behind;
+            match byte {
+                b'{' | b'}' if rest.first() == Some(&byte) => {
+                    plain.push(byte);
+                    rest = &rest[1..];
+                }
+                b'{' => {
+                    let end = rest.iter().position(|&byte| byte == b'}');
+                    let (name, behind) = rest.split_at(end.ok_or(GreetingError::Alone('{'))?);
+                    rest = &behind[1..];
+                    pieces.extend(Greeting::text(&mut plain));
+                    pieces.push(Piece::named(name)?);
+                }
+                b'}' => return Err(GreetingError::Alone('}')),
+                _ => plain.push(byte),
+            }
+        }
+        pieces.extend(Greeting::text(&mut plain));
+        Ok(Greeting(pieces))
+    }
+
+    /// These bytes and no others, whatever they are.
+    pub fn fixed(bytes: &[u8]) -> Greeting {
+        Greeting(Greeting::text(&mut bytes.to_vec()).into_iter().collect())
+    }
+
+    fn text(bytes: &mut Vec<u8>) -> Option<Piece> {
+        (!bytes.is_empty()).then(|| Piece::Text(std::mem::take(bytes)))
+    }
+}
+
+impl Piece {
+    fn named(name: &[u8]) -> Result<Piece, GreetingError> {
+        match name {
+            b"host" => Ok(Piece::Host),
+            b"local" => Ok(Piece::Local),
+            b"peer" => Ok(Piece::Peer),
+            _ => Err(GreetingError::Unknown(name.escape_ascii().to_string())),
+        }
+    }
+}
+
+/// Writes the greetings of one server.
+#[derive(Debug)]
+pub(crate) struct Greeter {
+    greeting: Greeting,
+    host: String,
+    written: Vec<u8>,
+}
+
+impl Greeter {
+    pub(crate) fn new(greeting: Greeting) -> Greeter {
+        // Asked for once: it is not expected to change.
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Greeter { greeting, host, written: Vec::new() }
+    }
+
+    /// What this client is sent first. Only a greeting with placeholders is written anew for each.
+    pub(crate) fn greet(&mut self, peer: &Peer, socket: &Socket) -> &[u8] {
+        match &self.greeting.0[..] {
+            [] => return &[],
+            [Piece::Text(text)] => return text,
+            _ => {}
+        }
+        self.written.clear();
+        for piece in &self.greeting.0 {
+            match piece {
+                Piece::Text(text) => self.written.extend(text),
+                Piece::Host => self.written.extend(self.host.as_bytes()),
+                Piece::Local => self.written.extend(local(socket).as_bytes()),
+                Piece::Peer => self.written.extend(peer.to_string().as_bytes()),
+            }
+        }
+        &self.written
+    }
+}
+
+/// Our end of a connection, as a peer is shown.
+fn local(socket: &Socket) -> String {
+    let shown = match socket {
+        Socket::Tcp(stream) => stream.local_addr().map(|address| Peer::from(address).to_string()),
+        Socket::Unix(stream) => stream.local_addr().map(|address| match address.as_pathname() {
+            Some(path) => format!("unix:{}", path.display()),
+            None => "unix".into(),
+        }),
+    };
+    // The connection may have gone, and then nobody reads this.
+    shown.unwrap_or_else(|_| "unknown".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(text: &str) -> Piece {
+        Piece::Text(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn placeholders_are_found_and_braces_are_written_twice() {
+        let parse = |text: &str| Greeting::parse(text.as_bytes()).expect("well formed").0;
+        assert_eq!(parse(""), []);
+        assert_eq!(parse("hello\n"), [text("hello\n")]);
+        assert_eq!(
+            parse("{host} at {local}{peer}!"),
+            [Piece::Host, text(" at "), Piece::Local, Piece::Peer, text("!")]
+        );
+        assert_eq!(parse("{{host}}"), [text("{host}")]);
+        assert_eq!(parse("{{{peer}}}"), [text("{"), Piece::Peer, text("}")]);
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_and_so_is_what_is_known() {
+        for (wrong, name) in
+            [("{hosts}", "`{hosts}`"), ("a{}b", "`{}`"), ("{h\n", "`{`"), ("}", "`}`"), ("{{}", "`}`")]
+        {
+            let error = Greeting::parse(wrong.as_bytes()).expect_err(wrong).to_string();
+            assert!(error.contains(name) && error.contains("{host}, {local} and {peer}"), "{error}");
+        }
+    }
+
+    proptest! {
+        /// Any text with its braces doubled is sent as it is.
+        #[test]
+        fn any_text_can_be_said(text in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'{'), Just(b'}')], 0..40)) {
+            let doubled: Vec<u8> =
+                text.iter().flat_map(|&byte| std::iter::repeat_n(byte, if b"{}".contains(&byte) { 2 } else { 1 })).collect();
+            prop_assert_eq!(Greeting::parse(&doubled), Ok(Greeting::fixed(&text)));
+            // And as it is, it is understood or refused.
+            let _ = Greeting::parse(&text);
+        }
+    }
+}
