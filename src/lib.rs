@@ -29,6 +29,7 @@
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
 //! | [`doctor`] | what bounds the connections of this machine, and what raises it |
 //! | `service.rs` | what is answered: plain echo, prefix, timestamp, greeting |
+//! | `admin/` | what is told about a running server over HTTP: figures, health |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/connector.rs` | beginning to connect |
@@ -115,6 +116,7 @@
 //! ```
 #![cfg(unix)]
 
+mod admin;
 pub mod client;
 mod descriptors;
 pub mod doctor;
@@ -135,4 +137,4 @@ pub use crate::error::Error;
 pub use crate::logging::{Escaped, StandardErrorLog};
 pub use crate::server::{DatagramCounts, Server, ServerOptions, Summary, WhenFull};
 pub use crate::service::Protocol;
-pub use crate::signals::{StopHandle, StopSignal};
+pub use crate::signals::{ReportSignal, StopHandle, StopSignal};

@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 use echoloop::{Endpoint, Protocol, ServerOptions, WhenFull};
 
 use super::Verbosity;
-use super::values::{Text, Timeout, at_least_one, endpoint, positive_duration, size, text, timeout};
+use super::values::{
+    Text, Timeout, admin_endpoint, at_least_one, endpoint, positive_duration, size, text, timeout,
+};
 
 pub(super) const EXAMPLES: &str = "\
 Endpoints:
@@ -31,6 +33,11 @@ Examples:
   echoloop --once --max-accepts 1 :8888     answer one read of one client, then exit
   echoloop :7 udp://:7                      the echo service of RFC 862, over TCP and UDP
   echoloop --reuse-port :7                  one of several processes that share a port
+  echoloop --admin :9100 :7                 with figures and health on loopback, port 9100: `curl localhost:9100/metrics`
+
+Administration: with --admin there are /metrics (for Prometheus), /healthz (it lives) and /readyz (it accepts; 503 and
+the reason if it does not). Once it listens it prints `admin on http://127.0.0.1:9100`. SIGUSR1 logs the same figures,
+with --quiet and without --admin too.
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
 at once. Under systemd with Type=notify it says when it listens and when it stops. Exit status: 0 fine, 1 something failed, 2 wrong usage.";
@@ -119,6 +126,10 @@ pub(crate) struct ServeArguments {
           value_parser = humantime::parse_duration, help_heading = "Sockets")]
     busy_poll: Duration,
 
+    /// Tell figures and health over HTTP, on HOST:PORT, PORT, :PORT or unix:PATH; without a host on loopback only
+    #[arg(long, value_name = "ENDPOINT", value_parser = admin_endpoint, help_heading = "Administration")]
+    admin: Option<Endpoint>,
+
     #[command(flatten)]
     verbosity: Verbosity,
 }
@@ -161,6 +172,7 @@ impl ServeArguments {
             drain: self.drain,
             udp_any_source: self.udp_any_source,
             busy_poll: self.busy_poll,
+            admin: self.admin.clone(),
         }
     }
 
@@ -222,6 +234,7 @@ mod tests {
             "--keepalive",
             "--udp-any-source",
             "--busy-poll=50us",
+            "--admin=:9100",
             "-vv",
         ])
         .expect("well formed");
@@ -246,6 +259,7 @@ mod tests {
             drain: Duration::ZERO,
             udp_any_source: true,
             busy_poll: Duration::from_micros(50),
+            admin: Some("localhost:9100".parse().expect("an endpoint")),
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
@@ -272,6 +286,8 @@ mod tests {
             &["--drain", "soon"],
             &["--keepalive=0s"],
             &["--when-full", "panic"],
+            &["--admin", "udp://:9100"],
+            &["--admin", "localhost"],
             &["--prefix", "\\q"],
             &["--prefix", "\\x4"],
             &["localhost:http"],
