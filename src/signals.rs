@@ -90,7 +90,8 @@ impl Requests {
     }
 
     fn made_by(&self, signal: i32) -> io::Result<()> {
-        pipe::register(signal, self.sender.try_clone()?).map(drop)
+        pipe::register(signal, self.sender.try_clone()?)?;
+        Ok(())
     }
 
     fn received(&mut self) -> usize {

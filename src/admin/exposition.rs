@@ -216,23 +216,10 @@ impl Families<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::*;
-
-    fn figures() -> Figures {
-        Figures {
-            connections: ConnectionFigures { open: 3, ..ConnectionFigures::default() },
-            datagrams: DatagramFigures::default(),
-            turns: LoopFigures::default(),
-            process: ProcessFigures {
-                started: SystemTime::UNIX_EPOCH,
-                cpu: Duration::from_millis(1500),
-                descriptors_open: Some(9),
-                descriptors_allowed: u64::MAX,
-            },
-        }
-    }
+    use crate::admin::figures::tests::figures;
 
     #[test]
     fn the_older_format_names_a_family_as_its_samples() {

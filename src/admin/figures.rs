@@ -210,8 +210,22 @@ impl Figures {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(in crate::admin) fn figures() -> Figures {
+        Figures {
+            connections: ConnectionFigures { open: 3, ..ConnectionFigures::default() },
+            datagrams: DatagramFigures::default(),
+            turns: LoopFigures::default(),
+            process: ProcessFigures {
+                started: UNIX_EPOCH,
+                cpu: Duration::from_millis(1500),
+                descriptors_open: Some(9),
+                descriptors_allowed: u64::MAX,
+            },
+        }
+    }
 
     #[test]
     fn each_ending_has_a_counter_and_a_name_of_its_own() {

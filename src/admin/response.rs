@@ -88,3 +88,76 @@ impl Response {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::NotAccepting;
+    use crate::admin::figures::tests::figures;
+
+    /// The status and the body, after everything else was found to be in order.
+    fn sound(request: &Result<Request, Refusal>, not_accepting: Option<NotAccepting>) -> (u16, String) {
+        let mut bytes = b"staged before".to_vec();
+        to(request, &Status { figures: figures(), not_accepting }).write(&mut bytes, DateTime::UNIX_EPOCH);
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut response = httparse::Response::new(&mut headers);
+        let bytes = bytes.strip_prefix(b"staged before").expect("it is appended");
+        let httparse::Status::Complete(head) = response.parse(bytes).expect("a response") else {
+            panic!("without an end: {}", bytes.escape_ascii());
+        };
+        let header = |name: &str| {
+            let value = response.headers.iter().find(|header| header.name == name)?.value;
+            Some(std::str::from_utf8(value).expect("text").to_owned())
+        };
+        let body = String::from_utf8(bytes[head..].to_vec()).expect("text");
+        let is_head = matches!(request, Ok(request) if request.method == Method::Head);
+        if !is_head {
+            assert_eq!(header("Content-Length"), Some(body.len().to_string()));
+        }
+        assert_eq!(header("Date").as_deref(), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+        assert_eq!(header("Connection").as_deref(), Some("close"));
+        let code = response.code.expect("a status");
+        assert_eq!(header("Allow").as_deref(), (code == 405).then_some("GET, HEAD"));
+        (code, body)
+    }
+
+    #[test]
+    fn every_response_is_sound() {
+        for method in [Method::Get, Method::Head, Method::Other] {
+            for (path, code) in
+                [("/", 200), ("/metrics", 200), ("/healthz", 200), ("/readyz", 200), ("/x", 404), ("*", 404)]
+            {
+                for open_metrics in [false, true] {
+                    let request = Request { method, path: path.into(), open_metrics };
+                    let (status, body) = sound(&Ok(request), None);
+                    let expected = if method == Method::Other && code == 200 { 405 } else { code };
+                    assert_eq!(status, expected, "{method:?} {path}");
+                    assert_eq!(body.is_empty(), method == Method::Head, "{method:?} {path}: {body}");
+                }
+            }
+        }
+        for (refusal, code) in [
+            (Refusal::Malformed, 400),
+            (Refusal::Host, 400),
+            (Refusal::TooLong, 431),
+            (Refusal::Version, 505),
+        ] {
+            assert_eq!(sound(&Err(refusal), None).0, code);
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_ready_says_why_and_is_well_all_the_same() {
+        let get = |path: &str| Ok(Request { method: Method::Get, path: path.into(), open_metrics: false });
+        for (reason, text) in [
+            (NotAccepting::Stopping, "stopping\n"),
+            (NotAccepting::Enough, "as many connections as were asked for were accepted\n"),
+            (NotAccepting::Exhausted, "accepting is paused: out of descriptors or memory\n"),
+            (NotAccepting::Full { limit: 7 }, "the limit of 7 connections is reached\n"),
+        ] {
+            assert_eq!(sound(&get("/readyz"), Some(reason)), (503, text.into()));
+            assert_eq!(sound(&get("/healthz"), Some(reason)).0, 200);
+            assert_eq!(sound(&get("/metrics"), Some(reason)).0, 200);
+        }
+    }
+}

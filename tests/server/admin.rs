@@ -1,9 +1,11 @@
 //! The admin endpoint: what it tells, to whom, and that nobody who asks can disturb the echo.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -198,6 +200,44 @@ fn no_more_scrapers_than_there_are_places_and_none_of_them_is_an_echo_connection
     assert_eq!(get(&server, "/healthz").status, "200 OK", "there is room again");
     let (_, log) = server.stop();
     assert!(log.contains("stopped: 1 connections served"), "{log}");
+}
+
+/// As many scrapes as four threads can make, and everything that is no scrape.
+#[test]
+fn a_storm_of_scrapes_does_not_keep_the_echo() {
+    let server = with_admin(&[]);
+    let (address, echo) = (server.admin_address(), server.connect());
+    let over = AtomicBool::new(false);
+    let answered = AtomicUsize::new(0);
+    let mut slowest = Duration::ZERO;
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let (over, answered) = (&over, &answered);
+            scope.spawn(move || {
+                let nonsense = pattern(100_000, number);
+                while !over.load(Ordering::Relaxed) {
+                    let client = Client::tcp(address);
+                    let mut stream = &client;
+                    // Nobody promises these an answer, or a clean end: there are only so many places.
+                    let request: &[u8] =
+                        if number == 0 { &nonsense } else { b"GET /metrics HTTP/1.0\r\n\r\n" };
+                    let _ = stream.write_all(request);
+                    let mut reply = Vec::new();
+                    let _ = stream.read_to_end(&mut reply);
+                    answered.fetch_add(usize::from(reply.starts_with(b"HTTP/1.1 200 OK")), Ordering::Relaxed);
+                }
+            });
+        }
+        for number in 0..2000_u32 {
+            let before = Instant::now();
+            echo.echo(&number.to_be_bytes().repeat(16));
+            slowest = slowest.max(before.elapsed());
+        }
+        eventually("some were answered", || answered.load(Ordering::Relaxed) > 100);
+        over.store(true, Ordering::Relaxed);
+    });
+    // The machine may be busy; that the echo had to wait for a scraper would be another order of magnitude.
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
 }
 
 #[test]
