@@ -31,7 +31,7 @@ pub(super) struct Watch {
     pub(super) turns: LoopFigures,
     pub(super) closed: Closed,
     started: SystemTime,
-    /// Descriptors that are open and not in the loop. `None`: nobody asks, or nobody knows.
+    /// Descriptors that are open and not in the loop. `None`: the system does not tell.
     other_descriptors: Option<usize>,
 }
 

@@ -210,7 +210,6 @@ impl Server {
     pub fn report_on(&mut self, signal: ReportSignal) -> Result<(), Error> {
         let source = Source::Report(Box::new(signal));
         self.reactor.context().insert(source, Interest::READABLE, Stage::Signals)?;
-        self.state.watch.count_descriptors(self.reactor.context().len());
         Ok(())
     }
 
@@ -224,9 +223,7 @@ impl Server {
     /// # Errors
     /// When a listener or the loop itself breaks, and when a second request to stop cut connections off.
     pub fn run(mut self) -> Result<Summary, Error> {
-        if self.state.administration.is_some() {
-            self.state.watch.count_descriptors(self.reactor.context().len());
-        }
+        self.state.watch.count_descriptors(self.reactor.context().len());
         log::debug!("waiting for a connection");
         self.reactor.run(&mut self.state)?;
         match self.state.failure {

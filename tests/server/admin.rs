@@ -114,11 +114,11 @@ fn what_is_asked_wrongly_is_answered_with_the_right_status() {
 #[test]
 fn a_torn_request_is_put_together() {
     let server = with_admin(&[]);
-    let client = Client::tcp(server.admin_address());
+    let (client, echo) = (Client::tcp(server.admin_address()), server.connect());
     for byte in b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n" {
         client.send(&[*byte]);
         // Each byte has been read before the next one comes.
-        server.connect().echo(b"a turn");
+        echo.echo(b"a turn");
     }
     assert_eq!(Response::parse(&client.receive_rest()).body, "alive\n");
 }
@@ -205,6 +205,8 @@ fn no_more_scrapers_than_there_are_places_and_none_of_them_is_an_echo_connection
 /// As many scrapes as four threads can make, and everything that is no scrape.
 #[test]
 fn a_storm_of_scrapes_does_not_keep_the_echo() {
+    // The machine may be busy; that the echo had to wait for a scraper would be another order of magnitude.
+    const TOO_SLOW: Duration = Duration::from_secs(2);
     let server = with_admin(&[]);
     let (address, echo) = (server.admin_address(), server.connect());
     let over = AtomicBool::new(false);
@@ -229,15 +231,19 @@ fn a_storm_of_scrapes_does_not_keep_the_echo() {
             });
         }
         for number in 0..2000_u32 {
+            if slowest > TOO_SLOW {
+                break;
+            }
             let before = Instant::now();
             echo.echo(&number.to_be_bytes().repeat(16));
             slowest = slowest.max(before.elapsed());
         }
-        eventually("some were answered", || answered.load(Ordering::Relaxed) > 100);
+        if slowest <= TOO_SLOW {
+            eventually("some were answered", || answered.load(Ordering::Relaxed) > 100);
+        }
         over.store(true, Ordering::Relaxed);
     });
-    // The machine may be busy; that the echo had to wait for a scraper would be another order of magnitude.
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(slowest <= TOO_SLOW, "{slowest:?}");
 }
 
 #[test]
