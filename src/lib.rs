@@ -31,6 +31,7 @@
 //! | `service.rs` | what is answered: plain echo, prefix, timestamp |
 //! | `greeting.rs` | what is said first, and to whom |
 //! | `proxy.rs` | headers of the PROXY protocol: for whom a balancer speaks |
+//! | `admin/` | what is told about a running server over HTTP: figures, health |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/inherited.rs` | sockets that somebody else has opened |
@@ -118,6 +119,7 @@
 //! ```
 #![cfg(unix)]
 
+mod admin;
 pub mod client;
 mod descriptors;
 pub mod doctor;
@@ -144,4 +146,4 @@ pub use crate::server::{
     DatagramCounts, InheritedSocket, ProxyProtocol, Server, ServerOptions, Summary, WhenFull,
 };
 pub use crate::service::Protocol;
-pub use crate::signals::{StopHandle, StopSignal};
+pub use crate::signals::{ReportSignal, StopHandle, StopSignal};

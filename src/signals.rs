@@ -1,4 +1,4 @@
-//! The request to stop, as something that the reactor can poll.
+//! Requests from outside, to stop or to report, as something that the reactor can poll.
 //!
 //! A signal handler may do next to nothing; what it may do is write a byte. So a signal (or a [`StopHandle`]) writes
 //! one into a socket pair, and the loop reads it like any other input: no flag that could be set just before the poll
@@ -8,15 +8,23 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
 
-/// The readable end of the pair: each byte in it is one request to stop.
+/// A socket pair: each byte in it is one request.
 #[derive(Debug)]
-pub struct StopSignal {
+struct Requests {
     receiver: UnixStream,
     sender: UnixStream,
 }
+
+/// A request to stop.
+#[derive(Debug)]
+pub struct StopSignal(Requests);
+
+/// A request to log what was counted so far.
+#[derive(Debug)]
+pub struct ReportSignal(Requests);
 
 impl StopSignal {
     /// A signal that nobody gives yet.
@@ -24,11 +32,7 @@ impl StopSignal {
     /// # Errors
     /// As `socketpair(2)`.
     pub fn new() -> io::Result<StopSignal> {
-        let (receiver, sender) = UnixStream::pair()?;
-        receiver.set_nonblocking(true)?;
-        // Whoever asks us to stop must never have to wait for us, a signal handler least of all.
-        sender.set_nonblocking(true)?;
-        Ok(StopSignal { receiver, sender })
+        Requests::new().map(StopSignal)
     }
 
     /// Makes SIGINT and SIGTERM give it, instead of ending the process.
@@ -36,10 +40,7 @@ impl StopSignal {
     /// # Errors
     /// As `sigaction(2)`.
     pub fn on_interrupt_and_terminate(&self) -> io::Result<()> {
-        for signal in [SIGINT, SIGTERM] {
-            pipe::register(signal, self.sender.try_clone()?)?;
-        }
-        Ok(())
+        [SIGINT, SIGTERM].into_iter().try_for_each(|signal| self.0.made_by(signal))
     }
 
     /// What gives it from within the program.
@@ -47,11 +48,53 @@ impl StopSignal {
     /// # Errors
     /// As `dup(2)`.
     pub fn handle(&self) -> io::Result<StopHandle> {
-        Ok(StopHandle { sender: self.sender.try_clone()? })
+        Ok(StopHandle { sender: self.0.sender.try_clone()? })
     }
 
     /// How many requests have come since the last call.
     pub(crate) fn received(&mut self) -> usize {
+        self.0.received()
+    }
+}
+
+impl ReportSignal {
+    /// A signal that nobody gives yet.
+    ///
+    /// # Errors
+    /// As `socketpair(2)`.
+    pub fn new() -> io::Result<ReportSignal> {
+        Requests::new().map(ReportSignal)
+    }
+
+    /// Makes SIGUSR1 give it, instead of ending the process.
+    ///
+    /// # Errors
+    /// As `sigaction(2)`.
+    pub fn on_user_signal(&self) -> io::Result<()> {
+        self.0.made_by(SIGUSR1)
+    }
+
+    /// How many requests have come since the last call.
+    pub(crate) fn received(&mut self) -> usize {
+        self.0.received()
+    }
+}
+
+impl Requests {
+    fn new() -> io::Result<Requests> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        // Whoever asks must never have to wait for us, a signal handler least of all.
+        sender.set_nonblocking(true)?;
+        Ok(Requests { receiver, sender })
+    }
+
+    fn made_by(&self, signal: i32) -> io::Result<()> {
+        pipe::register(signal, self.sender.try_clone()?)?;
+        Ok(())
+    }
+
+    fn received(&mut self) -> usize {
         let mut requests = 0;
         let mut bytes = [0; 64];
         loop {
@@ -67,7 +110,13 @@ impl StopSignal {
 
 impl AsFd for StopSignal {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.receiver.as_fd()
+        self.0.receiver.as_fd()
+    }
+}
+
+impl AsFd for ReportSignal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.receiver.as_fd()
     }
 }
 

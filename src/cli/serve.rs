@@ -7,7 +7,7 @@ use echoloop::{Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, Ser
 
 use super::Verbosity;
 use super::values::{
-    Text, Timeout, at_least_one, endpoint, greeting, positive_duration, size, text, timeout,
+    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, positive_duration, size, text, timeout,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -36,6 +36,11 @@ Examples:
   echoloop --proxy-protocol require 10.0.0.7:7
                                             behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
   echoloop --greeting '{host}\\n' :7        say who answers, so that one sees how a balancer spreads connections
+  echoloop --admin :9100 :7                 with figures and health on loopback, port 9100: `curl localhost:9100/metrics`
+
+Administration: with --admin there are /metrics (for Prometheus), /healthz (it lives) and /readyz (it accepts; 503 and
+the reason if it does not). Once it listens it prints `admin on http://127.0.0.1:9100`. SIGUSR1 logs the same figures,
+with --quiet and without --admin too.
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
 at once. Under systemd with Type=notify it says when it listens and when it stops; sockets that a socket unit hands over
@@ -139,6 +144,10 @@ pub(crate) struct ServeArguments {
           value_parser = humantime::parse_duration, help_heading = "Sockets")]
     busy_poll: Duration,
 
+    /// Tell figures and health over HTTP, on HOST:PORT, PORT, :PORT or unix:PATH; without a host on loopback only
+    #[arg(long, value_name = "ENDPOINT", value_parser = admin_endpoint, help_heading = "Administration")]
+    admin: Option<Endpoint>,
+
     #[command(flatten)]
     verbosity: Verbosity,
 }
@@ -199,6 +208,7 @@ impl ServeArguments {
             proxy_timeout: self.proxy_timeout,
             udp_any_source: self.udp_any_source,
             busy_poll: self.busy_poll,
+            admin: self.admin.clone(),
         }
     }
 
@@ -262,6 +272,7 @@ mod tests {
             "--proxy-timeout=1s",
             "--udp-any-source",
             "--busy-poll=50us",
+            "--admin=:9100",
             "-vv",
         ])
         .expect("well formed");
@@ -288,6 +299,7 @@ mod tests {
             proxy_timeout: Duration::from_secs(1),
             udp_any_source: true,
             busy_poll: Duration::from_micros(50),
+            admin: Some("localhost:9100".parse().expect("an endpoint")),
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
@@ -316,6 +328,8 @@ mod tests {
             &["--when-full", "panic"],
             &["--proxy-protocol", "guess"],
             &["--proxy-timeout", "0s"],
+            &["--admin", "udp://:9100"],
+            &["--admin", "localhost"],
             &["--prefix", "\\q"],
             &["--greeting", "\\q"],
             &["--greeting", "{name}"],

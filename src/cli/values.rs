@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use echoloop::load::{LONGEST_MESSAGE, Sizes};
-use echoloop::{Endpoint, EndpointError, Greeting};
+use echoloop::{DEFAULT_PORT, Endpoint, EndpointError, Greeting, Host};
 
 /// The largest buffer that makes sense for one connection.
 const LARGEST_SIZE: u64 = 1 << 30;
@@ -19,6 +19,21 @@ pub(super) struct Timeout(pub(super) Option<Duration>);
 
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, EndpointError> {
     text.parse()
+}
+
+/// Without a host it is on loopback: what is told there is not for everybody. `*` is every interface.
+pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
+    let host_is_named = text.contains('*');
+    match endpoint(text).map_err(|error| error.to_string())? {
+        Endpoint::Udp { .. } => Err("it is HTTP, over TCP or a Unix socket: UDP can't be".into()),
+        Endpoint::Tcp { port: DEFAULT_PORT, .. } if !text.ends_with(&DEFAULT_PORT.to_string()) => {
+            Err("a port is expected, as in `:9100` or `localhost:9100`".into())
+        }
+        Endpoint::Tcp { host: Host::Any, port } if !host_is_named => {
+            Ok(Endpoint::Tcp { host: Host::Name("localhost".into()), port })
+        }
+        endpoint => Ok(endpoint),
+    }
 }
 
 pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
@@ -122,6 +137,25 @@ mod tests {
         assert_eq!(text(r"a\n\r\t\0\\\xff é"), Ok(Text(b"a\n\r\t\0\\\xff \xc3\xa9".to_vec())));
         for nonsense in ["\\q", "\\x4", "\\xgg", "\\"] {
             assert!(text(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_admin_endpoint_without_a_host_is_on_loopback() {
+        for (text, meaning) in [
+            (":9100", "tcp://localhost:9100"),
+            ("9100", "tcp://localhost:9100"),
+            ("tcp://:0", "tcp://localhost:0"),
+            (":10000", "tcp://localhost:10000"),
+            ("0.0.0.0:9100", "tcp://0.0.0.0:9100"),
+            ("*:9100", "tcp://*:9100"),
+            ("[::1]:9100", "tcp://[::1]:9100"),
+            ("unix:/run/admin.sock", "unix:/run/admin.sock"),
+        ] {
+            assert_eq!(admin_endpoint(text).map(|endpoint| endpoint.to_string()).as_deref(), Ok(meaning));
+        }
+        for nonsense in ["udp://:9100", "localhost", "127.0.0.1", ":http", ""] {
+            assert!(admin_endpoint(nonsense).is_err(), "{nonsense}");
         }
     }
 

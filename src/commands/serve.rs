@@ -4,7 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use echoloop::{DescriptorLimit, Error, InheritedSocket, Server, StandardErrorLog, StopSignal, Summary};
+use echoloop::{
+    DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StandardErrorLog, StopSignal, Summary,
+};
 
 use super::service_manager::ServiceManager;
 use crate::cli::ServeArguments;
@@ -36,10 +38,13 @@ fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
     log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
     let stop = StopSignal::new()?;
     stop.on_interrupt_and_terminate()?;
+    let report = ReportSignal::new()?;
+    report.on_user_signal()?;
     let manager = ServiceManager::from_environment();
     let endpoints = arguments.endpoints_beside(&inherited);
     let mut server = Server::with_inherited(inherited, &endpoints, arguments.options(), stop)?;
-    announce(server.endpoints());
+    server.report_on(report)?;
+    announce(server.endpoints(), server.admin_endpoints());
     manager.ready();
     server.on_stop(move || manager.stopping());
     server.run()
@@ -47,10 +52,14 @@ fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
 
 /// For scripts: the addresses, once they are really listened on. Nobody may care, so a closed standard output is no
 /// reason not to serve.
-fn announce(endpoints: &[String]) {
+fn announce(endpoints: &[String], admin: &[String]) {
     let mut output = io::stdout().lock();
-    let written = endpoints.iter().try_for_each(|endpoint| writeln!(output, "listening on {endpoint}"));
-    if let Err(error) = written.and_then(|()| output.flush()) {
+    let written = endpoints
+        .iter()
+        .try_for_each(|endpoint| writeln!(output, "listening on {endpoint}"))
+        .and_then(|()| admin.iter().try_for_each(|endpoint| writeln!(output, "admin on {endpoint}")))
+        .and_then(|()| output.flush());
+    if let Err(error) = written {
         log::warn!("cannot say on standard output what is listened on: {error}");
     }
 }

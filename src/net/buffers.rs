@@ -37,20 +37,54 @@ impl Workspace {
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
+
+    /// The memory of the buffers of its connections.
+    pub fn buffer_bytes(&self) -> BufferBytes {
+        BufferBytes { in_use: self.pool.in_use, pooled: self.pool.rings.iter().map(Ring::capacity).sum() }
+    }
+
+    /// How often a connection was not read any further, because as much as may be was unsent.
+    pub fn pauses(&self) -> u64 {
+        self.pool.pauses
+    }
 }
 
-/// Buffers that were given back.
+/// Memory of read and write buffers, as it is mapped: pages that were never touched are not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferBytes {
+    /// Of those that connections own at present.
+    pub in_use: usize,
+    /// Of those that were given back and wait for the next one.
+    pub pooled: usize,
+}
+
+/// Buffers that were given back, and how many were not yet.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     rings: Vec<Ring>,
+    /// Bytes of the buffers that connections own.
+    in_use: usize,
+    /// Counted here because it is here that everything comes by that the kernel did not take.
+    pub(super) pauses: u64,
 }
 
 impl Pool {
     fn take(&mut self) -> io::Result<Ring> {
-        self.rings.pop().map_or_else(Ring::new, Ok)
+        let ring = self.rings.pop().map_or_else(Ring::new, Ok)?;
+        self.in_use += ring.capacity();
+        Ok(ring)
+    }
+
+    /// Adds bytes to a buffer that was taken from here, which may make it larger.
+    fn push(&mut self, ring: &mut Ring, bytes: &[u8]) -> io::Result<()> {
+        let before = ring.capacity();
+        ring.push(bytes)?;
+        self.in_use += ring.capacity() - before;
+        Ok(())
     }
 
     fn give_back(&mut self, mut ring: Ring) {
+        self.in_use -= ring.capacity();
         ring.clear();
         if ring.capacity() <= POOLED_CAPACITY && self.rings.len() < POOLED_BUFFERS {
             self.rings.push(ring);
@@ -105,10 +139,11 @@ impl Held {
     pub(super) fn add_unsent(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) -> io::Result<()> {
         let buffers = self.buffers(now);
         match &mut buffers.unsent {
-            Some(ring) => ring.push(bytes),
+            Some(ring) => pool.push(ring, bytes),
             None => {
                 buffers.stalled_since = now;
-                buffers.unsent.insert(pool.take()?).push(bytes)
+                let ring = buffers.unsent.insert(pool.take()?);
+                pool.push(ring, bytes)
             }
         }
     }
@@ -129,7 +164,8 @@ impl Held {
     pub(super) fn retain(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) -> io::Result<()> {
         let buffers = self.buffers(now);
         debug_assert!(buffers.retained.is_none());
-        buffers.retained.insert(pool.take()?).push(bytes)
+        let ring = buffers.retained.insert(pool.take()?);
+        pool.push(ring, bytes)
     }
 
     /// Takes the kept input out, to be given to the service; what the service leaves goes back with
@@ -225,15 +261,31 @@ mod tests {
     #[test]
     fn the_pool_is_bounded_in_number_and_size() {
         let mut pool = Pool::default();
-        for _ in 0..POOLED_BUFFERS + 10 {
-            pool.give_back(Ring::new().expect("memory"));
-        }
+        let rings: Vec<Ring> = (0..POOLED_BUFFERS + 10).map(|_| pool.take().expect("memory")).collect();
+        rings.into_iter().for_each(|ring| pool.give_back(ring));
         assert_eq!(pool.rings.len(), POOLED_BUFFERS);
         pool.rings.clear();
-        let mut large = Ring::new().expect("memory");
-        large.push(&[0; POOLED_CAPACITY + 1]).expect("memory");
+        let mut large = pool.take().expect("memory");
+        pool.push(&mut large, &[0; POOLED_CAPACITY + 1]).expect("memory");
         pool.give_back(large);
         assert!(pool.rings.is_empty());
+    }
+
+    #[test]
+    fn the_memory_in_use_is_that_of_the_buffers_that_hold_bytes() {
+        let limits = Limits { read_size: 16, write_limit: 16, turn_budget: 16 };
+        let (mut workspace, now) = (Workspace::new(limits), Moment::now());
+        let (mut one, mut other) = (Held::default(), Held::default());
+        assert_eq!(workspace.buffer_bytes(), BufferBytes::default());
+        one.add_unsent(b"unsent", &mut workspace.pool, now).expect("memory");
+        other.retain(b"retained", &mut workspace.pool, now).expect("memory");
+        assert_eq!(workspace.buffer_bytes(), BufferBytes { in_use: 2 * SMALLEST, pooled: 0 });
+        // One grows, and is too large for the pool when it comes back.
+        one.add_unsent(&[0; SMALLEST], &mut workspace.pool, now).expect("memory");
+        assert_eq!(workspace.buffer_bytes().in_use, 3 * SMALLEST);
+        one.consume_unsent(6 + SMALLEST, &mut workspace.pool, now);
+        other.discard(&mut workspace.pool);
+        assert_eq!(workspace.buffer_bytes(), BufferBytes { in_use: 0, pooled: SMALLEST });
     }
 
     #[test]

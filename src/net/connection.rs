@@ -448,7 +448,10 @@ impl<T: Transport> Connection<T> {
                 self.enter(Phase::Stopping { quota: 0 });
             }
         }
-        self.paused |= self.held.unsent() >= output.limits.write_limit;
+        if self.held.unsent() >= output.limits.write_limit {
+            output.pool.pauses += u64::from(!self.paused);
+            self.paused = true;
+        }
         (fed, result)
     }
 

@@ -14,7 +14,7 @@ mod service;
 mod transport;
 
 pub use self::bounds::{Limits, Timeout, Timeouts};
-pub use self::buffers::Workspace;
+pub use self::buffers::{BufferBytes, Workspace};
 pub use self::connection::{Connection, End, Next, Phase};
 pub use self::connector::{Target, connect};
 pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM};

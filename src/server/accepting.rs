@@ -28,6 +28,9 @@ pub(super) struct Pause {
     freed: usize,
     /// The limit of connections was reached and said; said again only after it was left.
     full: bool,
+    /// How often each of the two has begun.
+    times_full: u64,
+    times_exhausted: u64,
 }
 
 /// Whether it pays to read from a connection as soon as it is accepted. Who speaks first and at once has often spoken
@@ -88,6 +91,9 @@ impl State {
                     // Nobody waits any more: only now is the limit left, and not whenever one leaves and the next
                     // one comes in.
                     self.pause.full &= self.is_full();
+                    // There was a descriptor, which is taken before anybody is looked for. So accepting is paused no
+                    // longer, even if nobody comes for hours.
+                    self.end_exhaustion(context);
                     return;
                 }
                 Accept::Connection(socket, peer) => self.admit(context, socket, peer),
@@ -113,9 +119,7 @@ impl State {
     }
 
     fn admit(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) {
-        if let Some(episode) = self.pause.exhausted.take() {
-            log::info!("accepting again after {:.1?}", context.now().since(episode.since));
-        }
+        self.end_exhaustion(context);
         if self.is_full() {
             self.note_full();
             self.summary.refused += 1;
@@ -151,6 +155,7 @@ impl State {
             log::info!("{peer}: gone before it was greeted: {}", describe(&error));
             return None;
         }
+        self.summary.bytes_out += connection.sent();
         Some(Client { connection, peer, opened: now })
     }
 
@@ -189,14 +194,17 @@ impl State {
         self.first_read.learn(found);
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.open >= self.max_connections
     }
 
     fn note_full(&mut self) {
         if !std::mem::replace(&mut self.pause.full, true) {
             let what = match self.options.when_full {
-                WhenFull::Wait => "new ones wait",
+                WhenFull::Wait => {
+                    self.pause.times_full += 1;
+                    "new ones wait"
+                }
                 WhenFull::Refuse => "new ones are refused",
             };
             log::warn!("the limit of {} connections is reached: {what}", self.max_connections);
@@ -210,7 +218,9 @@ impl State {
         token: Token,
         error: &io::Error,
     ) {
-        let episode = self.pause.exhausted.get_or_insert_with(|| {
+        let Pause { exhausted, times_exhausted, .. } = &mut self.pause;
+        let episode = exhausted.get_or_insert_with(|| {
+            *times_exhausted += 1;
             log::warn!(
                 "accepting is paused: {}; open connections go on (`echoloop doctor` names the limit and what raises it)",
                 describe(error)
@@ -220,6 +230,21 @@ impl State {
         context.set_deadline(token, context.now() + episode.retry);
         episode.retry = (episode.retry * 2).min(LAST_RETRY);
         self.pause.wait(token);
+    }
+
+    fn end_exhaustion(&mut self, context: &Context<Source>) {
+        if let Some(episode) = self.pause.exhausted.take() {
+            log::info!("accepting again after {:.1?}", context.now().since(episode.since));
+        }
+    }
+
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.pause.exhausted.is_some()
+    }
+
+    /// How often accepting was paused: at the limit of connections, and for lack of descriptors or memory.
+    pub(super) fn accept_pauses(&self) -> (u64, u64) {
+        (self.pause.times_full, self.pause.times_exhausted)
     }
 
     /// To be called for each connection that was closed.

@@ -9,8 +9,10 @@
 //! | `announced.rs` | connections whose PROXY header has not come yet |
 //! | `datagrams.rs` | UDP sockets: what is answered, and what never is |
 //! | `serving.rs` | connections: pump, time out, close; the orderly stop |
+//! | `administering.rs` | the admin endpoint, and the report in the log |
 
 mod accepting;
+mod administering;
 mod announced;
 mod binding;
 mod datagrams;
@@ -21,6 +23,7 @@ mod serving;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::admin::Scraper;
 use crate::descriptors::DescriptorLimit;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -29,9 +32,10 @@ use crate::net::{
 };
 use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
 use crate::service::Echo;
-use crate::signals::StopSignal;
+use crate::signals::{ReportSignal, StopSignal};
 
 use self::accepting::{FirstRead, Pause};
+use self::administering::{Administration, Watch};
 use self::announced::Announced;
 use self::binding::BoundSocket;
 use self::datagrams::Datagrams;
@@ -71,6 +75,7 @@ pub struct Server {
     reactor: Reactor<Source>,
     state: State,
     endpoints: Vec<String>,
+    admin_endpoints: Vec<String>,
 }
 
 /// What a server did.
@@ -105,6 +110,9 @@ enum Source {
     Listener(Box<Listener>),
     Datagrams(Box<DatagramSocket>),
     Stop(Box<StopSignal>),
+    AdminListener(Box<Listener>),
+    Scraper(Box<Scraper>),
+    Report(Box<ReportSignal>),
 }
 
 struct Client {
@@ -127,6 +135,8 @@ struct State {
     open: usize,
     pause: Pause,
     first_read: FirstRead,
+    administration: Option<Box<Administration>>,
+    watch: Watch,
     stopping: bool,
     on_stop: Option<Box<dyn FnOnce() + Send>>,
     failure: Option<Error>,
@@ -154,7 +164,8 @@ impl Server {
         stop: StopSignal,
     ) -> Result<Server, Error> {
         let bound = inherited::bind(inherited, endpoints, &options.listener())?;
-        let max_connections = max_connections(&options, bound.len())?;
+        let admin = administering::bind(&options)?;
+        let max_connections = max_connections(&options, bound.len() + administering::descriptors(&admin))?;
         log_limits(&options, max_connections);
 
         let mut reactor = Reactor::new()?;
@@ -178,6 +189,10 @@ impl Server {
             log::info!("listening on {}", bound.endpoint);
             endpoints.push(bound.endpoint);
         }
+        let administration = (!admin.is_empty()).then(|| Box::new(Administration::new()));
+        let admin_endpoints = administering::listen(context, admin)?;
+        // Only then does anybody look at the times.
+        reactor.set_timed(administration.is_some());
         let state = State {
             echo: Echo::new(options.protocol.clone()),
             workspace: Workspace::new(options.limits()),
@@ -191,17 +206,34 @@ impl Server {
             open: 0,
             pause: Pause::default(),
             first_read: FirstRead::default(),
+            administration,
+            watch: Watch::new(),
             stopping: false,
             on_stop: None,
             failure: None,
             summary: Summary::default(),
         };
-        Ok(Server { reactor, state, endpoints })
+        Ok(Server { reactor, state, endpoints, admin_endpoints })
     }
 
     /// What is listened on, one for each address: `tcp://127.0.0.1:10000` with the port that is really bound.
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+
+    /// Where the admin endpoint is, if there is one: `http://127.0.0.1:9100` with the port that is really bound.
+    pub fn admin_endpoints(&self) -> &[String] {
+        &self.admin_endpoints
+    }
+
+    /// Logs what was counted so far, in a few lines, each time that the signal is given.
+    ///
+    /// # Errors
+    /// When the signal can't be polled.
+    pub fn report_on(&mut self, signal: ReportSignal) -> Result<(), Error> {
+        let source = Source::Report(Box::new(signal));
+        self.reactor.context().insert(source, Interest::READABLE, Stage::Signals)?;
+        Ok(())
     }
 
     /// Calls something when it is first asked to stop, before connections have ended. It must not block.
@@ -214,6 +246,7 @@ impl Server {
     /// # Errors
     /// When a listener or the loop itself breaks, and when a second request to stop cut connections off.
     pub fn run(mut self) -> Result<Summary, Error> {
+        self.state.watch.count_descriptors(self.reactor.context().len());
         log::debug!("waiting for a connection");
         self.reactor.run(&mut self.state)?;
         match self.state.failure {
@@ -263,6 +296,9 @@ impl AsFd for Source {
             Source::Listener(listener) => listener.as_fd(),
             Source::Datagrams(socket) => socket.as_fd(),
             Source::Stop(stop) => stop.as_fd(),
+            Source::AdminListener(listener) => listener.as_fd(),
+            Source::Scraper(scraper) => scraper.as_fd(),
+            Source::Report(report) => report.as_fd(),
         }
     }
 }

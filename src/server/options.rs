@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::endpoint::Endpoint;
 use crate::net::{Limits, ListenerOptions, Timeouts};
 use crate::service::Protocol;
 
@@ -43,6 +44,8 @@ pub struct ServerOptions {
     pub udp_any_source: bool,
     /// Poll without sleeping for so long after each event.
     pub busy_poll: Duration,
+    /// Where figures and health are told over HTTP, if anywhere.
+    pub admin: Option<Endpoint>,
 }
 
 /// What happens to a connection that comes when there are as many as there may be.
@@ -83,6 +86,7 @@ impl Default for ServerOptions {
             proxy_timeout: Duration::from_secs(5),
             udp_any_source: false,
             busy_poll: Duration::ZERO,
+            admin: None,
         }
     }
 }

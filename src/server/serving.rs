@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use super::{Client, Source, State};
+use super::{Client, Source, State, Summary};
+use crate::admin::Ending;
 use crate::error::{Error, describe};
 use crate::net::{Connection, End, Next, Socket, Timeout, Timeouts, Transport, Workspace};
 use crate::reactor::{Context, Handler, Moment, Readiness, Token};
@@ -32,7 +33,8 @@ impl Handler for State {
             Some(Source::Connection(client)) => {
                 log::trace!("{}: {readiness:?}", client.peer);
                 client.connection.note(readiness);
-                let (next, deadline) = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
+                let (echo, workspace) = (&mut self.echo, &mut self.workspace);
+                let (next, deadline) = client.pump(echo, workspace, &self.timeouts, &mut self.summary, now);
                 self.follow(context, token, next, deadline);
             }
             Some(Source::Announced(_)) => self.look_for_header(context, token, readiness.read_closed),
@@ -45,6 +47,17 @@ impl Handler for State {
                     self.stop(context);
                 }
             }
+            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
+            Some(Source::Scraper(scraper)) => {
+                scraper.note(readiness);
+                self.serve_scraper(context, token);
+            }
+            Some(Source::Report(signal)) => {
+                if signal.received() == 0 {
+                    return;
+                }
+                self.report(context);
+            }
             None => {}
         }
     }
@@ -53,7 +66,8 @@ impl Handler for State {
         let now = context.now();
         match context.get_mut(token) {
             Some(Source::Connection(client)) => {
-                let (next, deadline) = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
+                let (echo, workspace) = (&mut self.echo, &mut self.workspace);
+                let (next, deadline) = client.pump(echo, workspace, &self.timeouts, &mut self.summary, now);
                 self.follow(context, token, next, deadline);
             }
             Some(Source::Announced(_)) => self.look_for_header(context, token, false),
@@ -61,7 +75,9 @@ impl Handler for State {
             Some(Source::Datagrams(_)) => {
                 self.echo_datagrams(context, token);
             }
-            Some(Source::Stop(_)) | None => {}
+            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
+            Some(Source::Scraper(_)) => self.serve_scraper(context, token),
+            Some(Source::Stop(_) | Source::Report(_)) | None => {}
         }
     }
 
@@ -81,11 +97,14 @@ impl Handler for State {
                 self.echo_datagrams(context, token);
             }
             Some(Source::Stop(_)) => self.end_drain(context),
-            None => {}
+            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
+            Some(Source::Scraper(_)) => self.close_scraper(context, token, "cut off: its time is over"),
+            Some(Source::Report(_)) | None => {}
         }
     }
 
     fn turn_end(&mut self, context: &mut Context<Source>) {
+        self.watch.turns.add(context.turn());
         self.resume_accepting(context);
         if self.listeners.is_empty() && self.datagrams.is_empty() && self.open == 0 {
             context.stop();
@@ -100,9 +119,13 @@ impl Client {
         echo: &mut Echo,
         workspace: &mut Workspace,
         timeouts: &Timeouts,
+        summary: &mut Summary,
         now: Moment,
     ) -> (Next, Option<Moment>) {
+        let (received, sent) = (self.connection.received(), self.connection.sent());
         let next = self.connection.pump(&mut echo.with(&self.peer), workspace, now);
+        summary.bytes_in += self.connection.received() - received;
+        summary.bytes_out += self.connection.sent() - sent;
         (next, self.connection.deadline(timeouts).map(|(at, _)| at))
     }
 }
@@ -138,8 +161,7 @@ impl State {
             unsent: connection.unsent() as u64,
             unanswered: connection.retained() as u64 + connection.discarded() + unread,
         };
-        self.summary.bytes_in += connection.received();
-        self.summary.bytes_out += connection.sent();
+        self.watch.closed.count(reason.ending());
         if lost.bytes() > 0 || matches!(reason, Reason::DrainOver) {
             self.summary.cut_off += 1;
             self.summary.bytes_cut_off += lost.bytes();
@@ -225,6 +247,19 @@ impl fmt::Display for Lost {
 }
 
 impl Reason {
+    /// As it is counted.
+    fn ending(&self) -> Ending {
+        match self {
+            Reason::Ended(End::Finished) => Ending::Finished,
+            Reason::Ended(End::Lingered) => Ending::EndedByUs,
+            Reason::Ended(End::Reset(_) | End::NotConnected(_)) | Reason::Broken => Ending::Reset,
+            Reason::TimedOut(Timeout::Idle) => Ending::IdleTimeout,
+            Reason::TimedOut(Timeout::Write) => Ending::WriteTimeout,
+            Reason::TimedOut(Timeout::Linger) => Ending::LingerTimeout,
+            Reason::DrainOver => Ending::DrainTimeout,
+        }
+    }
+
     /// Called only when it is logged: asking the kernel for its error is a system call.
     fn text(&self, connection: &Connection<Socket>) -> String {
         match self {

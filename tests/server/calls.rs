@@ -54,9 +54,9 @@ fn an_echo_costs_two_system_calls_and_a_connection_two_more() {
     // The signal is a byte that is read from a socket, until there is no more.
     let most = CLIENTS * ROUNDS + 2 * CLIENTS + 2;
     assert!((CLIENTS * ROUNDS..=most).contains(&reads), "{reads} reads");
-    // Beside the connections, the listener and the signal are registered: once each. The listener is taken out at the
-    // end, since it could be an inherited one, which others keep.
-    assert_eq!(count(serving, "epoll_ctl("), CLIENTS + 3);
+    // Beside the connections, the listener and the two kinds of signals are registered: once each. The listener is taken
+    // out at the end, since it could be an inherited one, which others keep.
+    assert_eq!(count(serving, "epoll_ctl("), CLIENTS + 4);
     assert_eq!(count(serving, "setsockopt("), 0, "options are inherited from the listener");
     assert_eq!(count(serving, "accept4("), CLIENTS, "none of them in vain");
     let set_flags =

@@ -19,7 +19,7 @@ fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
 }
 
 /// Lowers or raises the soft limit of a running server behind its back.
-fn allow_descriptors(server: &Server, limit: u64) {
+pub(crate) fn allow_descriptors(server: &Server, limit: u64) {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit { current: Some(limit), maximum };
     prlimit(Some(server.pid()), Resource::Nofile, limit).expect("our child's limit");
@@ -27,7 +27,7 @@ fn allow_descriptors(server: &Server, limit: u64) {
 
 /// Clients that are served, as many as it takes until the descriptors of the server have no gap: then its limit can be
 /// set to their number, and the next one fails.
-fn clients_without_a_gap(server: &Server) -> Vec<Client> {
+pub(crate) fn clients_without_a_gap(server: &Server) -> Vec<Client> {
     let mut clients = Vec::new();
     while clients.len() < 2 || server.next_descriptor() != server.descriptors() {
         let client = server.connect();

@@ -2,6 +2,7 @@
 //!
 //! | file | what it holds to account |
 //! |---|---|
+//! | `admin.rs` | figures and health over HTTP, for well-behaved scrapers and the others |
 //! | `rows.rs` | the rows of the source documents, one test each |
 //! | `bytes.rs` | every byte comes back, in order, whatever the length and the options |
 //! | `ends.rs` | half-closes, resets in every phase, urgent bytes, passed descriptors |
@@ -24,6 +25,7 @@
 mod support;
 
 mod activation;
+mod admin;
 mod bytes;
 mod calls;
 mod clients;

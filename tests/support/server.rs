@@ -84,6 +84,21 @@ impl Server {
         Client::tcp(self.address())
     }
 
+    /// Where its admin endpoint is, as it says in the log: a URL, or `unix:PATH`.
+    #[track_caller]
+    pub(crate) fn admin(&self) -> String {
+        self.await_log("admin on ");
+        let log = self.log();
+        let mut words = log.lines().filter_map(|line| line.split_once("admin on "));
+        words.next().expect("it has an admin endpoint").1.to_owned()
+    }
+
+    /// The first TCP address of its admin endpoint.
+    #[track_caller]
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin().strip_prefix("http://").expect("it is on TCP").parse().expect("an address")
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().expect("no reader panics")).into_owned()

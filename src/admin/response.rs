@@ -1,0 +1,163 @@
+//! What is answered: a page, or the status that says why not.
+
+use chrono::{DateTime, Utc};
+
+use super::Status;
+use super::exposition::{Format, exposition};
+use super::request::{Method, Refusal, Request};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The pages, as a client that is lost is told them.
+const PAGES: &str = "/metrics  the figures, for Prometheus\n/healthz  whether the process lives\n/readyz   whether connections are accepted\n";
+
+/// A whole response.
+pub(super) struct Response {
+    /// The code and its words, as on the first line.
+    pub(super) status: &'static str,
+    media_type: &'static str,
+    /// Methods that the path knows, if another one was used.
+    allow: Option<&'static str>,
+    body: String,
+    /// Whether only the head was asked for.
+    head_only: bool,
+}
+
+/// Answers a request, or refuses what is none.
+pub(super) fn to(request: &Result<Request, Refusal>, status: &Status) -> Response {
+    match request {
+        Ok(request) => Response { head_only: request.method == Method::Head, ..page(request, status) },
+        Err(refusal) => refuse(*refusal),
+    }
+}
+
+fn page(request: &Request, status: &Status) -> Response {
+    let known = matches!(request.path.as_str(), "/" | "/metrics" | "/healthz" | "/readyz");
+    if known && request.method == Method::Other {
+        let body = "only GET and HEAD are understood here\n";
+        return Response { allow: Some("GET, HEAD"), ..text("405 Method Not Allowed", body) };
+    }
+    match request.path.as_str() {
+        "/" => text("200 OK", PAGES),
+        "/metrics" => {
+            let format = if request.open_metrics { Format::OpenMetrics } else { Format::Prometheus };
+            let body = exposition(&status.figures, format);
+            Response { media_type: format.media_type(), body, ..text("200 OK", "") }
+        }
+        // That it answers is all there is to say.
+        "/healthz" => text("200 OK", "alive\n"),
+        "/readyz" => match status.not_accepting {
+            None => text("200 OK", "accepting\n"),
+            Some(reason) => text("503 Service Unavailable", &format!("{reason}\n")),
+        },
+        _ => text("404 Not Found", &format!("there is no such page; these are:\n{PAGES}")),
+    }
+}
+
+fn refuse(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::Malformed => text("400 Bad Request", "this is no HTTP request\n"),
+        Refusal::Host => text("400 Bad Request", "an HTTP/1.1 request has one Host header\n"),
+        Refusal::TooLong => {
+            text("431 Request Header Fields Too Large", "the head of the request is longer than 8 KiB\n")
+        }
+        Refusal::Version => {
+            text("505 HTTP Version Not Supported", "HTTP/1.0 and HTTP/1.1 are understood here\n")
+        }
+    }
+}
+
+fn text(status: &'static str, body: &str) -> Response {
+    Response { status, media_type: TEXT, allow: None, body: body.to_owned(), head_only: false }
+}
+
+impl Response {
+    /// Appends it to what is to be sent. `now` is for the `Date` that RFC 9110 (6.6.1) wants from whoever has a clock.
+    pub(super) fn write(&self, out: &mut Vec<u8>, now: DateTime<Utc>) {
+        let Response { status, media_type, allow, body, head_only } = self;
+        let date = now.format("%a, %d %b %Y %H:%M:%S GMT");
+        let allow = allow.map(|methods| format!("Allow: {methods}\r\n")).unwrap_or_default();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\
+             {allow}Cache-Control: no-store\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        out.extend_from_slice(head.as_bytes());
+        if !head_only {
+            out.extend_from_slice(body.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::NotAccepting;
+    use crate::admin::figures::tests::figures;
+
+    /// The status and the body, after everything else was found to be in order.
+    fn sound(request: &Result<Request, Refusal>, not_accepting: Option<NotAccepting>) -> (u16, String) {
+        let mut bytes = b"staged before".to_vec();
+        to(request, &Status { figures: figures(), not_accepting }).write(&mut bytes, DateTime::UNIX_EPOCH);
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut response = httparse::Response::new(&mut headers);
+        let bytes = bytes.strip_prefix(b"staged before").expect("it is appended");
+        let httparse::Status::Complete(head) = response.parse(bytes).expect("a response") else {
+            panic!("without an end: {}", bytes.escape_ascii());
+        };
+        let header = |name: &str| {
+            let value = response.headers.iter().find(|header| header.name == name)?.value;
+            Some(std::str::from_utf8(value).expect("text").to_owned())
+        };
+        let body = String::from_utf8(bytes[head..].to_vec()).expect("text");
+        let is_head = matches!(request, Ok(request) if request.method == Method::Head);
+        if !is_head {
+            assert_eq!(header("Content-Length"), Some(body.len().to_string()));
+        }
+        assert_eq!(header("Date").as_deref(), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+        assert_eq!(header("Connection").as_deref(), Some("close"));
+        let code = response.code.expect("a status");
+        assert_eq!(header("Allow").as_deref(), (code == 405).then_some("GET, HEAD"));
+        (code, body)
+    }
+
+    #[test]
+    fn every_response_is_sound() {
+        for method in [Method::Get, Method::Head, Method::Other] {
+            for (path, code) in
+                [("/", 200), ("/metrics", 200), ("/healthz", 200), ("/readyz", 200), ("/x", 404), ("*", 404)]
+            {
+                for open_metrics in [false, true] {
+                    let request = Request { method, path: path.into(), open_metrics };
+                    let (status, body) = sound(&Ok(request), None);
+                    let expected = if method == Method::Other && code == 200 { 405 } else { code };
+                    assert_eq!(status, expected, "{method:?} {path}");
+                    assert_eq!(body.is_empty(), method == Method::Head, "{method:?} {path}: {body}");
+                }
+            }
+        }
+        for (refusal, code) in [
+            (Refusal::Malformed, 400),
+            (Refusal::Host, 400),
+            (Refusal::TooLong, 431),
+            (Refusal::Version, 505),
+        ] {
+            assert_eq!(sound(&Err(refusal), None).0, code);
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_ready_says_why_and_is_well_all_the_same() {
+        let get = |path: &str| Ok(Request { method: Method::Get, path: path.into(), open_metrics: false });
+        for (reason, text) in [
+            (NotAccepting::Stopping, "stopping\n"),
+            (NotAccepting::Enough, "as many connections as were asked for were accepted\n"),
+            (NotAccepting::Exhausted, "accepting is paused: out of descriptors or memory\n"),
+            (NotAccepting::Full { limit: 7 }, "the limit of 7 connections is reached\n"),
+        ] {
+            assert_eq!(sound(&get("/readyz"), Some(reason)), (503, text.into()));
+            assert_eq!(sound(&get("/healthz"), Some(reason)).0, 200);
+            assert_eq!(sound(&get("/metrics"), Some(reason)).0, 200);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The admin endpoint and the report in the log: who asks, what is counted for them, and when they are cut off.
+
+use std::time::{Duration, SystemTime};
+
+use super::binding::{self, Bound, BoundSocket};
+use super::{ServerOptions, Source, State, WhenFull};
+use crate::admin::{
+    Closed, ConnectionFigures, DatagramFigures, EXCHANGE, Figures, LIMITS, LoopFigures, MOST_SCRAPERS,
+    NotAccepting, ProcessFigures, Scraper, Status,
+};
+use crate::descriptors::{DescriptorLimit, open_descriptors};
+use crate::endpoint::Endpoint;
+use crate::error::{Error, describe};
+use crate::net::{Accept, CONNECTION_INTEREST, Listener, ListenerOptions, Next, Workspace};
+use crate::reactor::{Context, Interest, Stage, Token};
+
+/// Those who connect to the admin endpoint are few: a handful may wait.
+const BACKLOG: i32 = 64;
+/// When descriptors have run out, those of the endpoint wait as well; try again in this time.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The admin endpoint of a server that has one.
+pub(super) struct Administration {
+    /// Of its own, so that neither the settings nor the figures of the echo have to do with it.
+    workspace: Workspace,
+    open: usize,
+}
+
+/// What is counted for whoever may ask, beside what the summary has.
+pub(super) struct Watch {
+    pub(super) turns: LoopFigures,
+    pub(super) closed: Closed,
+    started: SystemTime,
+    /// Descriptors that are open and not in the loop. `None`: the system does not tell.
+    other_descriptors: Option<usize>,
+}
+
+impl Administration {
+    pub(super) fn new() -> Administration {
+        Administration { workspace: Workspace::new(LIMITS), open: 0 }
+    }
+}
+
+impl Watch {
+    pub(super) fn new() -> Watch {
+        Watch {
+            turns: LoopFigures::default(),
+            closed: Closed::default(),
+            started: SystemTime::now(),
+            other_descriptors: None,
+        }
+    }
+
+    /// Counts the descriptors once. From here on only the loop opens and closes any: to count them anew each time
+    /// would take longer the more connections there are.
+    pub(super) fn count_descriptors(&mut self, in_the_loop: usize) {
+        self.other_descriptors = open_descriptors().ok().map(|open| open.saturating_sub(in_the_loop));
+    }
+}
+
+/// Listens on the admin endpoint, if there is to be one.
+pub(super) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, String)>, Error> {
+    let Some(endpoint) = &options.admin else { return Ok(Vec::new()) };
+    if let Endpoint::Udp { .. } = endpoint {
+        let reason = "the admin endpoint speaks HTTP, over TCP or a Unix socket".into();
+        return Err(Error::Listen { endpoint: endpoint.to_string(), reason });
+    }
+    // Shared by several processes, each scrape would reach any one of them.
+    let options = ListenerOptions { backlog: BACKLOG, reuse_port: false, keepalive: None };
+    let bound = binding::bind(std::slice::from_ref(endpoint), &options)?;
+    let listener = |bound: Bound| match bound.socket {
+        BoundSocket::Listener(listener) => Some((listener, bound.endpoint.replacen("tcp://", "http://", 1))),
+        BoundSocket::Datagrams(_) => None,
+    };
+    Ok(bound.into_iter().filter_map(listener).collect())
+}
+
+/// Descriptors that the admin endpoint may need and connections can't have.
+pub(super) fn descriptors(listeners: &[(Listener, String)]) -> usize {
+    if listeners.is_empty() { 0 } else { listeners.len() + MOST_SCRAPERS }
+}
+
+/// Takes the listeners into the loop; returns what they listen on.
+pub(super) fn listen(
+    context: &mut Context<Source>,
+    listeners: Vec<(Listener, String)>,
+) -> Result<Vec<String>, Error> {
+    let mut endpoints = Vec::new();
+    for (listener, endpoint) in listeners {
+        if listener.local_address()?.is_some_and(|address| !address.ip().is_loopback()) {
+            log::warn!(
+                "whoever can reach {endpoint} is told the server's figures: keep it behind a firewall"
+            );
+        }
+        context.insert(Source::AdminListener(Box::new(listener)), Interest::READABLE, Stage::Listeners)?;
+        log::info!("admin on {endpoint}");
+        endpoints.push(endpoint);
+    }
+    Ok(endpoints)
+}
+
+impl State {
+    /// Accepts who asks; those for whom there is no place are closed.
+    pub(super) fn accept_scrapers(&mut self, context: &mut Context<Source>, token: Token) {
+        for _ in 0..MOST_SCRAPERS {
+            let Some(administration) = &mut self.administration else { return };
+            let Some(Source::AdminListener(listener)) = context.get_mut(token) else { return };
+            let (socket, peer) = match listener.accept() {
+                Accept::Connection(socket, peer) => (socket, peer),
+                Accept::Drained => return,
+                Accept::Failed(_, error) => {
+                    log::debug!("admin: cannot accept: {}", describe(&error));
+                    context.set_deadline(token, context.now() + RETRY);
+                    return;
+                }
+            };
+            if administration.open == MOST_SCRAPERS {
+                log::debug!("admin {peer}: refused, since {MOST_SCRAPERS} others are connected");
+                continue;
+            }
+            let now = context.now();
+            let scraper = Source::Scraper(Box::new(Scraper::new(socket, peer, now)));
+            match context.insert(scraper, CONNECTION_INTEREST, Stage::Connections) {
+                Ok(token) => {
+                    administration.open += 1;
+                    context.set_deadline(token, now + EXCHANGE);
+                }
+                Err(error) => log::debug!("admin {peer}: can't be polled: {}", describe(&error)),
+            }
+        }
+        // There may be more, and no event will say so.
+        context.run_again(token);
+    }
+
+    pub(super) fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
+        let status = self.status(context);
+        let now = context.now();
+        let Some(administration) = &mut self.administration else { return };
+        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
+        match scraper.pump(&status, &mut administration.workspace, now) {
+            Next::Wait => {}
+            Next::Again => context.run_again(token),
+            Next::Close(end) => self.close_scraper(context, token, &format!("{end:?}")),
+        }
+    }
+
+    pub(super) fn close_scraper(&mut self, context: &mut Context<Source>, token: Token, reason: &str) {
+        let Some(administration) = &mut self.administration else { return };
+        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
+        log::debug!("admin {}: {reason}", scraper.peer());
+        scraper.abandon(&mut administration.workspace);
+        context.remove(token);
+        administration.open -= 1;
+    }
+
+    /// Logs the figures. As warnings, since whoever asks for them wants to see them with `--quiet` too.
+    pub(super) fn report(&self, context: &Context<Source>) {
+        for line in self.status(context).figures.lines() {
+            log::warn!("report: {line}");
+        }
+        if let Some(reason) = self.not_accepting() {
+            log::warn!("report: not accepting: {reason}");
+        }
+    }
+
+    fn status(&self, context: &Context<Source>) -> Status {
+        let datagrams = self.datagrams.counts;
+        let figures = Figures {
+            connections: self.connection_figures(),
+            datagrams: DatagramFigures {
+                received: datagrams.received,
+                answered: datagrams.answered,
+                ignored: datagrams.ignored,
+                dropped: datagrams.dropped,
+            },
+            turns: self.watch.turns,
+            process: ProcessFigures {
+                started: self.watch.started,
+                cpu: processor_time(),
+                descriptors_open: self.watch.other_descriptors.map(|other| other + context.len()),
+                descriptors_allowed: DescriptorLimit::current().soft,
+            },
+        };
+        Status { figures, not_accepting: self.not_accepting() }
+    }
+
+    fn connection_figures(&self) -> ConnectionFigures {
+        let (pauses_at_limit, pauses_exhausted) = self.accept_pauses();
+        ConnectionFigures {
+            open: self.open,
+            allowed: self.max_connections,
+            accepted: self.summary.served,
+            refused: self.summary.refused,
+            closed: self.watch.closed,
+            cut_off: self.summary.cut_off,
+            bytes_in: self.summary.bytes_in,
+            bytes_out: self.summary.bytes_out,
+            bytes_cut_off: self.summary.bytes_cut_off,
+            pauses_at_limit,
+            pauses_exhausted,
+            pauses_of_reading: self.workspace.pauses(),
+            buffers: self.workspace.buffer_bytes(),
+        }
+    }
+
+    fn not_accepting(&self) -> Option<NotAccepting> {
+        if self.stopping {
+            Some(NotAccepting::Stopping)
+        } else if self.listeners.is_empty() && self.datagrams.is_empty() {
+            Some(NotAccepting::Enough)
+        } else if self.is_exhausted() {
+            Some(NotAccepting::Exhausted)
+        } else if self.is_full() && self.options.when_full == WhenFull::Wait {
+            Some(NotAccepting::Full { limit: self.max_connections })
+        } else {
+            None
+        }
+    }
+}
+
+/// What the kernel counts of this process, all of which is in one thread.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
