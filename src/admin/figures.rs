@@ -86,10 +86,12 @@ pub(crate) enum Ending {
     LingerTimeout,
     /// Cut off when the time to drain was over.
     DrainTimeout,
+    /// A header of the PROXY protocol was required, and there was none.
+    NoProxyHeader,
 }
 
 impl Ending {
-    pub(crate) const ALL: [Ending; 7] = [
+    pub(crate) const ALL: [Ending; 8] = [
         Ending::Finished,
         Ending::EndedByUs,
         Ending::Reset,
@@ -97,6 +99,7 @@ impl Ending {
         Ending::WriteTimeout,
         Ending::LingerTimeout,
         Ending::DrainTimeout,
+        Ending::NoProxyHeader,
     ];
 
     /// The value of the label `reason`.
@@ -109,6 +112,7 @@ impl Ending {
             Ending::WriteTimeout => "write_timeout",
             Ending::LingerTimeout => "linger_timeout",
             Ending::DrainTimeout => "drain_timeout",
+            Ending::NoProxyHeader => "no_proxy_header",
         }
     }
 }

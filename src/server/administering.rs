@@ -189,7 +189,7 @@ impl State {
         ConnectionFigures {
             open: self.open,
             allowed: self.max_connections,
-            accepted: self.summary.served,
+            accepted: self.accepted,
             refused: self.summary.refused,
             closed: self.watch.closed,
             cut_off: self.summary.cut_off,

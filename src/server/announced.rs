@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Source, State};
+use crate::admin::Ending;
 use crate::error::describe;
 use crate::net::{Peer, Socket, Transport};
 use crate::proxy::{self, Header, HeaderError, LONGEST_HEADER};
@@ -126,6 +127,7 @@ impl State {
         let time = context.now().since(announced.opened);
         log::info!("{}: no PROXY header: {refusal}, {time:.1?}", announced.peer);
         self.summary.unannounced += 1;
+        self.watch.closed.count(Ending::NoProxyHeader);
         self.forget(context, token);
     }
 

@@ -333,9 +333,9 @@ fn it_is_not_ready_while_it_is_out_of_descriptors() {
     let scraper = Client::tcp(server.admin_address());
     server.await_descriptors(before + 1);
     allow_descriptors(&server, before as u64 + 2);
-    // It takes the last one. Nobody else waits, but nobody else could come in.
     let last = server.connect();
     last.echo(b"the last one");
+    let waiting = server.connect();
     server.await_log("accepting is paused");
     scraper.send(b"GET /readyz HTTP/1.0\r\n\r\n");
     let ready = Response::parse(&scraper.receive_rest());
@@ -344,6 +344,7 @@ fn it_is_not_ready_while_it_is_out_of_descriptors() {
     drop(scraper);
     drop(last);
     server.await_log("accepting again after ");
+    waiting.echo(b"late");
     assert_eq!(get(&server, "/readyz").status, "200 OK");
     assert_eq!(figure(&server, "echoloop_accept_pauses_total{reason=\"exhausted\"}"), 1.0);
     drop(inside);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::tempdir;
 
-use crate::support::{Server, installed, program, run, skip};
+use crate::support::{Server, installed, run, skip};
 
 fn source(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -83,7 +83,7 @@ fn the_image_holds_what_the_build_needs_and_its_command_serves_the_port_that_it_
 #[test]
 fn the_manifest_gives_connections_their_time_and_its_ports_agree() {
     let manifest = text("deploy/kubernetes.yaml");
-    let mut arguments = words(value(&manifest, "args: "));
+    let arguments = words(value(&manifest, "args: "));
     let behind = |option: &str| {
         let position = arguments.iter().position(|word| word == option).expect(option);
         arguments[position + 1].as_str()
@@ -104,11 +104,6 @@ fn the_manifest_gives_connections_their_time_and_its_ports_agree() {
         format!("{}:{}", value(&manifest, "runAsUser: "), value(&manifest, "runAsGroup: ")),
         value(&text("deploy/Containerfile"), "USER ")
     );
-    // A program without the admin endpoint takes all the rest.
-    if !run(program(&["serve", "--help"])).stdout.contains("--admin") {
-        let position = arguments.iter().position(|word| word == "--admin").expect("it was found above");
-        arguments.drain(position..position + 2);
-    }
     assert_serves(&arguments, &[&endpoint, &admin]);
 }
 
