@@ -38,6 +38,7 @@
 //! | `net/bounds.rs` | what bounds it: memory, share of a turn, time |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
+//! | `net/observer.rs` | who watches a connection |
 //! | `net/transport.rs` | what a connection needs of a socket |
 //! | [`reactor`] | **the loop**: poll, dispatch, run queue, deadlines, end of turn. Knows no sockets |
 //! | `reactor/deadlines.rs` | a heap that gives the poll its timeout |
@@ -133,6 +134,6 @@ pub use crate::descriptors::DescriptorLimit;
 pub use crate::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::error::Error;
 pub use crate::logging::{Escaped, StandardErrorLog};
-pub use crate::server::{DatagramCounts, Server, ServerOptions, Summary, WhenFull};
+pub use crate::server::{DatagramCounts, Server, ServerOptions, Summary, TraceOptions, WhenFull};
 pub use crate::service::Protocol;
 pub use crate::signals::{StopHandle, StopSignal};

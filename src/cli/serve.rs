@@ -1,12 +1,15 @@
 //! `echoloop serve`: what the server can be told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoloop::{Endpoint, Protocol, ServerOptions, WhenFull};
+use echoloop::{Endpoint, Protocol, ServerOptions, TraceOptions, WhenFull};
 
 use super::Verbosity;
-use super::values::{Text, Timeout, at_least_one, endpoint, positive_duration, size, text, timeout};
+use super::values::{
+    Text, Timeout, at_least_one, endpoint, positive_duration, size, text, timeout, trace_limit,
+};
 
 pub(super) const EXAMPLES: &str = "\
 Endpoints:
@@ -119,6 +122,16 @@ pub(crate) struct ServeArguments {
           value_parser = humantime::parse_duration, help_heading = "Sockets")]
     busy_poll: Duration,
 
+    /// Record each turn of the loop, and what each connection does in it, in FILE, for ui.perfetto.dev. It slows the
+    /// server down
+    #[arg(long, value_name = "FILE", help_heading = "Trace")]
+    trace: Option<PathBuf>,
+
+    /// Stop recording when the file is as large as this
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = trace_limit, requires = "trace",
+          help_heading = "Trace")]
+    trace_limit: u64,
+
     #[command(flatten)]
     verbosity: Verbosity,
 }
@@ -161,6 +174,7 @@ impl ServeArguments {
             drain: self.drain,
             udp_any_source: self.udp_any_source,
             busy_poll: self.busy_poll,
+            trace: self.trace.clone().map(|path| TraceOptions { path, limit: self.trace_limit }),
         }
     }
 
@@ -222,6 +236,8 @@ mod tests {
             "--keepalive",
             "--udp-any-source",
             "--busy-poll=50us",
+            "--trace=turns.json",
+            "--trace-limit=1MiB",
             "-vv",
         ])
         .expect("well formed");
@@ -246,6 +262,7 @@ mod tests {
             drain: Duration::ZERO,
             udp_any_source: true,
             busy_poll: Duration::from_micros(50),
+            trace: Some(TraceOptions { path: "turns.json".into(), limit: 1 << 20 }),
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
@@ -272,6 +289,8 @@ mod tests {
             &["--drain", "soon"],
             &["--keepalive=0s"],
             &["--when-full", "panic"],
+            &["--trace-limit", "1MiB"],
+            &["--trace", "turns.json", "--trace-limit", "1KiB"],
             &["--prefix", "\\q"],
             &["--prefix", "\\x4"],
             &["localhost:http"],

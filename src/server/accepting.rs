@@ -134,6 +134,9 @@ impl State {
                 return;
             }
         };
+        if let (Some(trace), Some(Source::Connection(client))) = (&mut self.trace, context.get(token)) {
+            trace.opened(token, &client.peer, client.connection.sent());
+        }
         self.accepted += 1;
         self.open += 1;
         self.summary.served += 1;

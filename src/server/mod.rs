@@ -7,12 +7,16 @@
 //! | `accepting.rs` | listeners: accept, pause at the limit, resume |
 //! | `datagrams.rs` | UDP sockets: what is answered, and what never is |
 //! | `serving.rs` | connections: pump, time out, close; the orderly stop |
+//! | `trace.rs` | what `--trace` records of it |
+//! | `trace_file.rs` | a file of trace events, of bounded size |
 
 mod accepting;
 mod binding;
 mod datagrams;
 mod options;
 mod serving;
+mod trace;
+mod trace_file;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,9 +35,11 @@ use self::accepting::{FirstRead, Pause};
 use self::binding::BoundSocket;
 use self::datagrams::Datagrams;
 use self::options::TURN_BUDGET;
+use self::trace::Trace;
 
 pub use self::datagrams::DatagramCounts;
 pub use self::options::{ServerOptions, WhenFull};
+pub use self::trace::TraceOptions;
 
 /// A server that is listening, and serves once it is [run](Server::run).
 ///
@@ -121,6 +127,7 @@ struct State {
     on_stop: Option<Box<dyn FnOnce() + Send>>,
     failure: Option<Error>,
     summary: Summary,
+    trace: Option<Trace>,
 }
 
 impl Server {
@@ -136,6 +143,8 @@ impl Server {
 
         let mut reactor = Reactor::new()?;
         reactor.set_busy_poll(options.busy_poll);
+        let trace = options.trace.clone().map(Trace::create).transpose()?;
+        reactor.set_timed(trace.is_some());
         let context = reactor.context();
         let stop_signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let (mut listeners, mut endpoints) = (Vec::new(), Vec::new());
@@ -172,6 +181,7 @@ impl Server {
             on_stop: None,
             failure: None,
             summary: Summary::default(),
+            trace,
         };
         Ok(Server { reactor, state, endpoints })
     }
@@ -192,7 +202,11 @@ impl Server {
     /// When a listener or the loop itself breaks, and when a second request to stop cut connections off.
     pub fn run(mut self) -> Result<Summary, Error> {
         log::debug!("waiting for a connection");
-        self.reactor.run(&mut self.state)?;
+        let result = self.reactor.run(&mut self.state);
+        if let Some(trace) = self.state.trace.take() {
+            trace.finish();
+        }
+        result?;
         match self.state.failure {
             Some(error) => Err(error),
             None => Ok(Summary { datagrams: self.state.datagrams.counts, ..self.state.summary }),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::trace::TraceOptions;
 use crate::net::{Limits, ListenerOptions, Timeouts};
 use crate::service::Protocol;
 
@@ -39,6 +40,8 @@ pub struct ServerOptions {
     pub udp_any_source: bool,
     /// Poll without sleeping for so long after each event.
     pub busy_poll: Duration,
+    /// Record the turns of the loop in a file.
+    pub trace: Option<TraceOptions>,
 }
 
 /// What happens to a connection that comes when there are as many as there may be.
@@ -67,6 +70,7 @@ impl Default for ServerOptions {
             drain: Duration::from_secs(10),
             udp_any_source: false,
             busy_poll: Duration::ZERO,
+            trace: None,
         }
     }
 }

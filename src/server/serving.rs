@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use log::Level;
+
+use super::trace::ConnectionTrace;
 use super::{Client, Source, State};
 use crate::error::{Error, describe};
-use crate::net::{Connection, End, Next, Socket, Timeout, Timeouts, Transport, Workspace};
+use crate::net::{Connection, End, Next, Observer, Socket, Timeout, Timeouts, Transport, Workspace};
 use crate::reactor::{Context, Handler, Moment, Readiness, Token};
 use crate::service::Echo;
 
@@ -31,7 +34,9 @@ impl Handler for State {
             Some(Source::Connection(client)) => {
                 log::trace!("{}: {readiness:?}", client.peer);
                 client.connection.note(readiness);
-                let (next, deadline) = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
+                let trace = self.trace.as_mut().map(|trace| trace.ready(token, readiness));
+                let (next, deadline) =
+                    client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now, trace);
                 self.follow(context, token, next, deadline);
             }
             Some(Source::Listener(_)) => self.accept(context, token),
@@ -51,7 +56,9 @@ impl Handler for State {
         let now = context.now();
         match context.get_mut(token) {
             Some(Source::Connection(client)) => {
-                let (next, deadline) = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
+                let trace = self.trace.as_mut().map(|trace| trace.connection(token));
+                let (next, deadline) =
+                    client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now, trace);
                 self.follow(context, token, next, deadline);
             }
             Some(Source::Listener(_)) => self.accept(context, token),
@@ -83,6 +90,7 @@ impl Handler for State {
 
     fn turn_end(&mut self, context: &mut Context<Source>) {
         self.resume_accepting(context);
+        self.trace.take_if(|trace| !trace.turn_ended(context.turn()));
         if self.listeners.is_empty() && self.datagrams.is_empty() && self.open == 0 {
             context.stop();
         }
@@ -97,8 +105,13 @@ impl Client {
         workspace: &mut Workspace,
         timeouts: &Timeouts,
         now: Moment,
+        trace: Option<ConnectionTrace<'_>>,
     ) -> (Next, Option<Moment>) {
-        let next = self.connection.pump(&mut echo.with(&self.peer), workspace, now);
+        let mut service = echo.with(&self.peer);
+        let next = match trace {
+            None => self.connection.pump(&mut service, workspace, now),
+            Some(mut trace) => self.connection.pump_observed(&mut service, workspace, now, &mut trace),
+        };
         (next, self.connection.deadline(timeouts).map(|(at, _)| at))
     }
 }
@@ -113,6 +126,9 @@ impl State {
             context.set_deadline_no_later_than(token, at);
         }
         if let Next::Again = next {
+            if let Some(trace) = &mut self.trace {
+                trace.connection(token).queued();
+            }
             context.run_again(token);
         }
     }
@@ -135,9 +151,13 @@ impl State {
             self.summary.cut_off += 1;
             self.summary.bytes_cut_off += lost.bytes();
         }
+        let is_told = self.trace.is_some() || log::log_enabled!(Level::Info);
+        let reason = if is_told { reason.text(connection) } else { String::new() };
+        if let Some(trace) = &mut self.trace {
+            trace.connection(token).closed(connection, peer, &reason);
+        }
         log::info!(
-            "{peer}: {}; {} bytes in, {} bytes out{lost}, {:.1?}",
-            reason.text(connection),
+            "{peer}: {reason}; {} bytes in, {} bytes out{lost}, {:.1?}",
             connection.received(),
             connection.sent(),
             now.since(*opened)
@@ -168,7 +188,12 @@ impl State {
         for token in self.connections(context) {
             let Some(Source::Connection(client)) = context.get_mut(token) else { continue };
             match client.connection.stop() {
-                Ok(()) => context.run_again(token),
+                Ok(()) => {
+                    if let Some(trace) = &mut self.trace {
+                        trace.connection(token).entered(client.connection.phase());
+                    }
+                    context.run_again(token);
+                }
                 Err(error) => self.close(context, token, &Reason::Ended(End::Reset(error))),
             }
         }
@@ -213,7 +238,7 @@ impl fmt::Display for Lost {
 }
 
 impl Reason {
-    /// Called only when it is logged: asking the kernel for its error is a system call.
+    /// Called only when it is told: asking the kernel for its error is a system call.
     fn text(&self, connection: &Connection<Socket>) -> String {
         match self {
             Reason::Ended(End::Finished) => "end of input, all answered".into(),

@@ -14,6 +14,7 @@
 //! | `endpoints.rs` | where it listens, and where it can't, with exit status |
 //! | `service.rs` | as a service: what systemd is told, and the units in `deploy/systemd` |
 //! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
+//! | `trace.rs` | `--trace`: a file that can be opened, and shows what happened |
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -30,3 +31,4 @@ mod logs;
 mod rows;
 mod service;
 mod stopping;
+mod trace;
