@@ -147,8 +147,10 @@ fn spans_nest_and_the_bytes_are_those_that_the_clients_saw() {
     let local = Client::unix(&socket);
     local.echo(b"within the machine");
     // A short read of a Unix stream proves nothing, so it is read until there is nothing.
-    let is_drained = || fs::read_to_string(&file).is_ok_and(|text| text.contains("read WouldBlock"));
-    eventually("the socket is drained", is_drained);
+    eventually("the socket is drained", || {
+        let so_far = fs::read_to_string(&file).expect("there is a file");
+        so_far.rsplit_once("unix client 1").is_some_and(|(_, since)| since.contains("read WouldBlock"))
+    });
     drop(local);
     // The stop finds one open.
     server.signal(Signal::TERM);
@@ -175,7 +177,6 @@ fn spans_nest_and_the_bytes_are_those_that_the_clients_saw() {
     assert!(reason.as_str().is_some_and(|reason| reason.starts_with("broken: ")), "{reason}");
     let local = trace.row("unix client 1");
     assert_eq!((bytes(local, "read "), bytes(local, "write ")), (18, 18));
-    assert!(has(local, "read WouldBlock"));
     for part in ["poll", "batch", "run queue", "end of turn"] {
         assert!(has(trace.row("loop"), part), "no {part}");
     }
@@ -273,7 +274,7 @@ fn what_a_killed_server_leaves_can_be_opened() {
         client.echo(&pattern(1000, 24));
     }
     let written = || fs::read_to_string(&file).expect("there is a file");
-    eventually("the last turn is written", || written().matches("write 1000").count() == 100);
+    eventually("the last turn is written", || written().matches("\"offered\":1000").count() == 100);
     server.signal(Signal::KILL);
     assert_eq!(server.wait().0.code(), None);
     let trace = Trace::parse(&(written() + "]"));
