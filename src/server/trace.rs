@@ -60,9 +60,8 @@ impl Trace {
         }
     }
 
-    /// An event came for a connection. Returns who watches it while it is pumped.
-    #[cold]
-    pub(super) fn ready(&mut self, token: Token, readiness: Readiness) -> ConnectionTrace<'_> {
+    /// An event came for a connection.
+    pub(super) fn ready(&mut self, token: Token, readiness: Readiness) {
         let said = [
             (readiness.readable, "readable"),
             (readiness.writable, "writable"),
@@ -74,11 +73,9 @@ impl Trace {
         let said: Vec<&str> = said.iter().filter(|(is_said, _)| *is_said).map(|(_, name)| *name).collect();
         let name = said.first().unwrap_or(&"woken");
         self.file.instant(row(token), name, Moment::now(), Event { said: said.join(", ") });
-        self.connection(token)
     }
 
     /// Who watches a connection.
-    #[cold]
     pub(super) fn connection(&mut self, token: Token) -> ConnectionTrace<'_> {
         ConnectionTrace { file: &mut self.file, row: row(token), called: None }
     }
