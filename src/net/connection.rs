@@ -377,8 +377,8 @@ impl<T: Transport> Connection<T> {
             self.sent += taken as u64;
             self.last_activity = now;
             self.held.consume_unsent(taken, &mut workspace.pool, now);
-            // Not before half is gone: a peer that takes a byte at a time must not cost a read for each.
             let was_paused = self.paused;
+            // Not before half is gone: a peer that takes a byte at a time must not cost a read for each.
             self.paused &= self.held.unsent() > workspace.limits.write_limit / 2;
             if was_paused && !self.paused {
                 observer.resumed(self.held.unsent());
