@@ -21,6 +21,7 @@
 // what rustdoc makes of them: of two definitions the first one counts.
 macro_rules! chapters {
     ($($chapter:ident: $file:literal $(with $picture:literal)?,)*) => { $(
+        /// [`BENCHMARKS.md`]: ../../../../../BENCHMARKS.md
         /// [`src/net/buffers.rs`]: ../../../src/echoloop/net/buffers.rs.html
         /// [`src/net/connection.rs`]: ../../../src/echoloop/net/connection.rs.html
         /// [`src/reactor/mod.rs`]: ../../../src/echoloop/reactor/mod.rs.html
