@@ -166,21 +166,32 @@ fn spans_nest_and_the_bytes_are_those_that_the_clients_saw() {
     assert_bytes(&trace, &long, MEBIBYTE, MEBIBYTE);
     assert!(has(trace.of(&long), "Draining"));
     assert_bytes(&trace, &slow, taken, taken);
-    let paused = named(trace.of(&slow), "paused").filter(|event| event["ph"] == "B").count();
-    assert!(paused > 0);
-    assert_eq!(named(trace.of(&slow), "drained").count(), paused);
-    let partial = |event: &&Value| event["args"]["bytes"].as_u64() < event["args"]["offered"].as_u64();
-    assert!(named(trace.of(&slow), "write ").any(|event| partial(&event)), "a write in part");
-    let gone = trace.row(&gone_address);
-    assert_eq!(named(gone, "paused").count() % 2, 0, "it ended while it was paused");
-    let reason = named(gone, "closed").next().expect("it was closed")["args"]["reason"].clone();
-    assert!(reason.as_str().is_some_and(|reason| reason.starts_with("broken: ")), "{reason}");
+    assert_was_paused(trace.of(&slow));
+    assert_was_reset(trace.row(&gone_address));
     let local = trace.row("unix client 1");
     assert_eq!((bytes(local, "read "), bytes(local, "write ")), (18, 18));
     for part in ["poll", "batch", "run queue", "end of turn"] {
         assert!(has(trace.row("loop"), part), "no {part}");
     }
     assert!(has(trace.row("trace file"), "write "));
+}
+
+/// As often as it was paused, half of what was unsent has gone; and a write took a part of what it was offered.
+#[track_caller]
+fn assert_was_paused(row: &[Value]) {
+    let paused = named(row, "paused").filter(|event| event["ph"] == "B").count();
+    assert!(paused > 0);
+    assert_eq!(named(row, "drained").count(), paused);
+    let is_partial = |event: &Value| event["args"]["bytes"].as_u64() < event["args"]["offered"].as_u64();
+    assert!(named(row, "write ").any(is_partial), "a write in part");
+}
+
+/// It ended while it was paused, so that both end at once.
+#[track_caller]
+fn assert_was_reset(row: &[Value]) {
+    assert!(has(row, "paused") && named(row, "paused").count().is_multiple_of(2));
+    let reason = named(row, "closed").next().expect("it was closed")["args"]["reason"].clone();
+    assert!(reason.as_str().is_some_and(|reason| reason.starts_with("broken: ")), "{reason}");
 }
 
 #[test]
