@@ -21,7 +21,7 @@
 //! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. What may be done next is *derived*
 //! from the state in one place, [`Connection::next_action`]; [`Connection::pump`] does it until nothing is left to do
 //! or its budget is spent. So "the connection is queued for another turn" and "it can make progress" are the same
-//! fact, and can't come apart.
+//! fact, and can't come apart. An [`Observer`] can be told of all that it does.
 
 use std::io::{self, ErrorKind};
 

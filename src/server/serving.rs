@@ -103,6 +103,7 @@ impl Handler for State {
         if let Some(trace) = &mut self.trace
             && !trace.turn_ended(context.turn())
         {
+            // The reactor goes on to time its turns, which costs a turn a few reads of the clock.
             self.trace = None;
         }
         if self.listeners.is_empty() && self.datagrams.is_empty() && self.open == 0 {

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The loop is one row, each connection another one, and the file itself a third kind, so that what the recording
-//! costs can be seen beside what it records. It is the one thing in the loop that writes to a file, which can block:
-//! for looking, not for every day.
+//! costs can be seen beside what it records. What UDP sockets do is within the batch. It is the one thing in the loop
+//! that writes to a file, which can block: for looking, not for every day.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -107,16 +107,15 @@ impl Trace {
                 self.options.path.display(),
                 self.options.limit
             ),
-            Some(Over::Failed(error)) => self.complain(error),
+            Some(Over::Failed(error)) => complain(&self.options, error),
         }
         false
     }
 
     /// Completes the file.
     pub(super) fn finish(self) {
-        let path = self.options.path;
         if let Err(error) = self.file.finish() {
-            log::warn!("the trace {} ends early: {}", path.display(), describe(&error));
+            complain(&self.options, &error);
         }
     }
 
@@ -125,10 +124,10 @@ impl Trace {
         let count = self.file.flush();
         self.file.complete(FILE, format_args!("write {count}"), (began, Moment::now()), Count { count });
     }
+}
 
-    fn complain(&self, error: &io::Error) {
-        log::warn!("the trace {} ends early: {}", self.options.path.display(), describe(error));
-    }
+fn complain(options: &TraceOptions, error: &io::Error) {
+    log::warn!("the trace {} ends early: {}", options.path.display(), describe(error));
 }
 
 /// Who watches one connection.
