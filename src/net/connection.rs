@@ -475,7 +475,7 @@ impl<T: Transport> Connection<T> {
                 self.enter(Phase::Stopping { quota: 0 }, observer);
             }
         }
-        if !self.paused && self.held.unsent() >= output.limits.write_limit {
+        if self.held.unsent() >= output.limits.write_limit && !self.paused {
             self.paused = true;
             observer.paused(self.held.unsent());
         }

@@ -15,14 +15,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::trace_file::{Over, Row, TraceFile};
+use super::trace_file::{FIRST_ROW, Nothing, Over, Row, TraceFile};
 use crate::error::{Error, describe};
 use crate::net::{Connection, Observer, Peer, Phase, Socket};
 use crate::reactor::{Moment, Readiness, Token, Turn};
 
-const LOOP: Row = Row(0);
-const FILE: Row = Row(1);
-const FIRST_CONNECTION: u64 = 2;
+const LOOP: Row = FIRST_ROW;
+const FILE: Row = Row(LOOP.0 + 1);
+const FIRST_CONNECTION: u64 = FILE.0 + 1;
 
 /// Where the turns of the loop are recorded, and how much of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,9 +206,6 @@ impl Observer for ConnectionTrace<'_> {
 fn row(token: Token) -> Row {
     Row(FIRST_CONNECTION + u64::from(token.number()))
 }
-
-#[derive(Serialize)]
-struct Nothing {}
 
 #[derive(Serialize)]
 struct Count {

@@ -24,6 +24,9 @@ const RESERVED: u64 = 512;
 #[serde(transparent)]
 pub(super) struct Row(pub(super) u64);
 
+/// The first row. Thread 0 is the idle one to those who read traces of whole machines.
+pub(super) const FIRST_ROW: Row = Row(1);
+
 /// Why nothing more is recorded.
 #[derive(Debug)]
 pub(super) enum Over {
@@ -80,7 +83,7 @@ impl TraceFile {
             over: None,
         };
         trace.buffer.push(b'[');
-        trace.append("\n", &trace.naming("process_name", Row(0), process));
+        trace.append("\n", &trace.naming("process_name", FIRST_ROW, process));
         Ok(trace)
     }
 
@@ -182,13 +185,8 @@ impl TraceFile {
     }
 
     fn end_at_limit(&mut self) {
-        let event = self.event(
-            'i',
-            Row(0),
-            "the limit of the trace is reached",
-            Moment::now(),
-            Name { name: "limit" },
-        );
+        let name = "the limit of the trace is reached";
+        let event = self.event('i', FIRST_ROW, name, Moment::now(), Nothing {});
         self.append(",\n", &Event { s: Some('g'), ..event });
         self.over = Some(Over::Limit);
         self.close();
@@ -200,6 +198,10 @@ impl TraceFile {
             .expect("memory takes everything, and the keys are strings");
     }
 }
+
+/// For an event that holds nothing else.
+#[derive(Serialize)]
+pub(super) struct Nothing {}
 
 /// What a naming event holds.
 #[derive(Serialize)]
