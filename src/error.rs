@@ -1,6 +1,7 @@
 //! What can go wrong as a whole, each with what was tried, on what, and what to do next.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use crate::endpoint::Endpoint;
 
@@ -49,6 +50,14 @@ pub enum Error {
         /// How to raise it.
         remedy: String,
     },
+    /// The turns of the loop can't be recorded.
+    #[error("cannot record a trace in {path}: {reason}")]
+    Trace {
+        /// The file.
+        path: String,
+        /// What the system said, and the remedy.
+        reason: String,
+    },
     /// The loop itself can't go on.
     #[error("the event loop failed: {}", describe(.0))]
     Loop(#[from] io::Error),
@@ -77,6 +86,15 @@ impl Error {
             _ => describe(error),
         };
         Error::Listen { endpoint: address.to_string(), reason }
+    }
+
+    pub(crate) fn trace(path: &Path, error: &io::Error) -> Error {
+        let reason = match error.kind() {
+            ErrorKind::NotFound => "no such directory".into(),
+            ErrorKind::IsADirectory => "it is a directory (name a file in it)".into(),
+            _ => describe(error),
+        };
+        Error::Trace { path: path.display().to_string(), reason }
     }
 }
 

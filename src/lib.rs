@@ -42,6 +42,7 @@
 //! | `net/bounds.rs` | what bounds it: memory, share of a turn, time |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
+//! | `net/observer.rs` | who watches a connection |
 //! | `net/transport.rs` | what a connection needs of a socket |
 //! | [`reactor`] | **the loop**: poll, dispatch, run queue, deadlines, end of turn. Knows no sockets |
 //! | `reactor/deadlines.rs` | a heap that gives the poll its timeout |
@@ -143,7 +144,7 @@ pub use crate::greeting::{Greeting, GreetingError};
 pub use crate::logging::{Escaped, StandardErrorLog};
 pub use crate::proxy::ProxyVersion;
 pub use crate::server::{
-    DatagramCounts, InheritedSocket, ProxyProtocol, Server, ServerOptions, Summary, WhenFull,
+    DatagramCounts, InheritedSocket, ProxyProtocol, Server, ServerOptions, Summary, TraceOptions, WhenFull,
 };
 pub use crate::service::Protocol;
 pub use crate::signals::{ReportSignal, StopHandle, StopSignal};

@@ -89,7 +89,11 @@ impl Families<'_> {
         let ConnectionFigures { open, allowed, accepted, refused, closed, cut_off, .. } = figures;
         self.gauge("echoloop_connections_open", "Connections that are open", *open)?;
         self.gauge("echoloop_connections_allowed", "The most connections at once", *allowed)?;
-        self.counter("echoloop_connections_accepted", "Connections that were accepted, and not refused", *accepted)?;
+        self.counter(
+            "echoloop_connections_accepted",
+            "Connections that were accepted, and not refused",
+            *accepted,
+        )?;
         self.counter(
             "echoloop_connections_refused",
             "Connections that were closed at once, as there were too many",

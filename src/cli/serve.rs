@@ -1,13 +1,17 @@
 //! `echoloop serve`: what the server can be told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use echoloop::{Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, WhenFull};
+use echoloop::{
+    Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, TraceOptions, WhenFull,
+};
 
 use super::Verbosity;
 use super::values::{
     Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, positive_duration, size, text, timeout,
+    trace_limit,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -148,6 +152,16 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "ENDPOINT", value_parser = admin_endpoint, help_heading = "Administration")]
     admin: Option<Endpoint>,
 
+    /// Record each turn of the loop, and what each connection does in it, in FILE, for ui.perfetto.dev. It slows the
+    /// server down
+    #[arg(long, value_name = "FILE", help_heading = "Trace")]
+    trace: Option<PathBuf>,
+
+    /// Stop recording when the file is as large as this
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = trace_limit, requires = "trace",
+          help_heading = "Trace")]
+    trace_limit: u64,
+
     #[command(flatten)]
     verbosity: Verbosity,
 }
@@ -209,6 +223,7 @@ impl ServeArguments {
             udp_any_source: self.udp_any_source,
             busy_poll: self.busy_poll,
             admin: self.admin.clone(),
+            trace: self.trace.clone().map(|path| TraceOptions { path, limit: self.trace_limit }),
         }
     }
 
@@ -273,6 +288,8 @@ mod tests {
             "--udp-any-source",
             "--busy-poll=50us",
             "--admin=:9100",
+            "--trace=turns.json",
+            "--trace-limit=1MiB",
             "-vv",
         ])
         .expect("well formed");
@@ -300,6 +317,7 @@ mod tests {
             udp_any_source: true,
             busy_poll: Duration::from_micros(50),
             admin: Some("localhost:9100".parse().expect("an endpoint")),
+            trace: Some(TraceOptions { path: "turns.json".into(), limit: 1 << 20 }),
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
@@ -330,6 +348,8 @@ mod tests {
             &["--proxy-timeout", "0s"],
             &["--admin", "udp://:9100"],
             &["--admin", "localhost"],
+            &["--trace-limit", "1MiB"],
+            &["--trace", "turns.json", "--trace-limit", "1KiB"],
             &["--prefix", "\\q"],
             &["--greeting", "\\q"],
             &["--greeting", "{name}"],

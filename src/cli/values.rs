@@ -8,6 +8,8 @@ use echoloop::{DEFAULT_PORT, Endpoint, EndpointError, Greeting, Host};
 
 /// The largest buffer that makes sense for one connection.
 const LARGEST_SIZE: u64 = 1 << 30;
+/// The events that every trace has take a part of this.
+const SMALLEST_TRACE: u64 = 4096;
 
 /// Bytes given as text with escapes. (A plain `Vec<u8>` would be taken for a list of values.)
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,13 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         0 => Err("it must be at least 1 byte".into()),
         bytes if bytes > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
         bytes => usize::try_from(bytes).map_err(|_| "it is more than this machine can address".into()),
+    }
+}
+
+pub(super) fn trace_limit(text: &str) -> Result<u64, String> {
+    match size(text)? as u64 {
+        ..SMALLEST_TRACE => Err("it must be at least 4KiB".into()),
+        bytes => Ok(bytes),
     }
 }
 

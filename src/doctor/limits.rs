@@ -46,116 +46,155 @@ const CLIENT: &[Role] = &[Role::Client];
 
 /// What bounds `wanted` connections, with `sources` pairs of source address and target.
 pub(super) fn limits(machine: &Machine, wanted: u64, sources: u64) -> Vec<Limit> {
-    let mut limits = Vec::new();
-    let mut add = |name, setting, connections, roles, binding, remedy: &dyn Fn() -> String| {
-        let remedy = (connections < wanted).then(remedy);
-        limits.push(Limit { name, setting, connections, roles, binding, remedy });
-    };
+    let mut found = Found { wanted, limits: Vec::new() };
+    found.add_descriptors(machine);
+    found.add_ports(machine, sources);
+    found.add_memory(machine);
+    found.add_network(machine);
+    found.limits
+}
 
-    let descriptors = machine.descriptors;
-    let wanted_descriptors = wanted.saturating_add(allowance());
-    add(
-        "descriptors of a process",
-        format!("{} (soft {})", unlimited(descriptors.hard), unlimited(descriptors.soft)),
-        allowed(descriptors.hard),
-        BOTH,
-        true,
-        &|| descriptors.remedy(usize::try_from(wanted).unwrap_or(usize::MAX), LISTENERS),
-    );
-    if let Some(most) = machine.nr_open {
-        add("fs.nr_open", most.to_string(), allowed(most), BOTH, true, &|| {
-            format!(
-                "`sysctl -w fs.nr_open={wanted_descriptors}` lets the hard descriptor limit be raised so far"
-            )
-        });
+/// The limits that were found so far.
+struct Found {
+    wanted: u64,
+    limits: Vec<Limit>,
+}
+
+impl Found {
+    fn add(
+        &mut self,
+        name: &'static str,
+        setting: String,
+        connections: u64,
+        roles: &'static [Role],
+        binding: bool,
+        remedy: impl FnOnce() -> String,
+    ) {
+        let remedy = (connections < self.wanted).then(remedy);
+        self.limits.push(Limit { name, setting, connections, roles, binding, remedy });
     }
-    if let (Some(most), Some(open)) = (machine.file_max, machine.files_open) {
-        let setting = format!("{most} ({open} in use)");
-        add("fs.file-max", setting, allowed(most.saturating_sub(open)), BOTH, true, &|| {
-            format!("`sysctl -w fs.file-max={}` raises it", wanted_descriptors.saturating_add(open))
-        });
+
+    /// What a process, and all of them, may have open.
+    fn add_descriptors(&mut self, machine: &Machine) {
+        let wanted = self.wanted;
+        let descriptors = machine.descriptors;
+        let wanted_descriptors = wanted.saturating_add(allowance());
+        self.add(
+            "descriptors of a process",
+            format!("{} (soft {})", unlimited(descriptors.hard), unlimited(descriptors.soft)),
+            allowed(descriptors.hard),
+            BOTH,
+            true,
+            || descriptors.remedy(usize::try_from(wanted).unwrap_or(usize::MAX), LISTENERS),
+        );
+        if let Some(most) = machine.nr_open {
+            self.add("fs.nr_open", most.to_string(), allowed(most), BOTH, true, || {
+                format!(
+                    "`sysctl -w fs.nr_open={wanted_descriptors}` lets the hard descriptor limit be raised so far"
+                )
+            });
+        }
+        if let (Some(most), Some(open)) = (machine.file_max, machine.files_open) {
+            let setting = format!("{most} ({open} in use)");
+            self.add("fs.file-max", setting, allowed(most.saturating_sub(open)), BOTH, true, || {
+                format!("`sysctl -w fs.file-max={}` raises it", wanted_descriptors.saturating_add(open))
+            });
+        }
+        if let Some(most) = machine.watches {
+            self.add("fs.epoll.max_user_watches", most.to_string(), allowed(most), BOTH, true, || {
+                format!("`sysctl -w fs.epoll.max_user_watches={wanted_descriptors}` raises it")
+            });
+        }
     }
-    if let Some(most) = machine.watches {
-        add("fs.epoll.max_user_watches", most.to_string(), allowed(most), BOTH, true, &|| {
-            format!("`sysctl -w fs.epoll.max_user_watches={wanted_descriptors}` raises it")
-        });
-    }
-    if let Some(range) = &machine.ports {
-        let count = u64::from(range.end() - range.start()) + 1;
-        let ports = count.saturating_sub(machine.ports_reserved);
-        let setting = format!("{} to {} (times {sources})", range.start(), range.end());
-        add("ephemeral ports", setting, ports.saturating_mul(sources), CLIENT, true, &|| {
-            let most = MOST_PORTS.saturating_sub(machine.ports_reserved).max(1);
-            match wanted.div_ceil(most) {
-                needed if needed <= sources => {
-                    "`sysctl -w net.ipv4.ip_local_port_range='1024 65535'` allows them".into()
+
+    /// What tells one connection of a client from another.
+    fn add_ports(&mut self, machine: &Machine, sources: u64) {
+        let wanted = self.wanted;
+        if let Some(range) = &machine.ports {
+            let count = u64::from(range.end() - range.start()) + 1;
+            let ports = count.saturating_sub(machine.ports_reserved);
+            let setting = format!("{} to {} (times {sources})", range.start(), range.end());
+            self.add("ephemeral ports", setting, ports.saturating_mul(sources), CLIENT, true, || {
+                let most = MOST_PORTS.saturating_sub(machine.ports_reserved).max(1);
+                match wanted.div_ceil(most) {
+                    needed if needed <= sources => {
+                        "`sysctl -w net.ipv4.ip_local_port_range='1024 65535'` allows them".into()
+                    }
+                    _ => format!(
+                        "{} source addresses have that many ports, or {} after `sysctl -w \
+                         net.ipv4.ip_local_port_range='1024 65535'` (`load --source 127.0.0.0/8` takes as many as it needs)",
+                        wanted.div_ceil(ports.max(1)),
+                        wanted.div_ceil(most)
+                    ),
                 }
-                _ => format!(
-                    "{} source addresses have that many ports, or {} after `sysctl -w \
-                     net.ipv4.ip_local_port_range='1024 65535'` (`load --source 127.0.0.0/8` takes as many as it needs)",
-                    wanted.div_ceil(ports.max(1)),
-                    wanted.div_ceil(most)
-                ),
-            }
-        });
+            });
+        }
     }
 
-    let each = machine.socket_size.unwrap_or(USUAL_SOCKET) + BESIDE_THE_SOCKET + IN_USER_SPACE;
-    let needed = wanted.saturating_mul(each);
-    if let Some(available) = machine.memory_available {
-        let setting = format!("{} available, {each} bytes each", ByteSize(available));
-        add("memory", setting, available / each, BOTH, true, &|| {
-            format!(
-                "they need about {} while idle: `ps -eo rss,comm --sort -rss` shows what else takes it",
-                ByteSize(needed)
-            )
-        });
+    /// What connections take while they are idle.
+    fn add_memory(&mut self, machine: &Machine) {
+        let wanted = self.wanted;
+        let each = machine.socket_size.unwrap_or(USUAL_SOCKET) + BESIDE_THE_SOCKET + IN_USER_SPACE;
+        let needed = wanted.saturating_mul(each);
+        if let Some(available) = machine.memory_available {
+            let setting = format!("{} available, {each} bytes each", ByteSize(available));
+            self.add("memory", setting, available / each, BOTH, true, || {
+                format!(
+                    "they need about {} while idle: `ps -eo rss,comm --sort -rss` shows what else takes it",
+                    ByteSize(needed)
+                )
+            });
+        }
+        if let Some(group) = &machine.group {
+            let setting = format!("{} ({} in use)", ByteSize(group.limit), ByteSize(group.usage));
+            let left = group.limit.saturating_sub(group.usage);
+            self.add("memory of the control group", setting, left / each, BOTH, true, || {
+                format!("`echo {} > {}` raises it", needed.saturating_add(group.usage), group.file.display())
+            });
+        }
     }
-    if let Some(group) = &machine.group {
-        let setting = format!("{} ({} in use)", ByteSize(group.limit), ByteSize(group.usage));
-        let left = group.limit.saturating_sub(group.usage);
-        add("memory of the control group", setting, left / each, BOTH, true, &|| {
-            format!("`echo {} > {}` raises it", needed.saturating_add(group.usage), group.file.display())
-        });
+
+    /// Tables and queues of the network.
+    fn add_network(&mut self, machine: &Machine) {
+        let wanted = self.wanted;
+        if let Some((most, count)) = machine.tracked {
+            // Where nothing is tracked although there are connections, as on most servers without a firewall, the table
+            // is only there.
+            let binding = count > 0;
+            let setting = format!("{most} ({count} in use)");
+            self.add("net.netfilter.nf_conntrack_max", setting, most.saturating_sub(count), BOTH, binding, || {
+                format!(
+                    "`sysctl -w net.netfilter.nf_conntrack_max={}` raises it, if the firewall tracks these connections",
+                    wanted.saturating_add(count)
+                )
+            });
+        }
+        if let Some((most, used)) = machine.tcp_pages {
+            let setting = format!("{most} pages of {} bytes ({used} in use)", page_size());
+            self.add("net.ipv4.tcp_mem", setting, most.saturating_sub(used), BOTH, false, || {
+                let pages = wanted.saturating_add(used);
+                format!(
+                    "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets as many have a page of bytes under way at once",
+                    pages / 2,
+                    pages / 4 * 3
+                )
+            });
+        }
+        if let Some(most) = machine.somaxconn {
+            // Only a burst beyond the backlog waits: what is wanted of it is the server's own backlog, at most.
+            let remedy = (most < BACKLOG.min(wanted)).then(|| backlog_remedy(BACKLOG as i32));
+            let setting = format!("{most} (`serve --backlog`: {BACKLOG})");
+            let connections = most.min(BACKLOG);
+            self.limits.push(Limit {
+                name: "net.core.somaxconn, of one burst",
+                setting,
+                connections,
+                roles: SERVER,
+                binding: false,
+                remedy,
+            });
+        }
     }
-    if let Some((most, count)) = machine.tracked {
-        // Where nothing is tracked although there are connections, as on most servers without a firewall, the table
-        // is only there.
-        let binding = count > 0;
-        let setting = format!("{most} ({count} in use)");
-        add("net.netfilter.nf_conntrack_max", setting, most.saturating_sub(count), BOTH, binding, &|| {
-            format!(
-                "`sysctl -w net.netfilter.nf_conntrack_max={}` raises it, if the firewall tracks these connections",
-                wanted.saturating_add(count)
-            )
-        });
-    }
-    if let Some((most, used)) = machine.tcp_pages {
-        let setting = format!("{most} pages of {} bytes ({used} in use)", page_size());
-        add("net.ipv4.tcp_mem", setting, most.saturating_sub(used), BOTH, false, &|| {
-            let pages = wanted.saturating_add(used);
-            format!(
-                "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets as many have a page of bytes under way at once",
-                pages / 2,
-                pages / 4 * 3
-            )
-        });
-    }
-    if let Some(most) = machine.somaxconn {
-        // Only a burst beyond the backlog waits: what is wanted of it is the server's own backlog, at most.
-        let remedy = (most < BACKLOG.min(wanted)).then(|| backlog_remedy(BACKLOG as i32));
-        let setting = format!("{most} (`serve --backlog`: {BACKLOG})");
-        let connections = most.min(BACKLOG);
-        limits.push(Limit {
-            name: "net.core.somaxconn, of one burst",
-            setting,
-            connections,
-            roles: SERVER,
-            binding: false,
-            remedy,
-        });
-    }
-    limits
 }
 
 /// Descriptors beside those of connections.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
 use super::report::Report;
@@ -66,21 +67,9 @@ impl Report {
             })
             .collect();
         let (low, high) = (latency.min().max(1) as f64 / 1e3 * 0.9, latency.max().max(2) as f64 / 1e3 * 1.1);
-        let mut chart = ChartBuilder::on(area)
-            .caption("latency by percentile", ("sans-serif", 14).into_font().color(&INK))
-            .margin(8)
-            .x_label_area_size(30)
-            .y_label_area_size(70)
-            .build_cartesian_2d((1.0..finest).log_scale(), (low..high).log_scale())?;
-        chart
-            .configure_mesh()
-            .axis_style(INK)
-            .label_style(("sans-serif", 12).into_font().color(&INK))
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(INK.mix(0.25))
-            .x_label_formatter(&|distance| percentile(*distance))
-            .y_label_formatter(&|value| time(*value))
-            .draw()?;
+        let axes = ((1.0..finest).log_scale(), (low..high).log_scale());
+        let mut chart = chart(area, "latency by percentile").build_cartesian_2d(axes.0, axes.1)?;
+        draw_mesh(&mut chart, |distance| percentile(*distance), |value| time(*value))?;
         chart.draw_series(LineSeries::new(curve, LINE.stroke_width(2)))?;
         Ok(())
     }
@@ -104,20 +93,8 @@ fn over_time(
     }
     let names: Vec<&str> = lines.iter().map(|(name, ..)| *name).collect();
     let caption = format!("{caption} over time in seconds ({})", names.join(", "));
-    let mut chart = ChartBuilder::on(area)
-        .caption(caption, ("sans-serif", 14).into_font().color(&INK))
-        .margin(8)
-        .x_label_area_size(30)
-        .y_label_area_size(70)
-        .build_cartesian_2d(0.0..end, 0.0..top * 1.05)?;
-    chart
-        .configure_mesh()
-        .axis_style(INK)
-        .label_style(("sans-serif", 12).into_font().color(&INK))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(INK.mix(0.25))
-        .y_label_formatter(&|value| label(*value))
-        .draw()?;
+    let mut chart = chart(area, &caption).build_cartesian_2d(0.0..end, 0.0..top * 1.05)?;
+    draw_mesh(&mut chart, |seconds| format!("{seconds:.1}"), |value| label(*value))?;
     for (name, points, colour) in lines {
         chart
             .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
@@ -128,6 +105,39 @@ fn over_time(
         let text = ("sans-serif", 12).into_font().color(&INK);
         chart.configure_series_labels().label_font(text).border_style(INK.mix(0.5)).draw()?;
     }
+    Ok(())
+}
+
+/// What all charts have in common before their axes are known.
+fn chart<'area, 'picture>(
+    area: &'area Area<'picture>,
+    caption: &str,
+) -> ChartBuilder<'area, 'picture, SVGBackend<'picture>> {
+    let mut chart = ChartBuilder::on(area);
+    chart.caption(caption, ("sans-serif", 14).into_font().color(&INK));
+    chart.margin(8).x_label_area_size(30).y_label_area_size(70);
+    chart
+}
+
+/// The axes with their labels, and faint lines across.
+fn draw_mesh<X, Y>(
+    chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<X, Y>>,
+    x_label: impl Fn(&f64) -> String,
+    y_label: impl Fn(&f64) -> String,
+) -> Result<(), Box<dyn std::error::Error>>
+where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    chart
+        .configure_mesh()
+        .axis_style(INK)
+        .label_style(("sans-serif", 12).into_font().color(&INK))
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(INK.mix(0.25))
+        .x_label_formatter(&x_label)
+        .y_label_formatter(&y_label)
+        .draw()?;
     Ok(())
 }
 

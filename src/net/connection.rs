@@ -21,12 +21,13 @@
 //! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. What may be done next is *derived*
 //! from the state in one place, [`Connection::next_action`]; [`Connection::pump`] does it until nothing is left to do
 //! or its budget is spent. So "the connection is queued for another turn" and "it can make progress" are the same
-//! fact, and can't come apart.
+//! fact, and can't come apart. An [`Observer`] can be told of all that it does.
 
 use std::io::{self, ErrorKind};
 
 use super::bounds::{Limits, Timeout, Timeouts};
 use super::buffers::{Held, Pool, Workspace};
+use super::observer::{Observer, Unobserved};
 use super::service::Service;
 use super::transport::Transport;
 use crate::reactor::{Moment, Readiness};
@@ -149,6 +150,18 @@ impl<T: Transport> Connection<T> {
 
     /// Does whatever can be done, until nothing can or the budget of the turn is spent.
     pub fn pump(&mut self, service: &mut impl Service, workspace: &mut Workspace, now: Moment) -> Next {
+        self.pump_observed(service, workspace, now, &mut Unobserved)
+    }
+
+    /// As [`Connection::pump`], with somebody who is told of each thing that is done. Each kind of observer gets
+    /// machine code of its own, so that without one nothing is asked and nothing is told.
+    pub fn pump_observed(
+        &mut self,
+        service: &mut impl Service,
+        workspace: &mut Workspace,
+        now: Moment,
+        observer: &mut impl Observer,
+    ) -> Next {
         let budget = workspace.limits.turn_budget;
         let mut spent = 0;
         loop {
@@ -159,12 +172,12 @@ impl<T: Transport> Connection<T> {
             if spent >= budget {
                 return Next::Again;
             }
-            match self.perform(action, service, workspace, budget - spent, now) {
+            match self.perform(action, service, workspace, budget - spent, now, observer) {
                 // Even an action that moved nothing costs something, or a transport that is interrupted for ever
                 // would hold the loop.
                 Ok(moved) => spent += moved.max(1),
                 Err(end) => {
-                    self.enter(Phase::Ended);
+                    self.enter(Phase::Ended, observer);
                     return Next::Close(end);
                 }
             }
@@ -176,7 +189,7 @@ impl<T: Transport> Connection<T> {
     /// # Errors
     /// When the connection turns out to be gone.
     pub fn send(&mut self, bytes: &[u8], workspace: &mut Workspace, now: Moment) -> io::Result<()> {
-        if bytes.is_empty() { Ok(()) } else { self.offer(bytes, &mut workspace.pool, now) }
+        if bytes.is_empty() { Ok(()) } else { self.offer(bytes, &mut workspace.pool, now, &mut Unobserved) }
     }
 
     /// Begins to end the connection: what has arrived by now is answered and sent, then our side is shut down, and
@@ -188,7 +201,7 @@ impl<T: Transport> Connection<T> {
         if self.phase == Phase::Open {
             // A peer that never ceases to send must not keep us: only what is here already counts.
             let arrived = u32::try_from(self.transport.pending_input()?).unwrap_or(u32::MAX);
-            self.enter(Phase::Stopping { quota: arrived });
+            self.enter(Phase::Stopping { quota: arrived }, &mut Unobserved);
             // Some of it may have come after the last poll, its event still to be fetched. So look for it, and take
             // no short read for the last one: what that event announces is not known yet.
             self.readable = true;
@@ -201,7 +214,7 @@ impl<T: Transport> Connection<T> {
     /// afterwards.
     pub fn half_close(&mut self) {
         if self.phase == Phase::Open {
-            self.enter(Phase::HalfClosing);
+            self.enter(Phase::HalfClosing, &mut Unobserved);
         }
     }
 
@@ -254,6 +267,11 @@ impl<T: Transport> Connection<T> {
     /// Bytes of input that were read and not answered yet: the read buffer.
     pub fn retained(&self) -> usize {
         self.held.retained()
+    }
+
+    /// Whether the socket is not read, because the peer takes its answers too slowly.
+    pub fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// The socket.
@@ -309,14 +327,15 @@ impl<T: Transport> Connection<T> {
         workspace: &mut Workspace,
         budget: usize,
         now: Moment,
+        observer: &mut impl Observer,
     ) -> Result<usize, End> {
         match action {
-            Action::Establish => self.establish(now),
-            Action::Flush => self.flush(workspace, now).map_err(End::Reset),
-            Action::Consume => self.consume(service, workspace, budget, now),
-            Action::Read { at_most } => self.fill(at_most, service, workspace, budget, now),
-            Action::Discard => self.throw_away(workspace),
-            Action::ShutDown => self.shut_down(now),
+            Action::Establish => self.establish(now, observer),
+            Action::Flush => self.flush(workspace, now, observer).map_err(End::Reset),
+            Action::Consume => self.consume(service, workspace, budget, now, observer),
+            Action::Read { at_most } => self.fill(at_most, service, workspace, budget, now, observer),
+            Action::Discard => self.throw_away(workspace, observer),
+            Action::ShutDown => self.shut_down(now, observer),
             // The end of input was read, so nothing can be unread: closing the socket sends our FIN and no reset,
             // which is all that a shutdown would have done.
             Action::Finish => Err(End::Finished),
@@ -324,10 +343,10 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn establish(&mut self, now: Moment) -> Result<usize, End> {
+    fn establish(&mut self, now: Moment, observer: &mut impl Observer) -> Result<usize, End> {
         if self.transport.is_established().map_err(End::NotConnected)? {
             self.last_activity = now;
-            self.enter(Phase::Open);
+            self.enter(Phase::Open, observer);
         } else {
             // An event that came too early; another one follows.
             self.writable = false;
@@ -335,7 +354,7 @@ impl<T: Transport> Connection<T> {
         Ok(0)
     }
 
-    fn shut_down(&mut self, now: Moment) -> Result<usize, End> {
+    fn shut_down(&mut self, now: Moment, observer: &mut impl Observer) -> Result<usize, End> {
         match self.transport.shutdown_write() {
             // The peer was faster: there is nobody left to tell.
             Err(error) if error.kind() != ErrorKind::NotConnected => return Err(End::Reset(error)),
@@ -343,22 +362,32 @@ impl<T: Transport> Connection<T> {
         }
         // From here on the time counts in which the peer is to end as well.
         self.last_activity = now;
-        self.enter(if self.phase == Phase::HalfClosing { Phase::HalfClosed } else { Phase::Lingering });
+        let next = if self.phase == Phase::HalfClosing { Phase::HalfClosed } else { Phase::Lingering };
+        self.enter(next, observer);
         Ok(0)
     }
 
-    fn flush(&mut self, workspace: &mut Workspace, now: Moment) -> io::Result<usize> {
+    fn flush(
+        &mut self,
+        workspace: &mut Workspace,
+        now: Moment,
+        observer: &mut impl Observer,
+    ) -> io::Result<usize> {
         let front = self.held.unsent_front();
         let offered = front.len();
-        let result = write(&mut self.transport, front, &mut self.writable);
+        let result = write(&mut self.transport, front, &mut self.writable, observer);
         log::trace!("socket {}: write of {offered} unsent bytes: {result:?}", self.transport.number());
         let taken = result?;
         if taken > 0 {
             self.sent += taken as u64;
             self.last_activity = now;
             self.held.consume_unsent(taken, &mut workspace.pool, now);
+            let was_paused = self.paused;
             // Not before half is gone: a peer that takes a byte at a time must not cost a read for each.
             self.paused &= self.held.unsent() > workspace.limits.write_limit / 2;
+            if was_paused && !self.paused {
+                observer.resumed(self.held.unsent());
+            }
         }
         Ok(taken)
     }
@@ -371,11 +400,12 @@ impl<T: Transport> Connection<T> {
         workspace: &mut Workspace,
         budget: usize,
         now: Moment,
+        observer: &mut impl Observer,
     ) -> Result<usize, End> {
         let Workspace { limits, input, staged, pool } = workspace;
-        let Some(count) = self.read(&mut input[..at_most])? else { return Ok(0) };
+        let Some(count) = self.read(&mut input[..at_most], observer)? else { return Ok(0) };
         if count == 0 {
-            self.enter(Phase::Draining);
+            self.enter(Phase::Draining, observer);
             return Ok(0);
         }
         self.received += count as u64;
@@ -385,7 +415,7 @@ impl<T: Transport> Connection<T> {
             self.phase = Phase::Stopping { quota: left };
         }
         let mut output = Output { limits, staged, pool, now };
-        let (fed, result) = self.feed(&input[..count], service, &mut output, budget);
+        let (fed, result) = self.feed(&input[..count], service, &mut output, budget, observer);
         if fed.consumed < count {
             self.held.retain(&input[fed.consumed..count], output.pool, now).map_err(End::Reset)?;
         }
@@ -398,11 +428,12 @@ impl<T: Transport> Connection<T> {
         workspace: &mut Workspace,
         budget: usize,
         now: Moment,
+        observer: &mut impl Observer,
     ) -> Result<usize, End> {
         let Workspace { limits, staged, pool, .. } = workspace;
         let Some(retained) = self.held.take_retained() else { return Ok(0) };
         let mut output = Output { limits, staged, pool, now };
-        let (fed, result) = self.feed(retained.front(), service, &mut output, budget);
+        let (fed, result) = self.feed(retained.front(), service, &mut output, budget, observer);
         self.held.put_retained_back(retained, fed.consumed, output.pool, now);
         result.map(|()| fed.consumed + fed.answered).map_err(End::Reset)
     }
@@ -416,6 +447,7 @@ impl<T: Transport> Connection<T> {
         service: &mut impl Service,
         output: &mut Output<'_>,
         budget: usize,
+        observer: &mut impl Observer,
     ) -> (Fed, io::Result<()>) {
         let mut fed = Fed { consumed: 0, answered: 0 };
         let mut result = Ok(());
@@ -436,21 +468,22 @@ impl<T: Transport> Connection<T> {
             }
             fed.answered += output.staged.len() + answer.bytes.len();
             if !output.staged.is_empty() {
-                result = self.offer(output.staged, output.pool, output.now);
+                result = self.offer(output.staged, output.pool, output.now, observer);
                 output.staged.clear();
             }
             if !answer.bytes.is_empty() {
-                result = result.and(self.offer(answer.bytes, output.pool, output.now));
+                result = result.and(self.offer(answer.bytes, output.pool, output.now, observer));
             }
             if answer.last {
                 self.discarded += (input.len() - fed.consumed) as u64;
                 fed.consumed = input.len();
-                self.enter(Phase::Stopping { quota: 0 });
+                self.enter(Phase::Stopping { quota: 0 }, observer);
             }
         }
-        if self.held.unsent() >= output.limits.write_limit {
-            output.pool.pauses += u64::from(!self.paused);
+        if self.held.unsent() >= output.limits.write_limit && !self.paused {
             self.paused = true;
+            output.pool.pauses += 1;
+            observer.paused(self.held.unsent());
         }
         (fed, result)
     }
@@ -458,10 +491,16 @@ impl<T: Transport> Connection<T> {
     /// Writes first, and keeps only what the kernel does not take. While something is unsent, everything goes behind
     /// it: answers never overtake each other. After a failure all of it counts as unsent, which is what was lost.
     #[inline(always)]
-    fn offer(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) -> io::Result<()> {
+    fn offer(
+        &mut self,
+        bytes: &[u8],
+        pool: &mut Pool,
+        now: Moment,
+        observer: &mut impl Observer,
+    ) -> io::Result<()> {
         let mut result = Ok(0);
         if self.writable && self.held.unsent() == 0 {
-            result = write(&mut self.transport, bytes, &mut self.writable);
+            result = write(&mut self.transport, bytes, &mut self.writable, observer);
             log::trace!("socket {}: write of {} bytes: {result:?}", self.transport.number(), bytes.len());
         }
         let taken = *result.as_ref().unwrap_or(&0);
@@ -476,8 +515,8 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Reads and discards. The peer's end or a reset is the end.
-    fn throw_away(&mut self, workspace: &mut Workspace) -> Result<usize, End> {
-        match self.read(&mut workspace.input)? {
+    fn throw_away(&mut self, workspace: &mut Workspace, observer: &mut impl Observer) -> Result<usize, End> {
+        match self.read(&mut workspace.input, observer)? {
             None => Ok(0),
             Some(0) => Err(End::Lingered),
             Some(count) => {
@@ -490,8 +529,10 @@ impl<T: Transport> Connection<T> {
 
     /// One read. `None`: nothing there (or interrupted, and `readable` still set); `Some(0)`: the end of input.
     #[inline(always)]
-    fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, End> {
+    fn read(&mut self, buffer: &mut [u8], observer: &mut impl Observer) -> Result<Option<usize>, End> {
+        observer.calling();
         let result = self.transport.read(buffer);
+        observer.read(buffer.len(), &result);
         log::trace!("socket {}: read of {} bytes: {result:?}", self.transport.number(), buffer.len());
         match result {
             Ok(count) => {
@@ -514,16 +555,25 @@ impl<T: Transport> Connection<T> {
     }
 
     /// The one door through which a connection changes its phase.
-    fn enter(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: Phase, observer: &mut impl Observer) {
         log::trace!("socket {}: {:?} → {phase:?}", self.transport.number(), self.phase);
+        observer.entered(phase);
         self.phase = phase;
     }
 }
 
 /// One write; clears `writable` when the kernel has no more room.
 #[inline(always)]
-fn write(transport: &mut impl Transport, bytes: &[u8], writable: &mut bool) -> io::Result<usize> {
-    match transport.write(bytes) {
+fn write(
+    transport: &mut impl Transport,
+    bytes: &[u8],
+    writable: &mut bool,
+    observer: &mut impl Observer,
+) -> io::Result<usize> {
+    observer.calling();
+    let result = transport.write(bytes);
+    observer.wrote(bytes.len(), &result);
+    match result {
         Ok(0) => Err(ErrorKind::WriteZero.into()),
         Ok(taken) => {
             // A short write has filled the send buffer: the event that tells of room again is sure to come.

@@ -7,6 +7,7 @@ mod connector;
 mod datagram;
 mod inherited;
 mod listener;
+mod observer;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
 mod ring;
@@ -23,6 +24,7 @@ pub use self::listener::{
     Accept, AcceptError, BindError, Earlier, Listener, ListenerOptions, Peer, backlog_in_force,
     backlog_remedy, classify_accept_error,
 };
+pub use self::observer::{Observer, Unobserved};
 pub use self::service::{Answer, Service};
 pub use self::transport::{Socket, Transport};
 

@@ -27,6 +27,12 @@ impl Token {
         self.0 & KEY_MASK
     }
 
+    /// Which of all sources that the table ever took in it is, counted from 0 and over again after four billion: what
+    /// tells it from others that had its slot before.
+    pub fn number(self) -> u32 {
+        self.generation()
+    }
+
     fn generation(self) -> u32 {
         (self.0 >> KEY_BITS) as u32
     }

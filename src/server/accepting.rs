@@ -131,7 +131,7 @@ impl State {
         }
         let Some(client) = self.welcome(socket, peer, None, context.now()) else { return };
         let Some(token) = self.take_in(context, Source::Connection(client), peer) else { return };
-        self.summary.served += 1;
+        self.begin_serving(context, token);
         if self.first_read.is_promising() {
             self.read_at_once(context, token);
         }
@@ -177,6 +177,14 @@ impl State {
                 log::warn!("{peer}: dropped, since it can't be polled: {}", describe(&error));
                 None
             }
+        }
+    }
+
+    /// Counts a connection that is served from now on, and gives it a row in the trace.
+    pub(super) fn begin_serving(&mut self, context: &Context<Source>, token: Token) {
+        self.summary.served += 1;
+        if let (Some(trace), Some(Source::Connection(client))) = (&mut self.trace, context.get(token)) {
+            trace.opened(token, &client.peer, client.connection.sent());
         }
     }
 

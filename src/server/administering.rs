@@ -42,17 +42,19 @@ impl Administration {
 }
 
 impl Watch {
-    pub(super) fn new() -> Watch {
-        Watch {
+    pub(super) fn new(in_the_loop: usize) -> Watch {
+        let mut watch = Watch {
             turns: LoopFigures::default(),
             closed: Closed::default(),
             started: SystemTime::now(),
             other_descriptors: None,
-        }
+        };
+        watch.count_descriptors(in_the_loop);
+        watch
     }
 
-    /// Counts the descriptors once. From here on only the loop opens and closes any: to count them anew each time
-    /// would take longer the more connections there are.
+    /// Counts the descriptors before anybody connects. From here on it is the loop that opens and closes them: to count
+    /// them anew each time would take longer the more connections there are, and would need one itself.
     pub(super) fn count_descriptors(&mut self, in_the_loop: usize) {
         self.other_descriptors = open_descriptors().ok().map(|open| open.saturating_sub(in_the_loop));
     }

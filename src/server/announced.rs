@@ -93,9 +93,9 @@ impl State {
         let by_way = by_way.filter(|proxy| *proxy != peer);
         context.clear_deadline(token);
         let Some(mut client) = self.welcome(socket, peer, by_way, context.now()) else {
+            self.watch.closed.count(Ending::Reset);
             return self.forget(context, token);
         };
-        self.summary.served += 1;
         client.opened = opened;
         // What the events said of the socket was not kept: more may be there, and its end, and urgent bytes.
         client.connection.note(Readiness { readable: true, priority: true, ..Readiness::default() });
@@ -103,6 +103,7 @@ impl State {
         if let Some(source) = context.get_mut(token) {
             *source = Source::Connection(client);
         }
+        self.begin_serving(context, token);
         match stopped {
             Ok(()) => self.resume(context, token),
             Err(error) => self.break_off(context, token, error),

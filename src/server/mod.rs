@@ -10,6 +10,8 @@
 //! | `datagrams.rs` | UDP sockets: what is answered, and what never is |
 //! | `serving.rs` | connections: pump, time out, close; the orderly stop |
 //! | `administering.rs` | the admin endpoint, and the report in the log |
+//! | `trace.rs` | what `--trace` records of it |
+//! | `trace_file.rs` | a file of trace events, of bounded size |
 
 mod accepting;
 mod administering;
@@ -19,6 +21,8 @@ mod datagrams;
 mod inherited;
 mod options;
 mod serving;
+mod trace;
+mod trace_file;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -30,20 +34,22 @@ use crate::error::Error;
 use crate::net::{
     Connection, DatagramSocket, Listener, Peer, Socket, Timeouts, Workspace, backlog_in_force, backlog_remedy,
 };
-use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
+use crate::reactor::{Context, Interest, Moment, Reactor, Stage, Token};
 use crate::service::Echo;
 use crate::signals::{ReportSignal, StopSignal};
 
 use self::accepting::{FirstRead, Pause};
 use self::administering::{Administration, Watch};
 use self::announced::Announced;
-use self::binding::BoundSocket;
+use self::binding::{Bound, BoundSocket};
 use self::datagrams::Datagrams;
 use self::options::TURN_BUDGET;
+use self::trace::Trace;
 
 pub use self::datagrams::DatagramCounts;
 pub use self::inherited::InheritedSocket;
 pub use self::options::{ProxyProtocol, ServerOptions, WhenFull};
+pub use self::trace::TraceOptions;
 
 /// A server that is listening, and serves once it is [run](Server::run).
 ///
@@ -141,6 +147,7 @@ struct State {
     on_stop: Option<Box<dyn FnOnce() + Send>>,
     failure: Option<Error>,
     summary: Summary,
+    trace: Option<Trace>,
 }
 
 impl Server {
@@ -170,29 +177,16 @@ impl Server {
 
         let mut reactor = Reactor::new()?;
         reactor.set_busy_poll(options.busy_poll);
+        let trace = options.trace.clone().map(Trace::create).transpose()?;
+        // Only these two look at the times.
+        reactor.set_timed(trace.is_some() || !admin.is_empty());
         let context = reactor.context();
         let stop_signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
-        let (mut listeners, mut endpoints) = (Vec::new(), Vec::new());
+        let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let mut datagrams = Datagrams::new(options.udp_any_source);
-        for bound in bound {
-            match bound.socket {
-                BoundSocket::Listener(listener) => {
-                    let source = Source::Listener(Box::new(listener));
-                    listeners.push(context.insert(source, Interest::READABLE, Stage::Listeners)?);
-                }
-                BoundSocket::Datagrams(socket) => {
-                    let local = socket.local_address();
-                    let source = Source::Datagrams(Box::new(socket));
-                    datagrams.add(context.insert(source, Interest::READABLE, Stage::Connections)?, local);
-                }
-            }
-            log::info!("listening on {}", bound.endpoint);
-            endpoints.push(bound.endpoint);
-        }
+        let listeners = listen(context, bound, &mut datagrams)?;
         let administration = (!admin.is_empty()).then(|| Box::new(Administration::new()));
         let admin_endpoints = administering::listen(context, admin)?;
-        // Only then does anybody look at the times.
-        reactor.set_timed(administration.is_some());
         let state = State {
             echo: Echo::new(options.protocol.clone()),
             workspace: Workspace::new(options.limits()),
@@ -207,11 +201,12 @@ impl Server {
             pause: Pause::default(),
             first_read: FirstRead::default(),
             administration,
-            watch: Watch::new(),
+            watch: Watch::new(context.len()),
             stopping: false,
             on_stop: None,
             failure: None,
             summary: Summary::default(),
+            trace,
         };
         Ok(Server { reactor, state, endpoints, admin_endpoints })
     }
@@ -232,7 +227,9 @@ impl Server {
     /// When the signal can't be polled.
     pub fn report_on(&mut self, signal: ReportSignal) -> Result<(), Error> {
         let source = Source::Report(Box::new(signal));
-        self.reactor.context().insert(source, Interest::READABLE, Stage::Signals)?;
+        let context = self.reactor.context();
+        context.insert(source, Interest::READABLE, Stage::Signals)?;
+        self.state.watch.count_descriptors(context.len());
         Ok(())
     }
 
@@ -246,14 +243,41 @@ impl Server {
     /// # Errors
     /// When a listener or the loop itself breaks, and when a second request to stop cut connections off.
     pub fn run(mut self) -> Result<Summary, Error> {
-        self.state.watch.count_descriptors(self.reactor.context().len());
         log::debug!("waiting for a connection");
-        self.reactor.run(&mut self.state)?;
+        let result = self.reactor.run(&mut self.state);
+        if let Some(trace) = self.state.trace.take() {
+            trace.finish();
+        }
+        result?;
         match self.state.failure {
             Some(error) => Err(error),
             None => Ok(Summary { datagrams: self.state.datagrams.counts, ..self.state.summary }),
         }
     }
+}
+
+/// Takes the sockets into the loop; returns the listeners among them.
+fn listen(
+    context: &mut Context<Source>,
+    bound: Vec<Bound>,
+    datagrams: &mut Datagrams,
+) -> Result<Vec<Token>, Error> {
+    let mut listeners = Vec::new();
+    for bound in bound {
+        match bound.socket {
+            BoundSocket::Listener(listener) => {
+                let source = Source::Listener(Box::new(listener));
+                listeners.push(context.insert(source, Interest::READABLE, Stage::Listeners)?);
+            }
+            BoundSocket::Datagrams(socket) => {
+                let local = socket.local_address();
+                let source = Source::Datagrams(Box::new(socket));
+                datagrams.add(context.insert(source, Interest::READABLE, Stage::Connections)?, local);
+            }
+        }
+        log::info!("listening on {}", bound.endpoint);
+    }
+    Ok(listeners)
 }
 
 fn max_connections(options: &ServerOptions, listeners: usize) -> Result<usize, Error> {
@@ -327,7 +351,6 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::Context;
 
     #[test]
     fn an_idle_connection_costs_at_most_128_bytes() {

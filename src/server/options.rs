@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::trace::TraceOptions;
 use crate::endpoint::Endpoint;
 use crate::net::{Limits, ListenerOptions, Timeouts};
 use crate::service::Protocol;
@@ -46,6 +47,8 @@ pub struct ServerOptions {
     pub busy_poll: Duration,
     /// Where figures and health are told over HTTP, if anywhere.
     pub admin: Option<Endpoint>,
+    /// Record the turns of the loop in a file.
+    pub trace: Option<TraceOptions>,
 }
 
 /// What happens to a connection that comes when there are as many as there may be.
@@ -87,6 +90,7 @@ impl Default for ServerOptions {
             udp_any_source: false,
             busy_poll: Duration::ZERO,
             admin: None,
+            trace: None,
         }
     }
 }

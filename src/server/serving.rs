@@ -3,10 +3,14 @@
 use std::fmt;
 use std::io;
 
+use log::Level;
+
 use super::{Client, Source, State, Summary};
 use crate::admin::Ending;
 use crate::error::{Error, describe};
-use crate::net::{Connection, End, Next, Socket, Timeout, Timeouts, Transport, Workspace};
+use crate::net::{
+    Connection, End, Next, Observer, Socket, Timeout, Timeouts, Transport, Unobserved, Workspace,
+};
 use crate::reactor::{Context, Handler, Moment, Readiness, Token};
 use crate::service::Echo;
 
@@ -33,9 +37,15 @@ impl Handler for State {
             Some(Source::Connection(client)) => {
                 log::trace!("{}: {readiness:?}", client.peer);
                 client.connection.note(readiness);
-                let (echo, workspace) = (&mut self.echo, &mut self.workspace);
-                let (next, deadline) = client.pump(echo, workspace, &self.timeouts, &mut self.summary, now);
-                self.follow(context, token, next, deadline);
+                if let Some(trace) = &mut self.trace {
+                    trace.ready(token, readiness);
+                    self.pump_traced(context, token);
+                } else {
+                    let (echo, workspace) = (&mut self.echo, &mut self.workspace);
+                    let (next, deadline) =
+                        client.pump(echo, workspace, &self.timeouts, &mut self.summary, now, &mut Unobserved);
+                    self.follow(context, token, next, deadline);
+                }
             }
             Some(Source::Announced(_)) => self.look_for_header(context, token, readiness.read_closed),
             Some(Source::Listener(_)) => self.accept(context, token),
@@ -65,9 +75,11 @@ impl Handler for State {
     fn resume(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
         match context.get_mut(token) {
+            Some(Source::Connection(_)) if self.trace.is_some() => self.pump_traced(context, token),
             Some(Source::Connection(client)) => {
                 let (echo, workspace) = (&mut self.echo, &mut self.workspace);
-                let (next, deadline) = client.pump(echo, workspace, &self.timeouts, &mut self.summary, now);
+                let (next, deadline) =
+                    client.pump(echo, workspace, &self.timeouts, &mut self.summary, now, &mut Unobserved);
                 self.follow(context, token, next, deadline);
             }
             Some(Source::Announced(_)) => self.look_for_header(context, token, false),
@@ -106,6 +118,12 @@ impl Handler for State {
     fn turn_end(&mut self, context: &mut Context<Source>) {
         self.watch.turns.add(context.turn());
         self.resume_accepting(context);
+        if let Some(trace) = &mut self.trace
+            && !trace.turn_ended(context.turn())
+        {
+            // The reactor goes on to time its turns, which costs a turn a few reads of the clock.
+            self.trace = None;
+        }
         if self.listeners.is_empty() && self.datagrams.is_empty() && self.open == 0 {
             context.stop();
         }
@@ -121,9 +139,10 @@ impl Client {
         timeouts: &Timeouts,
         summary: &mut Summary,
         now: Moment,
+        observer: &mut impl Observer,
     ) -> (Next, Option<Moment>) {
         let (received, sent) = (self.connection.received(), self.connection.sent());
-        let next = self.connection.pump(&mut echo.with(&self.peer), workspace, now);
+        let next = self.connection.pump_observed(&mut echo.with(&self.peer), workspace, now, observer);
         summary.bytes_in += self.connection.received() - received;
         summary.bytes_out += self.connection.sent() - sent;
         (next, self.connection.deadline(timeouts).map(|(at, _)| at))
@@ -131,6 +150,24 @@ impl Client {
 }
 
 impl State {
+    /// Apart from where nobody watches, so that the way which every byte takes is as short as it was.
+    #[cold]
+    fn pump_traced(&mut self, context: &mut Context<Source>, token: Token) {
+        let now = context.now();
+        let (Some(Source::Connection(client)), Some(trace)) = (context.get_mut(token), &mut self.trace)
+        else {
+            return;
+        };
+        let mut observer = trace.connection(token);
+        let (echo, workspace) = (&mut self.echo, &mut self.workspace);
+        let (next, deadline) =
+            client.pump(echo, workspace, &self.timeouts, &mut self.summary, now, &mut observer);
+        if let Next::Again = next {
+            observer.queued();
+        }
+        self.follow(context, token, next, deadline);
+    }
+
     /// Closes a connection of which the kernel says that it is gone.
     pub(super) fn break_off(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
         self.close(context, token, &Reason::Ended(End::Reset(error)));
@@ -166,9 +203,13 @@ impl State {
             self.summary.cut_off += 1;
             self.summary.bytes_cut_off += lost.bytes();
         }
+        let is_told = self.trace.is_some() || log::log_enabled!(Level::Info);
+        let reason = if is_told { reason.text(connection) } else { String::new() };
+        if let Some(trace) = &mut self.trace {
+            trace.connection(token).closed(connection, peer, &reason);
+        }
         log::info!(
-            "{peer}: {}; {} bytes in, {} bytes out{lost}, {:.1?}",
-            reason.text(connection),
+            "{peer}: {reason}; {} bytes in, {} bytes out{lost}, {:.1?}",
             connection.received(),
             connection.sent(),
             now.since(*opened)
@@ -200,7 +241,12 @@ impl State {
             // One whose header is still to come is stopped when it has come: what comes with it is answered.
             let Some(Source::Connection(client)) = context.get_mut(token) else { continue };
             match client.connection.stop() {
-                Ok(()) => context.run_again(token),
+                Ok(()) => {
+                    if let Some(trace) = &mut self.trace {
+                        trace.connection(token).entered(client.connection.phase());
+                    }
+                    context.run_again(token);
+                }
                 Err(error) => self.break_off(context, token, error),
             }
         }
@@ -260,7 +306,7 @@ impl Reason {
         }
     }
 
-    /// Called only when it is logged: asking the kernel for its error is a system call.
+    /// Called only when it is told: asking the kernel for its error is a system call.
     fn text(&self, connection: &Connection<Socket>) -> String {
         match self {
             Reason::Ended(End::Finished) => "end of input, all answered".into(),

@@ -2,11 +2,13 @@
 //!
 //! | file | what it checks |
 //! |---|---|
-//! | `quotes.rs` | quoted lines are in the file that is named; diagrams show the code's own names; chapters have all their parts |
+//! | `quotes.rs` | quoted lines are in the file that is named; diagrams show the code's own names; links lead somewhere; chapters have all their parts |
+//! | `picture.rs` | the program that drew the picture of a trace draws what a server has recorded |
 //! | `rows.rs` | each line of the table *source document → command* does what the table shows |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod picture;
 mod quotes;
 mod rows;

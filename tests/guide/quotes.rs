@@ -1,6 +1,6 @@
 //! The guide quotes the source, and draws it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ fn pages() -> Vec<PathBuf> {
     let names = included.split('"').skip(1).step_by(2).filter(|name| name.ends_with(".md"));
     let pages: Vec<PathBuf> =
         names.map(|name| root().join("docs").join(name.replace("../docs/", ""))).collect();
-    assert_eq!(pages.len(), 13, "{pages:?}");
+    assert_eq!(pages.len(), 14, "{pages:?}");
     pages
 }
 
@@ -29,7 +29,8 @@ fn quotes(page: &str) -> Vec<(&str, Vec<&str>)> {
     let mut lines = page.lines();
     let mut quotes = Vec::new();
     while let Some(line) = lines.next() {
-        let Some(file) = line.strip_prefix("From `").and_then(|rest| rest.strip_suffix("`:")) else {
+        let Some(file) = line.strip_prefix("From [`").and_then(|rest| rest.strip_suffix("`]:")) else {
+            assert!(!line.starts_with("From `"), "a quote that is no link: {line}");
             continue;
         };
         assert_eq!((lines.next(), lines.next()), (Some(""), Some("```text")), "a block follows {line}");
@@ -57,6 +58,93 @@ fn quoted_lines_are_in_the_file_that_is_named() {
         }
     }
     assert!(found >= 20, "{found} quotes");
+}
+
+/// Where the links of a page lead, by their names.
+fn links(page: &str) -> BTreeMap<&str, &str> {
+    page.lines().filter_map(|line| line.strip_prefix("[`")?.split_once("`]: ")).collect()
+}
+
+/// On the page of a repository the links of the file itself count, within rustdoc those that `src/guide.rs` puts before
+/// them. (That rustdoc makes the pages to which these lead is looked at when the documentation is made.)
+#[test]
+fn the_source_of_each_quote_is_linked_on_both_kinds_of_pages() {
+    let guide = read(&root().join("src/guide.rs"));
+    for (number, path) in pages().iter().enumerate() {
+        let (name, page) = (path.display(), read(path));
+        let (links, up) = (links(&page), if number == 0 { "../../" } else { "../../../" });
+        for (file, _) in quotes(&page) {
+            assert_eq!(links.get(file), Some(&format!("../{file}").as_str()), "{name}");
+            let inside = file.replace("src/", "src/echoloop/");
+            let within_rustdoc = format!("[`{file}`]: {up}{inside}.html\n");
+            assert!(guide.contains(&within_rustdoc), "{name}: src/guide.rs has no {within_rustdoc}");
+        }
+        for (name_of_link, link) in links {
+            assert!(path.with_file_name(link).is_file(), "{name}: there is no {link}");
+            assert!(page.contains(&format!("[`{name_of_link}`]")), "{name}: nothing leads to {link}");
+        }
+    }
+}
+
+/// The fields of a struct, and their types.
+fn fields<'a>(source: &'a str, name: &str) -> Vec<(&'a str, &'a str)> {
+    let (_, rest) = source.split_once(&format!("struct {name} {{\n")).expect("there is such a struct");
+    let (body, _) = rest.split_once("\n}").expect("it ends");
+    let field =
+        |line: &'a str| line.trim().trim_start_matches("pub(super) ").trim_end_matches(',').split_once(": ");
+    let fields = body.lines().filter(|line| !line.trim().starts_with("///"));
+    fields.map(|line| field(line).unwrap_or_else(|| panic!("no field: {line}"))).collect()
+}
+
+/// Each box of the diagram is a buffer, each buffer has a box, and it stands below whom it belongs to.
+#[test]
+fn the_diagram_of_the_buffers_shows_the_fields() {
+    let page = read(&root().join("docs/guide.md"));
+    let (_, rest) = page.split_once("# The buffers\n\n```text\n").expect("there is a diagram");
+    let (diagram, _) = rest.split_once("```").expect("it ends");
+    let columns: Vec<Vec<char>> = diagram.lines().map(|line| line.chars().collect()).collect();
+    let headings = ["one for the whole loop", "only while the peer is slow", "one for the whole loop"];
+    let mut from = 0;
+    let heading_at = headings.map(|heading| {
+        let at =
+            from + columns[0].iter().collect::<String>().split_at(from).1.find(heading).expect("a heading");
+        from = at + 1;
+        (at, heading)
+    });
+    let mut drawn = BTreeSet::new();
+    for line in &columns {
+        let mut column = 0;
+        for cell in line.split(|&character| character == '│') {
+            let text: String = cell.iter().collect();
+            let name = text.trim();
+            // In a box one space goes before a name; what stands at an arrow has more of them.
+            let is_boxed = text.starts_with(' ') && !text.starts_with("  ") && column > 0;
+            if is_boxed && !name.is_empty() && name.chars().all(|letter| letter.is_ascii_lowercase()) {
+                let above =
+                    heading_at.iter().rev().find(|(at, _)| *at <= column).expect("a heading is above");
+                drawn.insert((name.to_owned(), above.1));
+            }
+            column += cell.len() + 1;
+        }
+    }
+    let buffers = read(&root().join("src/net/buffers.rs"));
+    let of = |name, heading, kinds: &[&str]| -> Vec<(String, &str)> {
+        let held = fields(&buffers, name).into_iter().filter(|(_, kind)| kinds.contains(kind));
+        held.map(|(name, _)| (name.to_owned(), heading)).collect()
+    };
+    let shared = of("Workspace", headings[0], &["Box<[u8]>", "Vec<u8>"]);
+    let own = of("Buffers", headings[1], &["Option<Ring>"]);
+    assert_eq!(drawn, [shared, own].concat().into_iter().collect());
+
+    let bounds = read(&root().join("src/net/bounds.rs"));
+    let limits: Vec<&str> = fields(&bounds, "Limits").into_iter().map(|(name, _)| name).collect();
+    for (bound, field) in [
+        ("(read size)", "pub read_size"),
+        ("(at most read size)", "pub read_size"),
+        ("(write limit + one)", "pub write_limit"),
+    ] {
+        assert!(diagram.contains(bound) && limits.contains(&field), "{bound} {limits:?}");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@
 //! | `activation.rs` | sockets that somebody else has opened, and keeps |
 //! | `service.rs` | as a service: what systemd is told, and the units in `deploy/systemd` |
 //! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
+//! | `trace.rs` | `--trace`: a file that can be opened, and shows what happened |
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -42,3 +43,4 @@ mod proxy;
 mod rows;
 mod service;
 mod stopping;
+mod trace;

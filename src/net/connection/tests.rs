@@ -3,11 +3,13 @@
 mod arrows;
 mod kernel;
 mod services;
+mod watcher;
 
 use proptest::prelude::*;
 
 use self::kernel::Kernel;
 use self::services::{Answers, Expected, Recorded};
+use self::watcher::Watcher;
 use super::*;
 
 /// One thing that happens, in an order that nobody chose.
@@ -77,6 +79,7 @@ fn chunk() -> impl Strategy<Value = usize> {
 struct Run {
     connection: Connection<Kernel>,
     service: Recorded,
+    watcher: Watcher,
     expected: Expected,
     checked: usize,
     workspace: Workspace,
@@ -95,6 +98,7 @@ impl Run {
             expected: Expected::new(service.greeting()),
             checked: 0,
             service,
+            watcher: Watcher::default(),
             workspace: Workspace::new(limits),
             now,
             queued: false,
@@ -140,7 +144,14 @@ impl Run {
 
     fn pump(&mut self) {
         let calls = self.connection.transport.idle_calls();
-        let next = self.connection.pump(&mut self.service, &mut self.workspace, self.now);
+        self.watcher.catch_up(&self.connection);
+        let next = self.connection.pump_observed(
+            &mut self.service,
+            &mut self.workspace,
+            self.now,
+            &mut self.watcher,
+        );
+        self.watcher.check(&self.connection);
         // Spinning would show as calls that move nothing: at most one in each direction a pump, and the retries
         // after an interruption.
         let idle_calls = self.connection.transport.idle_calls() - calls;

@@ -1,0 +1,213 @@
+//! Draws a part of what `echoloop --trace` has recorded, as an SVG on standard output.
+//!
+//! ```text
+//! echoloop --trace trace.json
+//! cargo run --example trace_picture -- trace.json > trace.svg
+//! cargo run --example trace_picture -- trace.json 1250.5 2 > trace.svg     # 2 ms, from 1250.5 ms on
+//! ```
+//!
+//! The picture of the guide is made by it. To look around in a trace, open it in <https://ui.perfetto.dev> instead.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use serde::Deserialize;
+
+/// In pixels: the whole, the names of the rows, a row.
+const WIDTH: f64 = 900.0;
+const NAMES: f64 = 130.0;
+const ROW: f64 = 34.0;
+/// The width of a letter, by which it is decided whether a name fits into its bar.
+const LETTER: f64 = 6.0;
+/// Readable on a white and on a dark page.
+const STYLE: &str = "<style>.trace text{font:11px sans-serif;fill:#808080}.trace .name{font-weight:bold}\
+    .trace .label{fill:#fff}.trace .poll+.label{fill:#808080}.trace rect{fill:#808080}.trace line{stroke:#808080;stroke-opacity:.4}\
+    .trace .open{fill-opacity:.15}.trace .poll{fill-opacity:.3}.trace .run{fill:#9467bd}\
+    .trace .deadlines{fill:#8c564b}.trace .read{fill:#1f77b4}.trace .write{fill:#2ca02c}.trace .paused{fill:#d66028}\
+    .trace .mark{stroke:#d62728;stroke-opacity:1}</style>";
+
+/// What is needed of an event.
+#[derive(Deserialize)]
+struct Event {
+    name: String,
+    ph: char,
+    tid: u64,
+    ts: f64,
+    #[serde(default)]
+    dur: f64,
+    args: Arguments,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Arguments {
+    name: String,
+}
+
+/// Something on a row; `depth` others are around it.
+struct Bar {
+    name: String,
+    depth: usize,
+    from: f64,
+    to: f64,
+}
+
+/// The kind of the bar that is a connection as a whole. It is called as its row is, which has the name already.
+const OPEN: &str = "open";
+
+impl Bar {
+    /// What it says before the first space; its colour goes by this.
+    fn kind(&self) -> &str {
+        match self.name.split(' ').next() {
+            Some("unix") => OPEN,
+            Some(address) if address.contains(':') => OPEN,
+            kind => kind.unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Row {
+    name: String,
+    bars: Vec<Bar>,
+    marks: Vec<(String, f64)>,
+    open: Vec<usize>,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let milliseconds = |index: usize| arguments.get(index).map(|text| text.parse::<f64>());
+    let (path, window) = match (arguments.first(), milliseconds(1), milliseconds(2), arguments.len()) {
+        (Some(path), None, None, 1) => (path, None),
+        (Some(path), Some(Ok(from)), Some(Ok(length)), 3) if length > 0.0 => {
+            (path, Some((from * 1e3, (from + length) * 1e3)))
+        }
+        _ => {
+            eprintln!("usage: trace_picture FILE.json [FROM LENGTH]   (in milliseconds)");
+            return ExitCode::from(2);
+        }
+    };
+    match std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| read(&text)) {
+        Ok(rows) => {
+            let all = (0.0, rows.values().flat_map(|row| &row.bars).map(|bar| bar.to).fold(1.0, f64::max));
+            print!("{}", draw(&rows, window.unwrap_or(all)));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("trace_picture: cannot read {path}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An event is a line. So what a killed server left can be read, too: its last bracket, or a torn line, is no event.
+fn read(text: &str) -> Result<BTreeMap<u64, Row>, String> {
+    let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
+    for event in
+        text.lines().filter_map(|line| serde_json::from_str::<Event>(line.trim_end_matches(',')).ok())
+    {
+        let row = rows.entry(event.tid).or_default();
+        // What has ended is not around what comes now; an end that is not known yet is beyond all others. (The file
+        // counts in microseconds with three decimals, which no sum of two hits exactly.)
+        row.open.retain(|&open| row.bars[open].to > event.ts + 0.0005);
+        let bar = |to| Bar { name: escaped(&event.name), depth: row.open.len(), from: event.ts, to };
+        match event.ph {
+            'M' if event.name == "thread_name" => row.name = escaped(&event.args.name),
+            'X' | 'B' => {
+                let bar = bar(if event.ph == 'X' { event.ts + event.dur } else { f64::INFINITY });
+                row.open.push(row.bars.len());
+                row.bars.push(bar);
+            }
+            'E' => {
+                if let Some(open) = row.open.pop() {
+                    row.bars[open].to = event.ts;
+                }
+            }
+            'i' => row.marks.push((escaped(&event.name), event.ts)),
+            _ => {}
+        }
+    }
+    rows.retain(|_, row| !row.bars.is_empty());
+    if rows.is_empty() { Err("it holds no events".into()) } else { Ok(rows) }
+}
+
+fn draw(rows: &BTreeMap<u64, Row>, (from, to): (f64, f64)) -> String {
+    let place = |time: f64| NAMES + (time.clamp(from, to) - from) / (to - from) * (WIDTH - NAMES - 10.0);
+    let in_window = |bar: &&Bar| bar.from < to && bar.to > from;
+    let is_drawn = |row: &&Row| row.bars.iter().filter(in_window).any(|bar| bar.kind() != OPEN);
+    let rows: Vec<&Row> = rows.values().filter(is_drawn).collect();
+    let height = rows.len() as f64 * ROW + 24.0;
+    // Without an empty line, so that it may stand within Markdown.
+    let mut svg = format!(
+        "<svg class=\"trace\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n{STYLE}\n"
+    );
+    for (number, row) in rows.iter().enumerate() {
+        let top = number as f64 * ROW + 4.0;
+        let _ = writeln!(svg, "<text class=\"name\" x=\"0\" y=\"{}\">{}</text>", top + 18.0, row.name);
+        for bar in row.bars.iter().filter(in_window) {
+            draw_bar(&mut svg, bar, top, place(bar.from), place(bar.to));
+        }
+        for (name, at) in row.marks.iter().filter(|(_, at)| (from..to).contains(at)) {
+            let (x, bottom) = (place(*at), top + ROW - 6.0);
+            let _ = writeln!(
+                svg,
+                "<line class=\"mark\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{bottom}\"><title>{name}</title></line>"
+            );
+        }
+    }
+    draw_axis(&mut svg, (from, to), height, place);
+    svg + "</svg>\n"
+}
+
+fn draw_bar(svg: &mut String, bar: &Bar, top: f64, left: f64, right: f64) {
+    let inset = (bar.depth as f64 * 4.0).min(ROW / 3.0);
+    let (y, height, width) = (top + inset, ROW - 6.0 - 2.0 * inset, (right - left).max(0.5));
+    let kind = bar.kind();
+    let (name, time) = (&bar.name, length(bar.to - bar.from));
+    let _ = writeln!(
+        svg,
+        "<rect class=\"{kind}\" x=\"{left:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{height}\"><title>{name}, {time}</title></rect>"
+    );
+    if kind != OPEN && name.len() as f64 * LETTER < width {
+        let _ = writeln!(
+            svg,
+            "<text class=\"label\" x=\"{:.1}\" y=\"{}\">{name}</text>",
+            left + 2.0,
+            y + height / 2.0 + 4.0
+        );
+    }
+}
+
+fn draw_axis(svg: &mut String, (from, to): (f64, f64), height: f64, place: impl Fn(f64) -> f64) {
+    // One, two or five times a power of ten, so that there are five to twelve of them.
+    let rough = (to - from) / 10.0;
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|&step| step >= rough);
+    let step = step.unwrap_or(rough);
+    for number in 0..=((to - from) / step) as usize {
+        let time = number as f64 * step;
+        let x = place(from + time);
+        let _ = writeln!(svg, "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{}\"/>", height - 16.0);
+        // The last one has to fit into the picture.
+        if x + 40.0 > WIDTH {
+            continue;
+        }
+        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\">{}</text>", height - 4.0, length(time));
+    }
+}
+
+/// Microseconds as people say them.
+fn length(microseconds: f64) -> String {
+    match microseconds {
+        time if time.is_infinite() => "not ended".into(),
+        time if time >= 1e6 => format!("{:.2} s", time / 1e6),
+        time if time >= 1e3 => format!("{:.1} ms", time / 1e3),
+        time => format!("{time:.0} µs"),
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}

@@ -1,0 +1,245 @@
+//! `--trace`: the turns of the loop, and what each connection does in them, as a picture of bars over time.
+//!
+//! ```text
+//!   loop              │ poll ··········· │ batch            │ poll ······ │ batch       │
+//!   127.0.0.1:1234    ······················· read 41 write 41 ························
+//!   127.0.0.1:1235    ···· paused ··················································· drained
+//! ```
+//!
+//! The loop is one row, each connection another one, and the file itself a third kind, so that what the recording
+//! costs can be seen beside what it records. What UDP sockets do is within the batch. It is the one thing in the loop
+//! that writes to a file, which can block: for looking, not for every day.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::trace_file::{FIRST_ROW, Nothing, Over, Row, TraceFile};
+use crate::error::{Error, describe};
+use crate::net::{Connection, Observer, Peer, Phase, Socket};
+use crate::reactor::{Moment, Readiness, Token, Turn};
+
+const LOOP: Row = FIRST_ROW;
+const FILE: Row = Row(LOOP.0 + 1);
+const FIRST_CONNECTION: u64 = FILE.0 + 1;
+
+/// Where the turns of the loop are recorded, and how much of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceOptions {
+    /// The file, which is emptied if it is there.
+    pub path: PathBuf,
+    /// Its largest size. What comes later is not recorded.
+    pub limit: u64,
+}
+
+/// A recording that is under way.
+pub(super) struct Trace {
+    file: TraceFile,
+    options: TraceOptions,
+}
+
+impl Trace {
+    pub(super) fn create(options: TraceOptions) -> Result<Trace, Error> {
+        let mut file = TraceFile::create(&options.path, "echoloop", options.limit)
+            .map_err(|error| Error::trace(&options.path, &error))?;
+        file.name(LOOP, "loop");
+        file.name(FILE, "trace file");
+        log::info!("recording at most {} bytes of turns in {}", options.limit, options.path.display());
+        Ok(Trace { file, options })
+    }
+
+    /// A connection was taken in. What it was sent before that is told here.
+    pub(super) fn opened(&mut self, token: Token, peer: &Peer, greeted: u64) {
+        let (row, now) = (row(token), Moment::now());
+        self.file.name(row, &peer.to_string());
+        self.file.begin(row, format_args!("{peer}"), now, Nothing {});
+        if greeted > 0 {
+            let call = Write { offered: greeted, bytes: Some(greeted) };
+            self.file.complete(row, format_args!("write {greeted}"), (now, now), call);
+        }
+    }
+
+    /// An event came for a connection.
+    pub(super) fn ready(&mut self, token: Token, readiness: Readiness) {
+        let said = [
+            (readiness.readable, "readable"),
+            (readiness.writable, "writable"),
+            (readiness.read_closed, "read closed"),
+            (readiness.write_closed, "write closed"),
+            (readiness.error, "error"),
+            (readiness.priority, "priority"),
+        ];
+        let said: Vec<&str> = said.iter().filter(|(is_said, _)| *is_said).map(|(_, name)| *name).collect();
+        let name = said.first().unwrap_or(&"woken");
+        self.file.instant(row(token), name, Moment::now(), Event { said: said.join(", ") });
+    }
+
+    /// Who watches a connection.
+    pub(super) fn connection(&mut self, token: Token) -> ConnectionTrace<'_> {
+        ConnectionTrace { file: &mut self.file, row: row(token), called: None }
+    }
+
+    /// Records the turn that has just ended, and writes all that was recorded in it, so that the file of a killed
+    /// server ends with what it did last. Returns whether there is more to come.
+    pub(super) fn turn_ended(&mut self, turn: &Turn) -> bool {
+        let Some(times) = turn.times else { return true };
+        let parts = [
+            ("batch", turn.events, times.poll_ended, times.batch_ended),
+            ("run queue", turn.queued, times.batch_ended, times.run_queue_ended),
+            ("deadlines", turn.deadlines, times.run_queue_ended, times.deadlines_ended),
+        ];
+        // A loop that polls without sleeping takes a million turns a second in which nothing happens.
+        if parts.iter().any(|(_, count, ..)| *count > 0) {
+            let poll = (times.poll_began, times.poll_ended);
+            self.file.complete(LOOP, "poll", poll, Count { count: turn.events });
+            for (name, count, began, ended) in parts.into_iter().filter(|(_, count, ..)| *count > 0) {
+                self.file.complete(LOOP, name, (began, ended), Count { count });
+            }
+            let end = (times.deadlines_ended, times.ended);
+            self.file.complete(LOOP, "end of turn", end, Nothing {});
+            self.write();
+        }
+        match self.file.over() {
+            None => return true,
+            Some(Over::Limit) => log::warn!(
+                "the trace {} is complete: it has reached its limit of {} bytes (--trace-limit)",
+                self.options.path.display(),
+                self.options.limit
+            ),
+            Some(Over::Failed(error)) => complain(&self.options, error),
+        }
+        false
+    }
+
+    /// Completes the file.
+    pub(super) fn finish(self) {
+        if let Err(error) = self.file.finish() {
+            complain(&self.options, &error);
+        }
+    }
+
+    fn write(&mut self) {
+        let began = Moment::now();
+        let count = self.file.flush();
+        self.file.complete(FILE, format_args!("write {count}"), (began, Moment::now()), Count { count });
+    }
+}
+
+fn complain(options: &TraceOptions, error: &io::Error) {
+    log::warn!("the trace {} ends early: {}", options.path.display(), describe(error));
+}
+
+/// Who watches one connection.
+pub(super) struct ConnectionTrace<'a> {
+    file: &'a mut TraceFile,
+    row: Row,
+    called: Option<Moment>,
+}
+
+impl ConnectionTrace<'_> {
+    /// It had its share of the turn, and waits for the next.
+    pub(super) fn queued(&mut self) {
+        self.file.instant(self.row, "queued", Moment::now(), Nothing {});
+    }
+
+    /// It is about to be removed.
+    pub(super) fn closed(&mut self, connection: &Connection<Socket>, peer: &Peer, reason: &str) {
+        let (now, unsent) = (Moment::now(), connection.unsent());
+        if connection.is_paused() {
+            self.file.end(self.row, "paused", now, Unsent { unsent });
+        }
+        let closed = Closed { reason, received: connection.received(), sent: connection.sent(), unsent };
+        self.file.instant(self.row, "closed", now, closed);
+        self.file.end(self.row, format_args!("{peer}"), now, Nothing {});
+    }
+
+    fn call(&mut self, name: &str, result: &io::Result<usize>, args: impl Serialize) {
+        let now = Moment::now();
+        let time = (self.called.take().unwrap_or(now), now);
+        match result {
+            Ok(count) => self.file.complete(self.row, format_args!("{name} {count}"), time, args),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.file.complete(self.row, format_args!("{name} WouldBlock"), time, args);
+            }
+            Err(error) => {
+                self.file.complete(self.row, format_args!("{name}: {}", describe(error)), time, args);
+            }
+        }
+    }
+}
+
+impl Observer for ConnectionTrace<'_> {
+    fn calling(&mut self) {
+        self.called = Some(Moment::now());
+    }
+
+    fn read(&mut self, asked: usize, result: &io::Result<usize>) {
+        let bytes = result.as_ref().ok().copied();
+        self.call("read", result, Read { asked, bytes });
+    }
+
+    fn wrote(&mut self, offered: usize, result: &io::Result<usize>) {
+        let bytes = result.as_ref().ok().map(|&bytes| bytes as u64);
+        self.call("write", result, Write { offered: offered as u64, bytes });
+    }
+
+    fn paused(&mut self, unsent: usize) {
+        self.file.begin(self.row, "paused", Moment::now(), Unsent { unsent });
+    }
+
+    fn resumed(&mut self, unsent: usize) {
+        let now = Moment::now();
+        self.file.end(self.row, "paused", now, Nothing {});
+        self.file.instant(self.row, format_args!("drained"), now, Unsent { unsent });
+    }
+
+    fn entered(&mut self, phase: Phase) {
+        // That it is over is told, with the reason, when it is closed.
+        if phase != Phase::Ended {
+            self.file.instant(self.row, format_args!("{phase:?}"), Moment::now(), Nothing {});
+        }
+    }
+}
+
+/// Each connection has a row of its own, also where it has the slot of one that has gone.
+fn row(token: Token) -> Row {
+    Row(FIRST_CONNECTION + u64::from(token.number()))
+}
+
+#[derive(Serialize)]
+struct Count {
+    count: usize,
+}
+
+#[derive(Serialize)]
+struct Event {
+    said: String,
+}
+
+#[derive(Serialize)]
+struct Read {
+    asked: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Write {
+    offered: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Unsent {
+    unsent: usize,
+}
+
+#[derive(Serialize)]
+struct Closed<'a> {
+    reason: &'a str,
+    received: u64,
+    sent: u64,
+    unsent: usize,
+}

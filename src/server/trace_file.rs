@@ -1,0 +1,215 @@
+//! A file of trace events: the JSON array that Perfetto and `chrome://tracing` open, of bounded size.
+//!
+//! The format lets the closing bracket be missing, so that what a killed process leaves can be opened as well. Each
+//! event is a line, and only whole lines are written: should the machine itself fail, a torn last line is all that has
+//! to be cut off.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::reactor::Moment;
+
+/// Events wait here until it pays to write them; one more than fits is the most that memory holds.
+const BUFFERED: usize = 64 * 1024;
+/// Kept free below the limit, for the event that says so and the closing bracket.
+const RESERVED: u64 = 512;
+
+/// A thread of the trace: it is drawn as a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Row(pub(super) u64);
+
+/// The first row. Thread 0 is the idle one to those who read traces of whole machines.
+pub(super) const FIRST_ROW: Row = Row(1);
+
+/// Why nothing more is recorded.
+#[derive(Debug)]
+pub(super) enum Over {
+    /// The file is as large as it may be, and complete.
+    Limit,
+    /// It can't be written any more.
+    Failed(io::Error),
+}
+
+/// The file, and the events that are still to be written.
+pub(super) struct TraceFile {
+    file: File,
+    process: u32,
+    start: Moment,
+    buffer: Vec<u8>,
+    written: u64,
+    limit: u64,
+    over: Option<Over>,
+}
+
+/// An event as the format wants it; what is `None` is left out.
+#[derive(Serialize)]
+struct Event<N, A> {
+    name: N,
+    ph: char,
+    pid: u32,
+    tid: Row,
+    ts: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dur: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s: Option<char>,
+    args: A,
+}
+
+impl TraceFile {
+    /// Creates the file, or empties the one that is there.
+    ///
+    /// # Errors
+    /// When it can't be created, or is a pipe: whoever reads from it could hold the loop up.
+    pub(super) fn create(path: &Path, process: &str, limit: u64) -> io::Result<TraceFile> {
+        if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+            return Err(io::Error::other(
+                "it is a pipe, whose reader could hold the server up (name a file)",
+            ));
+        }
+        let mut trace = TraceFile {
+            file: File::create(path)?,
+            process: std::process::id(),
+            start: Moment::now(),
+            buffer: Vec::with_capacity(BUFFERED),
+            written: 0,
+            limit,
+            over: None,
+        };
+        trace.buffer.push(b'[');
+        trace.append("\n", &trace.naming("process_name", FIRST_ROW, process));
+        Ok(trace)
+    }
+
+    /// What a row is called.
+    pub(super) fn name(&mut self, row: Row, name: &str) {
+        self.record(&self.naming("thread_name", row, name));
+    }
+
+    /// Something that took from `began` to `ended`.
+    pub(super) fn complete(
+        &mut self,
+        row: Row,
+        name: impl Serialize,
+        (began, ended): (Moment, Moment),
+        args: impl Serialize,
+    ) {
+        let event = self.event('X', row, name, began, args);
+        self.record(&Event { dur: Some(microseconds(ended.since(began))), ..event });
+    }
+
+    /// Something without a duration.
+    pub(super) fn instant(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
+        let event = self.event('i', row, name, at, args);
+        self.record(&Event { s: Some('t'), ..event });
+    }
+
+    /// The beginning of something whose end is not known yet. All that comes on this row until its end is within it.
+    pub(super) fn begin(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
+        self.record(&self.event('B', row, name, at, args));
+    }
+
+    /// The end of what was begun last on this row.
+    pub(super) fn end(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
+        self.record(&self.event('E', row, name, at, args));
+    }
+
+    /// Writes what was recorded; returns how much that was. A failure ends the trace, never the server.
+    pub(super) fn flush(&mut self) -> usize {
+        let length = self.buffer.len();
+        match self.file.write_all(&self.buffer) {
+            Ok(()) => self.written += length as u64,
+            Err(error) => {
+                // A part of it may be there. What ends with a whole event can be opened, what is torn can't.
+                let _ = self.file.set_len(self.written);
+                self.over = Some(Over::Failed(error));
+            }
+        }
+        self.buffer.clear();
+        length
+    }
+
+    /// Why nothing more is recorded, if so.
+    pub(super) fn over(&self) -> Option<&Over> {
+        self.over.as_ref()
+    }
+
+    /// Completes the file.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        if self.over.is_none() {
+            self.close();
+        }
+        match self.over {
+            Some(Over::Failed(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn close(&mut self) {
+        self.buffer.extend_from_slice(b"\n]\n");
+        self.flush();
+    }
+
+    fn event<N, A>(&self, phase: char, row: Row, name: N, at: Moment, args: A) -> Event<N, A> {
+        let ts = microseconds(at.since(self.start));
+        Event { name, ph: phase, pid: self.process, tid: row, ts, dur: None, s: None, args }
+    }
+
+    /// An event that is not drawn: it names something.
+    fn naming<'a>(&self, what: &'static str, row: Row, name: &'a str) -> Event<&'static str, Name<'a>> {
+        self.event('M', row, what, self.start, Name { name })
+    }
+
+    fn record(&mut self, event: &Event<impl Serialize, impl Serialize>) {
+        if self.over.is_some() {
+            return;
+        }
+        let before = self.buffer.len();
+        // The comma stands before an event and not behind it, so that the file never ends with one.
+        self.append(",\n", event);
+        if self.written + self.buffer.len() as u64 > self.limit.saturating_sub(RESERVED) {
+            self.buffer.truncate(before);
+            self.end_at_limit();
+        } else if self.buffer.len() >= BUFFERED {
+            self.flush();
+        }
+    }
+
+    fn end_at_limit(&mut self) {
+        let name = "the limit of the trace is reached";
+        let event = self.event('i', FIRST_ROW, name, Moment::now(), Nothing {});
+        self.append(",\n", &Event { s: Some('g'), ..event });
+        self.over = Some(Over::Limit);
+        self.close();
+    }
+
+    fn append(&mut self, separator: &str, event: &Event<impl Serialize, impl Serialize>) {
+        self.buffer.extend_from_slice(separator.as_bytes());
+        serde_json::to_writer(&mut self.buffer, event)
+            .expect("memory takes everything, and the keys are strings");
+    }
+}
+
+/// For an event that holds nothing else.
+#[derive(Serialize)]
+pub(super) struct Nothing {}
+
+/// What a naming event holds.
+#[derive(Serialize)]
+struct Name<'a> {
+    name: &'a str,
+}
+
+/// The format's unit; what is finer are its decimals.
+fn microseconds(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1000.0
+}

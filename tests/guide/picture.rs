@@ -1,0 +1,92 @@
+//! `examples/trace_picture.rs`, which has drawn `docs/trace.svg`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Finished, Server, examples, program, run};
+
+fn draw(arguments: &[&str]) -> Finished {
+    let mut command = Command::new(examples().join("trace_picture"));
+    command.args(arguments);
+    run(command)
+}
+
+/// What the example makes in any case: the head of the picture, and that each element ends.
+#[track_caller]
+fn assert_is_picture(svg: &str) {
+    assert!(svg.starts_with("<svg class=\"trace\" ") && svg.ends_with("</svg>\n"), "{svg}");
+    assert!(
+        svg.lines().all(|line| !line.is_empty()),
+        "it stands within Markdown, where an empty line would end it"
+    );
+    for element in ["rect", "text", "title", "style"] {
+        let count = |tag: String| svg.matches(&tag).count();
+        let began = count(format!("<{element}>")) + count(format!("<{element} "));
+        assert!(began > 0 && began == count(format!("</{element}>")), "{began} times <{element}>");
+    }
+}
+
+#[test]
+fn the_picture_shows_what_the_server_has_recorded() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("trace.json");
+    let path = file.to_str().expect("text");
+    let server = Server::spawn(program(&["127.0.0.1:0", "--trace", path]), 1);
+    let client = server.connect();
+    client.echo(b"seventeen letters");
+    let name = client.local_address().to_string();
+    drop(client);
+    server.await_log("17 bytes in, 17 bytes out");
+    assert_eq!(server.stop().0.code(), Some(0));
+
+    let drawn = draw(&[path]);
+    assert_eq!((drawn.code, drawn.stderr.as_str()), (Some(0), ""));
+    assert_is_picture(&drawn.stdout);
+    for shown in ["loop", &name] {
+        assert!(drawn.stdout.contains(&format!(">{shown}</text>")), "no row {shown}:\n{}", drawn.stdout);
+    }
+    for bar in ["poll, ", "batch, ", "read 17, ", "write 17, "] {
+        assert!(drawn.stdout.contains(&format!("<title>{bar}")), "no {bar}:\n{}", drawn.stdout);
+    }
+    assert!(drawn.stdout.contains("<title>closed</title>"), "{}", drawn.stdout);
+
+    // A part of it, and what a killed server leaves: the last bracket is missing, and perhaps the end of a line.
+    let text = fs::read_to_string(&file).expect("there is a file");
+    fs::write(&file, text.trim_end().trim_end_matches(']').to_owned() + ",\n{\"name\":\"torn")
+        .expect("a file");
+    assert_eq!(draw(&[path]).stdout, drawn.stdout);
+    let none = draw(&[path, "0", "0.001"]);
+    assert!(none.code == Some(0) && !none.stdout.contains("read 17"), "{none:?}");
+}
+
+#[test]
+fn the_picture_of_the_guide_was_drawn_by_the_example_as_it_is() {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/trace.svg"))
+        .expect("there is one");
+    assert_is_picture(&guide);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("trace.json");
+    fs::write(&file, r#"{"name":"poll","ph":"X","tid":0,"ts":1.0,"dur":2.0,"args":{}}"#).expect("a file");
+    let small = draw(&[file.to_str().expect("text")]).stdout;
+    assert_eq!(small.lines().nth(1), guide.lines().nth(1), "another style");
+    for (kind, row) in [("poll", "loop"), ("run", "loop"), ("paused", "127.0.0.1:"), ("write", "trace file")]
+    {
+        assert!(guide.contains(&format!("class=\"{kind}\"")) && guide.contains(&format!(">{row}")), "{kind}");
+    }
+}
+
+#[test]
+fn what_is_no_trace_is_refused() {
+    for (arguments, code) in [
+        (&[] as &[_], 2),
+        (&["trace.json", "1"], 2),
+        (&["trace.json", "one", "two"], 2),
+        (&["/nowhere/trace.json"], 1),
+        (&[concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")], 1),
+    ] {
+        let refused = draw(arguments);
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(code), ""), "{arguments:?}");
+        assert!(!refused.stderr.is_empty());
+    }
+}
