@@ -199,9 +199,10 @@ mod tests {
             (binary(0x20, 0x00, &[EXTENSIONS]), None),
             // Of what LOCAL says besides, nothing counts, not even a family too large for it.
             (binary(0x20, 0x21, &[b"short"]), None),
+            (binary(0x20, 0x11, &[ENDS]), None),
             (binary(0x21, 0x11, &[ENDS, &[4, 0x0f, 0xf1], &[0; 0xff1]]), four),
         ]);
-        assert_eq!(headers[14].0.len(), LONGEST_HEADER);
+        assert_eq!(headers[15].0.len(), LONGEST_HEADER);
         headers
     }
 

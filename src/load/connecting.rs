@@ -13,7 +13,7 @@ use super::session::Session;
 use super::shared::Pacing;
 use super::{Client, Source, State};
 use crate::error::describe;
-use crate::net::{CONNECTION_INTEREST, Connection, Target, connect};
+use crate::net::{CONNECTION_INTEREST, Connection, Phase, Target, connect};
 use crate::reactor::{Context, Moment, Stage as When, Token};
 
 /// How long a client waits before it tries again what has just failed.
@@ -139,9 +139,10 @@ impl State {
         // It may be known in the very same turn.
         self.run.ungreeted += u64::from(client.session.is_ungreeted());
         self.run.figures.connected(began, now);
+        let ended = client.connection.phase() == Phase::Ended;
         self.targets.prove(number);
         self.ramp.ended();
-        if self.plan.usage != Usage::Exchange {
+        if self.plan.usage != Usage::Exchange && !ended {
             self.send(context, token);
         }
     }

@@ -60,8 +60,10 @@ impl State {
         let now = context.now();
         let Some(Source::Client(Client { connection, session })) = context.get_mut(token) else { return };
         let next = connection.pump(&mut Exchange { session, run: &mut self.run }, &mut self.workspace, now);
-        let established =
-            session.connecting && !matches!(connection.phase(), Phase::Connecting | Phase::Ended);
+        // Established and ended may be one event.
+        let established = session.connecting
+            && connection.phase() != Phase::Connecting
+            && !matches!(next, Next::Close(End::NotConnected(_)));
         let attention = session.take_attention();
         if established {
             self.established(context, token);

@@ -177,6 +177,20 @@ fn an_early_close_without_a_word() {
     assert_eq!(run.number("/messages/received"), 10.0);
 }
 
+/// As a balancer does that has no server: often the end comes with the very event that tells of the connection.
+#[test]
+fn a_connection_that_ends_as_soon_as_it_is_there() {
+    let server = Toy::start(drop);
+    for mode in [&["-d", "1s"] as &[_], &["--hold", "-d", "1s"]] {
+        let run = load(&[&[server.endpoint().as_str(), "-c", "200"], mode].concat());
+        assert_eq!(run.status, 1, "{:#}", run.report["errors"]);
+        assert_eq!(run.number("/connections/opened"), run.number("/connections/lost"));
+        // Those that had sent something already were reset.
+        let errors = run.number("/errors/closed") + run.number("/errors/reset");
+        assert_eq!(errors, 200.0, "{:#}", run.report["errors"]);
+    }
+}
+
 #[test]
 fn nobody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");

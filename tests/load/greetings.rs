@@ -1,6 +1,8 @@
 //! Servers that speak first: what they say is awaited, taken off and counted.
 
 use std::io::Write;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -78,6 +80,23 @@ fn a_greeting_that_does_not_come_is_a_failure_of_its_own() {
             assert_eq!(run.report["greetings"], json!({}));
         }
     }
+}
+
+/// The measured part does not begin while somebody waits to be greeted.
+#[test]
+fn a_slow_greeting_is_part_of_opening() {
+    let server = Toy::start(|mut stream| {
+        thread::sleep(Duration::from_millis(300));
+        let mut copy = stream.try_clone().expect("a descriptor");
+        if stream.write_all(b"hello").is_ok() {
+            let _ = std::io::copy(&mut copy, &mut stream);
+        }
+    });
+    let run = load(&[&server.endpoint(), "--greeting", "5", "-c", "3", "--hold", "-d", "50ms"]);
+    assert_eq!((run.status, run.number("/messages/received")), (0, 6.0), "{:#}", run.report);
+    let run = load(&[&server.endpoint(), "--greeting", "5", "-c", "3", "-m", "30"]);
+    assert_eq!((run.status, run.number("/messages/received")), (0, 30.0), "{:#}", run.report);
+    assert!(run.number("/seconds") < 0.3, "{:#}", run.report);
 }
 
 #[test]
