@@ -1,26 +1,11 @@
-//! Load over UDP: each message is a datagram with a number, and each ends as one of a few things.
-//!
-//! A datagram may be lost, doubled, overtaken or damaged, and each of these is another thing to know. So every message
-//! begins with its number: of a client's first message the client's own, and from one message to its next the number
-//! of clients, so that no two messages of a run have the same one. The bytes behind it are the pattern, from a place
-//! that follows from the number; so the whole of an answer is known from its first eight bytes.
-//!
-//! - An answer is **received** if it is the first one to its message and comes in time. If an answer to a later
-//!   message of the socket came before it, it is **reordered** too (RFC 4737: its number is smaller than expected).
-//! - A message without an answer within the timeout is **lost**, and the next one may leave. Should its answer come
-//!   after all, the message was not lost but **late**; it is not counted as received, and has no latency.
-//! - A further answer to a message is **duplicated**.
-//! - Other bytes behind the right number are **corrupted**: the message is answered, and wrongly.
-//! - A datagram with a number that was not sent, or with that of a message which was answered but with other bytes, is
-//!   **unknown**. If it was the damaged answer to a message, that one will be lost.
-//!
-//! So `sent = received + lost + late + corrupted + cut off`: nothing disappears from the figures.
+//! A client over UDP: a socket, and when it sends its next message. What becomes of messages is judged in
+//! [`DatagramExchange`].
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::datagram_exchange::{Answer, DatagramExchange, Flight, Order};
 use super::errors::{Cause, remedy};
 use super::fault::Mismatch;
 use super::figures::MOST_DESCRIBED;
@@ -32,13 +17,8 @@ use crate::error::describe;
 use crate::net::{ConnectedDatagramSocket, LONGEST_DATAGRAM, Target};
 use crate::reactor::{Context, Interest, Moment, Stage as When, Token};
 
-/// The number at the beginning of each message, most significant byte first.
-pub(super) const NUMBER_SIZE: usize = size_of::<u64>();
 /// Datagrams that one socket may take in a turn, before it is the others' turn.
 const DATAGRAMS_PER_TURN: usize = 64;
-/// Of so many lost messages a client knows the numbers, to recognise their answers when they come late. An answer that
-/// is later than that many losses counts as duplicated.
-const LOST_REMEMBERED: usize = 1024;
 
 /// One client: a socket, and what is under way on it.
 pub(super) struct DatagramClient {
@@ -53,127 +33,6 @@ pub(super) struct DatagramClient {
     think_until: Moment,
     turn: Option<Turn>,
     completed: u64,
-}
-
-/// What a client has sent, and what that means for what it receives.
-#[derive(Debug)]
-struct DatagramExchange {
-    /// The number of the next message, and how far it is from one to the next.
-    next: u64,
-    step: u64,
-    /// An answer with a smaller number than this was overtaken.
-    expected: u64,
-    /// Messages with this number or a greater one count.
-    counted_from: u64,
-    /// At most as many as may be under way, in the order of their numbers.
-    flights: VecDeque<Flight>,
-    /// The numbers of messages that were given up, in the order in which they were.
-    lost: VecDeque<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Flight {
-    number: u64,
-    size: usize,
-    intended: Moment,
-    sent: Moment,
-}
-
-/// What a datagram turned out to be.
-#[derive(Clone, Copy, Debug)]
-enum Answer {
-    /// To this message, right, and the first one.
-    Right(Flight, Order),
-    /// To this message, and wrong.
-    Corrupted,
-    Late,
-    Duplicated,
-    Unknown,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Kept,
-    Overtaken,
-}
-
-impl DatagramExchange {
-    fn new(client: u32, clients: usize) -> DatagramExchange {
-        DatagramExchange {
-            next: client.into(),
-            step: clients as u64,
-            expected: 0,
-            counted_from: u64::MAX,
-            flights: VecDeque::new(),
-            lost: VecDeque::new(),
-        }
-    }
-
-    /// The next message, in a buffer that has room for it.
-    fn compose(&self, run: &Run, size: usize, message: &mut Vec<u8>) {
-        message.clear();
-        message.extend_from_slice(&self.next.to_be_bytes());
-        message.extend_from_slice(run.pattern.bytes(run.pattern.beginning(self.next), size - NUMBER_SIZE));
-    }
-
-    /// The next message has left.
-    fn launch(&mut self, size: usize, intended: Moment, sent: Moment, counts: bool) {
-        if counts && self.counted_from == u64::MAX {
-            self.counted_from = self.next;
-        }
-        self.flights.push_back(Flight { number: self.next, size, intended, sent });
-        self.next += self.step;
-    }
-
-    fn was_sent(&self, number: u64) -> bool {
-        number < self.next && number % self.step == self.next % self.step
-    }
-
-    fn counts(&self, number: u64) -> bool {
-        number >= self.counted_from
-    }
-
-    /// Finds out what a datagram is, and takes the message out that it answers.
-    fn judge(&mut self, run: &Run, bytes: &[u8]) -> Answer {
-        let Some((number, behind)) = bytes.split_first_chunk() else { return Answer::Unknown };
-        let number = u64::from_be_bytes(*number);
-        if !self.was_sent(number) {
-            return Answer::Unknown;
-        }
-        let right = !run.verify
-            || behind.len() <= run.pattern.reach()
-                && run.pattern.matches(run.pattern.beginning(number), behind);
-        match self.flights.binary_search_by_key(&number, |flight| flight.number) {
-            Ok(place) => {
-                let Some(flight) = self.flights.remove(place) else { return Answer::Unknown };
-                if !right || flight.size != bytes.len() {
-                    return Answer::Corrupted;
-                }
-                let order = if number < self.expected { Order::Overtaken } else { Order::Kept };
-                self.expected = self.expected.max(number + 1);
-                Answer::Right(flight, order)
-            }
-            Err(_) if !right => Answer::Unknown,
-            Err(_) => match self.lost.iter().position(|lost| *lost == number) {
-                Some(place) => {
-                    self.lost.remove(place);
-                    Answer::Late
-                }
-                None => Answer::Duplicated,
-            },
-        }
-    }
-
-    /// Gives the oldest message up if it was sent by then.
-    fn give_up(&mut self, sent_until: Moment) -> Option<Flight> {
-        let flight = self.flights.front().copied().filter(|flight| flight.sent <= sent_until)?;
-        self.flights.pop_front();
-        if self.lost.len() == LOST_REMEMBERED {
-            self.lost.pop_front();
-        }
-        self.lost.push_back(flight.number);
-        Some(flight)
-    }
 }
 
 impl DatagramClient {
@@ -199,7 +58,7 @@ impl DatagramClient {
     }
 
     fn under_way(&self) -> usize {
-        self.exchange.flights.len()
+        self.exchange.under_way()
     }
 
     /// When the next message is to be sent, if it is time that is in its way.
@@ -426,7 +285,7 @@ impl State {
     /// The name has another address: what was sent to this one was sent to nobody, and is sent again.
     fn try_other_address(&mut self, context: &mut Context<Source>, token: Token) {
         let Some(Source::Datagrams(client)) = context.get_mut(token) else { return };
-        for Flight { size, intended, .. } in client.exchange.flights.drain(..) {
+        for Flight { size, intended, .. } in client.exchange.take_back() {
             self.run.figures.unsent(size, intended);
             self.run.in_flight -= 1;
             self.run.budget = self.run.budget.saturating_add(1);

@@ -9,7 +9,7 @@
 //! | `schedule.rs` | when messages should leave in an open loop |
 //! | `targets.rs`, `sources.rs`, `ramp.rs` | where to, where from, how fast; what the ceiling is |
 //! | `connecting.rs` | connections begin |
-//! | `datagrams.rs` | one client's messages over UDP, and what becomes of each |
+//! | `datagrams.rs`, `datagram_exchange.rs` | one client over UDP; what becomes of each of its messages |
 //! | `driving.rs` | what the reactor calls: messages go, connections end |
 //! | `conducting.rs` | the run as a whole: opening, warm-up, measuring, draining |
 //! | `figures.rs`, `errors.rs` | what is counted meanwhile |
@@ -43,6 +43,7 @@ mod compare;
 mod condition;
 mod conducting;
 mod connecting;
+mod datagram_exchange;
 mod datagrams;
 mod driving;
 mod errors;
@@ -135,7 +136,6 @@ pub struct Load {
 }
 
 /// What the generator keeps in a slot of the reactor.
-#[expect(clippy::large_enum_variant, reason = "there are thousands of clients and a single request to stop")]
 enum Source {
     Client(Client),
     Datagrams(DatagramClient),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::datagrams::NUMBER_SIZE;
+use super::datagram_exchange::NUMBER_SIZE;
 use super::sources::Sources;
 use crate::endpoint::Endpoint;
 use crate::net::LONGEST_PAYLOAD;

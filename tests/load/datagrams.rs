@@ -1,6 +1,5 @@
 //! Load over UDP: our own server, and one that loses, doubles, swaps, delays and damages datagrams on purpose.
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,27 +41,25 @@ impl BadEcho {
 }
 
 fn serve(socket: &UdpSocket, treatment: Treatment, ended: &AtomicBool) {
-    let mut waiting: VecDeque<(u64, SocketAddr, Vec<u8>)> = VecDeque::new();
-    let mut timed: VecDeque<(Instant, SocketAddr, Vec<u8>)> = VecDeque::new();
+    let mut waiting: Vec<(u64, SocketAddr, Vec<u8>)> = Vec::new();
+    let mut timed: Vec<(Instant, SocketAddr, Vec<u8>)> = Vec::new();
     let (mut buffer, mut number) = (vec![0; 65_536], 0);
-    let send = |bytes: &[u8], to| assert!(socket.send_to(bytes, to).is_ok());
+    let send = |bytes: &[u8], to| {
+        socket.send_to(bytes, to).expect("it can be sent");
+    };
     while !ended.load(Ordering::SeqCst) {
         if let Ok((length, from)) = socket.recv_from(&mut buffer) {
             number += 1;
             for act in treatment(number, &buffer[..length]) {
                 match act {
                     Act::Answer(bytes) => send(&bytes, from),
-                    Act::After(more, bytes) => waiting.push_back((number + more, from, bytes)),
-                    Act::In(time, bytes) => timed.push_back((Instant::now() + time, from, bytes)),
+                    Act::After(more, bytes) => waiting.push((number + more, from, bytes)),
+                    Act::In(time, bytes) => timed.push((Instant::now() + time, from, bytes)),
                 }
             }
         }
-        while let Some((_, to, bytes)) = waiting.pop_front_if(|(due, ..)| *due <= number) {
-            send(&bytes, to);
-        }
-        while let Some((_, to, bytes)) = timed.pop_front_if(|(due, ..)| *due <= Instant::now()) {
-            send(&bytes, to);
-        }
+        waiting.extract_if(.., |(due, ..)| *due <= number).for_each(|(_, to, bytes)| send(&bytes, to));
+        timed.extract_if(.., |(due, ..)| *due <= Instant::now()).for_each(|(_, to, bytes)| send(&bytes, to));
     }
 }
 
