@@ -33,7 +33,6 @@
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/connector.rs` | beginning to connect |
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
-//! | `net/datagram_batch.rs` | several datagrams in one system call |
 //! | `net/connected_datagram.rs` | UDP with one peer, for clients |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
 //! | `net/service.rs` | what a connection asks for its answers |

@@ -6,7 +6,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::UdpSocket;
@@ -39,17 +38,6 @@ pub struct Datagram {
     pub from: SocketAddr,
     /// The address of ours that it was sent to; `None` if it was sent to many at once, by broadcast or multicast.
     pub to: Option<SocketAddr>,
-}
-
-/// A datagram that is to be sent: where its bytes are in a buffer, and between which addresses it goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Its bytes.
-    pub bytes: Range<usize>,
-    /// Whom it goes to.
-    pub to: SocketAddr,
-    /// The address of ours that it comes from.
-    pub source: SocketAddr,
 }
 
 impl DatagramSocket {
@@ -137,27 +125,6 @@ impl DatagramSocket {
         }
         let _ = source;
         self.socket.send_to(bytes, to).map(drop)
-    }
-}
-
-impl DatagramSocket {
-    /// Sends several datagrams whose bytes are in one buffer, in as few system calls as there can be. `dropped` is told
-    /// of each that the kernel did not take, and why.
-    pub fn send_all(
-        &self,
-        buffer: &[u8],
-        datagrams: &[Outgoing],
-        mut dropped: impl FnMut(&Outgoing, &io::Error),
-    ) {
-        #[cfg(target_os = "linux")]
-        if self.packet_info.is_none() && datagrams.len() > 1 {
-            return super::datagram_batch::send(&self.socket, buffer, datagrams, dropped);
-        }
-        for datagram in datagrams {
-            if let Err(error) = self.send(&buffer[datagram.bytes.clone()], datagram.to, datagram.source) {
-                dropped(datagram, &error);
-            }
-        }
     }
 }
 

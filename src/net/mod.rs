@@ -6,8 +6,6 @@ mod connected_datagram;
 mod connection;
 mod connector;
 mod datagram;
-#[cfg(target_os = "linux")]
-mod datagram_batch;
 mod listener;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
@@ -20,7 +18,7 @@ pub use self::buffers::Workspace;
 pub use self::connected_datagram::ConnectedDatagramSocket;
 pub use self::connection::{Connection, End, Next, Phase};
 pub use self::connector::{Target, connect};
-pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAYLOAD, Outgoing};
+pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAYLOAD};
 pub use self::listener::{
     Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
     classify_accept_error,

@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -14,7 +15,7 @@ use super::{Source, State, TURN_BUDGET};
 use crate::endpoint::{Endpoint, Host};
 use crate::error::{Error, describe};
 use crate::logging::Escaped;
-use crate::net::{Datagram, DatagramSocket, LONGEST_DATAGRAM, Outgoing};
+use crate::net::{Datagram, DatagramSocket, LONGEST_DATAGRAM};
 use crate::reactor::{Context, Token};
 
 /// Datagrams that one socket may take in a turn, before it is the others' turn; bytes are bounded as a connection's.
@@ -37,10 +38,17 @@ pub(super) struct Datagrams {
     own: Vec<SocketAddr>,
     buffer: Vec<u8>,
     /// What is sent when the batch has been received.
-    answers: Vec<Outgoing>,
+    answers: Vec<Answer>,
     any_source: bool,
     receiving_failed: bool,
     pub(super) counts: DatagramCounts,
+}
+
+/// An answer that is to be sent: where its bytes are in the buffer, and between which addresses it goes.
+struct Answer {
+    bytes: Range<usize>,
+    to: SocketAddr,
+    source: SocketAddr,
 }
 
 /// What became of the datagrams that were received.
@@ -85,7 +93,8 @@ impl Datagrams {
 
     /// Receives as many datagrams as one batch holds, then answers them. True: nothing waits any more.
     ///
-    /// That the answers leave together is what makes them cheap; while no second datagram waits, nothing does.
+    /// One kind of work at a time is cheaper than both in turn, by a few percent; with packet information, which takes
+    /// more code on both ways, by nearly a tenth. (One call for several, sendmmsg, gains nothing beyond that.)
     fn echo_batch(&mut self, socket: &mut DatagramSocket, bytes: &mut usize) -> io::Result<bool> {
         self.answers.clear();
         let mut used = 0;
@@ -104,13 +113,18 @@ impl Datagrams {
                 break;
             }
         }
-        let counts = &mut self.counts;
-        counts.answered += self.answers.len() as u64;
-        socket.send_all(&self.buffer, &self.answers, |answer, error| {
-            counts.answered -= 1;
-            counts.dropped += 1;
-            log::debug!("udp {}: the answer was dropped: {}", answer.to, describe(error));
-        });
+        for Answer { bytes, to, source } in &self.answers {
+            match socket.send(&self.buffer[bytes.clone()], *to, *source) {
+                Ok(()) => {
+                    self.counts.answered += 1;
+                    log::debug!("udp {to}: sending {} bytes back", bytes.len());
+                }
+                Err(error) => {
+                    self.counts.dropped += 1;
+                    log::debug!("udp {to}: the answer was dropped: {}", describe(&error));
+                }
+            }
+        }
         outcome
     }
 
@@ -121,10 +135,7 @@ impl Datagrams {
         self.counts.received += 1;
         log::debug!("udp {from}: received {}", Escaped(&self.buffer[bytes.clone()]));
         match (rule_against(from, &self.own, self.any_source), to) {
-            (None, Some(source)) => {
-                log::debug!("udp {from}: sending {length} bytes back");
-                self.answers.push(Outgoing { bytes, to: from, source });
-            }
+            (None, Some(source)) => self.answers.push(Answer { bytes, to: from, source }),
             (rule, _) => {
                 self.counts.ignored += 1;
                 log::debug!("udp {from}: not answered: {}", rule.unwrap_or("it was sent to many machines"));
