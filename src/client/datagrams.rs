@@ -74,6 +74,14 @@ impl Conversation {
                 return Err(ClientError::NoAddress { host: endpoint.to_string(), family });
             }
         }
+        Conversation::with(addresses, options, messages)
+    }
+
+    fn with(
+        mut addresses: VecDeque<SocketAddr>,
+        options: &SendOptions,
+        messages: Messages,
+    ) -> Result<(), ClientError> {
         let output = Output::standard(options.hex)?;
         let mut reactor = Reactor::new()?;
         let (peer, socket) = connect_to_next(reactor.context(), &mut addresses, options.source)?;
@@ -279,7 +287,31 @@ fn compare(sent: &[u8], answer: &[u8]) -> Result<(), ClientError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
     use super::*;
+
+    #[test]
+    fn where_nobody_listens_the_next_address_is_tried() {
+        let [dead, alive] = [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback"));
+        let addresses = [&dead, &alive].map(|socket| socket.local_addr().expect("it is bound"));
+        drop(dead);
+        alive.set_read_timeout(Some(Duration::from_secs(60))).expect("a positive time");
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (length, from) = alive.recv_from(&mut []).expect("an empty datagram comes");
+                alive.send_to(&[0; 0][..length], from).expect("it can be sent");
+            }
+        });
+        let options = SendOptions { verify: true, timeout: Some(ANSWER_TIMEOUT), ..SendOptions::default() };
+        // Empty, so that nothing is printed in the midst of the tests.
+        let messages = || Messages::given([Vec::new(), Vec::new()].into_iter());
+        Conversation::with(addresses.into(), &options, messages()).expect("the second address answers");
+        server.join().expect("no panic");
+        let error =
+            Conversation::with([addresses[0]].into(), &options, messages()).expect_err("nobody is there");
+        assert_eq!(error.exit_code(), 4, "{error}");
+    }
 
     #[test]
     fn an_answer_is_compared_to_its_end() {

@@ -330,3 +330,50 @@ impl DatagramClient {
 fn cannot_send(peer: SocketAddr, error: &io::Error, why: &str) -> String {
     format!("cannot send to udp://{peer}: {}{why}{}", describe(error), remedy(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::super::plan::{Arrivals, Pace, Plan};
+    use super::super::targets::Targets;
+    use super::super::{Load, Verdict};
+    use super::*;
+    use crate::signals::StopSignal;
+
+    #[test]
+    fn where_nobody_listens_the_next_address_is_tried_and_no_message_is_missing() {
+        for pace in
+            [Pace::Closed { think: Duration::ZERO }, Pace::Open { rate: 2000.0, arrivals: Arrivals::Fixed }]
+        {
+            let [dead, alive] =
+                [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback"));
+            let addresses = [&dead, &alive].map(|socket| socket.local_addr().expect("it is bound"));
+            drop(dead);
+            alive.set_read_timeout(Some(Duration::from_secs(60))).expect("a positive time");
+            let server = std::thread::spawn(move || {
+                let mut buffer = [0; 100];
+                for _ in 0..100 {
+                    let (length, from) = alive.recv_from(&mut buffer).expect("a datagram comes");
+                    alive.send_to(&buffer[..length], from).expect("it can be sent");
+                }
+            });
+            let endpoint = "udp://localhost:7".parse().expect("an endpoint");
+            let timeout = Duration::from_secs(60);
+            let plan = Plan {
+                messages: Some(100),
+                depth: 2,
+                clients: 3,
+                timeout,
+                pace,
+                ..Plan::new(vec![endpoint])
+            };
+            let mut load = Load::new(plan, StopSignal::new().expect("a pipe")).expect("it is possible");
+            load.state.targets = Targets::of_addresses(addresses.map(Target::Udp).into());
+            let report = load.run().expect("the loop runs");
+            server.join().expect("no panic");
+            assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
+            assert_eq!((report.messages.sent, report.messages.received, report.bytes.sent), (100, 100, 6400));
+        }
+    }
+}

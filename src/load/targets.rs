@@ -68,6 +68,12 @@ impl Targets {
         candidates.addresses.get(candidates.chosen)
     }
 
+    /// One endpoint with these addresses.
+    #[cfg(test)]
+    pub(super) fn of_addresses(addresses: Vec<Target>) -> Targets {
+        Targets { candidates: vec![Candidates { addresses, chosen: 0, proven: false }] }
+    }
+
     /// A connection to the endpoint has been established: its address is the right one.
     pub(super) fn prove(&mut self, connection: u64) {
         let endpoint = self.endpoint(connection);
