@@ -37,6 +37,7 @@
 //! | `net/inherited.rs` | sockets that somebody else has opened |
 //! | `net/connector.rs` | beginning to connect |
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
+//! | `net/connected_datagram.rs` | UDP with one peer, for clients |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
 //! | `net/service.rs` | what a connection asks for its answers |
 //! | `net/bounds.rs` | what bounds it: memory, share of a turn, time |

@@ -22,13 +22,19 @@ Examples:
   echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
   echoloop load --connect-per-message --greeting 7 :7 which of the servers behind a balancer said `node-1\n`
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
+  echoloop load --rate 20000 --size 1400 --fail-if 'loss>0.1%' udp://localhost:7
 
 Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` is what
 it took once it was sent, `lag` how late the generator was itself. To be on time it sleeps until shortly before and
 polls for the rest, which takes up to a core. Every reply is waited for, as long as --timeout.
 
+Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number, so that
+what is lost, late, duplicated, reordered or corrupted is counted apart. A message without an answer within --timeout is
+lost, and the next one leaves; should its answer come after all, it is late instead. None of these fails the run, but
+corruption (7) and that nothing is ever answered (4, 5): say --fail-if 'loss>1%', or late, duplicated or reordered.
+
 Exit status: 0 every message was echoed (also when ended early by a signal), 1 connections failed, or another failure,
-2 wrong usage, 3 a name does not resolve, 4 no connection was ever established: refused, 5 the same: timed out,
+2 wrong usage, 3 a name does not resolve, 4 no connection was ever established, or (UDP) no message answered: refused, 5 the same: timed out,
 7 other bytes came back than were sent, 8 a --fail-if condition held.";
 
 #[derive(Args, Clone, Debug)]
@@ -103,10 +109,9 @@ pub(crate) struct LoadArguments {
           help_heading = "Connections")]
     connect_timeout: Duration,
 
-    /// How long a reply may take
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration,
-          help_heading = "Connections")]
-    timeout: Duration,
+    /// How long a reply may take [default: 10s; udp:// 1s]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Connections")]
+    timeout: Option<Duration>,
 
     /// Connect from these addresses in turn: an address, a network such as 127.0.0.0/8, or a list of such
     #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
@@ -162,6 +167,7 @@ impl LoadArguments {
             Spread::Fixed => Arrivals::Fixed,
             Spread::Poisson => Arrivals::Poisson,
         };
+        let usual = Plan::new(endpoints.clone());
         Plan {
             endpoints,
             clients: count(self.clients),
@@ -181,7 +187,7 @@ impl LoadArguments {
             connect_rate: self.connect_rate,
             connecting: count(self.connecting),
             connect_timeout: self.connect_timeout,
-            timeout: self.timeout,
+            timeout: self.timeout.unwrap_or(usual.timeout),
             sources: self.source.clone(),
             greeting: self.greeting.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
             reset: self.reset,

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
-use echoloop::client::{Expect, Family, SendOptions};
+use echoloop::client::{ANSWER_TIMEOUT, ClientError, Expect, Family, SendOptions};
+use echoloop::net::LONGEST_PAYLOAD;
 use echoloop::{Endpoint, ProxyVersion};
 use log::LevelFilter;
 
@@ -17,12 +18,17 @@ Three ways to talk:
   send ENDPOINT < FILE         a stream both ways at once; at the end of input the server is told so, and it is over
                                when the server closes
 
-ENDPOINT is HOST, HOST:PORT, PORT, [V6ADDRESS]:PORT or unix:PATH; without a port it is 10000.
+ENDPOINT is HOST, HOST:PORT, PORT, [V6ADDRESS]:PORT, unix:PATH or udp://HOST:PORT; without a port it is 10000.
 TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH. It is sent as it is, without a newline unless it has one or --crlf is
 given. An empty TEXT sends nothing and only waits for a reply (of a line, or one read).
 Standard output gets the bytes of the replies and nothing else, except that on a terminal each reply ends its line.
 Bytes beyond a reply are shown in a warning on standard error, and are never taken for the next reply. Nothing more is
 read from the server while standard output takes nothing. A closed standard output ends the conversation quietly.
+
+Over UDP each TEXT (also an empty one), or each line of standard input with its line feed, is a datagram of at most
+65507 bytes. The next one is sent when an answer has come; one that is not answered within --timeout ends it, and is not
+sent again. With --verify, an answer that comes twice is a warning. If a machine says that nobody listens on the port,
+the next address of the name is tried.
 
 Examples:
   echoloop send localhost 'This is the message.'         what is sent comes back
@@ -36,6 +42,7 @@ Examples:
   echoloop send localhost --verify < file > /dev/null    the same, compared here
   echoloop send --timeout 2s --hex localhost hi          both directions with times and offsets
   echoloop send --proxy-protocol v2 10.0.0.7:7 hi        as a balancer would, to a server that stands behind one
+  echoloop send --verify udp://localhost:7 hello         a datagram, and its echo within 5 seconds
 
 Exit status:
   0  fine
@@ -91,10 +98,9 @@ pub(crate) struct SendArguments {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout, help_heading = "Connection")]
     connect_timeout: Timeout,
 
-    /// Give up when the server moves no byte for so long while it is its turn, or none
-    #[arg(short, long, value_name = "DURATION", default_value = "none", value_parser = timeout,
-          help_heading = "Connection")]
-    timeout: Timeout,
+    /// Give up when the server moves no byte for so long while it is its turn, or none [default: none; udp:// 5s]
+    #[arg(short, long, value_name = "DURATION", value_parser = timeout, help_heading = "Connection")]
+    timeout: Option<Timeout>,
 
     /// Use IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6", help_heading = "Connection")]
@@ -145,9 +151,6 @@ impl SendArguments {
     pub(crate) fn check(&self) -> Result<(), String> {
         let about_addresses = self.ipv4 || self.ipv6 || self.source.is_some();
         match self.endpoint() {
-            Endpoint::Udp { .. } => {
-                Err("send is for streams, tcp:// and unix: endpoints (`nc -u` talks UDP)".into())
-            }
             Endpoint::Unix(_) if about_addresses => {
                 Err("--ipv4, --ipv6 and --source are about IP addresses, and a Unix socket has none".into())
             }
@@ -157,8 +160,31 @@ impl SendArguments {
             {
                 Err("the --source address is of the other family".into())
             }
+            Endpoint::Udp { .. } => self.check_datagrams(),
             _ => Ok(()),
         }
+    }
+
+    /// What is about streams means nothing over UDP.
+    fn check_datagrams(&self) -> Result<(), String> {
+        let end = if self.crlf { 2 } else { 0 };
+        let longest = self.messages.iter().map(|text| text.0.len() + end).max().unwrap_or(0);
+        if longest > LONGEST_PAYLOAD {
+            return Err(ClientError::DatagramTooLong { length: longest }.to_string());
+        }
+        let reason = match self.expect {
+            Some(End::Same | End::Line | End::Close) => "--expect: an answer over UDP is one datagram",
+            _ if self.greeting => "--greeting: over UDP a server can't speak first, it knows nobody yet",
+            _ if self.half_close => "--half-close: UDP has no end that the other side could be told of",
+            _ if self.proxy_protocol.is_some() => {
+                "--proxy-protocol: it announces a connection, and UDP has none"
+            }
+            _ if self.chunk != SendOptions::default().chunk => {
+                "--chunk: a datagram is read whole, or cut off"
+            }
+            _ => return Ok(()),
+        };
+        Err(format!("{reason} (udp:// takes no such option)"))
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
@@ -184,7 +210,11 @@ impl SendArguments {
             },
             source: self.source,
             connect_timeout: self.connect_timeout.0,
-            timeout: self.timeout.0,
+            timeout: match (self.timeout, &self.endpoint) {
+                (Some(timeout), _) => timeout.0,
+                (None, Some(Endpoint::Udp { .. })) => Some(ANSWER_TIMEOUT),
+                (None, _) => None,
+            },
             half_close: match (self.half_close, self.no_half_close) {
                 (true, _) => Some(true),
                 (_, true) => Some(false),
@@ -282,11 +312,35 @@ mod tests {
             &["--source", "::1", "unix:/run/echo.sock"],
             &["-4", "--source", "::1"],
             &["-6", "--source", "127.0.0.1"],
-            &["udp://localhost"],
+            &["-4", "--source", "::1", "udp://localhost"],
+            &["--expect", "same", "udp://localhost"],
+            &["--expect", "line", "udp://localhost"],
+            &["--expect", "close", "udp://localhost"],
+            &["--greeting", "udp://localhost"],
+            &["--half-close", "udp://localhost"],
+            &["--proxy-protocol=v1", "udp://localhost"],
+            &["--chunk", "16", "udp://localhost"],
+            &["udp://localhost", &"x".repeat(65_508)],
+            &["--crlf", "udp://localhost", &"x".repeat(65_506)],
         ] {
             assert!(send(arguments).expect("each alone is fine").check().is_err(), "{arguments:?}");
         }
+        let longest = "x".repeat(65_507);
+        for arguments in
+            [&["--expect", "any", "--verify", "--hex", "udp://localhost"] as &[_], &["udp://:7", &longest]]
+        {
+            assert_eq!(send(arguments).expect("well formed").check(), Ok(()));
+        }
         assert!(send(&["-4", "--source", "127.0.0.1"]).expect("well formed").check().is_ok());
+    }
+
+    #[test]
+    fn only_an_answer_over_udp_is_not_waited_for_without_end() {
+        let timeout = |arguments: &[&str]| send(arguments).expect("well formed").options().timeout;
+        assert_eq!(timeout(&["localhost"]), None);
+        assert_eq!(timeout(&["udp://localhost"]), Some(ANSWER_TIMEOUT));
+        assert_eq!(timeout(&["--timeout=none", "udp://localhost"]), None);
+        assert_eq!(timeout(&["--timeout=1s", "udp://localhost"]), Some(Duration::from_secs(1)));
     }
 
     #[test]

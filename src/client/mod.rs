@@ -10,11 +10,14 @@
 //! | `session` | the loop's handler of `send`: one connection, its dialogue, standard input |
 //! | `dialogue` | what the three ways of talking have in common: "what to do next?" |
 //! | `exchange`, `prompt`, `stream` | the three ways |
+//! | `datagrams`, `datagram_messages` | the handler of `send udp://…`: one message, one datagram, one answer |
 //! | `reply` | where a reply ends, and whether it is what was sent |
 //! | `input`, `output`, `hex` | the user's side: descriptor 0, descriptor 1, the dump |
 //! | `line` | the line client |
 //! | `outcome` | how it can fail, and the exit status for each |
 
+mod datagram_messages;
+mod datagrams;
 mod dialogue;
 mod exchange;
 mod hex;
@@ -34,6 +37,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use self::datagram_messages::Messages;
+use self::datagrams::Conversation;
 use self::dialogue::Dialogue;
 use self::exchange::Exchange;
 use self::input::Input;
@@ -41,10 +46,11 @@ use self::prompt::Prompt;
 use self::session::Session;
 use self::stream::Stream;
 use crate::endpoint::Endpoint;
-use crate::net::{Connection, Socket, Target};
+use crate::net::{ConnectedDatagramSocket, Connection, Socket, Target};
 use crate::proxy::{self, ProxyVersion};
 use crate::reactor::{Context, Token};
 
+pub use self::datagrams::ANSWER_TIMEOUT;
 pub use self::line::LineClient;
 pub use self::outcome::{Byte, ClientError, Failure, Family};
 pub use self::racing::candidates;
@@ -69,7 +75,8 @@ pub struct SendOptions {
     pub source: Option<IpAddr>,
     /// How long connecting may take, over all addresses.
     pub connect_timeout: Option<Duration>,
-    /// How long the server may be silent while it is its turn.
+    /// How long the server may be silent while it is its turn. Over UDP, how long an answer may take:
+    /// [`ANSWER_TIMEOUT`] is a good choice, and without any a lost datagram is waited for without end.
     pub timeout: Option<Duration>,
     /// Whether our sending side ends when there is nothing more to send, and the server's is read to its end. By
     /// default so for a stream, for [`Expect::Close`] and to verify.
@@ -108,10 +115,29 @@ impl Default for SendOptions {
 /// Writes to standard output block, and while they do nothing is read from the server: that is how it learns to wait.
 /// A standard output that nobody reads any more ends the conversation, which is no error.
 ///
+/// To a `udp://` endpoint each message, or each line of standard input, is a datagram, and the next one is sent when an
+/// answer has come. What is about streams does nothing then: how a reply ends, who speaks first, the half-close.
+///
 /// # Errors
 /// When the conversation could not be had, or not to its end; [`ClientError::exit_code`] says which of the two, and
 /// more.
 pub fn send(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientError> {
+    let result = match endpoint {
+        Endpoint::Udp { host, port } => {
+            Conversation::run(endpoint, (host, *port), options, datagrams(options))
+        }
+        _ => send_stream(endpoint, options),
+    };
+    match result {
+        Err(ClientError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
+            log::debug!("nobody reads standard output any more");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn send_stream(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientError> {
     let mut targets = candidates(endpoint, options.family)?;
     if let Some(source) = options.source {
         let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
@@ -121,13 +147,7 @@ pub fn send(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientErro
             return Err(ClientError::NoAddress { host: endpoint.to_string(), family });
         }
     }
-    match Session::run(endpoint, targets, options, dialogue(options)) {
-        Err(ClientError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
-            log::debug!("nobody reads standard output any more");
-            Ok(())
-        }
-        result => result,
-    }
+    Session::run(endpoint, targets, options, dialogue(options))
 }
 
 fn dialogue(options: &SendOptions) -> Box<dyn Dialogue> {
@@ -135,8 +155,7 @@ fn dialogue(options: &SendOptions) -> Box<dyn Dialogue> {
     if !options.messages.is_empty() {
         let expect = options.expect.unwrap_or(Expect::Same);
         let half_close = options.half_close.unwrap_or(verify || expect == Expect::Close);
-        let end: &[u8] = if crlf { b"\r\n" } else { b"" };
-        let messages = options.messages.iter().map(|message| [message, end].concat()).collect();
+        let messages = messages(options).collect();
         return Box::new(Exchange::new(messages, expect, options.greeting, verify, half_close));
     }
     if std::io::stdin().is_terminal() {
@@ -146,9 +165,24 @@ fn dialogue(options: &SendOptions) -> Box<dyn Dialogue> {
     Box::new(Stream::new(verify, crlf, options.half_close.unwrap_or(true)))
 }
 
+fn datagrams(options: &SendOptions) -> Messages {
+    if options.messages.is_empty() {
+        Messages::typed(std::io::stdin().is_terminal(), options.crlf)
+    } else {
+        Messages::given(messages(options))
+    }
+}
+
+/// The messages that were given, each with its line end if they have one.
+fn messages(options: &SendOptions) -> impl Iterator<Item = Vec<u8>> {
+    let end: &[u8] = if options.crlf { b"\r\n" } else { b"" };
+    options.messages.iter().map(move |message| [message, end].concat())
+}
+
 /// What a client keeps in a slot of the reactor.
 enum Source {
     Socket(Connection<Socket>),
+    Datagrams(ConnectedDatagramSocket),
     Input(Input),
 }
 
@@ -156,6 +190,7 @@ impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Source::Socket(connection) => connection.transport().as_fd(),
+            Source::Datagrams(socket) => socket.as_fd(),
             Source::Input(input) => input.as_fd(),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::error::describe;
-use crate::net::Target;
+use crate::net::{LONGEST_PAYLOAD, Target};
 
 /// Why a client did not get what it wanted.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,9 @@ pub enum ClientError {
         family: Family,
     },
     /// The endpoint is for datagrams.
-    #[error("cannot talk to {endpoint}: this client is for streams, tcp:// and unix: (`nc -u` talks UDP)")]
+    #[error(
+        "cannot connect to {endpoint}: this is for streams, tcp:// and unix: (`echoloop send` talks UDP)"
+    )]
     Datagrams {
         /// The endpoint, as it was given.
         endpoint: String,
@@ -63,6 +66,34 @@ pub enum ClientError {
         after: Duration,
         /// What was waited for.
         missing: String,
+    },
+    /// No answer to a datagram came.
+    #[error(
+        "no answer from {peer} within {}: UDP is not acknowledged, so the datagram, the answer or both were lost, or \
+         nobody listens there, or the answer came from another address than was asked",
+        humantime::format_duration(*after)
+    )]
+    Unanswered {
+        /// The address that was asked.
+        peer: SocketAddr,
+        /// The time that it had.
+        after: Duration,
+    },
+    /// A datagram can't be sent, or was refused by the machine that it came to.
+    #[error("cannot send to {peer}: {}{}", describe(source), why_undeliverable(source))]
+    Undeliverable {
+        /// The address that was asked.
+        peer: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A message is longer than any datagram.
+    #[error(
+        "a message of {length} bytes does not fit a datagram: at most {LONGEST_PAYLOAD} do (tcp:// knows no such limit)"
+    )]
+    DatagramTooLong {
+        /// How long it is, as far as it was read.
+        length: usize,
     },
     /// The server ended the connection in an orderly way, but too early.
     #[error("{peer} closed the connection: {missing}")]
@@ -145,17 +176,37 @@ impl ClientError {
                     () => 1,
                 }
             }
-            ClientError::ConnectTimeout { .. } | ClientError::Timeout { .. } => 5,
+            ClientError::Undeliverable { source, .. } => {
+                if source.kind() == ErrorKind::ConnectionRefused {
+                    4
+                } else {
+                    1
+                }
+            }
+            ClientError::ConnectTimeout { .. }
+            | ClientError::Timeout { .. }
+            | ClientError::Unanswered { .. } => 5,
             ClientError::Closed { .. }
             | ClientError::Reset { .. }
             | ClientError::Surplus { .. }
             | ClientError::EndOfInput { .. } => 6,
             ClientError::Differs { .. } => 7,
             ClientError::LineTooLong { .. }
+            | ClientError::DatagramTooLong { .. }
             | ClientError::Input(_)
             | ClientError::Output(_)
             | ClientError::Loop(_) => 1,
         }
+    }
+}
+
+/// A refusal of a datagram is no refusal by a program: there is none.
+fn why_undeliverable(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            " (its machine answered by ICMP that nobody receives on that port; is a UDP server listening there?)"
+        }
+        _ => "",
     }
 }
 

@@ -35,6 +35,15 @@ pub fn candidates(endpoint: &Endpoint, family: Option<Family>) -> Result<Vec<Tar
         Endpoint::Tcp { host, port } => (host, *port),
         Endpoint::Udp { .. } => return Err(ClientError::Datagrams { endpoint: endpoint.to_string() }),
     };
+    Ok(addresses_of(host, port, family)?.into_iter().map(Target::Tcp).collect())
+}
+
+/// The addresses of a host, in the order in which they are to be tried.
+pub(super) fn addresses_of(
+    host: &Host,
+    port: u16,
+    family: Option<Family>,
+) -> Result<Vec<SocketAddr>, ClientError> {
     let name = || match host {
         Host::Name(name) => name.clone(),
         Host::Address(address) => address.to_string(),
@@ -48,7 +57,7 @@ pub fn candidates(endpoint: &Endpoint, family: Option<Family>) -> Result<Vec<Tar
             return Err(ClientError::NoAddress { host: name(), family });
         }
     }
-    Ok(interleaved(addresses).into_iter().map(Target::Tcp).collect())
+    Ok(interleaved(addresses))
 }
 
 fn family_of(address: &SocketAddr) -> Family {

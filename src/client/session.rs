@@ -335,7 +335,7 @@ impl Handler for Session {
                 input.note_ready();
                 self.advance(context);
             }
-            None => {}
+            Some(Source::Datagrams(_)) | None => {}
         }
     }
 

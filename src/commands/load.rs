@@ -24,9 +24,7 @@ pub(crate) fn load(arguments: &LoadArguments) -> ExitCode {
         },
         Err(error) => {
             let code = match error {
-                LoadError::Plan(_) | LoadError::SourceFamily { .. } | LoadError::Datagrams { .. } => {
-                    WRONG_USAGE
-                }
+                LoadError::Plan(_) | LoadError::SourceFamily { .. } => WRONG_USAGE,
                 LoadError::Resolve { .. } => NOT_RESOLVED,
                 _ => FAILED,
             };

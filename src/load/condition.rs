@@ -34,6 +34,10 @@ enum Figure {
     CutOff,
     NotSent,
     Received,
+    Loss,
+    Late,
+    Duplicated,
+    Reordered,
 }
 
 /// Text that is no condition.
@@ -44,7 +48,7 @@ pub struct ConditionError {
     reason: &'static str,
 }
 
-const FIGURES: [(&str, Figure); 17] = [
+const FIGURES: [(&str, Figure); 21] = [
     ("min", Figure::Min),
     ("mean", Figure::Mean),
     ("p50", Figure::P50),
@@ -62,6 +66,10 @@ const FIGURES: [(&str, Figure); 17] = [
     ("cut_off", Figure::CutOff),
     ("not_sent", Figure::NotSent),
     ("received", Figure::Received),
+    ("loss", Figure::Loss),
+    ("late", Figure::Late),
+    ("duplicated", Figure::Duplicated),
+    ("reordered", Figure::Reordered),
 ];
 
 impl Figure {
@@ -71,10 +79,11 @@ impl Figure {
         matches!(self, Min | Mean | P50 | P90 | P99 | P99_9 | P99_99 | Max | LagP99 | ConnectP99)
     }
 
-    /// The value in microseconds or pieces; a time that nothing was measured of is endless.
+    /// The value in microseconds, percent or pieces; a time that nothing was measured of is endless.
     fn of(self, report: &Report) -> f64 {
         let latency =
             |value: fn(&super::report::Times) -> f64| report.latency_us.as_ref().map_or(f64::INFINITY, value);
+        let datagrams = report.udp.unwrap_or_default();
         match self {
             Figure::Min => latency(|times| times.min),
             Figure::Mean => latency(|times| times.mean),
@@ -93,6 +102,10 @@ impl Figure {
             Figure::CutOff => report.messages.cut_off as f64,
             Figure::NotSent => report.messages.not_sent as f64,
             Figure::Received => report.messages.received as f64,
+            Figure::Loss => report.loss(),
+            Figure::Late => datagrams.late as f64,
+            Figure::Duplicated => datagrams.duplicated as f64,
+            Figure::Reordered => datagrams.reordered as f64,
         }
     }
 }
@@ -105,6 +118,7 @@ impl Condition {
         holds.then(|| {
             let value = match (self.figure.is_time(), value.is_finite()) {
                 (_, false) => "nothing was measured".into(),
+                _ if self.figure == Figure::Loss => format!("{value:.3}%"),
                 (true, true) => super::table::time(value),
                 (false, true) => format!("{value:.0}"),
             };
@@ -123,12 +137,15 @@ impl FromStr for Condition {
         let (name, value) = (text[..place].trim(), text[place + 1..].trim());
         let &(_, figure) = FIGURES.iter().find(|(known, _)| *known == name).ok_or(error(
             "the figures are min, mean, p50, p90, p99, p99.9, p99.99, max, lag_p99, connect_p99, rate, errors, \
-             mismatches, lost, cut_off, not_sent and received",
+             mismatches, lost, cut_off, not_sent, received; over UDP also loss, late, duplicated and reordered",
         ))?;
         let bound = if figure.is_time() {
             let time = humantime::parse_duration(value)
                 .map_err(|_| error("a time is expected, such as 5ms or 800us"))?;
             time.as_secs_f64() * 1e6
+        } else if figure == Figure::Loss {
+            let share = value.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+            share.filter(|bound: &f64| bound.is_finite()).ok_or(error("a share is expected, such as 0.1%"))?
         } else {
             value.parse().ok().filter(|bound: &f64| bound.is_finite()).ok_or(error("a number is expected"))?
         };
@@ -154,11 +171,13 @@ mod tests {
         assert_eq!((condition.figure, condition.above, condition.bound), (Figure::Rate, false, 1e5));
         for (name, _) in FIGURES {
             assert!(
-                format!("{name}>1s").parse::<Condition>().is_ok()
-                    || format!("{name}>1").parse::<Condition>().is_ok()
+                ["1s", "1", "1%"].iter().any(|value| format!("{name}>{value}").parse::<Condition>().is_ok()),
+                "{name}"
             );
         }
-        for nonsense in ["", "p99", "p98>1ms", "p99>5", "errors>many", "errors>1ms", "rate>inf"] {
+        for nonsense in
+            ["", "p99", "p98>1ms", "p99>5", "errors>many", "errors>1ms", "rate>inf", "loss>1", "late>1%"]
+        {
             assert!(nonsense.parse::<Condition>().is_err(), "{nonsense}");
         }
     }

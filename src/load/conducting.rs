@@ -299,11 +299,12 @@ impl State {
             return;
         }
         for token in self.clients(context) {
-            if let Some(Source::Client(client)) = context.get(token)
-                && let Some(turn) = &client.session.turn
-            {
-                self.conductor.owed += schedule.owed(turn, end);
-            }
+            let turn = match context.get(token) {
+                Some(Source::Client(client)) => client.session.turn.as_ref(),
+                Some(Source::Datagrams(client)) => client.turn(),
+                Some(Source::Stop(_)) | None => None,
+            };
+            self.conductor.owed += turn.map_or(0, |turn| schedule.owed(turn, end));
         }
     }
 
@@ -317,6 +318,9 @@ impl State {
         }
         self.run.figures.settle();
         for token in context.tokens() {
+            if let Some(Source::Datagrams(client)) = context.get(token) {
+                self.run.figures.fairness.add(client.completed());
+            }
             // In churn, a client that is connecting just now has had messages before.
             if let Some(Source::Client(client)) = context.get(token)
                 && (self.run.churn || !client.session.connecting)

@@ -110,6 +110,9 @@ impl State {
             (Target::Tcp(address), Some(sources)) => sources.nth(address.is_ipv4(), number),
             _ => None,
         };
+        if let Target::Udp(_) = target {
+            return self.open_datagrams(context, &session);
+        }
         let now = Moment::now();
         session.begin(number, self.plan.greeting, &self.run.pattern, since.unwrap_or(now));
         self.run.figures.attempted += u64::from(since.is_none());

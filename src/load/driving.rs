@@ -27,6 +27,7 @@ impl Handler for State {
                 client.connection.note(readiness);
                 self.pump(context, token);
             }
+            Some(Source::Datagrams(_)) => self.receive_datagrams(context, token),
             Some(Source::Stop(signal)) => {
                 let requests = signal.received();
                 if requests > 0 {
@@ -38,13 +39,16 @@ impl Handler for State {
     }
 
     fn resume(&mut self, context: &mut Context<Source>, token: Token) {
+        if let Some(Source::Datagrams(_)) = context.get(token) {
+            return self.receive_datagrams(context, token);
+        }
         self.pump(context, token);
     }
 
     fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
         match context.get(token) {
             Some(Source::Client(client)) if client.session.fault.is_some() => self.mismatch(context, token),
-            Some(Source::Client(_)) => self.send(context, token),
+            Some(Source::Client(_) | Source::Datagrams(_)) => self.send(context, token),
             // Its work is done at the end of each turn.
             Some(Source::Stop(_)) | None => {}
         }
@@ -98,7 +102,9 @@ impl State {
     /// Sends whatever may be sent now.
     pub(super) fn send(&mut self, context: &mut Context<Source>, token: Token) {
         let now = Moment::now();
-        let Some(Source::Client(Client { connection, session })) = context.get_mut(token) else { return };
+        let Some(Source::Client(Client { connection, session })) = context.get_mut(token) else {
+            return self.send_datagrams(context, token);
+        };
         self.staged.clear();
         let bytes = session.compose(&mut self.run, now, &mut self.staged);
         let sent = connection
@@ -178,6 +184,9 @@ impl State {
 
     /// Gives up connections whose handshake or reply takes too long.
     pub(super) fn sweep(&mut self, context: &mut Context<Source>, now: Moment) {
+        if self.plan.is_over_udp() {
+            return self.sweep_datagrams(context, now);
+        }
         let (connecting, reply) = (self.plan.connect_timeout, self.plan.timeout);
         let is_late = |session: &Session| {
             if session.connecting {
@@ -247,7 +256,11 @@ impl State {
 
     /// All clients that are connected.
     pub(super) fn clients(&self, context: &Context<Source>) -> Vec<Token> {
-        let is_open = |token: &Token| matches!(context.get(*token), Some(Source::Client(client)) if !client.session.connecting);
+        let is_open = |token: &Token| match context.get(*token) {
+            Some(Source::Client(client)) => !client.session.connecting,
+            Some(Source::Datagrams(_)) => true,
+            Some(Source::Stop(_)) | None => false,
+        };
         context.tokens().filter(is_open).collect()
     }
 
@@ -262,9 +275,12 @@ impl State {
     pub(super) fn schedule_all(&mut self, context: &mut Context<Source>) {
         let Pacing::Scheduled(schedule) = self.run.pacing else { return };
         for token in self.clients(context) {
-            if let Some(Source::Client(client)) = context.get_mut(token) {
-                client.session.turn = Some(schedule.first(client.session.client, self.plan.seed));
-            }
+            let (client, turn) = match context.get_mut(token) {
+                Some(Source::Client(client)) => (client.session.client, &mut client.session.turn),
+                Some(Source::Datagrams(client)) => client.place(),
+                Some(Source::Stop(_)) | None => continue,
+            };
+            *turn = Some(schedule.first(client, self.plan.seed));
         }
     }
 

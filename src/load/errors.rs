@@ -62,12 +62,6 @@ pub enum LoadError {
         /// What the resolver said.
         source: io::Error,
     },
-    /// An endpoint is for datagrams.
-    #[error("cannot connect to {target}: load is for streams, tcp:// and unix: endpoints")]
-    Datagrams {
-        /// Where to.
-        target: String,
-    },
     /// An endpoint and the source addresses are of different families.
     #[error("cannot connect to {target}: none of the source addresses {addresses} is of its family")]
     SourceFamily {

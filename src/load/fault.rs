@@ -24,7 +24,8 @@ const SHOWN: usize = 16;
 pub struct Mismatch {
     /// The connection, numbered from 0 in the order in which they were begun.
     pub connection: u64,
-    /// The first differing byte, counted from the connection's first (a greeting left out).
+    /// The first differing byte, counted from the connection's first (a greeting left out); over UDP from the
+    /// datagram's.
     pub offset: u64,
     /// What was expected from there on, in hex; empty if nothing more was.
     pub expected: String,
@@ -154,6 +155,23 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+impl Mismatch {
+    /// A datagram of other bytes than were expected; nothing was expected if it has a number that was not sent.
+    pub(super) fn of_datagram(connection: u64, expected: &[u8], received: &[u8]) -> Mismatch {
+        let same = expected.iter().zip(received).filter(|(a, b)| a == b).count();
+        let offset = expected.iter().zip(received).take_while(|(a, b)| a == b).count();
+        let shown = |bytes: &[u8]| hex(&bytes[offset..bytes.len().min(offset + SHOWN)]);
+        Mismatch {
+            connection,
+            offset: offset as u64,
+            expected: shown(expected),
+            received: shown(received),
+            looks_like: LooksLike::Corruption,
+            bytes: (expected.len().max(received.len()) - same) as u64,
+        }
+    }
 }
 
 impl fmt::Display for LooksLike {

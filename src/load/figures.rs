@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::errors::Errors;
 use super::fault::Mismatch;
 use super::greetings::Greetings;
+use super::report::DatagramsReport;
 use crate::reactor::Moment;
 
 /// Three significant digits: 0.1 % of any value.
@@ -48,6 +49,7 @@ pub(super) struct Figures {
     pub(super) failures: Vec<String>,
     pub(super) mismatches: Vec<Mismatch>,
     pub(super) greetings: Greetings,
+    pub(super) datagrams: DatagramsReport,
     pub(super) fairness: Fairness,
     series: Vec<Point>,
     /// Until when the current interval goes, and how long it is.
@@ -128,6 +130,7 @@ impl Figures {
             failures: Vec::new(),
             mismatches: Vec::new(),
             greetings: Greetings::default(),
+            datagrams: DatagramsReport::default(),
             fairness: Fairness::default(),
             series: Vec::new(),
             interval_began: now,
@@ -144,6 +147,14 @@ impl Figures {
             if let Some(times) = &mut self.lag {
                 times.saturating_record(nanoseconds(lag));
             }
+        }
+    }
+
+    /// A message that had left was sent to nobody, and will be sent again.
+    pub(super) fn unsent(&mut self, size: usize, intended: Moment) {
+        if intended >= self.from {
+            self.sent -= 1;
+            self.bytes_sent -= size as u64;
         }
     }
 

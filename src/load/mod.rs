@@ -9,6 +9,7 @@
 //! | `schedule.rs` | when messages should leave in an open loop |
 //! | `targets.rs`, `sources.rs`, `ramp.rs` | where to, where from, how fast; what the ceiling is |
 //! | `connecting.rs` | connections begin |
+//! | `datagrams.rs`, `datagram_exchange.rs` | one client over UDP; what becomes of each of its messages |
 //! | `driving.rs` | what the reactor calls: messages go, connections end |
 //! | `conducting.rs` | the run as a whole: opening, warm-up, measuring, draining |
 //! | `figures.rs`, `errors.rs`, `greetings.rs` | what is counted meanwhile |
@@ -25,7 +26,7 @@
 //!   draining    nothing more is sent; what is under way is waited for, as long as a reply may take
 //! ```
 //!
-//! So at the end every message was answered, or belongs to a connection that failed, or was cut off by an interrupt:
+//! So at the end every message was answered, or (over UDP) is lost, or belongs to a connection that failed, or was cut off by an interrupt:
 //! nothing disappears from the figures.
 //!
 //! # Open and closed loop
@@ -43,6 +44,8 @@ mod compare;
 mod condition;
 mod conducting;
 mod connecting;
+mod datagram_exchange;
+mod datagrams;
 mod driving;
 mod errors;
 mod fault;
@@ -74,6 +77,7 @@ use crate::signals::StopSignal;
 
 use self::conducting::Conductor;
 use self::connecting::Waiting;
+use self::datagrams::DatagramClient;
 use self::figures::Figures;
 use self::pattern::Pattern;
 use self::ramp::Ramp;
@@ -91,7 +95,8 @@ pub use self::figures::Point;
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Sizes, Usage};
 pub use self::plot::PlotError;
 pub use self::report::{
-    Bytes, Connections, FORMAT_VERSION, FairnessReport, Generator, Messages, Report, Settings, Times,
+    Bytes, Connections, DatagramsReport, FORMAT_VERSION, FairnessReport, Generator, Messages, Report,
+    Settings, Times,
 };
 pub use self::sources::{Sources, SourcesError};
 pub use self::verdict::Verdict;
@@ -133,9 +138,9 @@ pub struct Load {
 }
 
 /// What the generator keeps in a slot of the reactor.
-#[expect(clippy::large_enum_variant, reason = "there are thousands of clients and a single request to stop")]
 enum Source {
     Client(Client),
+    Datagrams(DatagramClient),
     /// The request to end early. Its deadline is the next moment at which the run as a whole has something to do.
     Stop(StopSignal),
 }
@@ -154,6 +159,8 @@ struct State {
     workspace: Workspace,
     /// Bytes of messages that do not go in one piece; empty nearly always.
     staged: Vec<u8>,
+    /// Room for one datagram; empty for streams.
+    datagram: Vec<u8>,
     ramp: Ramp,
     /// Clients that have not begun to connect yet.
     fresh: Range<u32>,
@@ -205,6 +212,7 @@ impl Load {
                 turn_budget: TURN_BUDGET,
             }),
             staged: Vec::new(),
+            datagram: Vec::new(),
             ramp: Ramp::new(plan.connecting, plan.connect_rate, now),
             fresh: 0..clients,
             waiting: BinaryHeap::new(),
@@ -300,6 +308,7 @@ impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Source::Client(client) => client.connection.transport().as_fd(),
+            Source::Datagrams(client) => client.socket().as_fd(),
             Source::Stop(stop) => stop.as_fd(),
         }
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::datagram_exchange::NUMBER_SIZE;
 use super::sources::Sources;
 use crate::endpoint::Endpoint;
+use crate::net::LONGEST_PAYLOAD;
 
 /// The longest message. The pattern that it is checked against is twice as long, and held in memory once.
 pub const LONGEST_MESSAGE: usize = 64 << 20;
@@ -47,7 +49,7 @@ pub struct Plan {
     pub connecting: usize,
     /// How long a handshake may take.
     pub connect_timeout: Duration,
-    /// How long a reply may take.
+    /// How long a reply may take; over UDP, after how long a message counts as lost.
     pub timeout: Duration,
     /// The addresses to connect from.
     pub sources: Option<Sources>,
@@ -127,6 +129,9 @@ pub enum PlanError {
     /// A rate that no schedule can have.
     #[error("{0} is no rate: a number above 0 and up to 1e9 a second is expected")]
     Rate(f64),
+    /// Something that there is only on streams, or messages that are no datagrams.
+    #[error("udp:// endpoints: {0}")]
+    Datagrams(&'static str),
     /// Settings of which only one can hold.
     #[error("{0} and {1} exclude each other")]
     Exclusive(&'static str, &'static str),
@@ -135,6 +140,9 @@ pub enum PlanError {
 impl Plan {
     /// Eight clients with one message of 64 bytes under way each, for ten seconds.
     pub fn new(endpoints: Vec<Endpoint>) -> Plan {
+        // A reply that is late on a stream will come; on a datagram socket it will not, and the client waits for it.
+        // A second is also what TCP gives the first packet before it sends it again (RFC 6298).
+        let seconds = if endpoints.iter().any(is_udp) { 1 } else { 10 };
         Plan {
             endpoints,
             clients: 8,
@@ -150,7 +158,7 @@ impl Plan {
             connect_rate: None,
             connecting: 100,
             connect_timeout: Duration::from_secs(10),
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(seconds),
             sources: None,
             greeting: 0,
             reset: false,
@@ -185,6 +193,9 @@ impl Plan {
                 return Err(PlanError::Rate(rate));
             }
         }
+        if self.endpoints.iter().any(is_udp) {
+            self.check_datagrams()?;
+        }
         match self.usage {
             Usage::Hold if rate.is_some() => Err(PlanError::Exclusive("hold", "rate")),
             Usage::Hold if self.messages.is_some() => Err(PlanError::Exclusive("hold", "messages")),
@@ -192,6 +203,32 @@ impl Plan {
             _ => Ok(()),
         }
     }
+}
+
+impl Plan {
+    /// Whether messages are datagrams.
+    pub(super) fn is_over_udp(&self) -> bool {
+        self.endpoints.iter().any(is_udp)
+    }
+
+    fn check_datagrams(&self) -> Result<(), PlanError> {
+        let Sizes { shortest, longest } = self.sizes;
+        Err(PlanError::Datagrams(match self.usage {
+            _ if !self.endpoints.iter().all(is_udp) => "one run is over UDP or over streams, not over both",
+            Usage::Churn => "there is no connection that could be opened for each message",
+            Usage::Hold => "there is no connection that could be held",
+            Usage::Exchange if self.reset => "there is no connection that could be reset",
+            Usage::Exchange if self.greeting > 0 => "a server can't speak first, it knows nobody yet",
+            Usage::Exchange if shortest < NUMBER_SIZE || longest > LONGEST_PAYLOAD => {
+                "messages have 8 to 65507 bytes: each begins with its number, which has 8"
+            }
+            Usage::Exchange => return Ok(()),
+        }))
+    }
+}
+
+fn is_udp(endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Udp { .. })
 }
 
 impl Sizes {
@@ -225,6 +262,28 @@ mod tests {
             Plan { usage: Usage::Churn, depth: 2, ..plan.clone() },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_datagrams_cannot_do_is_refused() {
+        let udp: Endpoint = "udp://127.0.0.1:7".parse().expect("an endpoint");
+        let plan = Plan::new(vec![udp.clone()]);
+        assert_eq!((plan.check(), plan.timeout), (Ok(()), Duration::from_secs(1)));
+        for size in [NUMBER_SIZE, LONGEST_PAYLOAD] {
+            assert_eq!(Plan { sizes: Sizes::fixed(size), ..plan.clone() }.check(), Ok(()));
+        }
+        for (wrong, reason) in [
+            (Plan { endpoints: vec![Endpoint::default(), udp], ..plan.clone() }, "not over both"),
+            (Plan { sizes: Sizes { shortest: 7, longest: 9 }, ..plan.clone() }, "8 to 65507"),
+            (Plan { sizes: Sizes::fixed(65_508), ..plan.clone() }, "8 to 65507"),
+            (Plan { usage: Usage::Churn, ..plan.clone() }, "opened"),
+            (Plan { usage: Usage::Hold, ..plan.clone() }, "held"),
+            (Plan { reset: true, ..plan.clone() }, "reset"),
+            (Plan { greeting: 1, ..plan.clone() }, "speak first"),
+        ] {
+            let error = wrong.check().expect_err(reason).to_string();
+            assert!(error.contains(reason), "{error}");
         }
     }
 }

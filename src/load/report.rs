@@ -44,7 +44,10 @@ pub struct Report {
     pub service_time_us: Option<Times>,
     /// From beginning to connect until it was established. `null` without a connection.
     pub connect_us: Option<Times>,
-    /// Connections that failed, by cause.
+    /// What became of datagrams; only over UDP.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub udp: Option<DatagramsReport>,
+    /// Connections that failed, by cause; over UDP also each datagram of other bytes than were sent.
     pub errors: Errors,
     /// The first failures, in words.
     pub failures: Vec<String>,
@@ -133,6 +136,31 @@ pub struct Messages {
     pub cut_off: u64,
     /// How many were due in an open loop and never sent, because their connection was busy to the end.
     pub not_sent: u64,
+}
+
+/// What became of messages over UDP that were not simply answered. Each message that was sent is received, lost, late,
+/// corrupted or cut off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatagramsReport {
+    /// Messages without an answer.
+    pub lost: u64,
+    /// Messages whose answer came after the timeout. They are neither lost nor received.
+    pub late: u64,
+    /// Further answers to messages that were answered.
+    pub duplicated: u64,
+    /// Answers that an answer to a later message of the same client had overtaken. They are received.
+    pub reordered: u64,
+    /// Messages whose answer has other bytes.
+    pub corrupted: u64,
+    /// Datagrams that answer no message.
+    pub unknown: u64,
+}
+
+impl DatagramsReport {
+    /// Messages that have ended without being received.
+    pub(super) fn not_received(&self) -> u64 {
+        self.lost + self.late + self.corrupted
+    }
 }
 
 /// Bytes of a run.
@@ -227,7 +255,7 @@ impl State {
             messages: Messages {
                 sent: figures.sent,
                 received: figures.received,
-                cut_off: figures.sent - figures.received,
+                cut_off: figures.sent - figures.received - figures.datagrams.not_received(),
                 not_sent: self.conductor.owed,
             },
             bytes: Bytes { sent: figures.bytes_sent, received: figures.bytes_received },
@@ -236,6 +264,7 @@ impl State {
             latency_us: Times::of(&figures.latency),
             service_time_us: figures.service.as_ref().and_then(Times::of),
             connect_us: Times::of(&figures.connect),
+            udp: self.plan.is_over_udp().then_some(figures.datagrams),
             errors: figures.errors,
             failures: std::mem::take(&mut figures.failures),
             mismatches: std::mem::take(&mut figures.mismatches),

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fmt::{self, Write as _};
 
 use super::figures::Times as Histogram;
-use super::report::{Report, Times};
+use super::report::{DatagramsReport, Report, Times};
 
 /// Rows of the histogram.
 const ROWS: usize = 16;
@@ -31,6 +31,15 @@ impl fmt::Display for Report {
         }
         let _ = write!(counts, " ({})", if settings.verify { "every byte verified" } else { "not verified" });
         line(f, "messages", counts)?;
+        if let Some(udp) = &self.udp {
+            let loss = self.loss();
+            let DatagramsReport { lost, late, duplicated, reordered, corrupted, unknown } = udp;
+            let text = format!(
+                "{lost} lost ({loss:.3} %), {late} late, {duplicated} duplicated, {reordered} reordered, \
+                 {corrupted} corrupted, {unknown} unknown"
+            );
+            line(f, "datagrams", text)?;
+        }
         line(f, "bytes", format!("{} sent, {} received", bytes.sent, bytes.received))?;
         if settings.mode != "hold" {
             let volume = if messages.received > 0 {
@@ -87,6 +96,12 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// Lost messages, in percent of those that were sent; none over streams.
+    pub(super) fn loss(&self) -> f64 {
+        let lost = self.udp.map_or(0, |udp| udp.lost);
+        if lost == 0 { 0.0 } else { lost as f64 / self.messages.sent as f64 * 100.0 }
+    }
+
     /// What was done, in a line.
     pub(super) fn title(&self) -> String {
         let settings = &self.settings;

@@ -35,21 +35,20 @@ impl Targets {
         for endpoint in &plan.endpoints {
             let mut addresses = match endpoint {
                 Endpoint::Unix(path) => vec![Target::Unix(path.clone())],
-                Endpoint::Udp { .. } => {
-                    return Err(LoadError::Datagrams { target: endpoint.to_string() });
-                }
-                Endpoint::Tcp { host, port } => {
+                Endpoint::Tcp { host, port } | Endpoint::Udp { host, port } => {
                     let addresses = host.addresses(*port).map_err(|source| {
                         let host =
                             if let Host::Name(name) = host { name.clone() } else { endpoint.to_string() };
                         LoadError::Resolve { host, source }
                     })?;
-                    addresses.into_iter().map(Target::Tcp).collect()
+                    let datagrams = matches!(endpoint, Endpoint::Udp { .. });
+                    let target = if datagrams { Target::Udp } else { Target::Tcp };
+                    addresses.into_iter().map(target).collect()
                 }
             };
             if let Some(sources) = &plan.sources {
                 let reachable = |target: &Target| match target {
-                    Target::Tcp(address) => sources.count(address.is_ipv4()) > 0,
+                    Target::Tcp(address) | Target::Udp(address) => sources.count(address.is_ipv4()) > 0,
                     Target::Unix(_) => true,
                 };
                 addresses.retain(reachable);
@@ -67,6 +66,12 @@ impl Targets {
     pub(super) fn of(&self, connection: u64) -> Option<&Target> {
         let candidates = &self.candidates[self.endpoint(connection)];
         candidates.addresses.get(candidates.chosen)
+    }
+
+    /// One endpoint with these addresses.
+    #[cfg(test)]
+    pub(super) fn of_addresses(addresses: Vec<Target>) -> Targets {
+        Targets { candidates: vec![Candidates { addresses, chosen: 0, proven: false }] }
     }
 
     /// A connection to the endpoint has been established: its address is the right one.
@@ -91,10 +96,11 @@ impl Targets {
         (connection % self.candidates.len() as u64) as usize
     }
 
-    fn tcp(&self) -> impl Iterator<Item = SocketAddr> {
-        self.candidates.iter().filter_map(|candidates| match candidates.addresses.get(candidates.chosen) {
-            Some(Target::Tcp(address)) => Some(*address),
-            _ => None,
+    /// Those that ports limit: all but Unix sockets.
+    fn with_ports(&self) -> impl Iterator<Item = SocketAddr> {
+        self.candidates.iter().filter_map(|candidates| match candidates.addresses.get(candidates.chosen)? {
+            Target::Tcp(address) | Target::Udp(address) => Some(*address),
+            Target::Unix(_) => None,
         })
     }
 }
@@ -108,15 +114,19 @@ pub(super) struct Ceiling {
     pairs: u64,
     descriptors: u64,
     endpoints: u64,
-    /// Whether all endpoints are TCP, so that ports limit them.
-    all_tcp: bool,
+    /// Whether all endpoints are TCP or UDP, so that ports limit them.
+    all_have_ports: bool,
 }
 
 impl Ceiling {
     pub(super) fn of(plan: &Plan, targets: &Targets) -> Ceiling {
-        let mut distinct: Vec<_> = targets.tcp().collect();
+        let mut distinct: Vec<_> = targets.with_ports().collect();
         distinct.sort();
         distinct.dedup();
+        if plan.is_over_udp() {
+            // A datagram socket has its port towards everyone: further targets bring no further ports.
+            distinct.truncate(1);
+        }
         let sources =
             |target: &SocketAddr| plan.sources.as_ref().map_or(1, |sources| sources.count(target.is_ipv4()));
         Ceiling {
@@ -124,12 +134,12 @@ impl Ceiling {
             pairs: distinct.iter().map(sources).fold(0, u64::saturating_add),
             descriptors: DescriptorLimit::current().connections(1) as u64,
             endpoints: plan.endpoints.len() as u64,
-            all_tcp: targets.tcp().count() == plan.endpoints.len(),
+            all_have_ports: targets.with_ports().count() == plan.endpoints.len(),
         }
     }
 
     fn by_ports(&self) -> u64 {
-        if self.all_tcp { self.ports.saturating_mul(self.pairs) } else { u64::MAX }
+        if self.all_have_ports { self.ports.saturating_mul(self.pairs) } else { u64::MAX }
     }
 
     /// Says what stands in the way of so many connections, if anything does.

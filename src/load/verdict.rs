@@ -14,9 +14,9 @@ pub enum Verdict {
     Good,
     /// Connections failed.
     Errors,
-    /// No connection was ever established: refused.
+    /// No connection was ever established, or over UDP no message answered: refused.
     Refused,
-    /// No connection was ever established: timed out.
+    /// No connection was ever established, or over UDP no message answered: timed out.
     TimedOut,
     /// Other bytes came back than were sent.
     Mismatch,
@@ -44,10 +44,14 @@ impl Report {
         if self.errors.mismatch > 0 {
             return Verdict::Mismatch;
         }
-        if self.connections.opened == 0 && self.errors.refused > 0 {
+        // A datagram socket is open whether or not there is anybody: only an answer tells.
+        let nobody =
+            if self.udp.is_some() { self.messages.received == 0 } else { self.connections.opened == 0 };
+        if nobody && self.errors.refused > 0 {
             return Verdict::Refused;
         }
-        if self.connections.opened == 0 && self.errors.timeout > 0 {
+        let all_lost = self.udp.is_some_and(|udp| udp.lost + udp.late > 0);
+        if nobody && (self.errors.timeout > 0 || all_lost) {
             return Verdict::TimedOut;
         }
         let reasons: Vec<String> = conditions.iter().flat_map(|condition| condition.violated(self)).collect();
@@ -65,6 +69,16 @@ impl Report {
             warn(format!(
                 "only {} of {} connections were established: the figures are those of fewer clients",
                 connections.opened, connections.requested
+            ));
+        }
+        if let Some(udp) = &self.udp
+            && udp.lost + udp.late > 0
+            && settings.rate.is_none()
+        {
+            warn(format!(
+                "in a closed loop a client waits for a lost message for {} s before it goes on: the rate says more about \
+                 that than about the server (try --rate, or a shorter --timeout)",
+                settings.timeout_s
             ));
         }
         if errors.mismatch > 0 {

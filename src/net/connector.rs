@@ -16,6 +16,8 @@ use super::transport::Socket;
 pub enum Target {
     /// A TCP address.
     Tcp(SocketAddr),
+    /// A UDP address, for a [`ConnectedDatagramSocket`](super::ConnectedDatagramSocket).
+    Udp(SocketAddr),
     /// The path of a Unix stream socket.
     Unix(PathBuf),
 }
@@ -24,12 +26,14 @@ pub enum Target {
 /// [`Connection::connecting`](super::Connection::connecting).
 ///
 /// # Errors
-/// When it fails at once: no route, no free port, no descriptor, or a Unix socket where nobody listens.
+/// When it fails at once: no route, no free port, no descriptor, or a Unix socket where nobody listens; and for a UDP
+/// address, which has no stream.
 pub fn connect(target: &Target, source: Option<IpAddr>) -> io::Result<Socket> {
     let (domain, protocol, address) = match target {
         Target::Tcp(address) => {
             (Domain::for_address(*address), Some(Protocol::TCP), SockAddr::from(*address))
         }
+        Target::Udp(_) => return Err(ErrorKind::InvalidInput.into()),
         Target::Unix(path) => (Domain::UNIX, None, SockAddr::unix(path)?),
     };
     let socket = socket2::Socket::new(domain, Type::STREAM, protocol)?;
@@ -46,7 +50,7 @@ pub fn connect(target: &Target, source: Option<IpAddr>) -> io::Result<Socket> {
     match socket.connect(&address) {
         Err(error) if !is_under_way(&error) => Err(error),
         _ => Ok(match target {
-            Target::Tcp(_) => Socket::Tcp(TcpStream::from_std(socket.into())),
+            Target::Tcp(_) | Target::Udp(_) => Socket::Tcp(TcpStream::from_std(socket.into())),
             Target::Unix(_) => Socket::Unix(UnixStream::from_std(socket.into())),
         }),
     }
@@ -74,6 +78,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Tcp(address) => address.fmt(f),
+            Target::Udp(address) => write!(f, "udp://{address}"),
             Target::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

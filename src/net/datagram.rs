@@ -16,6 +16,8 @@ use super::packet_info::PacketInfo;
 
 /// No datagram is longer than this, so that a buffer of this size cuts none.
 pub const LONGEST_DATAGRAM: usize = 65_535;
+/// The most bytes that can be sent in a datagram over both families: what IPv4 leaves beside its header and that of UDP.
+pub const LONGEST_PAYLOAD: usize = 65_535 - 20 - 8;
 
 /// A UDP socket, nonblocking, of one address family.
 #[derive(Debug)]

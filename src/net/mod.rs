@@ -2,6 +2,7 @@
 
 mod bounds;
 mod buffers;
+mod connected_datagram;
 mod connection;
 mod connector;
 mod datagram;
@@ -16,9 +17,10 @@ mod transport;
 
 pub use self::bounds::{Limits, Timeout, Timeouts};
 pub use self::buffers::{BufferBytes, Workspace};
+pub use self::connected_datagram::ConnectedDatagramSocket;
 pub use self::connection::{Connection, End, Next, Phase};
 pub use self::connector::{Target, connect};
-pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM};
+pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAYLOAD};
 pub use self::inherited::{InheritError, Inherited};
 pub use self::listener::{
     Accept, AcceptError, BindError, Earlier, Listener, ListenerOptions, Peer, backlog_in_force,

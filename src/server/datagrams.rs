@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -14,11 +15,15 @@ use super::{Source, State, TURN_BUDGET};
 use crate::endpoint::{Endpoint, Host};
 use crate::error::{Error, describe};
 use crate::logging::Escaped;
-use crate::net::{DatagramSocket, LONGEST_DATAGRAM};
+use crate::net::{Datagram, DatagramSocket, LONGEST_DATAGRAM};
 use crate::reactor::{Context, Token};
 
 /// Datagrams that one socket may take in a turn, before it is the others' turn; bytes are bounded as a connection's.
-const DATAGRAMS_PER_TURN: usize = 64;
+const DATAGRAMS_PER_TURN: u64 = 64;
+/// Datagrams that are received before they are answered. Answers wait for no more than that, some microseconds.
+const BATCH: usize = 16;
+/// Room for a batch of all but very long datagrams; of those, for the longest and what came before it.
+const BATCH_BYTES: usize = 2 * LONGEST_DATAGRAM;
 /// What had arrived when the server was asked to stop is answered, at most in so many turns' worth.
 const LAST_TURNS: usize = 16;
 /// After a failed receive, which no peer can cause, try again in this time: never a spin.
@@ -32,9 +37,18 @@ pub(super) struct Datagrams {
     sockets: Vec<Token>,
     own: Vec<SocketAddr>,
     buffer: Vec<u8>,
+    /// What is sent when the batch has been received.
+    answers: Vec<Answer>,
     any_source: bool,
     receiving_failed: bool,
     pub(super) counts: DatagramCounts,
+}
+
+/// An answer that is to be sent: where its bytes are in the buffer, and between which addresses it goes.
+struct Answer {
+    bytes: Range<usize>,
+    to: SocketAddr,
+    source: SocketAddr,
 }
 
 /// What became of the datagrams that were received.
@@ -56,7 +70,8 @@ impl Datagrams {
     }
 
     pub(super) fn add(&mut self, token: Token, local: SocketAddr) {
-        self.buffer.resize(LONGEST_DATAGRAM, 0);
+        self.buffer.resize(BATCH_BYTES, 0);
+        self.answers.reserve_exact(BATCH);
         self.sockets.push(token);
         self.own.push(local);
         if !local.ip().is_loopback() {
@@ -77,32 +92,56 @@ impl Datagrams {
         }
     }
 
-    /// Receives one datagram and answers it. `None`: there is none.
-    fn echo_one(&mut self, socket: &mut DatagramSocket) -> io::Result<Option<usize>> {
-        let Some(datagram) = socket.receive(&mut self.buffer)? else { return Ok(None) };
-        let (from, bytes) = (datagram.from, &self.buffer[..datagram.length]);
+    /// Receives as many datagrams as one batch holds, then answers them. True: nothing waits any more.
+    ///
+    /// One kind of work at a time is cheaper than both in turn, by a few percent; with packet information, which takes
+    /// more code on both ways, by nearly a tenth. (One call for several, sendmmsg, gains nothing beyond that.)
+    fn echo_batch(&mut self, socket: &mut DatagramSocket, bytes: &mut usize) -> io::Result<bool> {
+        self.answers.clear();
+        let mut used = 0;
+        let mut outcome = Ok(false);
+        for _ in 0..BATCH {
+            match socket.receive(&mut self.buffer[used..]) {
+                Ok(Some(datagram)) => {
+                    self.note(used, datagram);
+                    *bytes += datagram.length;
+                    used += datagram.length;
+                }
+                Ok(None) => outcome = Ok(true),
+                Err(error) => outcome = Err(error),
+            }
+            if !matches!(outcome, Ok(false)) || used + LONGEST_DATAGRAM > self.buffer.len() {
+                break;
+            }
+        }
+        for Answer { bytes, to, source } in &self.answers {
+            match socket.send(&self.buffer[bytes.clone()], *to, *source) {
+                Ok(()) => {
+                    self.counts.answered += 1;
+                    log::debug!("udp {to}: sending {} bytes back", bytes.len());
+                }
+                Err(error) => {
+                    self.counts.dropped += 1;
+                    log::debug!("udp {to}: the answer was dropped: {}", describe(&error));
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Decides whether a datagram is answered, and from where.
+    fn note(&mut self, place: usize, datagram: Datagram) {
+        let Datagram { length, from, to } = datagram;
+        let bytes = place..place + length;
         self.counts.received += 1;
-        log::debug!("udp {from}: received {}", Escaped(bytes));
-        let rule = rule_against(from, &self.own, self.any_source);
-        let to = match (rule, datagram.to) {
-            (None, Some(to)) => to,
+        log::debug!("udp {from}: received {}", Escaped(&self.buffer[bytes.clone()]));
+        match (rule_against(from, &self.own, self.any_source), to) {
+            (None, Some(source)) => self.answers.push(Answer { bytes, to: from, source }),
             (rule, _) => {
                 self.counts.ignored += 1;
                 log::debug!("udp {from}: not answered: {}", rule.unwrap_or("it was sent to many machines"));
-                return Ok(Some(datagram.length));
-            }
-        };
-        match socket.send(bytes, from, to) {
-            Ok(()) => {
-                self.counts.answered += 1;
-                log::debug!("udp {from}: sending {} bytes back", bytes.len());
-            }
-            Err(error) => {
-                self.counts.dropped += 1;
-                log::debug!("udp {from}: the answer was dropped: {}", describe(&error));
             }
         }
-        Ok(Some(datagram.length))
     }
 }
 
@@ -131,15 +170,15 @@ fn rule_against(from: SocketAddr, own: &[SocketAddr], any_source: bool) -> Optio
 impl State {
     /// Answers until nothing waits or the budget is spent. Returns whether nothing waits.
     pub(super) fn echo_datagrams(&mut self, context: &mut Context<Source>, token: Token) -> bool {
-        let mut bytes = 0;
-        for _ in 0..DATAGRAMS_PER_TURN {
+        let (mut bytes, received) = (0, self.datagrams.counts.received);
+        while bytes < TURN_BUDGET && self.datagrams.counts.received - received < DATAGRAMS_PER_TURN {
             let Some(Source::Datagrams(socket)) = context.get_mut(token) else { return true };
-            match self.datagrams.echo_one(socket) {
-                Ok(None) => {
+            match self.datagrams.echo_batch(socket, &mut bytes) {
+                Ok(true) => {
                     self.datagrams.receiving_failed = false;
                     return true;
                 }
-                Ok(Some(length)) => bytes += length,
+                Ok(false) => {}
                 Err(error) => {
                     if !std::mem::replace(&mut self.datagrams.receiving_failed, true) {
                         log::warn!(
@@ -151,9 +190,6 @@ impl State {
                     context.set_deadline(token, context.now() + RETRY);
                     return true;
                 }
-            }
-            if bytes >= TURN_BUDGET {
-                break;
             }
         }
         // There may be more, and no event will say so.

@@ -1,5 +1,6 @@
 //! The client, run as the program that it is, and the line client; with servers that behave as each test needs it.
 
+mod datagrams;
 mod exits;
 mod http;
 mod line;

@@ -1,5 +1,6 @@
 //! The load generator, run as the program that it is, and as a library.
 
+mod datagrams;
 mod faults;
 mod greetings;
 mod library;

@@ -22,7 +22,7 @@ fn assert_valid(report: &Value) {
 
 #[test]
 fn every_kind_of_report_keeps_to_the_schema() {
-    let server = Server::plain();
+    let (server, udp) = (Server::plain(), Server::start(&["udp://127.0.0.1:0"]));
     let plain = server.endpoint.as_str();
     let greeting = Server::start(&["127.0.0.1:0", "--greeting", "hello\\n"]);
     for arguments in [
@@ -32,6 +32,7 @@ fn every_kind_of_report_keeps_to_the_schema() {
         vec![plain, "-d", "50ms", "--hold"],
         vec!["127.0.0.1:1", "-c", "1"],
         vec![greeting.endpoint.as_str(), "-m", "10", "--greeting", "6"],
+        vec![udp.endpoint.as_str(), "-m", "100"],
     ] {
         assert_valid(&load(&arguments).report);
     }

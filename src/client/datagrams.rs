@@ -1,0 +1,329 @@
+//! `echoloop send udp://…`: a message is a datagram, and so is its answer; the next one is sent when it has come.
+//!
+//! There is nothing to connect and nothing to close. A message that is not answered in time was lost on its way there
+//! or back, or nobody was there to answer: nothing tells which, so it is not sent again. Only if the machine says that
+//! nobody listens, and nothing has ever come from there, is the next address of the name tried.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::datagram_messages::{Messages, Next};
+use super::input::{Input, Taken};
+use super::outcome::{Byte, ClientError, Family};
+use super::output::Output;
+use super::racing::addresses_of;
+use super::{SendOptions, Source};
+use crate::endpoint::{Endpoint, Host};
+use crate::error::describe;
+use crate::logging::Escaped;
+use crate::net::{ConnectedDatagramSocket, LONGEST_DATAGRAM};
+use crate::reactor::{Context, Handler, Interest, Moment, Reactor, Readiness, Stage, Token};
+
+/// How long an answer may take unless something else is asked for: as long as a name server is given (`resolv.conf(5)`).
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Standard input is read in pieces of this size.
+const INPUT_SIZE: usize = 64 * 1024;
+/// Steps between two polls: enough to make the poll cheap in comparison.
+const STEPS_PER_TURN: usize = 16;
+
+/// What one call of [`send`](super::send) is about.
+pub(super) struct Conversation {
+    /// The addresses of the name that were not tried.
+    addresses: VecDeque<SocketAddr>,
+    source: Option<IpAddr>,
+    timeout: Option<Duration>,
+    verify: bool,
+    peer: SocketAddr,
+    socket: Token,
+    /// Something has come from the peer, so that it is the right one.
+    heard: bool,
+    messages: Messages,
+    question: Option<Question>,
+    /// The message that was answered last.
+    answered: Option<Vec<u8>>,
+    input: Option<Token>,
+    input_buffer: Vec<u8>,
+    buffer: Vec<u8>,
+    output: Output,
+    result: Option<Result<(), ClientError>>,
+}
+
+/// A message that is to be answered.
+struct Question {
+    message: Vec<u8>,
+    /// `None`: there was no room for it yet.
+    sent: Option<Moment>,
+}
+
+impl Conversation {
+    /// Talks to the first of the host's addresses where somebody listens until nothing is left to say.
+    pub(super) fn run(
+        endpoint: &Endpoint,
+        (host, port): (&Host, u16),
+        options: &SendOptions,
+        messages: Messages,
+    ) -> Result<(), ClientError> {
+        let mut addresses: VecDeque<SocketAddr> = addresses_of(host, port, options.family)?.into();
+        if let Some(source) = options.source {
+            addresses.retain(|address| address.is_ipv4() == source.is_ipv4());
+            if addresses.is_empty() {
+                let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+                return Err(ClientError::NoAddress { host: endpoint.to_string(), family });
+            }
+        }
+        Conversation::with(addresses, options, messages)
+    }
+
+    fn with(
+        mut addresses: VecDeque<SocketAddr>,
+        options: &SendOptions,
+        messages: Messages,
+    ) -> Result<(), ClientError> {
+        let output = Output::standard(options.hex)?;
+        let mut reactor = Reactor::new()?;
+        let (peer, socket) = connect_to_next(reactor.context(), &mut addresses, options.source)?;
+        let mut conversation = Conversation {
+            addresses,
+            source: options.source,
+            timeout: options.timeout,
+            verify: options.verify,
+            peer,
+            socket,
+            heard: false,
+            messages,
+            question: None,
+            answered: None,
+            input: None,
+            input_buffer: Vec::new(),
+            buffer: vec![0; LONGEST_DATAGRAM],
+            output,
+            result: None,
+        };
+        if conversation.messages.wants_input() {
+            conversation.input_buffer = vec![0; INPUT_SIZE];
+            conversation.input = Some(Input::insert(reactor.context())?);
+        }
+        conversation.output.start_clock();
+        conversation.advance(reactor.context());
+        while conversation.result.is_none() {
+            reactor.turn(&mut conversation)?;
+        }
+        conversation.result.unwrap_or(Ok(()))
+    }
+
+    /// Does whatever can be done.
+    fn advance(&mut self, context: &mut Context<Source>) {
+        for _ in 0..STEPS_PER_TURN {
+            if self.result.is_some() {
+                return;
+            }
+            match self.go_on(context) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => self.result = Some(Err(error)),
+            }
+        }
+        // There is more to do; but the other descriptor has to be looked at now and then.
+        context.run_again(self.socket);
+    }
+
+    /// Takes what has come, then sends what is next. False: an event has to come first.
+    fn go_on(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
+        let Some(Source::Datagrams(socket)) = context.get(self.socket) else { return Ok(false) };
+        match socket.receive(&mut self.buffer) {
+            Ok(Some(length)) => return self.received(context, length).map(|()| true),
+            Ok(None) => {}
+            Err(error) => return self.undeliverable(context, error).map(|()| true),
+        }
+        match &self.question {
+            Some(Question { sent: Some(_), .. }) => Ok(false),
+            Some(_) => self.send(context),
+            None => self.next(context),
+        }
+    }
+
+    /// Finds out what is to be sent next.
+    fn next(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
+        match self.messages.next(&mut self.output)? {
+            Next::Message(message) => self.question = Some(Question { message, sent: None }),
+            Next::Input => return self.read_input(context),
+            Next::End => self.result = Some(Ok(())),
+        }
+        Ok(true)
+    }
+
+    fn send(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
+        let Some(Source::Datagrams(socket)) = context.get(self.socket) else { return Ok(false) };
+        let Some(question) = &mut self.question else { return Ok(false) };
+        log::debug!("{}: sending {}", self.peer, Escaped(&question.message));
+        match socket.send(&question.message) {
+            Ok(false) => return Ok(false),
+            Ok(true) => {}
+            Err(error) => return self.undeliverable(context, error).map(|()| true),
+        }
+        let now = Moment::now();
+        question.sent = Some(now);
+        self.output.sent(&question.message)?;
+        if let Some(timeout) = self.timeout {
+            context.set_deadline(self.socket, now + timeout);
+        }
+        Ok(true)
+    }
+
+    /// One read of standard input. False if nothing is there now.
+    fn read_input(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
+        let Some(input) = self.input else { return Ok(false) };
+        match Input::take(context, input, &mut self.input_buffer)? {
+            Taken::Nothing => return Ok(false),
+            Taken::End => self.messages.input_ended(),
+            Taken::Bytes(count) => self.messages.input(&self.input_buffer[..count], &mut self.output),
+        }
+        Ok(true)
+    }
+
+    /// A datagram has come: is it the answer?
+    fn received(&mut self, context: &mut Context<Source>, length: usize) -> Result<(), ClientError> {
+        let answer = &self.buffer[..length];
+        log::debug!("received {}", Escaped(answer));
+        self.heard = true;
+        let Some(Question { message, sent: Some(_) }) = &self.question else {
+            log::warn!("a datagram of {length} bytes came unasked: {}", Escaped(answer));
+            return Ok(());
+        };
+        if self.verify && answer != message && self.answered.as_deref() == Some(answer) {
+            // A network may double datagrams; that is no wrong answer to what was asked after it.
+            log::warn!("the answer before came once more: {}", Escaped(answer));
+            return Ok(());
+        }
+        self.output.received(answer)?;
+        self.output.end_line()?;
+        if self.verify {
+            compare(message, answer)?;
+        }
+        self.answered = self.question.take().map(|question| question.message);
+        context.clear_deadline(self.socket);
+        Ok(())
+    }
+
+    /// A datagram did not get there. If nothing ever did, another address of the name may be the right one.
+    fn undeliverable(&mut self, context: &mut Context<Source>, error: io::Error) -> Result<(), ClientError> {
+        if self.heard || self.addresses.is_empty() {
+            return Err(ClientError::Undeliverable { peer: self.peer, source: error });
+        }
+        log::debug!("{}: {}", self.peer, describe(&error));
+        context.remove(self.socket);
+        (self.peer, self.socket) = connect_to_next(context, &mut self.addresses, self.source)?;
+        if let Some(question) = &mut self.question {
+            question.sent = None;
+        }
+        Ok(())
+    }
+}
+
+impl Handler for Conversation {
+    type Source = Source;
+
+    fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
+        if let Some(Source::Input(input)) = context.get_mut(token) {
+            log::trace!("standard input: {readiness:?}");
+            input.note_ready();
+        }
+        self.advance(context);
+    }
+
+    fn resume(&mut self, context: &mut Context<Source>, _: Token) {
+        self.advance(context);
+    }
+
+    fn deadline(&mut self, context: &mut Context<Source>, _: Token) {
+        // An answer may have come in the very turn in which its time was up.
+        self.advance(context);
+        let sent = self.question.as_ref().and_then(|question| question.sent);
+        if let (Some(timeout), Some(sent), None) = (self.timeout, sent, &self.result)
+            && sent + timeout <= context.now()
+        {
+            self.result = Some(Err(ClientError::Unanswered { peer: self.peer, after: timeout }));
+        }
+    }
+}
+
+/// A socket for the first address that one can be had for.
+fn connect_to_next(
+    context: &mut Context<Source>,
+    addresses: &mut VecDeque<SocketAddr>,
+    source: Option<IpAddr>,
+) -> Result<(SocketAddr, Token), ClientError> {
+    loop {
+        let Some(peer) = addresses.pop_front() else {
+            return Err(ClientError::Loop(io::Error::other("the name has no address")));
+        };
+        let token = ConnectedDatagramSocket::connect(peer, source).and_then(|socket| {
+            let local = socket.local_address()?;
+            let family = if peer.is_ipv4() { "AF_INET" } else { "AF_INET6" };
+            log::debug!("family {family}, type SOCK_DGRAM, protocol IPPROTO_UDP, local {local}, peer {peer}");
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            context.insert(Source::Datagrams(socket), interest, Stage::Connections)
+        });
+        match token {
+            Ok(token) => return Ok((peer, token)),
+            Err(source) if addresses.is_empty() => return Err(ClientError::Undeliverable { peer, source }),
+            Err(error) => log::debug!("{peer}: {}", describe(&error)),
+        }
+    }
+}
+
+/// Names the first difference.
+fn compare(sent: &[u8], answer: &[u8]) -> Result<(), ClientError> {
+    if sent == answer {
+        return Ok(());
+    }
+    let offset = sent.iter().zip(answer).take_while(|(a, b)| a == b).count();
+    let byte = |bytes: &[u8]| Byte(bytes.get(offset).copied());
+    Err(ClientError::Differs { offset: offset as u64, got: byte(answer), expected: byte(sent) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn where_nobody_listens_the_next_address_is_tried() {
+        let [dead, alive] = [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback"));
+        let addresses = [&dead, &alive].map(|socket| socket.local_addr().expect("it is bound"));
+        drop(dead);
+        alive.set_read_timeout(Some(Duration::from_secs(60))).expect("a positive time");
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (length, from) = alive.recv_from(&mut []).expect("an empty datagram comes");
+                alive.send_to(&[0; 0][..length], from).expect("it can be sent");
+            }
+        });
+        let options = SendOptions { verify: true, timeout: Some(ANSWER_TIMEOUT), ..SendOptions::default() };
+        // Empty, so that nothing is printed in the midst of the tests.
+        let messages = || Messages::given([Vec::new(), Vec::new()].into_iter());
+        Conversation::with(addresses.into(), &options, messages()).expect("the second address answers");
+        server.join().expect("no panic");
+        let error =
+            Conversation::with([addresses[0]].into(), &options, messages()).expect_err("nobody is there");
+        assert_eq!(error.exit_code(), 4, "{error}");
+    }
+
+    #[test]
+    fn an_answer_is_compared_to_its_end() {
+        let differs = |sent: &[u8], answer: &[u8]| match compare(sent, answer) {
+            Ok(()) => None,
+            Err(ClientError::Differs { offset, got, expected }) => Some((offset, got.0, expected.0)),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(differs(b"spam", b"spam"), None);
+        assert_eq!(differs(b"", b""), None);
+        assert_eq!(differs(b"spam", b"spim"), Some((2, Some(b'i'), Some(b'a'))));
+        assert_eq!(differs(b"spam", b"spa"), Some((3, None, Some(b'm'))));
+        assert_eq!(differs(b"spam", b"spam!"), Some((4, Some(b'!'), None)));
+    }
+}

@@ -1,0 +1,86 @@
+//! A client's datagram socket: connected, so that only its peer's datagrams arrive, and the peer's machine can say
+//! that nobody listens there.
+//!
+//! Connecting sends nothing. What it sets is where datagrams go and whose are taken; and the kernel can match an ICMP
+//! message that comes back to this socket, which is how a refusal is known at all. It is told of at the next call,
+//! which may be the sending of a later datagram: that one was not sent then.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::net::UdpSocket;
+use socket2::{Domain, Protocol, Type};
+
+/// A UDP socket with one peer, nonblocking.
+#[derive(Debug)]
+pub struct ConnectedDatagramSocket {
+    socket: UdpSocket,
+    peer: SocketAddr,
+}
+
+impl ConnectedDatagramSocket {
+    /// A socket for datagrams to and from `peer`, from the address `source` if one is given.
+    ///
+    /// # Errors
+    /// As `socket(2)`, `bind(2)` and `connect(2)`: no way leads there, no port or descriptor is left.
+    pub fn connect(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<ConnectedDatagramSocket> {
+        let socket = socket2::Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        if let Some(source) = source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        socket.connect(&peer.into())?;
+        Ok(ConnectedDatagramSocket { socket: UdpSocket::from_std(socket.into()), peer })
+    }
+
+    /// Whose datagrams it takes.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address and port that its datagrams come from.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Sends one datagram. False: there is no room for it now, and an event will tell when there is.
+    ///
+    /// # Errors
+    /// As `send(2)`; also for an earlier datagram that came to nobody ([`ErrorKind::ConnectionRefused`]).
+    pub fn send(&self, bytes: &[u8]) -> io::Result<bool> {
+        loop {
+            match self.socket.send(bytes) {
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Receives one datagram and says how long it is, or `None` if there is none. What does not fit the buffer is cut
+    /// off, so let it have room for [`LONGEST_DATAGRAM`](super::LONGEST_DATAGRAM).
+    ///
+    /// # Errors
+    /// As `recv(2)`; also for an earlier datagram that came to nobody ([`ErrorKind::ConnectionRefused`]).
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            match self.socket.recv(buffer) {
+                Ok(length) => return Ok(Some(length)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsFd for ConnectedDatagramSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
