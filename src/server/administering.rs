@@ -1,5 +1,6 @@
 //! The admin endpoint and the report in the log: who asks, what is counted for them, and when they are cut off.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
 use super::binding::{self, Bound, BoundSocket};
@@ -12,12 +13,20 @@ use crate::descriptors::{DescriptorLimit, open_descriptors};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, describe};
 use crate::net::{Accept, CONNECTION_INTEREST, Listener, ListenerOptions, Next, Workspace};
-use crate::reactor::{Context, Interest, Stage, Token};
+use crate::reactor::{Context, Interest, Readiness, Stage, Token};
+use crate::signals::ReportSignal;
 
 /// Those who connect to the admin endpoint are few: a handful may wait.
 const BACKLOG: i32 = 64;
 /// When descriptors have run out, those of the endpoint wait as well; try again in this time.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// What the loop holds for it.
+pub(super) enum AdminSource {
+    Listener(Listener),
+    Scraper(Scraper),
+    Report(ReportSignal),
+}
 
 /// The admin endpoint of a server that has one.
 pub(super) struct Administration {
@@ -94,7 +103,11 @@ pub(super) fn listen(
                 "whoever can reach {endpoint} is told the server's figures: keep it behind a firewall"
             );
         }
-        context.insert(Source::AdminListener(Box::new(listener)), Interest::READABLE, Stage::Listeners)?;
+        context.insert(
+            Source::Admin(Box::new(AdminSource::Listener(listener))),
+            Interest::READABLE,
+            Stage::Listeners,
+        )?;
         log::info!("admin on {endpoint}");
         endpoints.push(endpoint);
     }
@@ -102,11 +115,44 @@ pub(super) fn listen(
 }
 
 impl State {
+    pub(super) fn admin_ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
+        match admin_source(context, token) {
+            Some(AdminSource::Listener(_)) => self.accept_scrapers(context, token),
+            Some(AdminSource::Scraper(scraper)) => {
+                scraper.note(readiness);
+                self.serve_scraper(context, token);
+            }
+            Some(AdminSource::Report(signal)) => {
+                if signal.received() == 0 {
+                    return;
+                }
+                self.report(context);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn admin_resume(&mut self, context: &mut Context<Source>, token: Token) {
+        match admin_source(context, token) {
+            Some(AdminSource::Listener(_)) => self.accept_scrapers(context, token),
+            Some(AdminSource::Scraper(_)) => self.serve_scraper(context, token),
+            Some(AdminSource::Report(_)) | None => {}
+        }
+    }
+
+    pub(super) fn admin_deadline(&mut self, context: &mut Context<Source>, token: Token) {
+        match admin_source(context, token) {
+            Some(AdminSource::Listener(_)) => self.accept_scrapers(context, token),
+            Some(AdminSource::Scraper(_)) => self.close_scraper(context, token, "cut off: its time is over"),
+            Some(AdminSource::Report(_)) | None => {}
+        }
+    }
+
     /// Accepts who asks; those for whom there is no place are closed.
-    pub(super) fn accept_scrapers(&mut self, context: &mut Context<Source>, token: Token) {
+    fn accept_scrapers(&mut self, context: &mut Context<Source>, token: Token) {
         for _ in 0..MOST_SCRAPERS {
             let Some(administration) = &mut self.administration else { return };
-            let Some(Source::AdminListener(listener)) = context.get_mut(token) else { return };
+            let Some(AdminSource::Listener(listener)) = admin_source(context, token) else { return };
             let (socket, peer) = match listener.accept() {
                 Accept::Connection(socket, peer) => (socket, peer),
                 Accept::Drained => return,
@@ -121,8 +167,8 @@ impl State {
                 continue;
             }
             let now = context.now();
-            let scraper = Source::Scraper(Box::new(Scraper::new(socket, peer, now)));
-            match context.insert(scraper, CONNECTION_INTEREST, Stage::Connections) {
+            let scraper = AdminSource::Scraper(Scraper::new(socket, peer, now));
+            match context.insert(Source::Admin(Box::new(scraper)), CONNECTION_INTEREST, Stage::Connections) {
                 Ok(token) => {
                     administration.open += 1;
                     context.set_deadline(token, now + EXCHANGE);
@@ -134,11 +180,11 @@ impl State {
         context.run_again(token);
     }
 
-    pub(super) fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
+    fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
         let status = self.status(context);
         let now = context.now();
         let Some(administration) = &mut self.administration else { return };
-        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
+        let Some(AdminSource::Scraper(scraper)) = admin_source(context, token) else { return };
         match scraper.pump(&status, &mut administration.workspace, now) {
             Next::Wait => {}
             Next::Again => context.run_again(token),
@@ -146,9 +192,9 @@ impl State {
         }
     }
 
-    pub(super) fn close_scraper(&mut self, context: &mut Context<Source>, token: Token, reason: &str) {
+    fn close_scraper(&mut self, context: &mut Context<Source>, token: Token, reason: &str) {
         let Some(administration) = &mut self.administration else { return };
-        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
+        let Some(AdminSource::Scraper(scraper)) = admin_source(context, token) else { return };
         log::debug!("admin {}: {reason}", scraper.peer());
         scraper.abandon(&mut administration.workspace);
         context.remove(token);
@@ -156,7 +202,7 @@ impl State {
     }
 
     /// Logs the figures. As warnings, since whoever asks for them wants to see them with `--quiet` too.
-    pub(super) fn report(&self, context: &Context<Source>) {
+    fn report(&self, context: &Context<Source>) {
         for line in self.status(context).figures.lines() {
             log::warn!("report: {line}");
         }
@@ -216,6 +262,23 @@ impl State {
             Some(NotAccepting::Full { limit: self.max_connections })
         } else {
             None
+        }
+    }
+}
+
+fn admin_source(context: &mut Context<Source>, token: Token) -> Option<&mut AdminSource> {
+    match context.get_mut(token) {
+        Some(Source::Admin(source)) => Some(source),
+        _ => None,
+    }
+}
+
+impl AsFd for AdminSource {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            AdminSource::Listener(listener) => listener.as_fd(),
+            AdminSource::Scraper(scraper) => scraper.as_fd(),
+            AdminSource::Report(signal) => signal.as_fd(),
         }
     }
 }

@@ -57,17 +57,7 @@ impl Handler for State {
                     self.stop(context);
                 }
             }
-            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
-            Some(Source::Scraper(scraper)) => {
-                scraper.note(readiness);
-                self.serve_scraper(context, token);
-            }
-            Some(Source::Report(signal)) => {
-                if signal.received() == 0 {
-                    return;
-                }
-                self.report(context);
-            }
+            Some(Source::Admin(_)) => self.admin_ready(context, token, readiness),
             None => {}
         }
     }
@@ -87,9 +77,8 @@ impl Handler for State {
             Some(Source::Datagrams(_)) => {
                 self.echo_datagrams(context, token);
             }
-            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
-            Some(Source::Scraper(_)) => self.serve_scraper(context, token),
-            Some(Source::Stop(_) | Source::Report(_)) | None => {}
+            Some(Source::Admin(_)) => self.admin_resume(context, token),
+            Some(Source::Stop(_)) | None => {}
         }
     }
 
@@ -109,9 +98,8 @@ impl Handler for State {
                 self.echo_datagrams(context, token);
             }
             Some(Source::Stop(_)) => self.end_drain(context),
-            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
-            Some(Source::Scraper(_)) => self.close_scraper(context, token, "cut off: its time is over"),
-            Some(Source::Report(_)) | None => {}
+            Some(Source::Admin(_)) => self.admin_deadline(context, token),
+            None => {}
         }
     }
 
