@@ -115,7 +115,7 @@ enum Source {
     Listener(Box<Listener>),
     Datagrams(Box<DatagramSocket>),
     Stop(Box<StopSignal>),
-    /// What is not the echo: one kind here, so that telling connections from the rest costs no more for it.
+    /// What watches the server, and is no part of the echo.
     Admin(Box<AdminSource>),
 }
 
