@@ -31,13 +31,7 @@ impl fmt::Display for Report {
         }
         let _ = write!(counts, " ({})", if settings.verify { "every byte verified" } else { "not verified" });
         line(f, "messages", counts)?;
-        if let Some(udp) = &self.udp {
-            let loss = self.loss();
-            let DatagramsReport { lost, late, duplicated, reordered, corrupted, unknown } = udp;
-            let text = format!(
-                "{lost} lost ({loss:.3} %), {late} late, {duplicated} duplicated, {reordered} reordered, \
-                 {corrupted} corrupted, {unknown} unknown"
-            );
+        if let Some(text) = self.datagrams() {
             line(f, "datagrams", text)?;
         }
         line(f, "bytes", format!("{} sent, {} received", bytes.sent, bytes.received))?;
@@ -137,6 +131,16 @@ impl Report {
             Some(others @ 1..) => writeln!(f, "  {others:>10}  with other words"),
             _ => Ok(()),
         }
+    }
+
+    /// What became of datagrams; nothing over streams.
+    fn datagrams(&self) -> Option<String> {
+        let DatagramsReport { lost, late, duplicated, reordered, corrupted, unknown } = self.udp?;
+        Some(format!(
+            "{lost} lost ({:.3} %), {late} late, {duplicated} duplicated, {reordered} reordered, \
+             {corrupted} corrupted, {unknown} unknown",
+            self.loss()
+        ))
     }
 
     fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

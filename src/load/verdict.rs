@@ -61,6 +61,17 @@ impl Report {
         if self.errors.total() > 0 { Verdict::Errors } else { Verdict::Good }
     }
 
+    fn waiting_for_the_lost(&self) -> Option<String> {
+        let missing = self.udp.is_some_and(|udp| udp.lost + udp.late > 0);
+        (missing && self.settings.rate.is_none()).then(|| {
+            format!(
+                "in a closed loop a client waits for a lost message for {} s before it goes on: the rate says more \
+                 about that than about the server (try --rate, or a shorter --timeout)",
+                self.settings.timeout_s
+            )
+        })
+    }
+
     pub(super) fn find_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut warn = |warning: String| warnings.push(warning);
@@ -71,16 +82,7 @@ impl Report {
                 connections.opened, connections.requested
             ));
         }
-        if let Some(udp) = &self.udp
-            && udp.lost + udp.late > 0
-            && settings.rate.is_none()
-        {
-            warn(format!(
-                "in a closed loop a client waits for a lost message for {} s before it goes on: the rate says more about \
-                 that than about the server (try --rate, or a shorter --timeout)",
-                settings.timeout_s
-            ));
-        }
+        self.waiting_for_the_lost().into_iter().for_each(&mut warn);
         if errors.mismatch > 0 {
             warn(
                 "the server did not echo what was sent: no other figure means anything before that is mended"

@@ -325,3 +325,24 @@ fn a_trace_that_cannot_be_written_is_refused() {
         assert!(refused.stderr.contains(&message), "{refused:?}");
     }
 }
+
+#[test]
+fn a_connection_that_a_proxy_announces_has_the_row_of_its_client() {
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("trace.json");
+    let mut command =
+        program(&["127.0.0.1:0", "--proxy-protocol", "require", "--greeting", "hi ", "--trace"]);
+    command.arg(&file);
+    let server = Server::spawn(command, 1);
+    let client = server.connect();
+    client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 4321 7\r\nquestion");
+    client.end_sending();
+    assert_same(&client.receive_rest(), b"hi question");
+    assert_eq!(server.stop().0.code(), Some(0));
+
+    let trace = Trace::load(&file);
+    trace.assert_spans_nest();
+    let row = trace.row("192.0.2.1:4321");
+    assert_eq!((bytes(row, "read "), bytes(row, "write ")), (8, 11));
+    assert_eq!(row.last().map(|event| &event["ph"]), Some(&"E".into()));
+}
