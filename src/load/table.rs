@@ -13,62 +13,10 @@ const BAR: f64 = 50.0;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { settings, connections, messages, bytes, errors, generator, fairness, .. } = self;
         writeln!(f, "{}\n", self.title())?;
-        let line = |f: &mut fmt::Formatter<'_>, name: &str, text: String| writeln!(f, "  {name:<12}{text}");
-        line(
-            f,
-            "connections",
-            format!(
-                "{} wanted, {} opened, {} lost",
-                connections.requested, connections.opened, connections.lost
-            ),
-        )?;
-        let mut counts =
-            format!("{} sent, {} received, {} cut off", messages.sent, messages.received, messages.cut_off);
-        if messages.not_sent > 0 {
-            let _ = write!(counts, ", {} due and not sent", messages.not_sent);
+        for (name, text) in self.lines() {
+            writeln!(f, "  {name:<12}{text}")?;
         }
-        let _ = write!(counts, " ({})", if settings.verify { "every byte verified" } else { "not verified" });
-        line(f, "messages", counts)?;
-        if let Some(text) = self.datagrams() {
-            line(f, "datagrams", text)?;
-        }
-        line(f, "bytes", format!("{} sent, {} received", bytes.sent, bytes.received))?;
-        if settings.mode != "hold" {
-            let volume = if messages.received > 0 {
-                self.rate * bytes.received as f64 / messages.received as f64 / 1e6
-            } else {
-                0.0
-            };
-            let seconds = self.seconds;
-            line(
-                f,
-                "rate",
-                format!("{:.0} messages/s, {volume:.2} MB/s each way, over {seconds:.2} s", self.rate),
-            )?;
-        }
-        line(f, "errors", errors.to_string())?;
-        let (share, per_message) =
-            (generator.cpu_seconds / self.seconds.max(1e-9) * 100.0, messages.received.max(1));
-        line(
-            f,
-            "generator",
-            format!(
-                "{:.2} s of CPU time ({share:.0} % of a core, {:.2} µs a message)",
-                generator.cpu_seconds,
-                generator.cpu_seconds * 1e6 / per_message as f64
-            ),
-        )?;
-        if settings.rate.is_some() {
-            let lag = generator.lag_us;
-            line(f, "lag", format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max)))?;
-        }
-        let fair = format!(
-            "{} to {} messages a client, Jain's index {:.4}",
-            fairness.fewest, fairness.most, fairness.jain
-        );
-        line(f, "fairness", fair)?;
         self.write_times(f)?;
         self.write_greetings(f)?;
         if let Some(latency) = self.latency.as_ref().filter(|latency| latency.len() > 1) {
@@ -131,6 +79,57 @@ impl Report {
             Some(others @ 1..) => writeln!(f, "  {others:>10}  with other words"),
             _ => Ok(()),
         }
+    }
+
+    /// Each kind of figure with its name; those that mean nothing in this run are left out.
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let Report { settings, connections, bytes, errors, fairness, .. } = self;
+        let connections = format!(
+            "{} wanted, {} opened, {} lost",
+            connections.requested, connections.opened, connections.lost
+        );
+        let mut lines = vec![("connections", connections), ("messages", self.message_counts())];
+        lines.extend(self.datagrams().map(|text| ("datagrams", text)));
+        lines.push(("bytes", format!("{} sent, {} received", bytes.sent, bytes.received)));
+        if settings.mode != "hold" {
+            lines.push(("rate", self.rate_and_volume()));
+        }
+        lines.push(("errors", errors.to_string()));
+        lines.push(("generator", self.generator_cost()));
+        if settings.rate.is_some() {
+            let lag = self.generator.lag_us;
+            let text = format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max));
+            lines.push(("lag", text));
+        }
+        let (fewest, most, jain) = (fairness.fewest, fairness.most, fairness.jain);
+        lines.push(("fairness", format!("{fewest} to {most} messages a client, Jain's index {jain:.4}")));
+        lines
+    }
+
+    fn message_counts(&self) -> String {
+        let messages = &self.messages;
+        let mut counts =
+            format!("{} sent, {} received, {} cut off", messages.sent, messages.received, messages.cut_off);
+        if messages.not_sent > 0 {
+            let _ = write!(counts, ", {} due and not sent", messages.not_sent);
+        }
+        counts.push_str(if self.settings.verify { " (every byte verified)" } else { " (not verified)" });
+        counts
+    }
+
+    fn rate_and_volume(&self) -> String {
+        let (messages, bytes) = (self.messages.received, self.bytes.received);
+        let volume = if messages > 0 { self.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
+        format!("{:.0} messages/s, {volume:.2} MB/s each way, over {:.2} s", self.rate, self.seconds)
+    }
+
+    fn generator_cost(&self) -> String {
+        let seconds = self.generator.cpu_seconds;
+        format!(
+            "{seconds:.2} s of CPU time ({:.0} % of a core, {:.2} µs a message)",
+            seconds / self.seconds.max(1e-9) * 100.0,
+            seconds * 1e6 / self.messages.received.max(1) as f64
+        )
     }
 
     /// What became of datagrams; nothing over streams.

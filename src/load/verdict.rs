@@ -61,6 +61,33 @@ impl Report {
         if self.errors.total() > 0 { Verdict::Errors } else { Verdict::Good }
     }
 
+    /// What a reader of the figures should know about them.
+    pub(super) fn find_warnings(&self) -> Vec<String> {
+        let warnings = [
+            self.fewer_clients(),
+            self.waiting_for_the_lost(),
+            self.wrong_echo(),
+            self.lower_rate(),
+            self.bottleneck(),
+            self.not_sent(),
+            self.unevenly_spread(),
+            self.few_messages(),
+            self.short_run(),
+        ];
+        warnings.into_iter().flatten().collect()
+    }
+
+    fn fewer_clients(&self) -> Option<String> {
+        let connections = &self.connections;
+        let fewer = connections.opened < connections.requested;
+        (fewer && !self.interrupted && self.settings.mode != "churn").then(|| {
+            format!(
+                "only {} of {} connections were established: the figures are those of fewer clients",
+                connections.opened, connections.requested
+            )
+        })
+    }
+
     fn waiting_for_the_lost(&self) -> Option<String> {
         let missing = self.udp.is_some_and(|udp| udp.lost + udp.late > 0);
         (missing && self.settings.rate.is_none()).then(|| {
@@ -72,75 +99,81 @@ impl Report {
         })
     }
 
-    pub(super) fn find_warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let mut warn = |warning: String| warnings.push(warning);
-        let Report { settings, connections, messages, errors, generator, .. } = self;
-        if connections.opened < connections.requested && !self.interrupted && settings.mode != "churn" {
-            warn(format!(
-                "only {} of {} connections were established: the figures are those of fewer clients",
-                connections.opened, connections.requested
-            ));
+    fn wrong_echo(&self) -> Option<String> {
+        (self.errors.mismatch > 0).then(|| {
+            "the server did not echo what was sent: no other figure means anything before that is mended"
+                .into()
+        })
+    }
+
+    fn lower_rate(&self) -> Option<String> {
+        let rate = self.settings.rate?;
+        let reached = self.rate >= rate * (1.0 - RATE_TOLERANCE);
+        if reached || self.interrupted || self.settings.messages.is_some() {
+            return None;
         }
-        self.waiting_for_the_lost().into_iter().for_each(&mut warn);
-        if errors.mismatch > 0 {
-            warn(
-                "the server did not echo what was sent: no other figure means anything before that is mended"
-                    .into(),
-            );
+        let why = if self.generator.bottleneck {
+            "the generator was late itself: use several processes with a part of the rate each"
+        } else {
+            "connections were busy: the server can't take that rate over so many (try more --clients or --depth, or a \
+             lower --rate)"
+        };
+        Some(format!("{:.0} messages a second instead of {rate:.0}: {why}", self.rate))
+    }
+
+    fn bottleneck(&self) -> Option<String> {
+        let generator = &self.generator;
+        if !generator.bottleneck {
+            return None;
         }
-        if let Some(rate) = settings.rate
-            && !self.interrupted
-            && settings.messages.is_none()
-            && self.rate < rate * (1.0 - RATE_TOLERANCE)
-        {
-            let why = if generator.bottleneck {
-                "the generator was late itself: use several processes with a part of the rate each"
-            } else {
-                "connections were busy: the server can't take that rate over so many (try more --clients or --depth, \
-                 or a lower --rate)"
-            };
-            warn(format!("{:.0} messages a second instead of {rate:.0}: {why}", self.rate));
-        }
-        if generator.bottleneck && settings.rate.is_some() {
-            warn(format!(
+        Some(if self.settings.rate.is_some() {
+            format!(
                 "the generator was the bottleneck: one message of a hundred left {} late although its connection was \
                  free; give it a core of its own (taskset), a lower --rate, or several processes",
                 time(generator.lag_us.p99)
-            ));
-        } else if generator.bottleneck {
-            warn(format!(
+            )
+        } else {
+            format!(
                 "the generator took {:.0} % of a core: its own work may be what limits the rate; run one more process \
                  of it on another core and see whether the rates add up",
                 generator.cpu_seconds / self.seconds * 100.0
-            ));
-        }
-        if messages.not_sent > 0 {
-            warn(format!(
-                "{} messages were due and not sent before the end, because their connections were busy: the \
-                 percentiles would be worse with them",
-                messages.not_sent
-            ));
-        }
-        if self.fairness.most > 100 && self.fairness.jain < 0.8 {
-            warn(format!(
+            )
+        })
+    }
+
+    fn not_sent(&self) -> Option<String> {
+        let count = self.messages.not_sent;
+        (count > 0).then(|| {
+            format!(
+                "{count} messages were due and not sent before the end, because their connections were busy: the \
+                 percentiles would be worse with them"
+            )
+        })
+    }
+
+    fn unevenly_spread(&self) -> Option<String> {
+        let fairness = &self.fairness;
+        (fairness.most > 100 && fairness.jain < 0.8).then(|| {
+            format!(
                 "messages were spread unevenly: {} for one client, {} for another",
-                self.fairness.fewest, self.fairness.most
-            ));
-        }
-        let few = settings.mode != "hold" && messages.received > 0 && messages.received < 1000;
-        if few && !self.interrupted {
-            warn(format!(
-                "{} messages are few: p99.9 and beyond say nothing (try a longer --duration)",
-                messages.received
-            ));
-        }
-        if messages.received > 0 && self.seconds < 1.0 && settings.messages.is_none() && !self.interrupted {
-            warn(
-                "less than a second is short: the first moments weigh much (try --duration 10s --warmup 1s)"
-                    .into(),
-            );
-        }
-        warnings
+                fairness.fewest, fairness.most
+            )
+        })
+    }
+
+    fn few_messages(&self) -> Option<String> {
+        let received = self.messages.received;
+        let few = (1..1000).contains(&received) && self.settings.mode != "hold";
+        (few && !self.interrupted).then(|| {
+            format!("{received} messages are few: p99.9 and beyond say nothing (try a longer --duration)")
+        })
+    }
+
+    fn short_run(&self) -> Option<String> {
+        let short = self.messages.received > 0 && self.seconds < 1.0 && self.settings.messages.is_none();
+        (short && !self.interrupted).then(|| {
+            "less than a second is short: the first moments weigh much (try --duration 10s --warmup 1s)"
+                .into()
+        })
     }
 }
