@@ -14,6 +14,8 @@ use crate::servers::{self, ALL, BUSY, ECHOLOOP, Kind, LITERAL, Server};
 pub(crate) struct Single {
     /// System calls an echo, at 100 clients × 64 bytes; empty without `strace`.
     pub(crate) calls: Vec<(Kind, f64)>,
+    /// Instructions an echo outside the kernel, likewise; empty without `valgrind`.
+    pub(crate) instructions: Vec<(Kind, f64)>,
     /// Resident bytes of the server for each idle connection that has echoed once, and how many there were.
     pub(crate) memory: Vec<(Kind, usize, f64)>,
     pub(crate) churn: Vec<(Kind, Churn)>,
@@ -36,6 +38,12 @@ pub(crate) fn measure(extent: Extent) -> Result<Single, Box<dyn Error>> {
         eprint!("\r{}: system calls and memory          ", kind.name);
         if let Some(calls) = calls(kind)? {
             single.calls.push((kind, calls));
+        }
+        // A thread a connection is a hundred of them, which valgrind runs one at a time.
+        if kind != servers::THREADS
+            && let Some(instructions) = instructions(kind)?
+        {
+            single.instructions.push((kind, instructions));
         }
         if kind != LITERAL {
             let clients = if extent == Extent::Quick { 500 } else { 15_000.min(kind.most_clients) };
@@ -60,8 +68,15 @@ pub(crate) fn measure(extent: Extent) -> Result<Single, Box<dyn Error>> {
     Ok(single)
 }
 
-fn calls(kind: Kind) -> Result<Option<f64>, Box<dyn Error>> {
-    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+/// What a tool that counts saw for each echo of 100 clients × 64 bytes: the difference between few and many messages,
+/// which leaves out what starting, connecting and ending take. `None` without the tool.
+fn counted(
+    kind: Kind,
+    tool: &str,
+    options: &[&str],
+    total: fn(&str) -> Option<u64>,
+) -> Result<Option<f64>, Box<dyn Error>> {
+    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
         return Ok(None);
     }
@@ -70,19 +85,31 @@ fn calls(kind: Kind) -> Result<Option<f64>, Box<dyn Error>> {
     let count = |messages: u64| -> Result<u64, Box<dyn Error>> {
         let file = tempfile::NamedTempFile::new()?;
         let path = file.path().to_string_lossy().into_owned();
-        let server = Server::start_under(kind, &["strace", "-f", "-c", "-U", "calls,name", "-o", &path])?;
+        let options: Vec<String> = options.iter().map(|option| option.replace("FILE", &path)).collect();
+        let wrapper: Vec<&str> = [tool].into_iter().chain(options.iter().map(String::as_str)).collect();
+        let server = Server::start_under(kind, &wrapper)?;
         let mut load = servers::open(plan(&server, cell))?;
         load.exchange(messages)?;
         drop(load);
         server.stop()?;
-        let text = std::fs::read_to_string(&path)?;
-        let total = text.lines().rfind(|line| line.trim_end().ends_with("total"));
-        let total = total.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        Ok(total.ok_or("strace gave no total")?)
+        Ok(total(&std::fs::read_to_string(&path)?).ok_or_else(|| format!("{tool} gave no total"))?)
     };
-    // The difference leaves out what starting, connecting and ending take.
     let (few, many) = (count(MESSAGES / 10)?, count(MESSAGES + MESSAGES / 10)?);
     Ok(Some(many.saturating_sub(few) as f64 / MESSAGES as f64))
+}
+
+fn calls(kind: Kind) -> Result<Option<f64>, Box<dyn Error>> {
+    counted(kind, "strace", &["-f", "-c", "-U", "calls,name", "-o", "FILE"], |text| {
+        let total = text.lines().rfind(|line| line.trim_end().ends_with("total"));
+        total?.split_whitespace().next()?.parse().ok()
+    })
+}
+
+fn instructions(kind: Kind) -> Result<Option<f64>, Box<dyn Error>> {
+    let options = ["--quiet", "--tool=callgrind", "--callgrind-out-file=FILE"];
+    counted(kind, "valgrind", &options, |text| {
+        text.lines().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()
+    })
 }
 
 pub(crate) fn memory(kind: Kind, clients: usize) -> Result<f64, Box<dyn Error>> {
