@@ -9,9 +9,14 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 /// The ratio at which a bar has no length.
 const LEAST: f64 = 0.5;
 const GREY: RGBColor = RGBColor(128, 128, 128);
-/// Blue, orange, green, purple: told apart by most eyes, on light and on dark.
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(31, 119, 180), RGBColor(230, 120, 20), RGBColor(44, 160, 44), RGBColor(148, 103, 189)];
+/// Blue, orange, green, purple, brown: told apart by most eyes, on light and on dark.
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(31, 119, 180),
+    RGBColor(230, 120, 20),
+    RGBColor(44, 160, 44),
+    RGBColor(148, 103, 189),
+    RGBColor(160, 110, 90),
+];
 
 /// A line a server, over the number of connections on a logarithmic axis.
 pub(crate) fn lines(
@@ -81,9 +86,19 @@ pub(crate) fn bars(
     let mut y = 50;
     let one = left + length(1.0);
     root.draw(&PathElement::new([(one, 40), (one, 30 + 18 * bars as i32)], GREY.mix(0.6)))?;
+    // Not all are in each group, and each keeps its colour.
+    let names: Vec<&str> = groups
+        .iter()
+        .map(|(_, bars)| bars)
+        .max_by_key(|bars| bars.len())
+        .into_iter()
+        .flatten()
+        .map(|bar| bar.0)
+        .collect();
     for (group, bars) in groups {
         root.draw_text(group, &left_aligned, (12, y))?;
-        for ((name, ratio), colour) in bars.iter().zip(COLOURS.iter().cycle()) {
+        for (name, ratio) in bars {
+            let colour = COLOURS[names.iter().position(|other| other == name).unwrap_or(0) % COLOURS.len()];
             root.draw_text(name, &right_aligned, (left - 8, y))?;
             let end = left + length(*ratio);
             root.draw(&Rectangle::new([(left, y - 6), (end, y + 6)], colour.filled()))?;
