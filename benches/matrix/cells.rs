@@ -11,7 +11,7 @@ use crate::servers::{self, ALL, Kind, LITERAL, Server};
 /// How long one measurement takes, as nearly as the warm-up can tell.
 const MEASURED: Duration = Duration::from_millis(300);
 /// It is taken in so many slices, where the servers can be driven side by side.
-pub(crate) const SLICES: usize = 3;
+pub(crate) const SLICES: usize = 10;
 /// Connections that this process can hold, with some descriptors to spare.
 const OPEN_AT_ONCE: usize = 15_000;
 

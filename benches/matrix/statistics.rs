@@ -2,25 +2,26 @@
 
 use std::fmt;
 
-/// The middle of several measurements, with the least and the greatest.
+/// The middle of several measurements, and between what the middle half of them lies.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) greatest: f64,
+    pub(crate) lower_quartile: f64,
+    pub(crate) upper_quartile: f64,
 }
 
 impl Spread {
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
         values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median = match values.len() {
-            0 => return None,
-            odd if odd % 2 == 1 => values[middle],
-            _ => f64::midpoint(values[middle - 1], values[middle]),
+        let last = values.len().checked_sub(1)?;
+        // Between two measurements a quantile lies on the line from one to the other.
+        let quantile = |share: f64| {
+            let place = share * last as f64;
+            let (below, above) = (values[place.floor() as usize], values[place.ceil() as usize]);
+            below + (above - below) * place.fract()
         };
-        Some(Spread { median, least: values[0], greatest: values[values.len() - 1] })
+        Some(Spread { median: quantile(0.5), lower_quartile: quantile(0.25), upper_quartile: quantile(0.75) })
     }
 
     /// Of the ratios of measurements that were taken one after the other, so that a machine whose speed drifts
@@ -33,7 +34,7 @@ impl Spread {
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = f.precision().unwrap_or(2);
-        let Spread { median, least, greatest } = self;
-        write!(f, "{median:.digits$} [{least:.digits$}–{greatest:.digits$}]")
+        let Spread { median, lower_quartile, upper_quartile } = self;
+        write!(f, "{median:.digits$} [{lower_quartile:.digits$}–{upper_quartile:.digits$}]")
     }
 }
