@@ -39,6 +39,7 @@
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
 //! | `net/connected_datagram.rs` | UDP with one peer, for clients |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
+//! | `net/phase.rs` | where a connection stands, and how it ends |
 //! | `net/service.rs` | what a connection asks for its answers |
 //! | `net/bounds.rs` | what bounds it: memory, share of a turn, time |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |

@@ -11,6 +11,7 @@ mod listener;
 mod observer;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
+mod phase;
 mod ring;
 mod service;
 mod transport;
@@ -18,7 +19,7 @@ mod transport;
 pub use self::bounds::{Limits, Timeout, Timeouts};
 pub use self::buffers::{BufferBytes, Workspace};
 pub use self::connected_datagram::ConnectedDatagramSocket;
-pub use self::connection::{Connection, End, Next, Phase};
+pub use self::connection::{Connection, Next};
 pub use self::connector::{Target, connect};
 pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAYLOAD};
 pub use self::inherited::{InheritError, Inherited};
@@ -27,6 +28,7 @@ pub use self::listener::{
     backlog_remedy, classify_accept_error,
 };
 pub use self::observer::{Observer, Unobserved};
+pub use self::phase::{End, Phase};
 pub use self::service::{Answer, Service};
 pub use self::transport::{Socket, Transport};
 

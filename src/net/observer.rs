@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::connection::Phase;
+use super::phase::Phase;
 
 /// What [`Connection::pump_observed`](super::Connection::pump_observed) tells of, as it happens. None of the methods
 /// has to be written: what is left out costs nothing.
