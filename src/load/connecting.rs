@@ -105,7 +105,8 @@ impl State {
 
     fn connect(&mut self, context: &mut Context<Source>, mut session: Session, since: Option<Moment>) {
         let number = session.number;
-        let Some(target) = self.targets.of(number) else { return };
+        let choice = self.targets.choice(number);
+        let Some(target) = self.targets.at(number, choice) else { return };
         let source = match (target, &self.plan.sources) {
             (Target::Tcp(address), Some(sources)) => sources.nth(address.is_ipv4(), number),
             _ => None,
@@ -114,7 +115,7 @@ impl State {
             return self.open_datagrams(context, &session);
         }
         let now = Moment::now();
-        session.begin(number, self.plan.greeting, &self.run.pattern, since.unwrap_or(now));
+        session.begin(choice, self.plan.greeting, &self.run.pattern, since.unwrap_or(now));
         self.run.figures.attempted += u64::from(since.is_none());
         match connect(target, source) {
             Ok(socket) => {
@@ -211,5 +212,39 @@ impl Ord for Waiting {
     /// The earliest is the greatest: it is what the heap gives first.
     fn cmp(&self, other: &Waiting) -> Ordering {
         other.at.cmp(&self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::super::plan::Plan;
+    use super::super::targets::Targets;
+    use super::super::{Load, Verdict};
+    use super::*;
+    use crate::{Server, ServerOptions, StopSignal};
+
+    #[test]
+    fn where_nobody_listens_the_next_address_is_tried_by_all_who_were_refused() {
+        for usage in [Usage::Exchange, Usage::Churn] {
+            let stop = StopSignal::new().expect("a socket pair");
+            let handle = stop.handle().expect("a descriptor");
+            let any = "127.0.0.1:0".parse().expect("an endpoint");
+            let server = Server::bind(&[any], ServerOptions::default(), stop).expect("loopback");
+            let alive = server.endpoints()[0].trim_start_matches("tcp://").parse().expect("an address");
+            let server = std::thread::spawn(move || server.run());
+            let dead = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback"));
+            let [first, second] = dead.map(|listener| listener.local_addr().expect("it is bound"));
+            let endpoint = "localhost:7".parse().expect("an endpoint");
+            let plan = Plan { messages: Some(100), clients: 8, usage, ..Plan::new(vec![endpoint]) };
+            let mut load = Load::new(plan, StopSignal::new().expect("a pipe")).expect("it is possible");
+            load.state.targets = Targets::of_addresses([first, second, alive].map(Target::Tcp).into());
+            let report = load.run().expect("the loop runs");
+            handle.stop();
+            server.join().expect("no panic").expect("it served");
+            assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
+            assert_eq!((report.messages.sent, report.messages.received), (100, 100));
+        }
     }
 }

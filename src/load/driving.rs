@@ -133,11 +133,12 @@ impl State {
     /// A connection has ended, and not because we wanted it to.
     fn ended(&mut self, context: &mut Context<Source>, token: Token, end: End) {
         let Some(Source::Client(Client { session, .. })) = context.get(token) else { return };
-        let (number, outstanding) = (session.number, session.outstanding());
+        let (number, choice, outstanding) = (session.number, session.choice, session.outstanding());
         let missing = session.missing();
         match end {
             End::NotConnected(error) => {
-                let target = self.targets.of(number).cloned();
+                // Others may have chosen another address since it began.
+                let target = self.targets.at(number, choice).cloned();
                 let session = self.remove(context, token);
                 if let (Some(session), Some(target)) = (session, target) {
                     self.not_connected(session, &target, &error);
