@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use socket2::SockRef;
 
 use super::errors::{Cause, remedy};
 use super::figures::MOST_DESCRIBED;
@@ -119,6 +120,11 @@ impl State {
         self.run.figures.attempted += u64::from(since.is_none());
         match connect(target, source) {
             Ok(socket) => {
+                if self.plan.reset {
+                    // From the beginning, so that it holds whatever ends the connection. Best effort: one that is not
+                    // reset is closed.
+                    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+                }
                 let client = Client { connection: Connection::connecting(socket, now), session };
                 if let Err(error) =
                     context.insert(Source::Client(client), CONNECTION_INTEREST, When::Connections)

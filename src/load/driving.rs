@@ -3,8 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use socket2::SockRef;
-
 use super::errors::Cause;
 use super::figures::MOST_DESCRIBED;
 use super::plan::Usage;
@@ -239,10 +237,6 @@ impl State {
         let Some(Source::Client(Client { connection, session })) = context.get_mut(token) else {
             return None;
         };
-        if self.plan.reset {
-            // Best effort: a connection that is not reset is closed.
-            let _ = SockRef::from(connection.transport()).set_linger(Some(Duration::ZERO));
-        }
         connection.abandon(&mut self.workspace);
         let blank = Session::new(session.client, session.began);
         let session = std::mem::replace(session, blank);
