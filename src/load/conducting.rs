@@ -173,7 +173,8 @@ impl State {
             Part::WarmUp if now >= self.conductor.part_ends => self.measure(Moment::now()),
             Part::Measuring => {
                 let all_sent = self.run.budget == 0 && self.run.in_flight == 0;
-                if all_sent || now >= self.conductor.part_ends || self.nobody_is_left() {
+                let over = all_sent || now >= self.conductor.part_ends;
+                if over || self.nobody_is_left() || self.is_in_vain(now) {
                     self.end_measuring(context, all_sent);
                 }
             }
@@ -333,6 +334,13 @@ impl State {
 
     fn nobody_is_left(&self) -> bool {
         self.run.figures.open == 0 && self.all_have_connected()
+    }
+
+    /// Nobody takes the messages that are to be sent: a churn would try for ever, as no time ends it.
+    fn is_in_vain(&self, now: Moment) -> bool {
+        let patience = self.plan.connect_timeout.max(self.plan.timeout);
+        let is_endless = self.run.churn && self.plan.messages.is_some() && self.run.in_flight == 0;
+        is_endless && self.run.figures.failing_since().is_some_and(|since| since + patience <= now)
     }
 
     fn progress(&self, now: Moment) -> Progress {

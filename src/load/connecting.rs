@@ -188,7 +188,7 @@ impl State {
     /// Counts a failure, and keeps the words for the first few.
     pub(super) fn fail(&mut self, cause: Cause, describe: impl FnOnce() -> String) {
         let figures = &mut self.run.figures;
-        figures.errors.count(cause);
+        figures.failed(cause, Moment::now());
         let kept = figures.failures.len() < MOST_DESCRIBED;
         if kept || log::log_enabled!(log::Level::Debug) {
             let description = describe();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::errors::Errors;
+use super::errors::{Cause, Errors};
 use super::fault::Mismatch;
 use super::greetings::Greetings;
 use super::report::DatagramsReport;
@@ -33,6 +33,8 @@ pub(super) struct Figures {
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) last_reply: Moment,
+    /// When the first connection failed of those that failed since the last reply.
+    failing_since: Moment,
     /// From the intended moment (closed loop: from sending) to the complete reply. This interval's are kept apart, and
     /// added to the whole at its end: a message is recorded once.
     pub(super) latency: Times,
@@ -117,6 +119,7 @@ impl Figures {
             bytes_sent: 0,
             bytes_received: 0,
             last_reply: now,
+            failing_since: now,
             latency: times(),
             interval: times(),
             service: open_loop.then(times),
@@ -177,6 +180,19 @@ impl Figures {
         self.opened += 1;
         self.open += 1;
         self.connect.saturating_record(nanoseconds(now.since(began)));
+    }
+
+    /// A connection has failed.
+    pub(super) fn failed(&mut self, cause: Cause, now: Moment) {
+        self.errors.count(cause);
+        if self.failing_since <= self.last_reply {
+            self.failing_since = now;
+        }
+    }
+
+    /// Since when connections have failed and no reply has come, if that is so.
+    pub(super) fn failing_since(&self) -> Option<Moment> {
+        (self.failing_since > self.last_reply).then_some(self.failing_since)
     }
 
     /// The measured part begins: what was before is forgotten, but for connections and errors.
