@@ -299,13 +299,14 @@ impl State {
         if self.plan.messages.is_some() {
             return;
         }
+        let from = self.run.figures.from;
         for token in self.clients(context) {
             let turn = match context.get(token) {
                 Some(Source::Client(client)) => client.session.turn.as_ref(),
                 Some(Source::Datagrams(client)) => client.turn(),
                 Some(Source::Stop(_)) | None => None,
             };
-            self.conductor.owed += turn.map_or(0, |turn| schedule.owed(turn, end));
+            self.conductor.owed += turn.map_or(0, |turn| schedule.owed(turn, from, end));
         }
     }
 
