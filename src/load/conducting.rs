@@ -300,14 +300,14 @@ impl State {
             return;
         }
         let from = self.run.figures.from;
-        for token in self.clients(context) {
-            let turn = match context.get(token) {
-                Some(Source::Client(client)) => client.session.turn.as_ref(),
-                Some(Source::Datagrams(client)) => client.turn(),
-                Some(Source::Stop(_)) | None => None,
-            };
-            self.conductor.owed += turn.map_or(0, |turn| schedule.owed(turn, from, end));
-        }
+        let on_sockets = context.tokens().filter_map(|token| match context.get(token)? {
+            Source::Client(client) => client.session.turn.as_ref(),
+            Source::Datagrams(client) => client.turn(),
+            Source::Stop(_) => None,
+        });
+        // In churn, a client without a connection is behind, too.
+        let turns = on_sockets.chain(self.waiting_turns());
+        self.conductor.owed += turns.map(|turn| schedule.owed(turn, from, end)).sum::<u64>();
     }
 
     fn finish(&mut self, context: &mut Context<Source>) {

@@ -10,6 +10,7 @@ use socket2::SockRef;
 use super::errors::{Cause, remedy};
 use super::figures::MOST_DESCRIBED;
 use super::plan::Usage;
+use super::schedule::Turn;
 use super::session::Session;
 use super::shared::Pacing;
 use super::{Client, Source, State};
@@ -89,6 +90,11 @@ impl State {
         }
         let at = session.wakes_at(&self.run).unwrap_or(now);
         self.waiting.push(Waiting { at, session, trying_since: None });
+    }
+
+    /// The places in the schedule of those that wait.
+    pub(super) fn waiting_turns(&self) -> impl Iterator<Item = &Turn> {
+        self.waiting.iter().filter_map(|waiting| waiting.session.turn.as_ref())
     }
 
     /// Nobody connects any more.
