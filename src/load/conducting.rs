@@ -136,11 +136,19 @@ impl State {
     }
 
     /// From here on the plan is carried out; what was exchanged before is not part of it.
-    pub(super) fn end_exchanges(&mut self) {
+    pub(super) fn end_exchanges(&mut self, context: &mut Context<Source>) {
         self.conductor.only_open = false;
         if std::mem::take(&mut self.conductor.exchanging) {
             self.conductor.part = Part::Opening;
             self.run.figures.forget_messages();
+            for token in self.clients(context) {
+                match context.get_mut(token) {
+                    Some(Source::Client(client)) => client.session.completed = 0,
+                    // An answer to what was lost before may still come.
+                    Some(Source::Datagrams(client)) => client.forget_messages(),
+                    Some(Source::Stop(_)) | None => {}
+                }
+            }
         }
     }
 

@@ -312,6 +312,12 @@ impl DatagramClient {
         self.completed
     }
 
+    /// Nothing that it has sent counts.
+    pub(super) fn forget_messages(&mut self) {
+        self.completed = 0;
+        self.exchange.forget();
+    }
+
     /// Its place in the schedule of an open loop.
     pub(super) fn turn(&self) -> Option<&Turn> {
         self.turn.as_ref()

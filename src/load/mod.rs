@@ -272,7 +272,7 @@ impl Load {
     /// # Errors
     /// When the loop itself fails. Whatever happens to connections is in the report.
     pub fn run(mut self) -> Result<Report, LoadError> {
-        self.state.end_exchanges();
+        self.state.end_exchanges(self.reactor.context());
         self.drive()?;
         Ok(self.state.report())
     }
@@ -285,8 +285,9 @@ impl Load {
     fn complete(&self) -> Result<(), LoadError> {
         let State { plan, conductor, run: Run { figures, .. }, .. } = &self.state;
         let all_open = figures.errors.total() == 0 && figures.open == plan.clients as u64;
+        let missing = figures.datagrams.lost + figures.datagrams.late;
         if all_open && !conductor.interrupted {
-            return Ok(());
+            return if missing == 0 { Ok(()) } else { Err(LoadError::Lost(missing)) };
         }
         Err(LoadError::Connections {
             failed: figures.errors.total(),
