@@ -177,12 +177,16 @@ impl State {
             }
             cause = Cause::Timeout;
         }
-        if cause == Cause::Refused && self.targets.try_next(session.number, target) {
+        // Once the last message has left, a client of a churn needs no connection any more.
+        let is_needless = self.run.churn && self.run.budget == 0;
+        if cause == Cause::Refused && !is_needless && self.targets.try_next(session.number, target) {
             self.waiting.push(Waiting { at: now, session, trying_since });
             return;
         }
         self.fail(cause, || format!("cannot connect to {target}: {}{}", describe(error), remedy(error)));
-        if self.plan.usage == Usage::Churn {
+        if is_needless {
+            self.run.figures.fairness.add(session.completed);
+        } else if self.run.churn {
             session.number = self.next_number();
             self.waiting.push(Waiting { at: now + RETRY, session, trying_since: None });
         } else if cause == Cause::Local && !self.ceiling.others_may_have_ports(error) {
