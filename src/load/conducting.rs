@@ -255,6 +255,9 @@ impl State {
             self.run.figures.begin(now);
             self.run.budget = self.plan.messages.unwrap_or(u64::MAX);
         }
+        if self.run.churn {
+            self.run.figures.begin_churn(self.ramp.under_way() as u64);
+        }
         self.conductor.part = Part::Measuring;
         let duration = if self.plan.messages.is_some() { FOREVER } else { self.plan.duration };
         self.conductor.part_ends = now + duration;

@@ -203,6 +203,14 @@ impl Figures {
         self.counted = Counted { errors: self.errors.total(), ..Counted::default() };
     }
 
+    /// Forgets the connections of a churn, which are what is measured, but those that there are now. Errors stay.
+    pub(super) fn begin_churn(&mut self, connecting: u64) {
+        self.attempted = connecting + self.open;
+        self.opened = self.open;
+        self.lost = 0;
+        self.connect.reset();
+    }
+
     /// Forgets messages, but not connections and their errors.
     pub(super) fn forget_messages(&mut self) {
         let Figures { attempted, opened, lost, open, errors, .. } = *self;
