@@ -65,7 +65,9 @@ pub(super) struct Conductor {
     pub(super) only_open: bool,
     /// Run only messages that were asked for by `exchange`.
     exchanging: bool,
-    /// When the measured part ended, with what had been received by then.
+    /// What had been received when the measured part began.
+    received_before: u64,
+    /// When the measured part ended, with what had been received in it.
     pub(super) window_ended: Option<(Moment, u64)>,
     /// CPU time at the beginning and the end of the measured part.
     cpu: (Duration, Duration),
@@ -85,6 +87,7 @@ impl Conductor {
             next_watch: now,
             only_open: false,
             exchanging: false,
+            received_before: 0,
             window_ended: None,
             cpu: (Duration::ZERO, Duration::ZERO),
             owed: 0,
@@ -251,8 +254,10 @@ impl State {
     }
 
     fn measure(&mut self, now: Moment) {
+        // In hold there are the first echoes already. They are counted, but not in this time.
+        self.run.figures.begin(now);
+        self.conductor.received_before = self.run.figures.received;
         if self.plan.usage != Usage::Hold {
-            self.run.figures.begin(now);
             self.run.budget = self.plan.messages.unwrap_or(u64::MAX);
         }
         if self.run.churn {
@@ -296,7 +301,8 @@ impl State {
 
     fn end_window(&mut self, now: Moment) {
         if self.conductor.window_ended.is_none() {
-            self.conductor.window_ended = Some((now, self.run.figures.received));
+            let received = self.run.figures.received - self.conductor.received_before;
+            self.conductor.window_ended = Some((now, received));
             self.conductor.cpu.1 = cpu_time();
             if self.conductor.part == Part::Measuring {
                 self.run.figures.end_interval(now);
