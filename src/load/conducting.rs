@@ -276,7 +276,8 @@ impl State {
             return;
         }
         let mut now = Moment::now();
-        if all_sent {
+        // Without a reply, it took until the last message was given up.
+        if all_sent && self.run.figures.received > 0 {
             now = self.run.figures.last_reply;
         } else if let Pacing::Scheduled(_) = self.run.pacing {
             // We may have been woken late. What was due by then, and has a free connection, leaves now; and the
