@@ -88,7 +88,11 @@ impl State {
             self.run.figures.fairness.add(session.completed);
             return;
         }
-        let at = session.wakes_at(&self.run).unwrap_or(now);
+        let at = match (&self.run.pacing, &session.turn) {
+            // Also if that is after the end: then there is no connection any more.
+            (Pacing::Scheduled(_), Some(turn)) => turn.due,
+            _ => session.wakes_at(&self.run).unwrap_or(now),
+        };
         self.waiting.push(Waiting { at, session, trying_since: None });
     }
 
