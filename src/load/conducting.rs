@@ -330,6 +330,7 @@ impl State {
 
     fn finish(&mut self, context: &mut Context<Source>) {
         self.conductor.part = Part::Over;
+        self.forget_waiting();
         for token in self.clients(context) {
             if matches!(context.get(token), Some(Source::Client(client)) if client.session.fault.is_some()) {
                 // No more evidence is waited for.
