@@ -142,7 +142,8 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "FILE.svg", help_heading = "Results")]
     plot: Option<PathBuf>,
 
-    /// Exit with status 8 if this holds, such as p99>5ms, errors>0 or rate<1000; may be repeated
+    /// Exit with status 8 if this holds, such as p99>5ms, errors>0 or rate<1000 (lost are connections, over UDP
+    /// messages); may be repeated
     #[arg(long, value_name = "CONDITION", help_heading = "Results")]
     fail_if: Vec<Condition>,
 
