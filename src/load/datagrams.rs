@@ -291,11 +291,14 @@ impl State {
         self.close_datagrams(context, token);
     }
 
-    /// The name has another address: what was sent to this one was sent to nobody, and is sent again.
+    /// The name has another address: what was sent to this one was sent to nobody. Another message is sent instead; but
+    /// a schedule goes on, and if it is a time that ends it, nothing takes the place of what was due before.
     fn try_other_address(&mut self, context: &mut Context<Source>, token: Token) {
         let Some(Source::Datagrams(client)) = context.get_mut(token) else { return };
+        let is_owed = matches!(self.run.pacing, Pacing::Scheduled(_)) && self.plan.messages.is_none();
         for Flight { size, intended, .. } in client.exchange.take_back() {
-            self.run.figures.unsent(size, intended);
+            let counted = self.run.figures.unsent(size, intended);
+            self.conductor.owed += u64::from(counted && is_owed);
             self.run.in_flight -= 1;
             self.run.budget = self.run.budget.saturating_add(1);
         }

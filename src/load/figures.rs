@@ -153,12 +153,14 @@ impl Figures {
         }
     }
 
-    /// A message that had left was sent to nobody, and will be sent again.
-    pub(super) fn unsent(&mut self, size: usize, intended: Moment) {
-        if intended >= self.from {
+    /// A message that had left was sent to nobody. True if it counted.
+    pub(super) fn unsent(&mut self, size: usize, intended: Moment) -> bool {
+        let counts = intended >= self.from;
+        if counts {
             self.sent -= 1;
             self.bytes_sent -= size as u64;
         }
+        counts
     }
 
     /// The reply to a message is complete.
