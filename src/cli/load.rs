@@ -20,7 +20,7 @@ Examples:
   echoloop load --rate 20000 --warmup 1s :7           open loop: latency from when a message should have left
   echoloop load --connect-per-message --reset :7      connections per second
   echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
-  echoloop load --connect-per-message --greeting 7 :7 which of the servers behind a balancer said `node-1\n`
+  echoloop load --connect-per-message --greeting 7 :7 which of the servers behind a balancer said `node-1\\n`
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
   echoloop load --rate 20000 --size 1400 --fail-if 'loss>0.1%' udp://localhost:7
 
@@ -33,9 +33,9 @@ what is lost, late, duplicated, reordered or corrupted is counted apart. A messa
 lost, and the next one leaves; should its answer come after all, it is late instead. None of these fails the run, but
 corruption (7) and that nothing is ever answered (4, 5): say --fail-if 'loss>1%', or late, duplicated or reordered.
 
-Exit status: 0 every message was echoed (also when ended early by a signal), 1 connections failed, or another failure,
-2 wrong usage, 3 a name does not resolve, 4 no connection was ever established, or (UDP) no message answered: refused, 5 the same: timed out,
-7 other bytes came back than were sent, 8 a --fail-if condition held.";
+Exit status: 0 every message was echoed, or (UDP) was lost (also when ended early by a signal), 1 connections failed, or
+another failure, 2 wrong usage, 3 a name does not resolve, 4 no connection was ever established, or (UDP) no message
+answered: refused, 5 the same: timed out, 7 other bytes came back than were sent, 8 a --fail-if condition held.";
 
 #[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("end").args(["duration", "messages"])))]
@@ -142,7 +142,8 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "FILE.svg", help_heading = "Results")]
     plot: Option<PathBuf>,
 
-    /// Exit with status 8 if this holds, such as p99>5ms, errors>0 or rate<1000; may be repeated
+    /// Exit with status 8 if this holds, such as p99>5ms, errors>0 or rate<1000 (lost are connections, over UDP
+    /// messages); may be repeated
     #[arg(long, value_name = "CONDITION", help_heading = "Results")]
     fail_if: Vec<Condition>,
 
@@ -233,6 +234,12 @@ mod tests {
     #[test]
     fn without_options_it_is_the_plan_of_the_library() {
         assert_eq!(plan(&[]), Ok(Plan::new(vec![Endpoint::default()])));
+    }
+
+    #[test]
+    fn the_examples_fit_into_a_terminal_line_by_line() {
+        assert!(EXAMPLES.lines().all(|line| line.chars().count() <= 120), "{EXAMPLES}");
+        assert!(EXAMPLES.contains(r"said `node-1\n`"), "{EXAMPLES}");
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Figure {
             Figure::Rate => report.rate,
             Figure::Errors => report.errors.total() as f64,
             Figure::Mismatches => report.errors.mismatch as f64,
-            Figure::Lost => report.connections.lost as f64,
+            Figure::Lost => report.udp.map_or(report.connections.lost, |udp| udp.lost) as f64,
             Figure::CutOff => report.messages.cut_off as f64,
             Figure::NotSent => report.messages.not_sent as f64,
             Figure::Received => report.messages.received as f64,

@@ -65,7 +65,9 @@ pub(super) struct Conductor {
     pub(super) only_open: bool,
     /// Run only messages that were asked for by `exchange`.
     exchanging: bool,
-    /// When the measured part ended, with what had been received by then.
+    /// What had been received when the measured part began.
+    received_before: u64,
+    /// When the measured part ended, with what had been received in it.
     pub(super) window_ended: Option<(Moment, u64)>,
     /// CPU time at the beginning and the end of the measured part.
     cpu: (Duration, Duration),
@@ -85,6 +87,7 @@ impl Conductor {
             next_watch: now,
             only_open: false,
             exchanging: false,
+            received_before: 0,
             window_ended: None,
             cpu: (Duration::ZERO, Duration::ZERO),
             owed: 0,
@@ -136,11 +139,19 @@ impl State {
     }
 
     /// From here on the plan is carried out; what was exchanged before is not part of it.
-    pub(super) fn end_exchanges(&mut self) {
+    pub(super) fn end_exchanges(&mut self, context: &mut Context<Source>) {
         self.conductor.only_open = false;
         if std::mem::take(&mut self.conductor.exchanging) {
             self.conductor.part = Part::Opening;
             self.run.figures.forget_messages();
+            for token in self.clients(context) {
+                match context.get_mut(token) {
+                    Some(Source::Client(client)) => client.session.completed = 0,
+                    // An answer to what was lost before may still come.
+                    Some(Source::Datagrams(client)) => client.forget_messages(),
+                    Some(Source::Stop(_)) | None => {}
+                }
+            }
         }
     }
 
@@ -173,7 +184,8 @@ impl State {
             Part::WarmUp if now >= self.conductor.part_ends => self.measure(Moment::now()),
             Part::Measuring => {
                 let all_sent = self.run.budget == 0 && self.run.in_flight == 0;
-                if all_sent || now >= self.conductor.part_ends || self.nobody_is_left() {
+                let over = all_sent || now >= self.conductor.part_ends;
+                if over || self.nobody_is_left() || self.is_in_vain(now) {
                     self.end_measuring(context, all_sent);
                 }
             }
@@ -242,9 +254,14 @@ impl State {
     }
 
     fn measure(&mut self, now: Moment) {
+        // In hold there are the first echoes already. They are counted, but not in this time.
+        self.run.figures.begin(now);
+        self.conductor.received_before = self.run.figures.received;
         if self.plan.usage != Usage::Hold {
-            self.run.figures.begin(now);
             self.run.budget = self.plan.messages.unwrap_or(u64::MAX);
+        }
+        if self.run.churn {
+            self.run.figures.begin_churn(self.ramp.under_way() as u64);
         }
         self.conductor.part = Part::Measuring;
         let duration = if self.plan.messages.is_some() { FOREVER } else { self.plan.duration };
@@ -259,7 +276,8 @@ impl State {
             return;
         }
         let mut now = Moment::now();
-        if all_sent {
+        // Without a reply, it took until the last message was given up.
+        if all_sent && self.run.figures.received > 0 {
             now = self.run.figures.last_reply;
         } else if let Pacing::Scheduled(_) = self.run.pacing {
             // We may have been woken late. What was due by then, and has a free connection, leaves now; and the
@@ -284,7 +302,8 @@ impl State {
 
     fn end_window(&mut self, now: Moment) {
         if self.conductor.window_ended.is_none() {
-            self.conductor.window_ended = Some((now, self.run.figures.received));
+            let received = self.run.figures.received - self.conductor.received_before;
+            self.conductor.window_ended = Some((now, received));
             self.conductor.cpu.1 = cpu_time();
             if self.conductor.part == Part::Measuring {
                 self.run.figures.end_interval(now);
@@ -298,18 +317,20 @@ impl State {
         if self.plan.messages.is_some() {
             return;
         }
-        for token in self.clients(context) {
-            let turn = match context.get(token) {
-                Some(Source::Client(client)) => client.session.turn.as_ref(),
-                Some(Source::Datagrams(client)) => client.turn(),
-                Some(Source::Stop(_)) | None => None,
-            };
-            self.conductor.owed += turn.map_or(0, |turn| schedule.owed(turn, end));
-        }
+        let from = self.run.figures.from;
+        let on_sockets = context.tokens().filter_map(|token| match context.get(token)? {
+            Source::Client(client) => client.session.turn.as_ref(),
+            Source::Datagrams(client) => client.turn(),
+            Source::Stop(_) => None,
+        });
+        // In churn, a client without a connection is behind, too.
+        let turns = on_sockets.chain(self.waiting_turns());
+        self.conductor.owed += turns.map(|turn| schedule.owed(turn, from, end)).sum::<u64>();
     }
 
     fn finish(&mut self, context: &mut Context<Source>) {
         self.conductor.part = Part::Over;
+        self.forget_waiting();
         for token in self.clients(context) {
             if matches!(context.get(token), Some(Source::Client(client)) if client.session.fault.is_some()) {
                 // No more evidence is waited for.
@@ -333,6 +354,13 @@ impl State {
 
     fn nobody_is_left(&self) -> bool {
         self.run.figures.open == 0 && self.all_have_connected()
+    }
+
+    /// Nobody takes the messages that are to be sent: a churn would try for ever, as no time ends it.
+    fn is_in_vain(&self, now: Moment) -> bool {
+        let patience = self.plan.connect_timeout.max(self.plan.timeout);
+        let is_endless = self.run.churn && self.plan.messages.is_some() && self.run.in_flight == 0;
+        is_endless && self.run.figures.failing_since().is_some_and(|since| since + patience <= now)
     }
 
     fn progress(&self, now: Moment) -> Progress {

@@ -5,10 +5,12 @@ use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use socket2::SockRef;
 
 use super::errors::{Cause, remedy};
 use super::figures::MOST_DESCRIBED;
 use super::plan::Usage;
+use super::schedule::Turn;
 use super::session::Session;
 use super::shared::Pacing;
 use super::{Client, Source, State};
@@ -86,8 +88,17 @@ impl State {
             self.run.figures.fairness.add(session.completed);
             return;
         }
-        let at = session.wakes_at(&self.run).unwrap_or(now);
+        let at = match (&self.run.pacing, &session.turn) {
+            // Also if that is after the end: then there is no connection any more.
+            (Pacing::Scheduled(_), Some(turn)) => turn.due,
+            _ => session.wakes_at(&self.run).unwrap_or(now),
+        };
         self.waiting.push(Waiting { at, session, trying_since: None });
+    }
+
+    /// The places in the schedule of those that wait.
+    pub(super) fn waiting_turns(&self) -> impl Iterator<Item = &Turn> {
+        self.waiting.iter().filter_map(|waiting| waiting.session.turn.as_ref())
     }
 
     /// Nobody connects any more.
@@ -105,7 +116,8 @@ impl State {
 
     fn connect(&mut self, context: &mut Context<Source>, mut session: Session, since: Option<Moment>) {
         let number = session.number;
-        let Some(target) = self.targets.of(number) else { return };
+        let choice = self.targets.choice(number);
+        let Some(target) = self.targets.at(number, choice) else { return };
         let source = match (target, &self.plan.sources) {
             (Target::Tcp(address), Some(sources)) => sources.nth(address.is_ipv4(), number),
             _ => None,
@@ -114,10 +126,15 @@ impl State {
             return self.open_datagrams(context, &session);
         }
         let now = Moment::now();
-        session.begin(number, self.plan.greeting, &self.run.pattern, since.unwrap_or(now));
+        session.begin(choice, self.plan.greeting, &self.run.pattern, since.unwrap_or(now));
         self.run.figures.attempted += u64::from(since.is_none());
         match connect(target, source) {
             Ok(socket) => {
+                if self.plan.reset {
+                    // From the beginning, so that it holds whatever ends the connection. Best effort: one that is not
+                    // reset is closed.
+                    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+                }
                 let client = Client { connection: Connection::connecting(socket, now), session };
                 if let Err(error) =
                     context.insert(Source::Client(client), CONNECTION_INTEREST, When::Connections)
@@ -164,12 +181,16 @@ impl State {
             }
             cause = Cause::Timeout;
         }
-        if cause == Cause::Refused && self.targets.try_next(session.number, target) {
+        // Once the last message has left, a client of a churn needs no connection any more.
+        let is_needless = self.run.churn && self.run.budget == 0;
+        if cause == Cause::Refused && !is_needless && self.targets.try_next(session.number, target) {
             self.waiting.push(Waiting { at: now, session, trying_since });
             return;
         }
         self.fail(cause, || format!("cannot connect to {target}: {}{}", describe(error), remedy(error)));
-        if self.plan.usage == Usage::Churn {
+        if is_needless {
+            self.run.figures.fairness.add(session.completed);
+        } else if self.run.churn {
             session.number = self.next_number();
             self.waiting.push(Waiting { at: now + RETRY, session, trying_since: None });
         } else if cause == Cause::Local && !self.ceiling.others_may_have_ports(error) {
@@ -181,7 +202,7 @@ impl State {
     /// Counts a failure, and keeps the words for the first few.
     pub(super) fn fail(&mut self, cause: Cause, describe: impl FnOnce() -> String) {
         let figures = &mut self.run.figures;
-        figures.errors.count(cause);
+        figures.failed(cause, Moment::now());
         let kept = figures.failures.len() < MOST_DESCRIBED;
         if kept || log::log_enabled!(log::Level::Debug) {
             let description = describe();
@@ -211,5 +232,39 @@ impl Ord for Waiting {
     /// The earliest is the greatest: it is what the heap gives first.
     fn cmp(&self, other: &Waiting) -> Ordering {
         other.at.cmp(&self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::super::plan::Plan;
+    use super::super::targets::Targets;
+    use super::super::{Load, Verdict};
+    use super::*;
+    use crate::{Server, ServerOptions, StopSignal};
+
+    #[test]
+    fn where_nobody_listens_the_next_address_is_tried_by_all_who_were_refused() {
+        for usage in [Usage::Exchange, Usage::Churn] {
+            let stop = StopSignal::new().expect("a socket pair");
+            let handle = stop.handle().expect("a descriptor");
+            let any = "127.0.0.1:0".parse().expect("an endpoint");
+            let server = Server::bind(&[any], ServerOptions::default(), stop).expect("loopback");
+            let alive = server.endpoints()[0].trim_start_matches("tcp://").parse().expect("an address");
+            let server = std::thread::spawn(move || server.run());
+            let dead = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback"));
+            let [first, second] = dead.map(|listener| listener.local_addr().expect("it is bound"));
+            let endpoint = "localhost:7".parse().expect("an endpoint");
+            let plan = Plan { messages: Some(100), clients: 8, usage, ..Plan::new(vec![endpoint]) };
+            let mut load = Load::new(plan, StopSignal::new().expect("a pipe")).expect("it is possible");
+            load.state.targets = Targets::of_addresses([first, second, alive].map(Target::Tcp).into());
+            let report = load.run().expect("the loop runs");
+            handle.stop();
+            server.join().expect("no panic").expect("it served");
+            assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
+            assert_eq!((report.messages.sent, report.messages.received), (100, 100));
+        }
     }
 }

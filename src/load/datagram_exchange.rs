@@ -81,6 +81,11 @@ impl DatagramExchange {
         }
     }
 
+    /// Nothing that was sent so far counts, whatever comes of it yet.
+    pub(super) fn forget(&mut self) {
+        self.counted_from = u64::MAX;
+    }
+
     /// How many are under way.
     pub(super) fn under_way(&self) -> usize {
         self.flights.len()

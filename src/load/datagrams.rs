@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::datagram_exchange::{Answer, DatagramExchange, Flight, Order};
 use super::errors::{Cause, remedy};
 use super::fault::Mismatch;
@@ -161,26 +163,33 @@ impl State {
         }
     }
 
-    /// A socket to the address that the endpoint has now.
+    /// A socket to the address that the endpoint has now, or to the next one to which there is a way.
     fn insert_datagrams(
         &mut self,
         context: &mut Context<Source>,
         client: u32,
         number: u64,
-        turn: Option<Turn>,
+        mut turn: Option<Turn>,
     ) -> Option<Token> {
-        let Some(&Target::Udp(peer)) = self.targets.of(number) else { return None };
-        let sources = self.plan.sources.as_ref();
-        let source = sources.and_then(|sources| sources.nth(peer.is_ipv4(), number));
-        let inserted = ConnectedDatagramSocket::connect(peer, source).and_then(|socket| {
-            let client = DatagramClient::new(socket, client, number, self.plan.clients, turn);
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            context.insert(Source::Datagrams(client), interest, When::Connections)
-        });
-        if let Err(error) = &inserted {
-            self.fail(Cause::of(error), || cannot_send(peer, error, ""));
+        loop {
+            let Some(&Target::Udp(peer)) = self.targets.of(number) else { return None };
+            let sources = self.plan.sources.as_ref();
+            let source = sources.and_then(|sources| sources.nth(peer.is_ipv4(), number));
+            let inserted = ConnectedDatagramSocket::connect(peer, source).and_then(|socket| {
+                let client = DatagramClient::new(socket, client, number, self.plan.clients, turn.take());
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                context.insert(Source::Datagrams(client), interest, When::Connections)
+            });
+            let error = match inserted {
+                Ok(token) => return Some(token),
+                Err(error) => error,
+            };
+            if !is_want(&error) && self.targets.try_next(number, &Target::Udp(peer)) {
+                continue;
+            }
+            self.fail(Cause::of(&error), || cannot_send(peer, &error, ""));
+            return None;
         }
-        inserted.ok()
     }
 
     /// Sends whatever may be sent now.
@@ -282,11 +291,14 @@ impl State {
         self.close_datagrams(context, token);
     }
 
-    /// The name has another address: what was sent to this one was sent to nobody, and is sent again.
+    /// The name has another address: what was sent to this one was sent to nobody. Another message is sent instead; but
+    /// a schedule goes on, and if it is a time that ends it, nothing takes the place of what was due before.
     fn try_other_address(&mut self, context: &mut Context<Source>, token: Token) {
         let Some(Source::Datagrams(client)) = context.get_mut(token) else { return };
+        let is_owed = matches!(self.run.pacing, Pacing::Scheduled(_)) && self.plan.messages.is_none();
         for Flight { size, intended, .. } in client.exchange.take_back() {
-            self.run.figures.unsent(size, intended);
+            let counted = self.run.figures.unsent(size, intended);
+            self.conductor.owed += u64::from(counted && is_owed);
             self.run.in_flight -= 1;
             self.run.budget = self.run.budget.saturating_add(1);
         }
@@ -312,6 +324,12 @@ impl DatagramClient {
         self.completed
     }
 
+    /// Nothing that it has sent counts.
+    pub(super) fn forget_messages(&mut self) {
+        self.completed = 0;
+        self.exchange.forget();
+    }
+
     /// Its place in the schedule of an open loop.
     pub(super) fn turn(&self) -> Option<&Turn> {
         self.turn.as_ref()
@@ -329,6 +347,12 @@ impl DatagramClient {
 
 fn cannot_send(peer: SocketAddr, error: &io::Error, why: &str) -> String {
     format!("cannot send to udp://{peer}: {}{why}{}", describe(error), remedy(error))
+}
+
+/// Whether there are too few descriptors or too little memory, which another address does not help.
+fn is_want(error: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|code| wants.contains(&code))
 }
 
 #[cfg(test)]
@@ -375,5 +399,64 @@ mod tests {
             assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
             assert_eq!((report.messages.sent, report.messages.received, report.bytes.sent), (100, 100, 6400));
         }
+    }
+
+    /// An echo over UDP until a datagram without bytes comes.
+    fn echo() -> (SocketAddr, std::thread::JoinHandle<()>) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let address = socket.local_addr().expect("it is bound");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a positive time");
+        let serving = std::thread::spawn(move || {
+            let mut buffer = [0; 100];
+            while let Ok((1.., from)) = socket.recv_from(&mut buffer) {
+                // All messages have the same length.
+                socket.send_to(&buffer[..64], from).expect("it can be sent");
+            }
+        });
+        (address, serving)
+    }
+
+    fn stop(address: SocketAddr, serving: std::thread::JoinHandle<()>) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        socket.send_to(&[], address).expect("it can be sent");
+        serving.join().expect("no panic");
+    }
+
+    #[test]
+    fn where_no_way_leads_the_next_address_is_tried() {
+        let (alive, serving) = echo();
+        // To everyone: the system forbids that to a socket that has not asked for leave.
+        let forbidden = SocketAddr::from((Ipv4Addr::BROADCAST, alive.port()));
+        let endpoint = "udp://localhost:7".parse().expect("an endpoint");
+        let plan = Plan { messages: Some(50), clients: 3, ..Plan::new(vec![endpoint]) };
+        let mut load = Load::new(plan, StopSignal::new().expect("a pipe")).expect("it is possible");
+        load.state.targets = Targets::of_addresses([forbidden, alive].map(Target::Udp).into());
+        let report = load.run().expect("the loop runs");
+        stop(alive, serving);
+        assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
+        assert_eq!((report.connections.opened, report.messages.received), (3, 50), "{report}");
+    }
+
+    #[test]
+    fn what_was_taken_back_and_is_not_due_again_is_not_sent() {
+        let (alive, serving) = echo();
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let dead = socket.local_addr().expect("it is bound");
+        drop(socket);
+        let endpoint = "udp://localhost:7".parse().expect("an endpoint");
+        let plan = Plan {
+            duration: Duration::from_millis(500),
+            pace: Pace::Open { rate: 200.0, arrivals: Arrivals::Fixed },
+            clients: 4,
+            timeout: Duration::from_secs(60),
+            ..Plan::new(vec![endpoint])
+        };
+        let mut load = Load::new(plan, StopSignal::new().expect("a pipe")).expect("it is possible");
+        load.state.targets = Targets::of_addresses([dead, alive].map(Target::Udp).into());
+        let report = load.run().expect("the loop runs");
+        stop(alive, serving);
+        let messages = report.messages;
+        assert_eq!((messages.sent + messages.not_sent, report.errors.total()), (100, 0), "{report}");
+        assert!((1..=4).contains(&messages.not_sent), "one of each client that had sent: {report}");
     }
 }

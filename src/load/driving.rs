@@ -3,8 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use socket2::SockRef;
-
 use super::errors::Cause;
 use super::figures::MOST_DESCRIBED;
 use super::plan::Usage;
@@ -133,11 +131,12 @@ impl State {
     /// A connection has ended, and not because we wanted it to.
     fn ended(&mut self, context: &mut Context<Source>, token: Token, end: End) {
         let Some(Source::Client(Client { session, .. })) = context.get(token) else { return };
-        let (number, outstanding) = (session.number, session.outstanding());
+        let (number, choice, outstanding) = (session.number, session.choice, session.outstanding());
         let missing = session.missing();
         match end {
             End::NotConnected(error) => {
-                let target = self.targets.of(number).cloned();
+                // Others may have chosen another address since it began.
+                let target = self.targets.at(number, choice).cloned();
                 let session = self.remove(context, token);
                 if let (Some(session), Some(target)) = (session, target) {
                     self.not_connected(session, &target, &error);
@@ -238,10 +237,6 @@ impl State {
         let Some(Source::Client(Client { connection, session })) = context.get_mut(token) else {
             return None;
         };
-        if self.plan.reset {
-            // Best effort: a connection that is not reset is closed.
-            let _ = SockRef::from(connection.transport()).set_linger(Some(Duration::ZERO));
-        }
         connection.abandon(&mut self.workspace);
         let blank = Session::new(session.client, session.began);
         let session = std::mem::replace(session, blank);

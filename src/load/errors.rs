@@ -88,6 +88,9 @@ pub enum LoadError {
         /// What was said of the first.
         first: String,
     },
+    /// Over UDP, so many messages had no answer in time.
+    #[error("{0} messages were not answered in time: they, or their answers, are lost")]
+    Lost(u64),
     /// The loop itself can't go on.
     #[error("the event loop failed: {}", describe(.0))]
     Loop(#[from] io::Error),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::errors::Errors;
+use super::errors::{Cause, Errors};
 use super::fault::Mismatch;
 use super::greetings::Greetings;
 use super::report::DatagramsReport;
@@ -33,6 +33,8 @@ pub(super) struct Figures {
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) last_reply: Moment,
+    /// When the first connection failed of those that failed since the last reply.
+    failing_since: Moment,
     /// From the intended moment (closed loop: from sending) to the complete reply. This interval's are kept apart, and
     /// added to the whole at its end: a message is recorded once.
     pub(super) latency: Times,
@@ -117,6 +119,7 @@ impl Figures {
             bytes_sent: 0,
             bytes_received: 0,
             last_reply: now,
+            failing_since: now,
             latency: times(),
             interval: times(),
             service: open_loop.then(times),
@@ -150,12 +153,14 @@ impl Figures {
         }
     }
 
-    /// A message that had left was sent to nobody, and will be sent again.
-    pub(super) fn unsent(&mut self, size: usize, intended: Moment) {
-        if intended >= self.from {
+    /// A message that had left was sent to nobody. True if it counted.
+    pub(super) fn unsent(&mut self, size: usize, intended: Moment) -> bool {
+        let counts = intended >= self.from;
+        if counts {
             self.sent -= 1;
             self.bytes_sent -= size as u64;
         }
+        counts
     }
 
     /// The reply to a message is complete.
@@ -179,12 +184,33 @@ impl Figures {
         self.connect.saturating_record(nanoseconds(now.since(began)));
     }
 
+    /// A connection has failed.
+    pub(super) fn failed(&mut self, cause: Cause, now: Moment) {
+        self.errors.count(cause);
+        if self.failing_since <= self.last_reply {
+            self.failing_since = now;
+        }
+    }
+
+    /// Since when connections have failed and no reply has come, if that is so.
+    pub(super) fn failing_since(&self) -> Option<Moment> {
+        (self.failing_since > self.last_reply).then_some(self.failing_since)
+    }
+
     /// The measured part begins: what was before is forgotten, but for connections and errors.
     pub(super) fn begin(&mut self, now: Moment) {
         self.from = now;
         self.last_reply = now;
         self.interval_began = now;
         self.counted = Counted { errors: self.errors.total(), ..Counted::default() };
+    }
+
+    /// Forgets the connections of a churn, which are what is measured, but those that there are now. Errors stay.
+    pub(super) fn begin_churn(&mut self, connecting: u64) {
+        self.attempted = connecting + self.open;
+        self.opened = self.open;
+        self.lost = 0;
+        self.connect.reset();
     }
 
     /// Forgets messages, but not connections and their errors.

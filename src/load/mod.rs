@@ -244,8 +244,9 @@ impl Load {
     /// Opens all connections of the plan.
     ///
     /// # Errors
-    /// When not all of them could be opened.
+    /// When not all of them could be opened, or the plan is not a closed loop over connections that are kept.
     pub fn open(&mut self) -> Result<(), LoadError> {
+        self.state.plan.check_exchange()?;
         self.state.conductor.only_open = true;
         self.drive()?;
         self.complete()
@@ -255,8 +256,10 @@ impl Load {
     /// from the first message to the last reply.
     ///
     /// # Errors
-    /// When a connection has failed, or a reply was not what had been sent.
+    /// When a connection has failed, a reply was not what had been sent, a datagram was not answered in time, or the
+    /// plan is not a closed loop over connections that are kept.
     pub fn exchange(&mut self, messages: u64) -> Result<Duration, LoadError> {
+        self.state.plan.check_exchange()?;
         self.state.begin_exchange(self.reactor.context(), messages);
         self.drive()?;
         self.complete()?;
@@ -269,7 +272,7 @@ impl Load {
     /// # Errors
     /// When the loop itself fails. Whatever happens to connections is in the report.
     pub fn run(mut self) -> Result<Report, LoadError> {
-        self.state.end_exchanges();
+        self.state.end_exchanges(self.reactor.context());
         self.drive()?;
         Ok(self.state.report())
     }
@@ -282,8 +285,9 @@ impl Load {
     fn complete(&self) -> Result<(), LoadError> {
         let State { plan, conductor, run: Run { figures, .. }, .. } = &self.state;
         let all_open = figures.errors.total() == 0 && figures.open == plan.clients as u64;
+        let missing = figures.datagrams.lost + figures.datagrams.late;
         if all_open && !conductor.interrupted {
-            return Ok(());
+            return if missing == 0 { Ok(()) } else { Err(LoadError::Lost(missing)) };
         }
         Err(LoadError::Connections {
             failed: figures.errors.total(),

@@ -135,6 +135,9 @@ pub enum PlanError {
     /// Settings of which only one can hold.
     #[error("{0} and {1} exclude each other")]
     Exclusive(&'static str, &'static str),
+    /// Messages can only be exchanged one by one if no schedule and no other use of connections says when they leave.
+    #[error("only a closed loop over connections that are kept can be opened and exchange messages")]
+    Exchange,
 }
 
 impl Plan {
@@ -209,6 +212,14 @@ impl Plan {
     /// Whether messages are datagrams.
     pub(super) fn is_over_udp(&self) -> bool {
         self.endpoints.iter().any(is_udp)
+    }
+
+    /// Whether messages can be exchanged whenever somebody asks for some.
+    pub(super) fn check_exchange(&self) -> Result<(), PlanError> {
+        match (self.usage, self.pace) {
+            (Usage::Exchange, Pace::Closed { .. }) => Ok(()),
+            _ => Err(PlanError::Exchange),
+        }
     }
 
     fn check_datagrams(&self) -> Result<(), PlanError> {

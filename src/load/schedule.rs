@@ -59,8 +59,12 @@ impl Schedule {
         }
     }
 
-    /// How many messages of a client were due until `end` and have not left.
-    pub(super) fn owed(&self, turn: &Turn, end: Moment) -> u64 {
+    /// How many messages of a client were due from `from` until `end` and have not left.
+    pub(super) fn owed(&self, turn: &Turn, from: Moment, end: Moment) -> u64 {
+        self.due_before(turn, end) - self.due_before(turn, from.min(end))
+    }
+
+    fn due_before(&self, turn: &Turn, end: Moment) -> u64 {
         if turn.due >= end {
             return 0;
         }
@@ -119,7 +123,7 @@ mod tests {
             let start = Moment::now();
             let schedule = Schedule::new(start, clients as usize, rate, Arrivals::Fixed);
             let end = start + Duration::from_millis(milliseconds);
-            let owed: u64 = (0..clients).map(|client| schedule.owed(&schedule.first(client, 1), end)).sum();
+            let owed: u64 = (0..clients).map(|client| schedule.owed(&schedule.first(client, 1), start, end)).sum();
             let expected = (rate * milliseconds as f64 / 1000.0).ceil();
             prop_assert!((owed as f64 - expected).abs() <= 1.0 + f64::from(clients), "{owed} {expected}");
         }

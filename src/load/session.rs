@@ -14,6 +14,7 @@ use super::greetings::Awaited;
 use super::pattern::{Pattern, Place};
 use super::schedule::Turn;
 use super::shared::{Pacing, Run};
+use super::targets::Choice;
 use crate::net::{Answer, Service};
 use crate::reactor::Moment;
 
@@ -23,6 +24,8 @@ pub(super) struct Session {
     pub(super) client: u32,
     /// The number of its connection, over all connections of the run.
     pub(super) number: u64,
+    /// Where its connection goes, of the addresses of its endpoint.
+    pub(super) choice: Choice,
     /// When its connect began; once it is established, when that was.
     pub(super) began: Moment,
     pub(super) connecting: bool,
@@ -61,6 +64,7 @@ impl Session {
         Session {
             client,
             number: 0,
+            choice: Choice::default(),
             began: now,
             connecting: true,
             attention: false,
@@ -83,10 +87,12 @@ impl Session {
     }
 
     /// Makes it ready for a new connection.
-    pub(super) fn begin(&mut self, number: u64, greeting: u32, pattern: &Pattern, now: Moment) {
+    pub(super) fn begin(&mut self, choice: Choice, greeting: u32, pattern: &Pattern, now: Moment) {
+        let number = self.number;
         let beginning = pattern.beginning(number);
         *self = Session {
             number,
+            choice,
             greeting: (greeting > 0).then(|| Box::new(Awaited::new(greeting as usize))),
             plain: greeting == 0,
             write_at: beginning,
@@ -379,7 +385,8 @@ mod tests {
 
     fn session(run: &Run, greeting: u32) -> Session {
         let mut session = Session::new(0, Moment::now());
-        session.begin(3, greeting, &run.pattern, Moment::now());
+        session.number = 3;
+        session.begin(Choice::default(), greeting, &run.pattern, Moment::now());
         session
     }
 

@@ -24,9 +24,13 @@ pub(super) struct Targets {
 #[derive(Debug)]
 struct Candidates {
     addresses: Vec<Target>,
-    chosen: usize,
+    chosen: Choice,
     proven: bool,
 }
+
+/// Which address of its endpoint a connection tries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Choice(u32);
 
 impl Targets {
     /// Asks the resolver, which may block.
@@ -57,21 +61,30 @@ impl Targets {
                     return Err(LoadError::SourceFamily { target, addresses });
                 }
             }
-            candidates.push(Candidates { addresses, chosen: 0, proven: false });
+            candidates.push(Candidates { addresses, chosen: Choice::default(), proven: false });
         }
         Ok(Targets { candidates })
     }
 
     /// Where the connection with this number goes.
     pub(super) fn of(&self, connection: u64) -> Option<&Target> {
-        let candidates = &self.candidates[self.endpoint(connection)];
-        candidates.addresses.get(candidates.chosen)
+        self.at(connection, self.choice(connection))
+    }
+
+    /// Which address of its endpoint that is. Until it is proven, a connection may try another one than the next.
+    pub(super) fn choice(&self, connection: u64) -> Choice {
+        self.candidates[self.endpoint(connection)].chosen
+    }
+
+    /// Where a connection went that had this choice.
+    pub(super) fn at(&self, connection: u64, choice: Choice) -> Option<&Target> {
+        self.candidates[self.endpoint(connection)].at(choice)
     }
 
     /// One endpoint with these addresses.
     #[cfg(test)]
     pub(super) fn of_addresses(addresses: Vec<Target>) -> Targets {
-        Targets { candidates: vec![Candidates { addresses, chosen: 0, proven: false }] }
+        Targets { candidates: vec![Candidates { addresses, chosen: Choice::default(), proven: false }] }
     }
 
     /// A connection to the endpoint has been established: its address is the right one.
@@ -83,13 +96,17 @@ impl Targets {
     /// A connection was refused. True if the endpoint has another address to try.
     pub(super) fn try_next(&mut self, connection: u64, refused: &Target) -> bool {
         let endpoint = self.endpoint(connection);
-        let Candidates { addresses, chosen, proven } = &mut self.candidates[endpoint];
+        let candidates = &mut self.candidates[endpoint];
+        let next = Choice(candidates.chosen.0 + 1);
         // Others may have found out before that this address is of no use.
-        if addresses.get(*chosen) == Some(refused) && !*proven && *chosen + 1 < addresses.len() {
-            log::info!("nobody listens on {refused}, trying {}", addresses[*chosen + 1]);
-            *chosen += 1;
+        if candidates.at(candidates.chosen) == Some(refused)
+            && !candidates.proven
+            && let Some(other) = candidates.at(next)
+        {
+            log::info!("nobody listens on {refused}, trying {other}");
+            candidates.chosen = next;
         }
-        addresses.get(*chosen) != Some(refused)
+        candidates.at(candidates.chosen) != Some(refused)
     }
 
     fn endpoint(&self, connection: u64) -> usize {
@@ -98,10 +115,16 @@ impl Targets {
 
     /// Those that ports limit: all but Unix sockets.
     fn with_ports(&self) -> impl Iterator<Item = SocketAddr> {
-        self.candidates.iter().filter_map(|candidates| match candidates.addresses.get(candidates.chosen)? {
+        self.candidates.iter().filter_map(|candidates| match candidates.at(candidates.chosen)? {
             Target::Tcp(address) | Target::Udp(address) => Some(*address),
             Target::Unix(_) => None,
         })
+    }
+}
+
+impl Candidates {
+    fn at(&self, choice: Choice) -> Option<&Target> {
+        self.addresses.get(choice.0 as usize)
     }
 }
 
@@ -263,7 +286,8 @@ mod tests {
     #[test]
     fn a_refused_address_gives_way_to_the_next_until_one_is_proven() {
         let address = |port| Target::Tcp(([127, 0, 0, 1], port).into());
-        let candidates = Candidates { addresses: vec![address(1), address(2)], chosen: 0, proven: false };
+        let candidates =
+            Candidates { addresses: vec![address(1), address(2)], chosen: Choice::default(), proven: false };
         let mut targets = Targets { candidates: vec![candidates] };
         assert!(targets.try_next(0, &address(1)));
         assert!(targets.try_next(5, &address(1)), "another connection that had been begun before");

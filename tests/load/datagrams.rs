@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use echoloop::StopSignal;
+use echoloop::load::{Load, LoadError, Plan};
+
 use crate::support::{Run, Server, load, run};
 
 /// What a bad server does with the datagrams that it gets, which are numbered from 1.
@@ -135,6 +138,9 @@ fn every_twentieth_is_lost() {
     let judged = load(&[&[server.endpoint.as_str(), "--fail-if", "loss>4.9%"], &arguments[..]].concat());
     assert_counts(&judged, 8, (200, 190), [10, 0, 0, 0, 0, 0]);
     assert!(judged.errors.contains("failed by loss>4.9%: it is 5.000%"), "{}", judged.errors);
+    let judged = load(&[&[server.endpoint.as_str(), "--fail-if", "lost>9"], &arguments[..]].concat());
+    assert_counts(&judged, 8, (200, 190), [10, 0, 0, 0, 0, 0]);
+    assert!(judged.errors.contains("failed by lost>9: it is 10"), "{}", judged.errors);
     let tolerant = load(&[&[server.endpoint.as_str(), "--fail-if", "loss>5%"], &arguments[..]].concat());
     assert_counts(&tolerant, 0, (200, 190), [10, 0, 0, 0, 0, 0]);
 }
@@ -242,6 +248,7 @@ fn nobody_listens_or_nobody_answers() {
     let run = load(&[&endpoint, "-c", "2", "-m", "6", "--timeout", "200ms"]);
     assert_counts(&run, 5, (6, 0), [6, 0, 0, 0, 0, 0]);
     assert!(run.report["latency_us"].is_null());
+    assert!(run.number("/seconds") >= 0.2, "it took until the last one was given up: {:#}", run.report);
     drop(silent);
     let run = load(&[&endpoint, "-c", "3"]);
     assert_eq!((run.status, run.number("/errors/refused")), (4, 3.0), "{:#}", run.report);
@@ -280,4 +287,23 @@ fn the_table_and_the_conditions_name_them() {
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("udp:// endpoints: "), "{wrong:?}");
     }
+}
+
+#[test]
+fn what_is_lost_in_an_exchange_is_an_error_of_it_and_no_part_of_the_run() {
+    let server = BadEcho::start(|number, bytes| match number {
+        2 => vec![Act::In(Duration::from_millis(400), bytes.to_vec())],
+        _ => vec![answer(bytes)],
+    });
+    let usual = Plan::new(vec![server.endpoint.parse().expect("an endpoint")]);
+    let (timeout, duration) = (Duration::from_millis(200), Duration::from_secs(1));
+    let plan = Plan { clients: 1, timeout, duration, ..usual };
+    let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("a good plan");
+    load.open().expect("a socket needs nobody");
+    load.exchange(1).expect("the first one is answered");
+    let error = load.exchange(3).expect_err("one of them is not answered in time");
+    assert!(matches!(error, LoadError::Lost(1)), "{error}");
+    let report = load.run().expect("the loop goes on");
+    let udp = report.udp.expect("it is over UDP");
+    assert_eq!((udp.lost, udp.late, report.errors.total()), (0, 0, 0), "{report}");
 }

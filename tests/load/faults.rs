@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{Run, Toy, load, reset, run};
+use crate::support::{Run, Toy, load, load_that_ends, reset, run};
 
 /// Runs against the server and expects mismatches of the kind, with status 7.
 #[track_caller]
@@ -227,4 +227,40 @@ fn lost_connections_are_found_while_they_are_held() {
     assert_eq!((run.status, run.number("/errors/closed")), (1, 1.0), "{:#}", run.report);
     assert_eq!((run.number("/connections/opened"), run.number("/connections/lost")), (4.0, 1.0));
     assert_eq!(run.number("/messages/received"), 7.0, "four at the beginning, three at the end");
+}
+
+#[test]
+fn a_number_of_messages_that_nobody_takes_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let endpoint = listener.local_addr().expect("it is bound").to_string();
+    drop(listener);
+    let patience = ["--connect-timeout", "200ms", "--timeout", "200ms"];
+    let arguments = [&["--connect-per-message", "-m", "5", "-c", "2"], &patience[..]].concat();
+    for pace in [&[] as &[_], &["--rate", "100"]] {
+        let run = load_that_ends(&[&[endpoint.as_str()], &arguments[..], pace].concat());
+        assert_eq!((run.status, run.number("/messages/sent")), (4, 0.0), "{:#}", run.report);
+    }
+    let silent = Toy::start(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let greeting = ["--greeting", "5"];
+    let run = load_that_ends(&[&[silent.endpoint().as_str()], &arguments[..], &greeting[..]].concat());
+    assert_eq!((run.status, run.number("/messages/sent")), (1, 0.0), "{:#}", run.report);
+    assert!(run.number("/errors/greeting") >= 2.0, "{:#}", run.report["errors"]);
+}
+
+#[test]
+fn after_the_end_nobody_connects_any_more() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&address.into()).expect("it is free");
+    socket.listen(1).expect("it is bound");
+    let endpoint = socket.local_addr().expect("it is bound").as_socket().expect("an address").to_string();
+    let timeouts = ["--timeout", "2s", "--connect-timeout", "100ms"];
+    let arguments = ["--connect-per-message", "-c", "6", "-d", "250ms"];
+    let run = load(&[&[endpoint.as_str()], &arguments[..], &timeouts[..]].concat());
+    assert!(run.number("/connections/opened") >= 1.0, "{:#}", run.report["connections"]);
+    // Those that find no room try every 200 ms, so that each begins two times at most. The others wait for replies for
+    // two seconds.
+    assert!(run.number("/errors/timeout") <= 12.0, "{:#}", run.report["errors"]);
 }

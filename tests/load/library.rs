@@ -1,8 +1,9 @@
 //! What benchmarks use: connections opened once, messages exchanged any number of times.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
-use echoloop::load::{Load, LoadError, Plan, Sizes};
+use echoloop::load::{Arrivals, Load, LoadError, Pace, Plan, PlanError, Sizes, Usage};
 use echoloop::{Endpoint, StopSignal};
 
 use crate::support::{Server, Toy};
@@ -28,6 +29,7 @@ fn messages_are_exchanged_again_and_again() {
         (16, 50),
         "exchanges are not part of the run"
     );
+    assert!(report.fairness.most <= 50, "nor do they count for any client: {:?}", report.fairness);
 }
 
 #[test]
@@ -53,4 +55,24 @@ fn what_cannot_be_opened_is_an_error() {
     let error = load(&endpoint, 3).open().expect_err("nobody listens");
     assert!(error.to_string().contains("3 of 3 connections failed"), "{error}");
     assert!(error.to_string().contains("connection refused"), "{error}");
+}
+
+#[test]
+fn only_a_closed_loop_over_kept_connections_can_exchange() {
+    let server = Server::plain();
+    let usual = Plan::new(vec![server.endpoint.parse().expect("an endpoint")]);
+    let rate = Pace::Open { rate: 100.0, arrivals: Arrivals::Fixed };
+    for wrong in [
+        Plan { usage: Usage::Churn, ..usual.clone() },
+        Plan { usage: Usage::Hold, ..usual.clone() },
+        Plan { pace: rate, ..usual.clone() },
+    ] {
+        let mut load = Load::new(wrong, StopSignal::new().expect("a socket pair")).expect("a good plan");
+        assert!(matches!(load.open(), Err(LoadError::Plan(PlanError::Exchange))));
+        assert!(matches!(load.exchange(1), Err(LoadError::Plan(PlanError::Exchange))));
+    }
+    let thinking = Plan { pace: Pace::Closed { think: Duration::from_millis(1) }, ..usual };
+    let mut load = Load::new(thinking, StopSignal::new().expect("a socket pair")).expect("a good plan");
+    load.open().expect("the server listens");
+    load.exchange(100).expect("an honest echo");
 }

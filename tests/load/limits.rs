@@ -1,12 +1,15 @@
 //! What a run may take: one thread, constant memory, the ports and descriptors that there are.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Server, run, spawn, wait_until};
+use crate::support::{Server, Toy, run, spawn, wait_until};
 
 fn resident_kilobytes(process: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
@@ -124,4 +127,25 @@ fn a_closed_standard_output_is_no_failure() {
     drop(load.stdout.take());
     let output = load.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_interrupt_counts_clients_between_two_connections() {
+    let closed: Arc<AtomicUsize> = Arc::default();
+    let counted = Arc::clone(&closed);
+    let server = Toy::start(move |mut stream| {
+        let mut buffer = [0; 64];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let _ = stream.write_all(&buffer[..count]);
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    let arguments = ["--connect-per-message", "--think", "1h", "-c", "5", "-d", "1h"];
+    let load = spawn(&[&["load", "--json", "--quiet", server.endpoint().as_str()], &arguments[..]].concat());
+    wait_until("one message of each client", || closed.load(Ordering::SeqCst) == 5);
+    interrupt(load.id());
+    let output = load.wait_with_output().expect("it ends");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    let fairness = &report["fairness"];
+    assert_eq!((fairness["fewest"].as_u64(), fairness["most"].as_u64()), (Some(1), Some(1)), "{report:#}");
 }

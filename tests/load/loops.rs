@@ -1,12 +1,12 @@
 //! The ways to send: closed and open loop, churn, hold; what each shows, and what it hides.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, Toy, load};
+use crate::support::{Server, Toy, load, wait_until};
 
 /// Echoes, but one second after the first byte nobody is answered for one second.
 fn stalling() -> Toy {
@@ -155,11 +155,93 @@ fn the_same_seed_sends_the_same_bytes() {
     });
     for (round, seed) in ["5", "5", "6"].into_iter().enumerate() {
         load(&[&server.endpoint(), "-c", "1", "-m", "20", "-s", "10-90", "--seed", seed]);
-        crate::support::wait_until("the end of the connection", || {
-            received.lock().expect("not poisoned").len() > round
-        });
+        wait_until("the end of the connection", || received.lock().expect("not poisoned").len() > round);
     }
     let received = received.lock().expect("not poisoned");
     assert_eq!(received[0], received[1]);
     assert_ne!(received[0], received[2]);
+}
+
+#[test]
+fn with_reset_every_connection_ends_by_a_reset_whatever_it_was_used_for() {
+    for (arguments, is_reset) in [
+        (&["--reset", "-m", "40"] as &[_], true),
+        (&["--reset", "-m", "40", "--connect-per-message"], true),
+        (&["--reset", "--hold", "-d", "50ms"], true),
+        (&["-m", "40"], false),
+    ] {
+        let ends: Arc<Mutex<Vec<bool>>> = Arc::default();
+        let seen = Arc::clone(&ends);
+        let server = Toy::start(move |mut stream| {
+            let mut buffer = [0; 4096];
+            let end = loop {
+                match stream.read(&mut buffer) {
+                    Ok(0) => break false,
+                    Ok(count) => drop(stream.write_all(&buffer[..count])),
+                    Err(error) => break error.kind() == ErrorKind::ConnectionReset,
+                }
+            };
+            seen.lock().expect("not poisoned").push(end);
+        });
+        let run = load(&[&[server.endpoint().as_str(), "-c", "4"], arguments].concat());
+        assert_eq!(run.status, 0, "{arguments:?}: {:#}", run.report);
+        let opened = run.number("/connections/opened") as usize;
+        wait_until("the end of all connections", || ends.lock().expect("not poisoned").len() >= opened);
+        let ends = ends.lock().expect("not poisoned");
+        assert!(ends.iter().all(|end| *end == is_reset), "{arguments:?}: {ends:?}");
+    }
+}
+
+#[test]
+fn what_was_due_in_the_warm_up_is_not_owed() {
+    let silent = Toy::start(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let arguments = ["--rate", "100", "-c", "2", "--warmup", "500ms", "-d", "500ms", "--timeout", "3s"];
+    let run = load(&[&[silent.endpoint().as_str()], &arguments[..]].concat());
+    assert_eq!(run.number("/messages/sent"), 0.0, "one each, in the warm-up: {:#}", run.report["messages"]);
+    let owed = run.number("/messages/not_sent");
+    assert!((owed - 50.0).abs() <= 2.0, "{owed}");
+}
+
+#[test]
+fn clients_without_a_connection_owe_what_was_due() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let endpoint = listener.local_addr().expect("it is bound").to_string();
+    drop(listener);
+    let run = load(&[&endpoint, "--connect-per-message", "--rate", "100", "-c", "4", "-d", "500ms"]);
+    assert_eq!((run.status, run.number("/messages/sent")), (4, 0.0), "{:#}", run.report);
+    let owed = run.number("/messages/not_sent");
+    assert!((owed - 50.0).abs() <= 4.0, "{owed}");
+}
+
+#[test]
+fn connections_of_the_warm_up_are_left_out_of_the_figures() {
+    let server = Server::plain();
+    let arguments = ["--connect-per-message", "--reset", "-c", "2", "--warmup", "300ms", "-m", "20"];
+    let run = load(&[&[server.endpoint.as_str()], &arguments[..]].concat());
+    assert_eq!((run.status, run.number("/messages/sent")), (0, 20.0), "{:#}", run.report);
+    let connections = &run.report["connections"];
+    let (requested, opened) = (run.number("/connections/requested"), run.number("/connections/opened"));
+    // Those of the messages, and of each client the one that it had when the warm-up ended.
+    assert!((20.0..=24.0).contains(&opened) && requested >= opened, "{connections:#}");
+}
+
+#[test]
+fn no_connection_is_opened_for_a_message_that_is_due_after_the_end() {
+    let server = Server::plain();
+    let run = load(&[&server.endpoint, "--connect-per-message", "--rate", "10", "-c", "2", "-d", "1s"]);
+    assert_eq!((run.status, run.number("/messages/sent")), (0, 10.0), "{:#}", run.report);
+    assert_eq!(run.number("/connections/opened"), 10.0, "{:#}", run.report["connections"]);
+    assert!((run.number("/seconds") - 1.0).abs() < 0.05, "the measured part is as long as was asked for");
+}
+
+#[test]
+fn holding_begins_when_all_are_open() {
+    let server = Server::plain();
+    let run =
+        load(&[&server.endpoint, "--hold", "-c", "20", "--connect-rate", "20", "-d", "200ms", "--reset"]);
+    assert_eq!((run.status, run.number("/messages/received")), (0, 40.0), "{:#}", run.report);
+    let seconds = run.number("/seconds");
+    assert!((0.2..0.7).contains(&seconds), "opening alone takes a second: {seconds}");
 }

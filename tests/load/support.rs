@@ -32,11 +32,31 @@ impl Run {
 /// Runs `echoloop load --json` to its end.
 #[track_caller]
 pub(crate) fn load(arguments: &[&str]) -> Run {
-    let output = run(&[&["load", "--json", "--quiet"], arguments].concat());
+    as_run(run(&[&["load", "--json", "--quiet"], arguments].concat()))
+}
+
+#[track_caller]
+fn as_run(output: Output) -> Run {
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let errors = String::from_utf8(output.stderr).expect("UTF-8");
     let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{errors}"));
     Run { status: output.status.code().expect("not killed"), report, errors }
+}
+
+/// Like [`load`], of a run that is short but might not end by itself if the program were wrong.
+#[track_caller]
+pub(crate) fn load_that_ends(arguments: &[&str]) -> Run {
+    let mut process = spawn(&[&["load", "--json", "--quiet"], arguments].concat());
+    let begin = Instant::now();
+    while process.try_wait().expect("it is our child").is_none() {
+        if begin.elapsed() > PATIENCE {
+            let _ = process.kill();
+        }
+        thread::yield_now();
+    }
+    let ended_by_itself = begin.elapsed() <= PATIENCE;
+    assert!(ended_by_itself, "{arguments:?} does not end");
+    as_run(process.wait_with_output().expect("it has ended"))
 }
 
 /// Runs the program to its end.
