@@ -10,19 +10,21 @@
 //! now", "you may write now", "your time is up", and never waits.
 //!
 //! ```text
-//!         poll ──► events ──► token ──► slab slot ──┬─► listener:   accept until WouldBlock, within a budget
-//!           ▲                                       ├─► connection: read ─► service ─► write buffer ─► write
-//!           │                                       └─► signal:     begin to stop
-//!           └── timeout = nearest deadline ◄── run queue, deadlines ◄── end of turn: closed slots are freed
+//!         poll ──► events ──► token ──► slab slot ──┬─► connection: read ─► service ─► write buffer ─► write
+//!           ▲                                       ├─► listener:   accept until nobody waits, within a budget
+//!           │                                       ├─► signal:     begin to stop, or report
+//!           │                                       └─► and others: datagrams, who asks for figures, standard input
+//!           └── timeout = nearest deadline ◄── end of turn: closed slots are freed ◄── deadlines ◄── run queue
 //! ```
 //!
 //! # The map
 //!
-//! The program stands on the server and the client, these on the sockets, the sockets on the loop: nothing names
-//! anything that stands above it in this table.
+//! The program stands on the server and the client, these on the sockets, the sockets on the loop: no folder names one
+//! that stands above it in this table.
 //!
 //! | file | its one idea |
 //! |---|---|
+//! | `guide.rs` | the pages of `docs/`, and their links |
 //! | `main.rs`, `cli/`, `commands/` | the program: arguments in, exit status out |
 //! | `server/` | a [`Handler`](reactor::Handler): accept, pump, time out, stop |
 //! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
@@ -33,23 +35,24 @@
 //! | `proxy.rs` | headers of the PROXY protocol: for whom a balancer speaks |
 //! | `admin/` | what is told about a running server over HTTP: figures, health |
 //! | [`net`] | sockets, whatever the bytes mean |
-//! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/inherited.rs` | sockets that somebody else has opened |
+//! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/connector.rs` | beginning to connect |
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
 //! | `net/connected_datagram.rs` | UDP with one peer, for clients |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
+//! | `net/observer.rs` | who watches a connection |
 //! | `net/phase.rs` | where a connection stands, and how it ends |
 //! | `net/service.rs` | what a connection asks for its answers |
-//! | `net/bounds.rs` | what bounds it: memory, share of a turn, time |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
-//! | `net/observer.rs` | who watches a connection |
+//! | `net/bounds.rs` | what bounds a connection: memory, share of a turn, time |
 //! | `net/transport.rs` | what a connection needs of a socket |
 //! | [`reactor`] | **the loop**: poll, dispatch, run queue, deadlines, end of turn. Knows no sockets |
 //! | `reactor/deadlines.rs` | a heap that gives the poll its timeout |
 //! | `reactor/sources.rs` | the slab; why a late event never reaches the wrong source |
 //! | `reactor/turn.rs` | what a turn consisted of, for those who watch |
+//! | `reactor/moment.rs` | a point in time in eight bytes |
 //! | `endpoint.rs`, `error.rs`, `signals.rs`, `logging.rs`, `descriptors.rs` | what everything may use |
 //!
 //! # Another protocol

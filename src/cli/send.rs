@@ -27,8 +27,8 @@ read from the server while standard output takes nothing. A closed standard outp
 
 Over UDP each TEXT (also an empty one), or each line of standard input with its line feed, is a datagram of at most
 65507 bytes. The next one is sent when an answer has come; one that is not answered within --timeout ends it, and is not
-sent again. With --verify, an answer that comes twice is a warning. If a machine says that nobody listens on the port,
-the next address of the name is tried.
+sent again. With --verify, an answer that comes twice is a warning. If a machine says that nobody listens on the port, or
+can't be reached, and has never answered, the next address of the name is tried.
 
 Examples:
   echoloop send localhost 'This is the message.'         what is sent comes back

@@ -1,8 +1,9 @@
 //! `echoloop send udp://…`: a message is a datagram, and so is its answer; the next one is sent when it has come.
 //!
 //! There is nothing to connect and nothing to close. A message that is not answered in time was lost on its way there
-//! or back, or nobody was there to answer: nothing tells which, so it is not sent again. Only if the machine says that
-//! nobody listens, and nothing has ever come from there, is the next address of the name tried.
+//! or back, or nobody was there to answer: nothing tells which, so it is not sent again. Only if the socket has an error
+//! (the machine says that nobody listens, or there is no way to it), and nothing has ever come from there, is the next
+//! address of the name tried.
 
 use std::collections::VecDeque;
 use std::io;

@@ -62,7 +62,14 @@ impl Input {
         if !self.ready {
             return Ok((Taken::Nothing, false));
         }
-        match self.file.read(buffer) {
+        let result = loop {
+            match self.file.read(buffer) {
+                // Whatever can't be polled has no event that would bring us back: it is read again at once.
+                Err(error) if error.kind() == ErrorKind::Interrupted && !self.polled => {}
+                result => break result,
+            }
+        };
+        match result {
             Ok(0) => {
                 self.ended = true;
                 Ok((Taken::End, false))
@@ -71,8 +78,6 @@ impl Input {
                 self.ready = !self.polled;
                 Ok((Taken::Bytes(count), self.polled))
             }
-            // Whatever can't be polled has no event that would bring us back: it is read again at once.
-            Err(error) if error.kind() == ErrorKind::Interrupted && !self.polled => self.read(buffer),
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok((Taken::Nothing, true)),
             // Somebody else has made it nonblocking, and has read what was there.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

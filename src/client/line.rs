@@ -13,6 +13,9 @@ use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 const LONGEST_LINE: usize = 64 * 1024;
 /// One read; also the most that a turn reads ahead of what is asked for.
 const READ_SIZE: usize = 64 * 1024;
+/// The most that is kept of what nobody has asked for while something is sent: a peer that sends without end and reads
+/// nothing must not fill the memory either.
+const MOST_READ_AHEAD: usize = 16 * 1024 * 1024;
 
 /// A connection to a server that speaks in lines: HTTP, SMTP, POP3, Redis and many more.
 ///
@@ -111,15 +114,7 @@ impl LineClient {
                     reactor.context().run_again(token);
                     return Ok(LineClient { reactor, link, token, peer, timeout });
                 }
-                Standing::Lost(loss) => {
-                    let (endpoint, failures) = (endpoint.to_string(), loss.failures);
-                    return Err(match timeout {
-                        Some(after) if loss.timed_out => {
-                            ClientError::ConnectTimeout { endpoint, after, failures }
-                        }
-                        _ => ClientError::Connect { endpoint, failures },
-                    });
-                }
+                Standing::Lost(loss) => return Err(loss.into_error(endpoint.to_string(), timeout)),
             }
         }
     }
@@ -138,7 +133,8 @@ impl LineClient {
     /// each other.
     ///
     /// # Errors
-    /// When the connection is gone, or the server does not take them in time.
+    /// When the connection is gone, or the server does not take them in time; [`ClientError::ReadAhead`] if more than
+    /// 16 MiB of what it sends meanwhile would have to be kept.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         let now = Moment::now();
         if let Some(connection) = socket(self.reactor.context(), self.token)
@@ -146,7 +142,7 @@ impl LineClient {
         {
             self.link.ended.get_or_insert(End::Reset(error));
         }
-        self.turn_until("not all was sent", |client| {
+        self.turn_until("not all was sent", MOST_READ_AHEAD, |client| {
             client.link.ended.is_none()
                 && client.connection().is_some_and(|connection| connection.unsent() == 0)
         })
@@ -168,7 +164,7 @@ impl LineClient {
     pub fn read_line(&mut self) -> Result<Vec<u8>, ClientError> {
         let mut searched = 0;
         let mut length = None;
-        self.turn_until("no line came", |client| {
+        self.turn_until("no line came", usize::MAX, |client| {
             let bytes = client.link.inbox.rest();
             length = bytes[searched..].iter().position(|&byte| byte == b'\n').map(|at| searched + at + 1);
             searched = bytes.len();
@@ -198,7 +194,7 @@ impl LineClient {
     /// # Errors
     /// When the connection is gone, or the bytes do not come in time.
     pub fn read(&mut self, count: usize) -> Result<Vec<u8>, ClientError> {
-        self.turn_until("not all that was asked for came", |client| {
+        self.turn_until("not all that was asked for came", usize::MAX, |client| {
             client.link.inbox.rest().len() >= count || client.at_end()
         })?;
         let count = count.min(self.link.inbox.rest().len());
@@ -208,7 +204,7 @@ impl LineClient {
     /// Ends our sending side: the server reads the end of input, and may go on to send.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// As [`LineClient::write`].
     pub fn half_close(&mut self) -> Result<(), ClientError> {
         let token = self.token;
         let context = self.reactor.context();
@@ -216,39 +212,42 @@ impl LineClient {
             connection.half_close();
             context.run_again(token);
         }
-        self.turn_until("our side could not be ended", |client| {
+        self.turn_until("our side could not be ended", MOST_READ_AHEAD, |client| {
             client.at_end()
                 || client.connection().is_some_and(|connection| connection.phase() == Phase::HalfClosed)
         })
     }
 
-    /// Turns the loop until `done`, the end of the connection, or the end of the time.
+    /// Turns the loop until `done`, the end of the connection, or the end of the time; or until more than `most` was
+    /// read that nobody has asked for.
     fn turn_until(
         &mut self,
         missing: &str,
+        most: usize,
         mut done: impl FnMut(&mut LineClient) -> bool,
     ) -> Result<(), ClientError> {
         self.link.timed_out = false;
         let mut armed = false;
-        let result = loop {
-            if done(self) {
-                break Ok(());
-            }
-            let (peer, missing) = (self.peer.clone(), missing.to_owned());
+        while !done(self) {
             match self.link.ended.take() {
                 Some(End::Reset(source) | End::NotConnected(source)) => {
                     // The next call fails as this one does.
                     self.link.ended = Some(End::Reset(source.kind().into()));
+                    let (peer, missing) = (self.peer.clone(), missing.to_owned());
                     return Err(ClientError::Reset { peer, source, missing });
                 }
                 Some(end) => {
                     self.link.ended = Some(end);
-                    return Err(ClientError::Closed { peer, missing });
+                    return Err(ClientError::Closed { peer: self.peer.clone(), missing: missing.to_owned() });
                 }
                 None => {}
             }
+            if self.link.inbox.rest().len() > most {
+                return Err(ClientError::ReadAhead { peer: self.peer.clone(), limit: most });
+            }
             if let Some(after) = self.timeout {
                 if self.link.timed_out {
+                    let (peer, missing) = (self.peer.clone(), missing.to_owned());
                     return Err(ClientError::Timeout { peer, after, missing });
                 }
                 if !armed {
@@ -257,11 +256,11 @@ impl LineClient {
                 }
             }
             self.reactor.turn(&mut self.link)?;
-        };
+        }
         if armed {
             self.reactor.context().clear_deadline(self.token);
         }
-        result
+        Ok(())
     }
 
     /// The server has ended in an orderly way: what is in the inbox is all that there will be.

@@ -143,6 +143,14 @@ pub enum ClientError {
         /// The longest that is accepted.
         limit: usize,
     },
+    /// The server sends without end, and does not take what it is sent.
+    #[error("{peer} sent more than {limit} bytes, and did not take what it was sent")]
+    ReadAhead {
+        /// The server's address.
+        peer: String,
+        /// The most that is kept.
+        limit: usize,
+    },
     /// Standard input can't be read.
     #[error("cannot read standard input: {}", describe(.0))]
     Input(io::Error),
@@ -192,6 +200,7 @@ impl ClientError {
             | ClientError::EndOfInput { .. } => 6,
             ClientError::Differs { .. } => 7,
             ClientError::LineTooLong { .. }
+            | ClientError::ReadAhead { .. }
             | ClientError::DatagramTooLong { .. }
             | ClientError::Input(_)
             | ClientError::Output(_)

@@ -81,14 +81,17 @@ impl Dialogue for Prompt {
         output.end_line()?;
         self.prompted = false;
         output.received(bytes)?;
-        let Some(reply) = self.reply.as_mut().filter(|reply| !reply.is_complete()) else {
-            // The greeting, or news from the server.
+        // What comes before the first line is the greeting; what comes behind a reply is news from the server, unless
+        // all that comes is to be what was sent.
+        let Some(reply) = self.reply.as_mut().filter(|reply| self.verify || !reply.is_complete()) else {
             return Ok(());
         };
-        let taken = reply.take(bytes)?;
-        if taken < bytes.len() {
-            let beyond = &bytes[taken..];
+        let beyond = &bytes[reply.take(bytes)?..];
+        if !beyond.is_empty() {
             log::warn!("{} bytes came beyond the reply: {}", beyond.len(), Escaped(beyond));
+            if self.verify {
+                return Err(ClientError::Surplus { bytes: beyond.len() as u64 });
+            }
         }
         Ok(())
     }

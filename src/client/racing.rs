@@ -94,6 +94,17 @@ pub(super) struct Loss {
     pub(super) timed_out: bool,
 }
 
+impl Loss {
+    /// The race was for `endpoint`, and had this time.
+    pub(super) fn into_error(self, endpoint: String, timeout: Option<Duration>) -> ClientError {
+        let failures = self.failures;
+        match timeout {
+            Some(after) if self.timed_out => ClientError::ConnectTimeout { endpoint, after, failures },
+            _ => ClientError::Connect { endpoint, failures },
+        }
+    }
+}
+
 struct Attempt {
     token: Token,
     target: Target,

@@ -99,10 +99,13 @@ impl Reply {
     }
 
     fn compare(&self, bytes: &[u8]) -> Result<(), ClientError> {
-        let expected = self.sent[self.received..].iter().map(Some).chain(std::iter::repeat(None));
-        match bytes.iter().zip(expected).position(|(got, expected)| Some(got) != expected) {
-            Some(place) => Err(self.differs_at(self.received + place, Some(bytes[place]))),
-            None => Ok(()),
+        let expected = &self.sent[self.received..];
+        if let Some(place) = bytes.iter().zip(expected).position(|(got, expected)| got != expected) {
+            return Err(self.differs_at(self.received + place, Some(bytes[place])));
+        }
+        match bytes.len().saturating_sub(expected.len()) {
+            0 => Ok(()),
+            beyond => Err(ClientError::Surplus { bytes: beyond as u64 }),
         }
     }
 
@@ -148,7 +151,22 @@ mod tests {
         };
         assert_eq!(differs(Expect::Same, &[b"sp", b"im"]), (2, Some(b'i'), Some(b'a')));
         assert_eq!(differs(Expect::Any, &[b"spa"]), (3, None, Some(b'm')));
-        assert_eq!(differs(Expect::Close, &[b"spam", b"!"]), (4, Some(b'!'), None));
+        assert_eq!(differs(Expect::Line, &[b"spa\n"]), (3, Some(b'\n'), Some(b'm')));
+    }
+
+    #[test]
+    fn more_than_what_was_sent_is_no_difference_but_beyond_it() {
+        let error = |expect, reads: &[&[u8]]| {
+            let mut reply = Reply::to(b"spam", expect, true);
+            reads.iter().find_map(|bytes| reply.take(bytes).err()).expect("there is more")
+        };
+        for error in [
+            error(Expect::Any, &[b"spam!"]),
+            error(Expect::Line, &[b"spam", b"\n"]),
+            error(Expect::Close, &[b"spam", b"!"]),
+        ] {
+            assert!(matches!(error, ClientError::Surplus { bytes: 1 }), "{error}");
+        }
     }
 
     proptest! {

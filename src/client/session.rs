@@ -112,13 +112,7 @@ impl Session {
                 self.begin(context, token, &target);
             }
             Standing::Lost(loss) => {
-                let (endpoint, failures) = (self.endpoint.clone(), loss.failures);
-                self.result = Some(Err(match self.connect_timeout {
-                    Some(after) if loss.timed_out => {
-                        ClientError::ConnectTimeout { endpoint, after, failures }
-                    }
-                    _ => ClientError::Connect { endpoint, failures },
-                }));
+                self.result = Some(Err(loss.into_error(self.endpoint.clone(), self.connect_timeout)));
             }
         }
     }

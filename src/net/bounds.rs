@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The bounds of a connection's memory and of what it does in one turn.
+/// The bounds of a connection's memory and of what it does in one turn. Each is at least 1, since with 0 of one
+/// of them nothing would ever move: [`Workspace::new`](super::Workspace::new) takes 0 for 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most bytes that one read asks for.

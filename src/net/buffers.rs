@@ -23,19 +23,20 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The buffers for connections with these limits.
+    /// The buffers for connections with these limits, each at least 1.
     pub fn new(limits: Limits) -> Workspace {
+        let Limits { read_size, write_limit, turn_budget } = limits;
+        let limits = Limits {
+            read_size: read_size.max(1),
+            write_limit: write_limit.max(1),
+            turn_budget: turn_budget.max(1),
+        };
         Workspace {
             input: vec![0; limits.read_size].into_boxed_slice(),
             staged: Vec::new(),
             pool: Pool::default(),
             limits,
         }
-    }
-
-    /// The limits that its connections obey.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
     }
 
     /// The memory of the buffers of its connections.
@@ -101,7 +102,8 @@ pub(super) struct Held(Option<Box<Buffers>>);
 struct Buffers {
     /// Replies that the kernel did not take yet: the write buffer.
     unsent: Option<Ring>,
-    /// Input that the service was not given yet, because the write buffer is full: the read buffer.
+    /// Input that the service was not given yet, because the write buffer is full or the turn's budget is spent: the
+    /// read buffer.
     retained: Option<Ring>,
     /// When the peer last took a byte, or when the first unsent byte came.
     stalled_since: Moment,

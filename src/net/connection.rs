@@ -16,6 +16,8 @@
 //!                     shut down
 //!
 //!   From every phase: a reset ──────────────────────────────────────────► Ended
+//!   From HalfClosing and Stopping too: end of input ──► Draining
+//!   From HalfClosing and HalfClosed too: the last answer ──► Stopping
 //! ```
 //!
 //! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. What may be done next is *derived*
@@ -155,8 +157,8 @@ impl<T: Transport> Connection<T> {
         if bytes.is_empty() { Ok(()) } else { self.offer(bytes, &mut workspace.pool, now, &mut Unobserved) }
     }
 
-    /// Begins to end the connection: what has arrived by now is answered and sent, then our side is shut down, and
-    /// the connection lingers until the peer ends too. Pump it afterwards.
+    /// Begins to end an open connection: what has arrived by now is answered and sent, then our side is shut down, and
+    /// the connection lingers until the peer ends too. Pump it afterwards. In any other phase it does nothing.
     ///
     /// # Errors
     /// When the socket can't say how much has arrived.
@@ -420,7 +422,7 @@ impl<T: Transport> Connection<T> {
             && fed.answered < budget
         {
             let rest = &input[fed.consumed..];
-            let chunk = &rest[..rest.len().min(service.chunk())];
+            let chunk = &rest[..rest.len().min(service.chunk().max(1))];
             fed.consumed += chunk.len();
             let answer = service.answer(chunk, output.staged);
             // Small answers are collected, so that a read's worth of them costs one write and not thousands.
@@ -517,7 +519,8 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// The one door through which a connection changes its phase.
+    /// The one door through which a connection changes its phase. (The quota of `Stopping` is counted down in place:
+    /// the phase stays the same.)
     fn enter(&mut self, phase: Phase, observer: &mut impl Observer) {
         log::trace!("socket {}: {:?} → {phase:?}", self.transport.number(), self.phase);
         observer.entered(phase);

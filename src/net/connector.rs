@@ -29,30 +29,38 @@ pub enum Target {
 /// When it fails at once: no route, no free port, no descriptor, or a Unix socket where nobody listens; and for a UDP
 /// address, which has no stream.
 pub fn connect(target: &Target, source: Option<IpAddr>) -> io::Result<Socket> {
-    let (domain, protocol, address) = match target {
+    match target {
         Target::Tcp(address) => {
-            (Domain::for_address(*address), Some(Protocol::TCP), SockAddr::from(*address))
+            let socket = nonblocking(Domain::for_address(*address), Some(Protocol::TCP))?;
+            // A message goes out when it is written, and urgent bytes stay in their place, as on the server's side.
+            socket.set_tcp_nodelay(true)?;
+            socket.set_out_of_band_inline(true)?;
+            if let Some(source) = source {
+                let_connect_choose_the_port(&socket)?;
+                socket.bind(&SocketAddr::new(source, 0).into())?;
+            }
+            begin(&socket, &SockAddr::from(*address))?;
+            Ok(Socket::Tcp(TcpStream::from_std(socket.into())))
         }
-        Target::Udp(_) => return Err(ErrorKind::InvalidInput.into()),
-        Target::Unix(path) => (Domain::UNIX, None, SockAddr::unix(path)?),
-    };
+        Target::Unix(path) => {
+            let socket = nonblocking(Domain::UNIX, None)?;
+            begin(&socket, &SockAddr::unix(path)?)?;
+            Ok(Socket::Unix(UnixStream::from_std(socket.into())))
+        }
+        Target::Udp(_) => Err(ErrorKind::InvalidInput.into()),
+    }
+}
+
+fn nonblocking(domain: Domain, protocol: Option<Protocol>) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(domain, Type::STREAM, protocol)?;
     socket.set_nonblocking(true)?;
-    if let Target::Tcp(_) = target {
-        // A message goes out when it is written, and urgent bytes stay in their place, as on the server's side.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_out_of_band_inline(true)?;
-        if let Some(source) = source {
-            let_connect_choose_the_port(&socket)?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
-    }
-    match socket.connect(&address) {
+    Ok(socket)
+}
+
+fn begin(socket: &socket2::Socket, address: &SockAddr) -> io::Result<()> {
+    match socket.connect(address) {
         Err(error) if !is_under_way(&error) => Err(error),
-        _ => Ok(match target {
-            Target::Tcp(_) | Target::Udp(_) => Socket::Tcp(TcpStream::from_std(socket.into())),
-            Target::Unix(_) => Socket::Unix(UnixStream::from_std(socket.into())),
-        }),
+        _ => Ok(()),
     }
 }
 

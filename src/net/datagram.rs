@@ -36,7 +36,8 @@ pub struct Datagram {
     pub length: usize,
     /// Who sent it, or is said to.
     pub from: SocketAddr,
-    /// The address of ours that it was sent to; `None` if it was sent to many at once, by broadcast or multicast.
+    /// The address of ours that it was sent to; `None` if it was sent to many at once, by broadcast or multicast, or if
+    /// that is not known.
     pub to: Option<SocketAddr>,
 }
 

@@ -35,6 +35,12 @@ pub enum InheritError {
     /// Nobody can connect to it.
     #[error("it does not listen; `listen(2)` has to be called before it is handed over")]
     NotListening,
+    /// Datagrams of one peer only reach it.
+    #[error("it takes datagrams of one peer only; `connect(2)` must not be called before it is handed over")]
+    ConnectedDatagrams,
+    /// No datagram can reach it.
+    #[error("it is bound to no port; `bind(2)` has to be called before it is handed over")]
+    NotBound,
     /// Something else than TCP, UDP or a Unix stream.
     #[error(
         "it is {0}; use `ListenStream=` with a port, an address or a path, or `ListenDatagram=` with a port or an \
@@ -48,10 +54,13 @@ impl Inherited {
     /// connections inherit are set.
     ///
     /// # Errors
-    /// When it is of a kind that isn't served, does not listen, or as `getsockopt(2)` and `setsockopt(2)`.
+    /// When it is of a kind that isn't served, does not listen, is not bound or is connected, or as `getsockopt(2)` and
+    /// `setsockopt(2)`.
     pub fn new(socket: OwnedFd, options: &ListenerOptions) -> Result<Inherited, InheritError> {
         let socket = socket2::Socket::from(socket);
         match Kind::of(&socket)? {
+            Kind::Datagrams if socket.peer_addr().is_ok() => Err(InheritError::ConnectedDatagrams),
+            Kind::Datagrams if port(&socket)? == 0 => Err(InheritError::NotBound),
             Kind::Datagrams => Ok(Inherited::Datagrams(DatagramSocket::inherited(socket)?)),
             Kind::Tcp | Kind::Unix if !told::listens(&socket)? => match socket.peer_addr() {
                 Ok(_) => Err(InheritError::Connected),
@@ -113,6 +122,10 @@ impl Kind {
         };
         Err(InheritError::Kind(description))
     }
+}
+
+fn port(socket: &socket2::Socket) -> io::Result<u16> {
+    Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()))
 }
 
 /// What only some systems tell of a socket.
@@ -191,6 +204,11 @@ mod tests {
         assert!(refusal(deaf).contains("it does not listen"));
         let (one, _) = UnixDatagram::pair().expect("a pair");
         assert!(refusal(one).contains("a Unix datagram socket; use `ListenStream=`"));
+        let unbound = socket2::Socket::new(Domain::IPV6, Type::DGRAM, None).expect("a socket");
+        assert!(refusal(unbound).contains("bound to no port"));
+        let connected = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        connected.connect("127.0.0.1:9").expect("nobody is asked");
+        assert!(refusal(connected).contains("one peer only"));
         #[cfg(target_os = "linux")]
         {
             let packets = socket2::Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("a socket");

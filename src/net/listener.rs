@@ -17,7 +17,8 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 use super::transport::Socket;
 
 /// How a listening socket is set up. All of it is set once, on the listener, from which accepted sockets inherit it:
-/// an accepted connection costs no `setsockopt`.
+/// an accepted connection costs no `setsockopt`. (But for those that waited at an inherited listener before it had its
+/// options.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerOptions {
     /// Connections that the kernel completes and keeps until they are accepted; see `listen(2)`.
@@ -33,7 +34,8 @@ pub struct ListenerOptions {
 pub enum Listener {
     /// TCP on one address.
     Tcp(TcpListener, Earlier),
-    /// A Unix stream socket, with the file that is removed at its end if it is ours.
+    /// A Unix stream socket; the file that is removed at its end if it is ours; and the number of the connection that
+    /// it accepted last.
     Unix(UnixListener, Option<SocketFile>, u32),
 }
 
@@ -209,6 +211,33 @@ impl Listener {
     }
 }
 
+/// Sorts the errors of `accept(2)`. By number, since the standard library has no [`ErrorKind`] for most of them.
+///
+/// A failure that is not known to concern the listener or a resource is taken to be that of one connection: Linux
+/// hands errors of the new connection's network to `accept` ("already pending network errors", says the man page).
+pub fn classify_accept_error(error: &io::Error) -> AcceptError {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted,
+        Some(Errno::BADF | Errno::FAULT | Errno::INVAL | Errno::NOTSOCK) => AcceptError::Listener,
+        _ => AcceptError::ThisConnection,
+    }
+}
+
+/// The backlog that is in force, which the system may have cut.
+///
+/// # Errors
+/// When the system doesn't tell, as outside Linux.
+pub fn backlog_in_force(asked: i32) -> io::Result<i32> {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn")?;
+    let most = text.trim().parse::<i32>().map_err(io::Error::other)?;
+    Ok(asked.min(most))
+}
+
+/// What to do to get the backlog that was asked for.
+pub fn backlog_remedy(asked: i32) -> String {
+    format!("`sysctl -w net.core.somaxconn={asked}` raises it")
+}
+
 impl ListenerOptions {
     /// What connections inherit from their listener, on either.
     fn set_on_connections(&self, socket: &socket2::Socket) -> io::Result<()> {
@@ -240,18 +269,6 @@ impl AsFd for Listener {
             Listener::Tcp(listener, _) => listener.as_fd(),
             Listener::Unix(listener, ..) => listener.as_fd(),
         }
-    }
-}
-
-/// Sorts the errors of `accept(2)`. By number, since the standard library has no [`ErrorKind`] for most of them.
-///
-/// A failure that is not known to concern the listener or a resource is taken to be that of one connection: Linux
-/// hands errors of the new connection's network to `accept` ("already pending network errors", says the man page).
-pub fn classify_accept_error(error: &io::Error) -> AcceptError {
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted,
-        Some(Errno::BADF | Errno::FAULT | Errno::INVAL | Errno::NOTSOCK) => AcceptError::Listener,
-        _ => AcceptError::ThisConnection,
     }
 }
 
@@ -315,21 +332,6 @@ impl fmt::Display for Peer {
             Peer::Unix { number } => write!(f, "unix client {number}"),
         }
     }
-}
-
-/// The backlog that is in force, which the system may have cut.
-///
-/// # Errors
-/// When the system doesn't tell, as outside Linux.
-pub fn backlog_in_force(asked: i32) -> io::Result<i32> {
-    let text = fs::read_to_string("/proc/sys/net/core/somaxconn")?;
-    let most = text.trim().parse::<i32>().map_err(io::Error::other)?;
-    Ok(asked.min(most))
-}
-
-/// What to do to get the backlog that was asked for.
-pub fn backlog_remedy(asked: i32) -> String {
-    format!("`sysctl -w net.core.somaxconn={asked}` raises it")
 }
 
 #[cfg(test)]

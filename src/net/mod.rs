@@ -24,8 +24,8 @@ pub use self::connector::{Target, connect};
 pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAYLOAD};
 pub use self::inherited::{InheritError, Inherited};
 pub use self::listener::{
-    Accept, AcceptError, BindError, Earlier, Listener, ListenerOptions, Peer, backlog_in_force,
-    backlog_remedy, classify_accept_error,
+    Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
+    classify_accept_error,
 };
 pub use self::observer::{Observer, Unobserved};
 pub use self::phase::{End, Phase};

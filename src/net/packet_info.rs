@@ -4,7 +4,6 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
-use nix::cmsg_space;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{
@@ -12,6 +11,11 @@ use nix::sys::socket::{
 };
 
 use super::datagram::Datagram;
+
+/// Room for control messages. Ours take 72 bytes at most; an inherited socket may have other options on, whose messages
+/// come as well and may come first: systemd's `Timestamping=` and `PassSecurity=`, or time to live, type of service and
+/// IP options. All of them together fit, but for a very long security label.
+const CONTROL_SPACE: usize = 512;
 
 /// Room for what the kernel tells beside the bytes, kept from one datagram to the next.
 #[derive(Debug)]
@@ -22,15 +26,15 @@ impl PacketInfo {
     pub(super) fn enable(socket: &socket2::Socket, is_ipv4: bool) -> io::Result<PacketInfo> {
         if is_ipv4 {
             setsockopt(socket, Ipv4PacketInfo, &true)?;
-            return Ok(PacketInfo(cmsg_space!(in_pktinfo)));
+        } else {
+            setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
+            if !socket.only_v6()? {
+                // One that takes IPv4 datagrams too. Of those it tells both, and only what it tells as IPv4 shows a
+                // broadcast.
+                setsockopt(socket, Ipv4PacketInfo, &true)?;
+            }
         }
-        setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
-        if socket.only_v6()? {
-            return Ok(PacketInfo(cmsg_space!(in6_pktinfo)));
-        }
-        // One that takes IPv4 datagrams too. Of those it tells both, and only what it tells as IPv4 shows a broadcast.
-        setsockopt(socket, Ipv4PacketInfo, &true)?;
-        Ok(PacketInfo(cmsg_space!(in6_pktinfo, in_pktinfo)))
+        Ok(PacketInfo(vec![0; CONTROL_SPACE]))
     }
 
     pub(super) fn receive(
@@ -46,7 +50,12 @@ impl PacketInfo {
             Some(&mut self.0),
             MsgFlags::empty(),
         )?;
-        let to = message.cmsgs()?.find_map(|control| destination(&control, port)).flatten();
+        // Control messages that were cut are an error here. The datagram itself is whole, and so is the next one: where
+        // it was sent to is unknown, and that is all.
+        let to = match message.cmsgs() {
+            Ok(mut messages) => messages.find_map(|control| destination(&control, port)).flatten(),
+            Err(_) => None,
+        };
         let from = message.address.and_then(|address| socket_address(&address));
         let from = from.ok_or_else(|| io::Error::other("a datagram came without a sender"))?;
         Ok(Datagram { length: message.bytes, from, to })
@@ -115,4 +124,57 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
         Some(ip) => SocketAddrV4::new(ip, address.port()).into(),
         None => address.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use nix::cmsg_space;
+    use nix::sys::socket::sockopt::ReceiveTimestamp;
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    /// A socket of every address that tells of each datagram when it came (before it tells the address), where to send
+    /// to, and a client.
+    fn timestamped() -> (UdpSocket, SocketAddr, UdpSocket) {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+        setsockopt(&socket, ReceiveTimestamp, &true).expect("Linux knows the option");
+        let port = socket.local_addr().expect("it is bound").port();
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        (socket, (Ipv4Addr::LOCALHOST, port).into(), client)
+    }
+
+    /// Receives what the client sends.
+    fn receive(
+        packet_info: &mut PacketInfo,
+        socket: &UdpSocket,
+        to: SocketAddr,
+        client: &UdpSocket,
+    ) -> Datagram {
+        client.send_to(b"abc", to).expect("loopback");
+        poll(&mut [PollFd::new(socket, PollFlags::IN)], None).expect("it comes");
+        packet_info.receive(socket, to.port(), &mut [0; 16]).expect("a datagram")
+    }
+
+    #[test]
+    fn other_control_messages_leave_room_for_the_destination() {
+        let (socket, to, client) = timestamped();
+        let as_socket2 = socket2::Socket::from(socket.try_clone().expect("a descriptor"));
+        let mut packet_info = PacketInfo::enable(&as_socket2, true).expect("Linux knows the option");
+        for _ in 0..2 {
+            let from = client.local_addr().expect("it is bound");
+            let datagram = receive(&mut packet_info, &socket, to, &client);
+            assert_eq!(datagram, Datagram { length: 3, from, to: Some(to) });
+        }
+    }
+
+    #[test]
+    fn a_datagram_whose_control_messages_were_cut_has_no_known_destination() {
+        let (socket, to, client) = timestamped();
+        setsockopt(&socket, Ipv4PacketInfo, &true).expect("Linux knows the option");
+        let mut too_little = PacketInfo(cmsg_space!(in_pktinfo));
+        assert_eq!(receive(&mut too_little, &socket, to, &client).to, None);
+    }
 }

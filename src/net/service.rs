@@ -3,7 +3,8 @@
 /// What turns input into output. It sees bytes and nothing else: no socket, no readiness.
 pub trait Service {
     /// The most bytes of input that one call of [`Service::answer`] is given. What one read brought is cut into
-    /// pieces of this size; a service that does not care where they end says `usize::MAX`.
+    /// pieces of this size; a service that does not care where they end says `usize::MAX`. At least 1:
+    /// 0 is taken for 1.
     fn chunk(&self) -> usize;
 
     /// Answers one chunk. The answer is what the call appends to `staged`, followed by [`Answer::bytes`], which may

@@ -40,12 +40,6 @@ pub trait Transport {
     /// As the system call.
     fn pending_input(&self) -> io::Result<usize>;
 
-    /// The error that the kernel holds for the socket (`SO_ERROR`), which this takes away.
-    ///
-    /// # Errors
-    /// As the system call.
-    fn take_error(&self) -> io::Result<Option<io::Error>>;
-
     /// Whether a read or write that moved fewer bytes than it was asked to has left nothing more to do, so that the
     /// call which would only say `WouldBlock` can be left out. True of TCP on Linux, as `epoll(7)` says, unless urgent
     /// data or the end of input is under way. Not of Unix streams, where a read also ends at a passed descriptor.
@@ -72,6 +66,17 @@ impl Socket {
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (count, _) = retry_on_intr(|| recv(self, &mut *buffer, RecvFlags::PEEK))?;
         Ok(count)
+    }
+
+    /// The error that the kernel holds for the socket (`SO_ERROR`), which this takes away.
+    ///
+    /// # Errors
+    /// As `getsockopt(2)`.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Socket::Tcp(stream) => stream.take_error(),
+            Socket::Unix(stream) => stream.take_error(),
+        }
     }
 }
 
@@ -113,13 +118,6 @@ impl Transport for Socket {
     fn pending_input(&self) -> io::Result<usize> {
         let bytes = rustix::io::ioctl_fionread(self)?;
         Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
-    }
-
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        match self {
-            Socket::Tcp(stream) => stream.take_error(),
-            Socket::Unix(stream) => stream.take_error(),
-        }
     }
 
     fn short_means_done(&self) -> bool {

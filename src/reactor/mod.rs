@@ -24,7 +24,8 @@
 //!
 //! **Readiness is an edge.** A source is registered once, edge-triggered (mio offers nothing else on epoll): an event
 //! says that something *became* possible, and is not repeated while it stays possible. So a handler remembers in its
-//! own state that a source is readable, and forgets it only when a call has answered `WouldBlock`.
+//! own state that a source is readable, and forgets it only when a call has answered `WouldBlock`, or has proved that
+//! the next one would.
 //!
 //! **An event is a hint.** It says "look"; the truth is what `read` and `write` return. `WouldBlock` at the first
 //! call is normal, and so is an event for a source that was removed a moment ago (it is dropped here).
@@ -77,7 +78,8 @@ pub trait Handler {
         let _ = (context, token);
     }
 
-    /// The deadline of the source is due, and no longer set.
+    /// The deadline of the source is due, and taken out. All that are due in a turn are taken out before the first is
+    /// told, so clearing or moving one then comes too late for this turn.
     fn deadline(&mut self, context: &mut Context<Self::Source>, token: Token) {
         let _ = (context, token);
     }
@@ -182,7 +184,7 @@ impl<S: AsFd> Reactor<S> {
     }
 
     /// Makes each turn read the clock between its parts, for [`Turn::times`]. A loop that is not watched reads it once
-    /// a turn.
+    /// a turn, and once more before it waits for a deadline.
     pub fn set_timed(&mut self, timed: bool) {
         self.timed = timed;
     }
@@ -272,7 +274,7 @@ impl<S: AsFd> Reactor<S> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             result => result?,
         }
-        // The one clock read of the turn: everything that happens in it happens "now".
+        // Read once for the whole turn: everything that happens in it happens "now".
         self.context.now = Moment::now();
         if !self.busy_poll.is_zero() {
             if !self.events.is_empty() {
@@ -307,7 +309,8 @@ impl<S: AsFd> Context<S> {
     ///
     /// # Errors
     /// When the kernel refuses the registration (see `epoll_ctl(2)`): out of memory, too many watches, or a regular
-    /// file, which can't be polled (see [`Context::insert_unpolled`]). The source is dropped then.
+    /// file, which can't be polled (see [`Context::insert_unpolled`]). The source is dropped at the end of
+    /// the turn.
     pub fn insert(&mut self, source: S, interest: Interest, stage: Stage) -> io::Result<Token> {
         let descriptor = source.as_fd().as_raw_fd();
         let token = self.insert_unpolled(source, stage)?;
@@ -341,9 +344,10 @@ impl<S: AsFd> Context<S> {
         self.poll.registry().reregister(&mut SourceFd(&descriptor), token.into(), interest)
     }
 
-    /// Takes the source's descriptor out of the poll. Only needed before [`Context::remove`], and only if another
-    /// process may hold the same socket: the kernel keeps a registration until the last descriptor is closed, wherever
-    /// that is, and would wake the loop for a source that it no longer has.
+    /// Takes the source's descriptor out of the poll. Only needed if another process may hold the same socket, or a
+    /// duplicate of the descriptor in this one: the kernel keeps a registration until the last descriptor is closed,
+    /// wherever that is, and would wake the loop for a source that it no longer has. To be called before
+    /// [`Context::remove`]: afterwards the source can't be found, and nothing is done.
     pub fn deregister(&mut self, token: Token) {
         let Some(source) = self.sources.get(token) else { return };
         if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&source.as_fd().as_raw_fd())) {
@@ -363,7 +367,7 @@ impl<S: AsFd> Context<S> {
 
     /// Removes a source with all that hangs on it: its place in the run queue and its deadline. It is dropped, and
     /// its descriptor closed, at the end of the turn. No deregistration: closing the only descriptor is one. (Of an
-    /// inherited socket there is another one in the process that it comes from: see [`Context::deregister`].)
+    /// inherited socket there is another one in the process that it comes from: call [`Context::deregister`] first.)
     pub fn remove(&mut self, token: Token) {
         if self.sources.remove(token) {
             self.deadlines.clear(token.key());

@@ -27,8 +27,8 @@ impl Token {
         self.0 & KEY_MASK
     }
 
-    /// Which of all sources that the table ever took in it is, counted from 0 and over again after four billion: what
-    /// tells it from others that had its slot before.
+    /// Which of all sources that the table ever took in it is, counted from 0 and over again after four billion (where
+    /// a word has 32 bits, after 65,536): what tells it from others that had its slot before.
     pub fn number(self) -> u32 {
         self.generation()
     }

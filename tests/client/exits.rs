@@ -202,6 +202,27 @@ fn more_than_the_reply_is_a_warning_and_6_when_it_is_verified() {
 }
 
 #[test]
+fn more_than_a_verified_stream_is_6() {
+    let server = server(|mut stream| {
+        assert_eq!(read_to_end(&mut stream), b"spam");
+        stream.write_all(b"spam!").expect("it takes them");
+    });
+    send_piped(&["--verify", &server.endpoint], b"spam").failed(6, &["1 bytes came beyond the reply"]);
+    server.join();
+}
+
+#[test]
+fn more_than_a_verified_reply_that_ends_with_the_connection_is_6() {
+    let server = server(|mut stream| {
+        assert_eq!(read_to_end(&mut stream), b"spam");
+        stream.write_all(b"spam!").expect("it takes them");
+    });
+    let ended = send(&["--verify", "--expect=close", &server.endpoint, "spam"]);
+    ended.failed(6, &["1 bytes came beyond the reply"]);
+    server.join();
+}
+
+#[test]
 fn anything_else_is_1() {
     let server = Echo::start(&[]);
     let directory = std::fs::File::open("/").expect("it is there");

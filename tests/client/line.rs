@@ -1,6 +1,6 @@
 //! Row E2: the line client.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use echoloop::client::{ClientError, LineClient};
@@ -89,6 +89,24 @@ fn e2_a_line_without_end_does_not_fill_the_memory() {
     });
     let mut client = client(&server);
     assert!(matches!(client.read_line(), Err(ClientError::LineTooLong { .. })));
+    drop(client);
+    server.join();
+}
+
+#[test]
+fn e2_a_peer_that_sends_and_does_not_read_does_not_fill_the_memory() {
+    let server = server(|mut stream| {
+        // It does read in the end, so that a client without a bound would get through.
+        if stream.write_all(&vec![b'x'; 48 * 1024 * 1024]).is_ok() {
+            while let Ok(1..) = stream.read(&mut [0; 64 * 1024]) {}
+        }
+    });
+    let mut client = client(&server);
+    // More than the kernel takes for a peer that does not read.
+    match client.write(&vec![b'y'; 32 * 1024 * 1024]) {
+        Err(error @ ClientError::ReadAhead { .. }) => assert_eq!(error.exit_code(), 1),
+        other => panic!("{other:?}"),
+    }
     drop(client);
     server.join();
 }

@@ -188,3 +188,17 @@ fn a_message_on_a_terminal_ends_its_line() {
     terminal.shows("one\ntwo\n");
     terminal.ends_with(0);
 }
+
+#[test]
+fn more_than_a_verified_reply_ends_it_with_6() {
+    let server = server(|mut stream| {
+        expect(&mut stream, b"hello\n");
+        stream.write_all(b"hello\nand more").expect("it takes them");
+        read_to_end(&mut stream);
+    });
+    let mut terminal = Terminal::start(&["--verify", "--expect=same", &server.endpoint]);
+    terminal.shows("> ");
+    terminal.types("hello\n");
+    terminal.ends_with(6);
+    server.join();
+}

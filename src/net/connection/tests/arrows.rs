@@ -159,6 +159,17 @@ fn the_last_answer_begins_to_stop() {
 }
 
 #[test]
+fn limits_of_zero_are_taken_for_one() {
+    let none = Limits { read_size: 0, write_limit: 0, turn_budget: 0 };
+    let mut run = Run::new(true, none, 0, Answers::Plain);
+    let one = Limits { read_size: 1, write_limit: 1, turn_budget: 1 };
+    assert_eq!(run.workspace.limits, one);
+    run.connection.transport.deliver(3);
+    while let Next::Again = turn(&mut run) {}
+    assert_eq!(run.connection.transport.output().len(), 3);
+}
+
+#[test]
 fn a_reset_ends_every_phase() {
     let open = run(Answers::Plain);
     let waiting = stalled(Answers::Plain);

@@ -270,10 +270,6 @@ impl Transport for Kernel {
         Ok(self.queued())
     }
 
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.reset.then(|| ErrorKind::ConnectionReset.into()))
-    }
-
     fn short_means_done(&self) -> bool {
         self.is_tcp
     }
