@@ -67,6 +67,11 @@ impl Watch {
     pub(super) fn count_descriptors(&mut self, in_the_loop: usize) {
         self.other_descriptors = open_descriptors().ok().map(|open| open.saturating_sub(in_the_loop));
     }
+
+    /// One that is not in the loop was closed since.
+    pub(super) fn descriptor_closed(&mut self) {
+        self.other_descriptors = self.other_descriptors.map(|other| other.saturating_sub(1));
+    }
 }
 
 /// Listens on the admin endpoint, if there is to be one.

@@ -111,6 +111,7 @@ impl Handler for State {
         {
             // The reactor goes on to time its turns, which costs a turn a few reads of the clock.
             self.trace = None;
+            self.watch.descriptor_closed();
         }
         if self.listeners.is_empty() && self.datagrams.is_empty() && self.open == 0 {
             context.stop();

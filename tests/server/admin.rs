@@ -293,6 +293,23 @@ fn the_figures_are_those_of_what_happened() {
 }
 
 #[test]
+fn a_trace_that_is_complete_has_closed_its_file() {
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("trace.json").display().to_string();
+    let server = with_admin(&["--trace-limit", "4KiB", "--trace", &file]);
+    let client = server.connect();
+    eventually("the limit is reached", || {
+        client.echo(b"on and on");
+        server.log().contains("(--trace-limit)")
+    });
+    let before = server.descriptors();
+    // The one that asks is open as well, and the one before it may still be.
+    eventually("the descriptors are those that it has", || {
+        figure(&server, "process_open_fds") == before as f64 + 1.0
+    });
+}
+
+#[test]
 fn datagrams_are_counted() {
     let server = Server::spawn(program(&["--admin", "127.0.0.1:0", "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
     let udp = server.endpoints()[1].strip_prefix("udp://").expect("UDP").to_owned();
