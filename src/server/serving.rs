@@ -32,6 +32,9 @@ impl Handler for State {
             // Whatever it has sent and we have not read can't be answered any more.
             Some(Source::Connection(client)) if readiness.error => {
                 log::trace!("{}: {readiness:?}", client.peer);
+                if let Some(trace) = &mut self.trace {
+                    trace.ready(token, readiness);
+                }
                 self.close(context, token, &Reason::Broken);
             }
             Some(Source::Connection(client)) => {

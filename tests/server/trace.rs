@@ -192,6 +192,8 @@ fn assert_was_reset(row: &[Value]) {
     assert!(has(row, "paused") && named(row, "paused").count().is_multiple_of(2));
     let reason = named(row, "closed").next().expect("it was closed")["args"]["reason"].clone();
     assert!(reason.as_str().is_some_and(|reason| reason.starts_with("broken: ")), "{reason}");
+    let told = |event: &Value| event["args"]["said"].as_str().is_some_and(|said| said.contains("error"));
+    assert!(row.iter().any(told), "the event that ended it: {row:?}");
 }
 
 #[test]
