@@ -61,7 +61,7 @@ pub(crate) enum NotAccepting {
     Enough,
     /// There are no descriptors, or there is no memory.
     Exhausted,
-    /// There are as many connections as there may be, and further ones wait.
+    /// There are as many connections as there may be: further ones wait, or are refused.
     Full { limit: usize },
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
 use super::binding::{self, Bound, BoundSocket};
-use super::{ServerOptions, Source, State, WhenFull};
+use super::{ServerOptions, Source, State};
 use crate::admin::{
     Closed, ConnectionFigures, DatagramFigures, EXCHANGE, Figures, LIMITS, LoopFigures, MOST_SCRAPERS,
     NotAccepting, ProcessFigures, Scraper, Status,
@@ -263,7 +263,7 @@ impl State {
             Some(NotAccepting::Enough)
         } else if self.is_exhausted() {
             Some(NotAccepting::Exhausted)
-        } else if self.is_full() && self.options.when_full == WhenFull::Wait {
+        } else if self.is_full() {
             Some(NotAccepting::Full { limit: self.max_connections })
         } else {
             None

@@ -342,6 +342,18 @@ fn it_is_not_ready_while_the_limit_is_reached_and_others_wait() {
 }
 
 #[test]
+fn it_is_not_ready_while_the_limit_is_reached_and_others_are_refused() {
+    let server = with_admin(&["--max-connections", "1", "--when-full", "refuse"]);
+    let first = server.connect();
+    first.echo(b"first");
+    let ready = get(&server, "/readyz");
+    assert_eq!(ready.status, "503 Service Unavailable");
+    assert_eq!(ready.body, "the limit of 1 connections is reached\n");
+    drop(first);
+    eventually("it is ready again", || get(&server, "/readyz").status == "200 OK");
+}
+
+#[test]
 fn it_is_not_ready_while_it_is_out_of_descriptors() {
     let server = with_admin(&[]);
     let inside = clients_without_a_gap(&server);
