@@ -215,7 +215,10 @@ impl State {
     /// The first request closes the listeners and lets every connection end; a second one ends the server now.
     fn stop(&mut self, context: &mut Context<Source>) {
         if std::mem::replace(&mut self.stopping, true) {
-            self.failure = Some(Error::StoppedAtOnce { connections: self.open });
+            // Both may come at once, when nobody is connected: then it has ended as well as it can.
+            if self.open > 0 {
+                self.failure = Some(Error::StoppedAtOnce { connections: self.open });
+            }
             context.stop();
             return;
         }
