@@ -24,7 +24,7 @@ const DATAGRAMS_PER_TURN: u64 = 64;
 const BATCH: usize = 16;
 /// Room for a batch of all but very long datagrams; of those, for the longest and what came before it.
 const BATCH_BYTES: usize = 2 * LONGEST_DATAGRAM;
-/// What had arrived when the server was asked to stop is answered, at most in so many turns' worth.
+/// What had arrived when the sockets are to be closed is answered, at most in so many turns' worth.
 const LAST_TURNS: usize = 16;
 /// After a failed receive, which no peer can cause, try again in this time: never a spin.
 const RETRY: Duration = Duration::from_millis(100);
@@ -197,7 +197,7 @@ impl State {
         false
     }
 
-    /// At the stop: answers what has arrived, as far as a flood lets it.
+    /// Before the sockets are closed: answers what has arrived, as far as a flood lets it.
     pub(super) fn answer_last_datagrams(&mut self, context: &mut Context<Source>) {
         for token in self.datagrams.sockets.clone() {
             let _ = (0..LAST_TURNS).any(|_| self.echo_datagrams(context, token));

@@ -230,7 +230,6 @@ impl State {
         if let Some(call) = self.on_stop.take() {
             call();
         }
-        self.answer_last_datagrams(context);
         self.close_listeners(context);
         for token in self.connections(context) {
             // One whose header is still to come is stopped when it has come: what comes with it is answered.
