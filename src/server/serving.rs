@@ -9,7 +9,7 @@ use super::{Client, Source, State, Summary};
 use crate::admin::Ending;
 use crate::error::{Error, describe};
 use crate::net::{
-    Connection, End, Next, Observer, Socket, Timeout, Timeouts, Transport, Unobserved, Workspace,
+    Connection, End, Next, Observer, Peer, Socket, Timeout, Timeouts, Transport, Unobserved, Workspace,
 };
 use crate::reactor::{Context, Handler, Moment, Readiness, Token};
 use crate::service::Echo;
@@ -123,6 +123,11 @@ impl Handler for State {
 }
 
 impl Client {
+    /// Of a connection that was just accepted.
+    pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> Client {
+        Client { connection: Connection::new(socket, now), peer, opened: now }
+    }
+
     /// Lets the connection do what it can; says what to do with it next, and when to look at it at the latest.
     fn pump(
         &mut self,
@@ -212,6 +217,19 @@ impl State {
         self.descriptor_freed();
     }
 
+    /// Lets a connection end: what has arrived by now is answered first.
+    pub(super) fn begin_to_end(&mut self, context: &mut Context<Source>, token: Token) {
+        let Some(Source::Connection(client)) = context.get_mut(token) else { return };
+        let stopped = match &mut self.trace {
+            Some(trace) => client.connection.stop(&mut trace.connection(token)),
+            None => client.connection.stop(&mut Unobserved),
+        };
+        match stopped {
+            Ok(()) => context.run_again(token),
+            Err(error) => self.break_off(context, token, error),
+        }
+    }
+
     /// The first request closes the listeners and lets every connection end; a second one ends the server now.
     fn stop(&mut self, context: &mut Context<Source>) {
         if std::mem::replace(&mut self.stopping, true) {
@@ -233,16 +251,7 @@ impl State {
         self.close_listeners(context);
         for token in self.connections(context) {
             // One whose header is still to come is stopped when it has come: what comes with it is answered.
-            let Some(Source::Connection(client)) = context.get_mut(token) else { continue };
-            match client.connection.stop() {
-                Ok(()) => {
-                    if let Some(trace) = &mut self.trace {
-                        trace.connection(token).entered(client.connection.phase());
-                    }
-                    context.run_again(token);
-                }
-                Err(error) => self.break_off(context, token, error),
-            }
+            self.begin_to_end(context, token);
         }
         context.set_deadline(self.stop_signal, context.now() + self.options.drain);
     }

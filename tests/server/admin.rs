@@ -292,6 +292,47 @@ fn the_figures_are_those_of_what_happened() {
     });
 }
 
+/// A write of the greeting that fails has taken a buffer, and is counted as what was lost.
+#[test]
+fn a_client_that_is_gone_before_it_is_greeted_leaves_nothing_behind() {
+    let header: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 7\r\n";
+    for (arguments, first) in [(&[] as &[&str], &b""[..]), (&["--proxy-protocol=require"], header)] {
+        let server = with_admin(&[arguments, &["--greeting", "hello"]].concat());
+        let gone = server.connect();
+        gone.send(first);
+        assert_same(&gone.receive(5), b"hello");
+        // What it sees at once: a client, its header, and its reset.
+        let half_way = server.connect();
+        let (before, rest) = first.split_at(first.len() / 2);
+        half_way.send(before);
+        server.while_held(|| {
+            let early = server.connect();
+            early.send(first);
+            early.reset();
+            half_way.send(rest);
+            half_way.reset();
+            gone.reset();
+        });
+        eventually("all are closed", || figure(&server, "echoloop_connections_open") == 0.0);
+        let closed = figure(&server, "echoloop_connections_closed_total{reason=\"reset\"}")
+            + figure(&server, "echoloop_connections_closed_total{reason=\"no_proxy_header\"}");
+        assert_eq!((figure(&server, "echoloop_connections_accepted_total"), closed), (3.0, 3.0));
+        assert_eq!(figure(&server, "echoloop_buffer_bytes{state=\"in_use\"}"), 0.0, "{}", server.log());
+    }
+}
+
+#[test]
+fn a_greeting_that_is_lost_is_counted_as_cut_off() {
+    let server = with_admin(&["--greeting", "hello"]);
+    server.while_held(|| server.connect().reset());
+    eventually("it was closed", || {
+        figure(&server, "echoloop_connections_closed_total{reason=\"reset\"}") == 1.0
+    });
+    assert_eq!(figure(&server, "echoloop_connections_cut_off_total"), 1.0);
+    assert_eq!(figure(&server, "echoloop_cut_off_bytes_total"), 5.0);
+    server.await_log(", 0 bytes out, 5 bytes of answers not taken");
+}
+
 #[test]
 fn a_trace_that_is_complete_has_closed_its_file() {
     let directory = tempdir().expect("a directory");

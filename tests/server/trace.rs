@@ -348,3 +348,29 @@ fn a_connection_that_a_proxy_announces_has_the_row_of_its_client() {
     assert_eq!((bytes(row, "read "), bytes(row, "write ")), (8, 11));
     assert_eq!(row.last().map(|event| &event["ph"]), Some(&"E".into()));
 }
+
+#[test]
+fn whoever_is_announced_while_it_stops_is_seen_to_stop() {
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("trace.json");
+    let mut command = program(&["127.0.0.1:0", "--proxy-protocol", "require", "--trace"]);
+    command.arg(&file);
+    let server = Server::spawn(command, 1);
+    let client = server.connect();
+    client.send(b"PROXY TCP4 192.0.2.1 ");
+    let served = server.connect();
+    served.send(b"PROXY UNKNOWN\r\n");
+    served.echo(b"so the other one was accepted as well");
+    server.signal(Signal::TERM);
+    server.await_log("stopping: 2 connections");
+    client.send(b"192.0.2.2 4321 7\r\nlate");
+    assert_same(&client.receive_rest(), b"late");
+    drop((client, served));
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+
+    let trace = Trace::load(&file);
+    trace.assert_spans_nest();
+    let row = trace.row("192.0.2.1:4321");
+    assert!(has(row, "Stopping") && has(row, "Lingering"), "{row:?}");
+}
