@@ -125,12 +125,14 @@ impl State {
         let Some(Source::Announced(announced)) = context.get(token) else { return };
         let time = context.now().since(announced.opened);
         log::info!("{}: no PROXY header: {refusal}, {time:.1?}", announced.peer);
-        self.summary.unannounced += 1;
-        self.watch.closed.count(Ending::NoProxyHeader);
-        self.forget(context, token);
-    }
-
-    fn forget(&mut self, context: &mut Context<Source>, token: Token) {
+        if let Refusal::Stopped = refusal {
+            // Its header might still have come: it is we who don't wait for it.
+            self.summary.cut_off += 1;
+            self.watch.closed.count(Ending::DrainTimeout);
+        } else {
+            self.summary.unannounced += 1;
+            self.watch.closed.count(Ending::NoProxyHeader);
+        }
         context.remove(token);
         self.open -= 1;
         self.descriptor_freed();

@@ -212,6 +212,9 @@ fn who_never_announces_anybody_does_not_keep_it_from_stopping() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert_closed(&client);
     assert!(log.contains("no PROXY header: the time to drain is over"), "{log}");
+    // It was the server that had no patience.
+    assert!(log.contains(", 1 connections cut off with 0 bytes"), "{log}");
+    assert!(!log.contains("without a PROXY header"), "{log}");
 }
 
 #[test]
