@@ -75,13 +75,13 @@ impl Handler for State {
                     client.pump(echo, workspace, &self.timeouts, &mut self.summary, now, &mut Unobserved);
                 self.follow(context, token, next, deadline);
             }
-            Some(Source::Announced(_)) => self.look_for_header(context, token, false),
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
                 self.echo_datagrams(context, token);
             }
             Some(Source::Admin(_)) => self.admin_resume(context, token),
-            Some(Source::Stop(_)) | None => {}
+            // Neither is ever put into the run queue: a header is looked for when an event tells of more of it.
+            Some(Source::Announced(_) | Source::Stop(_)) | None => {}
         }
     }
 
