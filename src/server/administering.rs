@@ -186,11 +186,17 @@ impl State {
     }
 
     fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
-        let status = self.status(context);
-        let now = context.now();
-        let Some(administration) = &mut self.administration else { return };
-        let Some(AdminSource::Scraper(scraper)) = admin_source(context, token) else { return };
-        match scraper.pump(&status, &mut administration.workspace, now) {
+        let (now, in_the_loop) = (context.now(), context.len());
+        // Taken out for as long as the scraper may ask for the figures of all the rest.
+        let Some(mut administration) = self.administration.take() else { return };
+        let next = match admin_source(context, token) {
+            Some(AdminSource::Scraper(scraper)) => {
+                scraper.pump(&|| self.status(in_the_loop), &mut administration.workspace, now)
+            }
+            _ => Next::Wait,
+        };
+        self.administration = Some(administration);
+        match next {
             Next::Wait => {}
             Next::Again => context.run_again(token),
             Next::Close(end) => self.close_scraper(context, token, &format!("{end:?}")),
@@ -208,7 +214,7 @@ impl State {
 
     /// Logs the figures. As warnings, since whoever asks for them wants to see them with `--quiet` too.
     fn report(&self, context: &Context<Source>) {
-        for line in self.status(context).figures.lines() {
+        for line in self.status(context.len()).figures.lines() {
             log::warn!("report: {line}");
         }
         if let Some(reason) = self.not_accepting() {
@@ -216,7 +222,7 @@ impl State {
         }
     }
 
-    fn status(&self, context: &Context<Source>) -> Status {
+    fn status(&self, in_the_loop: usize) -> Status {
         let datagrams = self.datagrams.counts;
         let figures = Figures {
             connections: self.connection_figures(),
@@ -230,7 +236,7 @@ impl State {
             process: ProcessFigures {
                 started: self.watch.started,
                 cpu: processor_time(),
-                descriptors_open: self.watch.other_descriptors.map(|other| other + context.len()),
+                descriptors_open: self.watch.other_descriptors.map(|other| other + in_the_loop),
                 descriptors_allowed: DescriptorLimit::current().soft,
             },
         };
