@@ -129,8 +129,8 @@ pub(crate) struct ServeArguments {
           value_parser = positive_duration, help_heading = "Sockets")]
     keepalive: Option<Duration>,
 
-    /// Whether each connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer sends it to
-    /// tell the client's address
+    /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer
+    /// sends it to tell the client's address; datagrams have no header
     #[arg(long, value_name = "WHETHER", default_value = "off", help_heading = "Sockets")]
     proxy_protocol: Announcement,
 

@@ -183,6 +183,11 @@ impl Server {
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let mut datagrams = Datagrams::new(options.udp_any_source);
         let listeners = listen(context, bound, &mut datagrams)?;
+        if options.proxy_protocol == ProxyProtocol::Require && !datagrams.is_empty() {
+            log::warn!(
+                "--proxy-protocol is about connections: whoever sends datagrams is answered without a header"
+            );
+        }
         let administration = (!admin.is_empty()).then(|| Box::new(Administration::new()));
         let admin_endpoints = administering::listen(context, admin)?;
         let state = State {
