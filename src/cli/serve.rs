@@ -103,7 +103,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = "Limits")]
     when_full: Full,
 
-    /// Exit after N connections
+    /// Exit after N connections were accepted and have ended; one without its PROXY header counts
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     max_accepts: Option<u64>,
 

@@ -241,7 +241,7 @@ impl Server {
         self.state.on_stop = Some(Box::new(call));
     }
 
-    /// Serves until it is asked to stop, or until `max_accepts` connections were served.
+    /// Serves until it is asked to stop, or until `max_accepts` connections were accepted and have ended.
     ///
     /// # Errors
     /// When a listener or the loop itself breaks, and when a second request to stop cut connections off.
