@@ -171,7 +171,8 @@ impl Server {
         let bound = inherited::bind(inherited, endpoints, &options.listener())?;
         let admin = administering::bind(&options)?;
         let max_connections = max_connections(&options, bound.len() + administering::descriptors(&admin))?;
-        log_limits(&options, max_connections);
+        let has_backlog = endpoints.iter().any(|endpoint| !matches!(endpoint, Endpoint::Udp { .. }));
+        log_limits(&options, max_connections, has_backlog);
 
         let mut reactor = Reactor::new()?;
         reactor.set_busy_poll(options.busy_poll);
@@ -297,7 +298,8 @@ fn max_connections(options: &ServerOptions, listeners: usize) -> Result<usize, E
     }
 }
 
-fn log_limits(options: &ServerOptions, max_connections: usize) {
+/// `has_backlog`: whether a listener is opened here. Those that are inherited have the backlog that they were given.
+fn log_limits(options: &ServerOptions, max_connections: usize, has_backlog: bool) {
     let limits = options.limits();
     log::info!(
         "at most {max_connections} connections; chunks of {} bytes, reads of {}, write limit {}",
@@ -305,6 +307,9 @@ fn log_limits(options: &ServerOptions, max_connections: usize) {
         limits.read_size,
         limits.write_limit
     );
+    if !has_backlog {
+        return;
+    }
     let backlog = i32::from(options.backlog);
     match backlog_in_force(backlog) {
         Ok(granted) if granted < backlog => {

@@ -135,6 +135,14 @@ fn what_has_arrived_is_answered_when_the_last_connection_has_been_accepted() {
 }
 
 #[test]
+fn no_backlog_is_told_of_where_there_is_none() {
+    let (_, log) = Server::start(&["udp://127.0.0.1:0"]).stop();
+    assert!(!log.contains("backlog"), "{log}");
+    let (_, log) = Server::on_ipv4(&[]).stop();
+    assert!(log.contains("backlog"), "{log}");
+}
+
+#[test]
 fn ports_below_1024_are_answered_only_if_that_was_said() {
     let low = |number| {
         (512..1024).rev().find_map(|port| match UdpSocket::bind((own_address(number), port)) {
