@@ -103,7 +103,8 @@ pub(super) fn listen(
 ) -> Result<Vec<String>, Error> {
     let mut endpoints = Vec::new();
     for (listener, endpoint) in listeners {
-        if listener.local_address()?.is_some_and(|address| !address.ip().is_loopback()) {
+        let local = listener.local_address().map_err(|error| binding::nowhere(&endpoint, &error))?;
+        if local.is_some_and(|address| !address.ip().is_loopback()) {
             log::warn!(
                 "whoever can reach {endpoint} is told the server's figures: keep it behind a firewall"
             );

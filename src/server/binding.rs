@@ -87,14 +87,15 @@ fn bind_one(endpoint: &Endpoint, options: &ListenerOptions) -> Result<Vec<Bound>
 /// One socket for IPv6 and IPv4; where the system has no IPv6, one for IPv4.
 fn every_interface(endpoint: &Endpoint, port: u16, options: &ListenerOptions) -> Result<Vec<Bound>, Error> {
     let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-    let listener = match Listener::tcp(both, true, options) {
+    match Listener::tcp(both, true, options) {
         Err(error) if is_absent(&error) => {
             let only = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-            Listener::tcp(only, false, options).map_err(|error| Error::listen(endpoint, &only, &error))?
+            let listener = Listener::tcp(only, false, options);
+            Ok(vec![named(listener.map_err(|error| Error::listen(endpoint, &only, &error))?, only)?])
         }
-        result => result.map_err(|error| Error::listen(endpoint, &both, &error))?,
-    };
-    Ok(vec![named(listener)?])
+        Err(error) => Err(Error::listen(endpoint, &both, &error)),
+        Ok(listener) => Ok(vec![named(listener, both)?]),
+    }
 }
 
 /// Each address of a name. One that this machine doesn't have is passed over as long as another one works.
@@ -107,7 +108,7 @@ fn each(
     let mut absent = None;
     for &address in addresses {
         match Listener::tcp(address, false, options) {
-            Ok(listener) => bound.push(named(listener)?),
+            Ok(listener) => bound.push(named(listener, address)?),
             Err(error) if is_absent(&error) => absent = Some((address, error)),
             Err(error) => return Err(Error::listen(endpoint, &address, &error)),
         }
@@ -157,19 +158,19 @@ fn on_one_free_port(
     let mut absent = None;
     for (index, &address) in addresses.iter().enumerate() {
         let first = match Listener::tcp(address, false, options) {
-            Ok(listener) => named(listener).map_err(Attempt::Failed)?,
+            Ok(listener) => named(listener, address).map_err(Attempt::Failed)?,
             Err(error) if is_absent(&error) => {
                 absent = Some(Error::listen(endpoint, &address, &error));
                 continue;
             }
             Err(error) => return Err(Attempt::Failed(Error::listen(endpoint, &address, &error))),
         };
-        let port = local_port(&first).map_err(|error| Attempt::Failed(error.into()))?;
+        let port = local_port(&first).map_err(|error| Attempt::Failed(nowhere(&address, &error)))?;
         let mut bound = vec![first];
         for other in &addresses[index + 1..] {
             let address = SocketAddr::new(other.ip(), port);
             match Listener::tcp(address, false, options) {
-                Ok(listener) => bound.push(named(listener).map_err(Attempt::Failed)?),
+                Ok(listener) => bound.push(named(listener, address).map_err(Attempt::Failed)?),
                 Err(error) if is_absent(&error) => {
                     log::warn!("not listening on {address}: {}", describe(&error));
                 }
@@ -186,9 +187,16 @@ fn on_one_free_port(
 }
 
 /// What a TCP listener is really bound to, as the kernel says.
-fn named(listener: Listener) -> Result<Bound, Error> {
-    let address = listener.local_address()?.map_or_else(String::new, |address| format!("tcp://{address}"));
-    Ok(Bound { socket: BoundSocket::Listener(listener), endpoint: address })
+fn named(listener: Listener, asked: SocketAddr) -> Result<Bound, Error> {
+    let address = listener.local_address().map_err(|error| nowhere(&asked, &error))?;
+    let endpoint = address.map_or_else(String::new, |address| format!("tcp://{address}"));
+    Ok(Bound { socket: BoundSocket::Listener(listener), endpoint })
+}
+
+/// It listens, and the kernel does not say where.
+pub(super) fn nowhere(asked: &impl ToString, error: &io::Error) -> Error {
+    let reason = format!("the system does not tell where it is: {}", describe(error));
+    Error::Listen { endpoint: asked.to_string(), reason }
 }
 
 fn local_port(bound: &Bound) -> io::Result<u16> {
