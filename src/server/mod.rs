@@ -284,15 +284,16 @@ fn listen(
     Ok(listeners)
 }
 
-fn max_connections(options: &ServerOptions, listeners: usize) -> Result<usize, Error> {
+/// `others`: descriptors of the loop that are not connections.
+fn max_connections(options: &ServerOptions, others: usize) -> Result<usize, Error> {
     let limit = DescriptorLimit::current();
-    let available = limit.connections(listeners);
+    let available = limit.connections(others);
     match options.max_connections {
         Some(asked) if asked > available => Err(Error::TooManyConnections {
             asked,
             limit: limit.soft,
             available,
-            remedy: limit.remedy(asked, listeners),
+            remedy: limit.remedy(asked, others),
         }),
         asked => Ok(asked.unwrap_or(available)),
     }
