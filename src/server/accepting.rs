@@ -91,8 +91,9 @@ impl State {
                     // Nobody waits any more: only now is the limit left, and not whenever one leaves and the next
                     // one comes in.
                     self.pause.full &= self.is_full();
-                    // There was a descriptor, which is taken before anybody is looked for. So accepting is paused no
-                    // longer, even if nobody comes for hours.
+                    // There was a descriptor: accept takes one before it looks for anybody, and where it was not
+                    // called, the one before it had one. So accepting is paused no longer, even if nobody comes for
+                    // hours.
                     self.end_exhaustion(context);
                     return;
                 }
