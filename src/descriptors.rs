@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Descriptors that are not for connections: the three standard ones, the poll, the signals, the listeners, and some
+/// Descriptors that are for nothing that is counted: the three standard ones, the poll, the signals, the trace, and some
 /// that libraries open for a moment (the time zone, the resolver).
 const RESERVED: usize = 32;
 
@@ -42,16 +42,16 @@ impl DescriptorLimit {
         DescriptorLimit { found: before.found, ..DescriptorLimit::current() }
     }
 
-    /// How many connections that allows beside `listeners` listening sockets.
-    pub fn connections(&self, listeners: usize) -> usize {
+    /// How many connections that allows beside `others`: listeners, UDP sockets, and whatever else has to be open.
+    pub fn connections(&self, others: usize) -> usize {
         let soft = usize::try_from(self.soft).unwrap_or(usize::MAX);
         // With a very small limit half of it has to do.
-        soft.saturating_sub((RESERVED + listeners).min(soft / 2)).max(1)
+        soft.saturating_sub((RESERVED + others).min(soft / 2)).max(1)
     }
 
-    /// What to do to get at least `descriptors` of them.
-    pub fn remedy(&self, connections: usize, listeners: usize) -> String {
-        let needed = connections.saturating_add(RESERVED + listeners);
+    /// What to do to hold so many connections beside `others`.
+    pub fn remedy(&self, connections: usize, others: usize) -> String {
+        let needed = connections.saturating_add(RESERVED + others);
         if u64::try_from(needed).is_ok_and(|needed| needed <= self.hard) {
             format!("`ulimit -n {needed}` allows them")
         } else {

@@ -61,7 +61,7 @@ pub(crate) enum NotAccepting {
     Enough,
     /// There are no descriptors, or there is no memory.
     Exhausted,
-    /// There are as many connections as there may be, and further ones wait.
+    /// There are as many connections as there may be: further ones wait, or are refused.
     Full { limit: usize },
 }
 
@@ -87,7 +87,14 @@ impl Scraper {
     }
 
     /// Does what can be done without waiting.
-    pub(crate) fn pump(&mut self, status: &Status, workspace: &mut Workspace, now: Moment) -> Next {
+    ///
+    /// The status is asked for when the request is complete, and not for each piece of it that drips in.
+    pub(crate) fn pump(
+        &mut self,
+        status: &dyn Fn() -> Status,
+        workspace: &mut Workspace,
+        now: Moment,
+    ) -> Next {
         let mut service = Answering { head: &mut self.head, status, peer: &self.peer };
         self.connection.pump(&mut service, workspace, now)
     }
@@ -107,7 +114,7 @@ impl AsFd for Scraper {
 /// The service of one [`Scraper`], for as long as it is pumped.
 struct Answering<'a> {
     head: &'a mut RequestHead,
-    status: &'a Status,
+    status: &'a dyn Fn() -> Status,
     peer: &'a Peer,
 }
 
@@ -118,7 +125,7 @@ impl Service for Answering<'_> {
 
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
         let Some(result) = self.head.add(chunk) else { return Answer::default() };
-        let response = response::to(&result, self.status);
+        let response = response::to(&result, &(self.status)());
         log::debug!("admin {}: {}", self.peer, response.status);
         response.write(staged, chrono::Utc::now());
         Answer { bytes: &[], last: true }
@@ -133,5 +140,31 @@ impl fmt::Display for NotAccepting {
             NotAccepting::Exhausted => f.write_str("accepting is paused: out of descriptors or memory"),
             NotAccepting::Full { limit } => write!(f, "the limit of {limit} connections is reached"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn the_figures_are_asked_for_once_when_the_request_is_complete() {
+        let asked = Cell::new(0);
+        let status = || {
+            asked.set(asked.get() + 1);
+            Status { figures: figures::tests::figures(), not_accepting: None }
+        };
+        let (mut head, peer) = (RequestHead::default(), Peer::Unix { number: 1 });
+        let mut service = Answering { head: &mut head, status: &status, peer: &peer };
+        let mut staged = Vec::new();
+        let (last, bytes) = b"GET /metrics HTTP/1.0\r\n\r\n".split_last().expect("bytes");
+        for byte in bytes {
+            assert!(!service.answer(&[*byte], &mut staged).last);
+        }
+        assert_eq!(asked.get(), 0);
+        assert!(service.answer(&[*last], &mut staged).last);
+        assert_eq!(asked.get(), 1);
     }
 }

@@ -8,7 +8,7 @@ use httparse::{EMPTY_HEADER, Error as ParseError, Header, Status as Parsed};
 /// The request line and all headers. Prometheus sends a few hundred bytes, a browser with cookies a few thousand.
 pub(super) const LONGEST_HEAD: usize = 8 * 1024;
 /// Header fields; `httparse` needs to know how many there may be.
-const MOST_HEADERS: usize = 64;
+pub(super) const MOST_HEADERS: usize = 64;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Status;
 use super::exposition::{Format, exposition};
-use super::request::{Method, Refusal, Request};
+use super::request::{LONGEST_HEAD, MOST_HEADERS, Method, Refusal, Request};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -59,7 +59,11 @@ fn refuse(refusal: Refusal) -> Response {
         Refusal::Malformed => text("400 Bad Request", "this is no HTTP request\n"),
         Refusal::Host => text("400 Bad Request", "an HTTP/1.1 request has one Host header\n"),
         Refusal::TooLong => {
-            text("431 Request Header Fields Too Large", "the head of the request is longer than 8 KiB\n")
+            let kibibytes = LONGEST_HEAD / 1024;
+            let body = format!(
+                "the head of the request is longer than {kibibytes} KiB or has more than {MOST_HEADERS} fields\n"
+            );
+            text("431 Request Header Fields Too Large", &body)
         }
         Refusal::Version => {
             text("505 HTTP Version Not Supported", "HTTP/1.0 and HTTP/1.1 are understood here\n")

@@ -103,7 +103,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = "Limits")]
     when_full: Full,
 
-    /// Exit after N connections
+    /// Exit after N connections were accepted and have ended; one without its PROXY header counts
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     max_accepts: Option<u64>,
 
@@ -129,8 +129,8 @@ pub(crate) struct ServeArguments {
           value_parser = positive_duration, help_heading = "Sockets")]
     keepalive: Option<Duration>,
 
-    /// Whether each connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer sends it to
-    /// tell the client's address
+    /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer
+    /// sends it to tell the client's address; datagrams have no header
     #[arg(long, value_name = "WHETHER", default_value = "off", help_heading = "Sockets")]
     proxy_protocol: Announcement,
 

@@ -6,7 +6,9 @@ use super::outcome::ClientError;
 use super::racing::{Race, Standing, candidates};
 use super::{Source, describe_socket, socket};
 use crate::endpoint::Endpoint;
-use crate::net::{Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Workspace};
+use crate::net::{
+    Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Unobserved, Workspace,
+};
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 
 /// The longest line that is accepted: a peer that never ends one must not fill the memory.
@@ -209,7 +211,7 @@ impl LineClient {
         let token = self.token;
         let context = self.reactor.context();
         if let Some(connection) = socket(context, token) {
-            connection.half_close();
+            connection.half_close(&mut Unobserved);
             context.run_again(token);
         }
         self.turn_until("our side could not be ended", MOST_READ_AHEAD, |client| {

@@ -17,7 +17,7 @@ use super::racing::{Race, Standing};
 use super::{Source, announcement, describe_socket, socket};
 use crate::endpoint::Endpoint;
 use crate::logging::Escaped;
-use crate::net::{Answer, End, Limits, Next, Service, Socket, Target, Workspace};
+use crate::net::{Answer, End, Limits, Next, Service, Socket, Target, Unobserved, Workspace};
 use crate::proxy::ProxyVersion;
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 
@@ -203,7 +203,7 @@ impl Session {
             Step::HalfClose => {
                 log::debug!("{}: nothing more to send", self.peer);
                 if let Some(connection) = socket(context, token) {
-                    connection.half_close();
+                    connection.half_close(&mut Unobserved);
                 }
                 Ok(true)
             }

@@ -23,7 +23,7 @@
 //! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. What may be done next is *derived*
 //! from the state in one place, [`Connection::next_action`]; [`Connection::pump`] does it until nothing is left to do
 //! or its budget is spent. So "the connection is queued for another turn" and "it can make progress" are the same
-//! fact, and can't come apart. An [`Observer`] can be told of all that it does.
+//! fact, and can't come apart. An [`Observer`] can be told of its reads and writes, pauses and phases.
 
 use std::io::{self, ErrorKind};
 
@@ -162,11 +162,11 @@ impl<T: Transport> Connection<T> {
     ///
     /// # Errors
     /// When the socket can't say how much has arrived.
-    pub fn stop(&mut self) -> io::Result<()> {
+    pub fn stop(&mut self, observer: &mut impl Observer) -> io::Result<()> {
         if self.phase == Phase::Open {
             // A peer that never ceases to send must not keep us: only what is here already counts.
             let arrived = u32::try_from(self.transport.pending_input()?).unwrap_or(u32::MAX);
-            self.enter(Phase::Stopping { quota: arrived }, &mut Unobserved);
+            self.enter(Phase::Stopping { quota: arrived }, observer);
             // Some of it may have come after the last poll, its event still to be fetched. So look for it, and take
             // no short read for the last one: what that event announces is not known yet.
             self.readable = true;
@@ -177,9 +177,9 @@ impl<T: Transport> Connection<T> {
 
     /// Ends our sending side when what is unsent has gone; the peer's bytes go on to reach the service. Pump it
     /// afterwards.
-    pub fn half_close(&mut self) {
+    pub fn half_close(&mut self, observer: &mut impl Observer) {
         if self.phase == Phase::Open {
-            self.enter(Phase::HalfClosing, &mut Unobserved);
+            self.enter(Phase::HalfClosing, observer);
         }
     }
 

@@ -1,11 +1,12 @@
-//! Who watches a connection: told of each system call, each stop of reading, each change of phase.
+//! Who watches a connection: told of each read and write, each stop of reading, each change of phase.
 
 use std::io;
 
 use super::phase::Phase;
 
-/// What [`Connection::pump_observed`](super::Connection::pump_observed) tells of, as it happens. None of the methods
-/// has to be written: what is left out costs nothing.
+/// What [`Connection::pump_observed`](super::Connection::pump_observed) tells of, as it happens, and
+/// [`stop`](super::Connection::stop) and [`half_close`](super::Connection::half_close). None of the methods has to be
+/// written: what is left out costs nothing.
 pub trait Observer {
     /// A read or a write is about to be made.
     fn calling(&mut self) {}

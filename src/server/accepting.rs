@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Client, ProxyProtocol, Source, State, WhenFull};
 use crate::error::{Error, describe};
-use crate::net::{Accept, AcceptError, CONNECTION_INTEREST, Connection, Peer, Socket};
+use crate::net::{Accept, AcceptError, CONNECTION_INTEREST, Peer, Socket};
 use crate::reactor::{Context, Handler, Moment, Readiness, Stage, Token};
 
 /// Connections that one listener may take in a turn: a storm of new ones must not keep the open ones waiting.
@@ -91,8 +91,9 @@ impl State {
                     // Nobody waits any more: only now is the limit left, and not whenever one leaves and the next
                     // one comes in.
                     self.pause.full &= self.is_full();
-                    // There was a descriptor, which is taken before anybody is looked for. So accepting is paused no
-                    // longer, even if nobody comes for hours.
+                    // There was a descriptor: accept takes one before it looks for anybody, and where it was not
+                    // called, the one before it had one. So accepting is paused no longer, even if nobody comes for
+                    // hours.
                     self.end_exhaustion(context);
                     return;
                 }
@@ -129,34 +130,11 @@ impl State {
         if self.options.proxy_protocol == ProxyProtocol::Require {
             return self.await_header(context, socket, peer);
         }
-        let Some(client) = self.welcome(socket, peer, None, context.now()) else { return };
-        let Some(token) = self.take_in(context, Source::Connection(client), peer) else { return };
-        self.begin_serving(context, token);
-        if self.first_read.is_promising() {
+        let source = Source::Connection(Client::new(socket, peer, context.now()));
+        let Some(token) = self.take_in(context, source, peer) else { return };
+        if self.begin_serving(context, token, None) && self.first_read.is_promising() {
             self.read_at_once(context, token);
         }
-    }
-
-    /// Makes a client of a connection, and greets it.
-    pub(super) fn welcome(
-        &mut self,
-        socket: Socket,
-        peer: Peer,
-        by_way: Option<Peer>,
-        now: Moment,
-    ) -> Option<Client> {
-        match by_way {
-            Some(proxy) => log::info!("connection from {peer} (by way of {proxy})"),
-            None => log::info!("connection from {peer}"),
-        }
-        let greeting = self.echo.greeting(&peer, &socket);
-        let mut connection = Connection::new(socket, now);
-        if let Err(error) = connection.send(greeting, &mut self.workspace, now) {
-            log::info!("{peer}: gone before it was greeted: {}", describe(&error));
-            return None;
-        }
-        self.summary.bytes_out += connection.sent();
-        Some(Client { connection, peer, opened: now })
     }
 
     /// Puts what was accepted into its slot.
@@ -180,11 +158,35 @@ impl State {
         }
     }
 
-    /// Counts a connection that is served from now on, and gives it a row in the trace.
-    pub(super) fn begin_serving(&mut self, context: &Context<Source>, token: Token) {
+    /// Counts a connection that is served from now on, greets it, and gives it a row in the trace. It is in its slot by
+    /// now, so that one which is gone before it was greeted ends as any other does. False: it has ended so.
+    pub(super) fn begin_serving(
+        &mut self,
+        context: &mut Context<Source>,
+        token: Token,
+        by_way: Option<Peer>,
+    ) -> bool {
+        let now = context.now();
+        let Some(Source::Connection(Client { connection, peer, .. })) = context.get_mut(token) else {
+            return false;
+        };
+        match by_way {
+            Some(proxy) => log::info!("connection from {peer} (by way of {proxy})"),
+            None => log::info!("connection from {peer}"),
+        }
         self.summary.served += 1;
-        if let (Some(trace), Some(Source::Connection(client))) = (&mut self.trace, context.get(token)) {
-            trace.opened(token, &client.peer, client.connection.sent());
+        let greeting = self.echo.greeting(peer, connection.transport());
+        let greeted = connection.send(greeting, &mut self.workspace, now);
+        self.summary.bytes_out += connection.sent();
+        if let Some(trace) = &mut self.trace {
+            trace.opened(token, peer, connection.sent());
+        }
+        match greeted {
+            Ok(()) => true,
+            Err(error) => {
+                self.break_off(context, token, error);
+                false
+            }
         }
     }
 
@@ -275,7 +277,10 @@ impl State {
         }
     }
 
+    /// Nobody else is let in. Connections that wait may go to another process that has the port; datagrams that have
+    /// arrived are in our sockets, and are answered first.
     pub(super) fn close_listeners(&mut self, context: &mut Context<Source>) {
+        self.answer_last_datagrams(context);
         for token in self.listeners.drain(..) {
             context.deregister(token);
             context.remove(token);

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
 use super::binding::{self, Bound, BoundSocket};
-use super::{ServerOptions, Source, State, WhenFull};
+use super::{ServerOptions, Source, State};
 use crate::admin::{
     Closed, ConnectionFigures, DatagramFigures, EXCHANGE, Figures, LIMITS, LoopFigures, MOST_SCRAPERS,
     NotAccepting, ProcessFigures, Scraper, Status,
@@ -67,6 +67,11 @@ impl Watch {
     pub(super) fn count_descriptors(&mut self, in_the_loop: usize) {
         self.other_descriptors = open_descriptors().ok().map(|open| open.saturating_sub(in_the_loop));
     }
+
+    /// One that is not in the loop was closed since.
+    pub(super) fn descriptor_closed(&mut self) {
+        self.other_descriptors = self.other_descriptors.map(|other| other.saturating_sub(1));
+    }
 }
 
 /// Listens on the admin endpoint, if there is to be one.
@@ -98,7 +103,8 @@ pub(super) fn listen(
 ) -> Result<Vec<String>, Error> {
     let mut endpoints = Vec::new();
     for (listener, endpoint) in listeners {
-        if listener.local_address()?.is_some_and(|address| !address.ip().is_loopback()) {
+        let local = listener.local_address().map_err(|error| binding::nowhere(&endpoint, &error))?;
+        if local.is_some_and(|address| !address.ip().is_loopback()) {
             log::warn!(
                 "whoever can reach {endpoint} is told the server's figures: keep it behind a firewall"
             );
@@ -181,11 +187,17 @@ impl State {
     }
 
     fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
-        let status = self.status(context);
-        let now = context.now();
-        let Some(administration) = &mut self.administration else { return };
-        let Some(AdminSource::Scraper(scraper)) = admin_source(context, token) else { return };
-        match scraper.pump(&status, &mut administration.workspace, now) {
+        let (now, in_the_loop) = (context.now(), context.len());
+        // Taken out for as long as the scraper may ask for the figures of all the rest.
+        let Some(mut administration) = self.administration.take() else { return };
+        let next = match admin_source(context, token) {
+            Some(AdminSource::Scraper(scraper)) => {
+                scraper.pump(&|| self.status(in_the_loop), &mut administration.workspace, now)
+            }
+            _ => Next::Wait,
+        };
+        self.administration = Some(administration);
+        match next {
             Next::Wait => {}
             Next::Again => context.run_again(token),
             Next::Close(end) => self.close_scraper(context, token, &format!("{end:?}")),
@@ -203,7 +215,7 @@ impl State {
 
     /// Logs the figures. As warnings, since whoever asks for them wants to see them with `--quiet` too.
     fn report(&self, context: &Context<Source>) {
-        for line in self.status(context).figures.lines() {
+        for line in self.status(context.len()).figures.lines() {
             log::warn!("report: {line}");
         }
         if let Some(reason) = self.not_accepting() {
@@ -211,7 +223,7 @@ impl State {
         }
     }
 
-    fn status(&self, context: &Context<Source>) -> Status {
+    fn status(&self, in_the_loop: usize) -> Status {
         let datagrams = self.datagrams.counts;
         let figures = Figures {
             connections: self.connection_figures(),
@@ -225,7 +237,7 @@ impl State {
             process: ProcessFigures {
                 started: self.watch.started,
                 cpu: processor_time(),
-                descriptors_open: self.watch.other_descriptors.map(|other| other + context.len()),
+                descriptors_open: self.watch.other_descriptors.map(|other| other + in_the_loop),
                 descriptors_allowed: DescriptorLimit::current().soft,
             },
         };
@@ -258,7 +270,7 @@ impl State {
             Some(NotAccepting::Enough)
         } else if self.is_exhausted() {
             Some(NotAccepting::Exhausted)
-        } else if self.is_full() && self.options.when_full == WhenFull::Wait {
+        } else if self.is_full() {
             Some(NotAccepting::Full { limit: self.max_connections })
         } else {
             None

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Source, State};
+use super::{Client, Source, State};
 use crate::admin::Ending;
 use crate::error::describe;
 use crate::net::{Peer, Socket, Transport};
@@ -77,7 +77,9 @@ impl State {
 
     /// Serves the connection if its header is complete; refuses it if there will be none.
     pub(super) fn look_for_header(&mut self, context: &mut Context<Source>, token: Token, ended: bool) {
-        let Some(Source::Announced(announced)) = context.get_mut(token) else { return };
+        let now = context.now();
+        let Some(source) = context.get_mut(token) else { return };
+        let Source::Announced(announced) = source else { return };
         let header = match announced.header(ended) {
             Ok(Some(header)) => header,
             Ok(None) => return,
@@ -89,24 +91,20 @@ impl State {
             Some(address) => (Peer::from(address), Some(proxy)),
             None => (proxy, None),
         };
-        // In a health check of version 1 HAProxy gives its own address instead of none.
-        let by_way = by_way.filter(|proxy| *proxy != peer);
-        context.clear_deadline(token);
-        let Some(mut client) = self.welcome(socket, peer, by_way, context.now()) else {
-            self.watch.closed.count(Ending::Reset);
-            return self.forget(context, token);
-        };
-        client.opened = opened;
+        let mut client = Client { opened, ..Client::new(socket, peer, now) };
         // What the events said of the socket was not kept: more may be there, and its end, and urgent bytes.
         client.connection.note(Readiness { readable: true, priority: true, ..Readiness::default() });
-        let stopped = if self.stopping { client.connection.stop() } else { Ok(()) };
-        if let Some(source) = context.get_mut(token) {
-            *source = Source::Connection(client);
+        *source = Source::Connection(client);
+        context.clear_deadline(token);
+        // In a health check of version 1 HAProxy gives its own address instead of none.
+        let by_way = by_way.filter(|proxy| *proxy != peer);
+        if !self.begin_serving(context, token, by_way) {
+            return;
         }
-        self.begin_serving(context, token);
-        match stopped {
-            Ok(()) => self.resume(context, token),
-            Err(error) => self.break_off(context, token, error),
+        if self.stopping {
+            self.begin_to_end(context, token);
+        } else {
+            self.resume(context, token);
         }
     }
 
@@ -127,12 +125,14 @@ impl State {
         let Some(Source::Announced(announced)) = context.get(token) else { return };
         let time = context.now().since(announced.opened);
         log::info!("{}: no PROXY header: {refusal}, {time:.1?}", announced.peer);
-        self.summary.unannounced += 1;
-        self.watch.closed.count(Ending::NoProxyHeader);
-        self.forget(context, token);
-    }
-
-    fn forget(&mut self, context: &mut Context<Source>, token: Token) {
+        if let Refusal::Stopped = refusal {
+            // Its header might still have come: it is we who don't wait for it.
+            self.summary.cut_off += 1;
+            self.watch.closed.count(Ending::DrainTimeout);
+        } else {
+            self.summary.unannounced += 1;
+            self.watch.closed.count(Ending::NoProxyHeader);
+        }
         context.remove(token);
         self.open -= 1;
         self.descriptor_freed();

@@ -12,7 +12,7 @@ use crate::net::{BindError, DatagramSocket, Listener, ListenerOptions};
 
 use super::datagrams;
 
-/// How often a set of listeners that is to share one port chosen by the system is tried: the port that is free on the
+/// How often a set of sockets that is to share one port chosen by the system is tried: the port that is free on the
 /// first address may be in use on the second.
 const SHARED_PORT_TRIES: usize = 16;
 
@@ -59,84 +59,56 @@ fn bind_one(endpoint: &Endpoint, options: &ListenerOptions) -> Result<Vec<Bound>
             Err(error) => Err(Error::Listen { endpoint: endpoint.to_string(), reason: error.to_string() }),
         },
         Endpoint::Udp { host, port } => {
-            let sockets = datagrams::bind(endpoint, host, *port, options.reuse_port)?;
-            let named = |socket: DatagramSocket| Bound {
-                endpoint: format!("udp://{}", socket.local_address()),
-                socket: BoundSocket::Datagrams(socket),
-            };
-            Ok(sockets.into_iter().map(named).collect())
+            let addresses = datagrams::addresses(host, *port).map_err(|error| unresolved(endpoint, error))?;
+            each(endpoint, &addresses, &|address| {
+                DatagramSocket::bind(address, options.reuse_port).map(BoundSocket::Datagrams)
+            })
         }
         Endpoint::Tcp { host: Host::Any, port } => every_interface(endpoint, *port, options),
         Endpoint::Tcp { host, port } => {
-            let addresses = host.addresses(*port).map_err(|source| {
-                let host = match host {
-                    Host::Name(name) => name.clone(),
-                    _ => endpoint.to_string(),
-                };
-                Error::Resolve { host, source }
-            })?;
-            if *port == 0 {
-                sharing_a_port(endpoint, &addresses, options)
-            } else {
-                each(endpoint, &addresses, options)
-            }
+            let addresses = host.addresses(*port).map_err(|error| unresolved(endpoint, error))?;
+            each(endpoint, &addresses, &|address| {
+                Listener::tcp(address, false, options).map(BoundSocket::Listener)
+            })
         }
     }
+}
+
+fn unresolved(endpoint: &Endpoint, source: io::Error) -> Error {
+    let host = match endpoint {
+        Endpoint::Tcp { host: Host::Name(name), .. } | Endpoint::Udp { host: Host::Name(name), .. } => {
+            name.clone()
+        }
+        _ => endpoint.to_string(),
+    };
+    Error::Resolve { host, source }
 }
 
 /// One socket for IPv6 and IPv4; where the system has no IPv6, one for IPv4.
 fn every_interface(endpoint: &Endpoint, port: u16, options: &ListenerOptions) -> Result<Vec<Bound>, Error> {
     let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-    let listener = match Listener::tcp(both, true, options) {
+    let (listener, asked) = match Listener::tcp(both, true, options) {
         Err(error) if is_absent(&error) => {
             let only = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-            Listener::tcp(only, false, options).map_err(|error| Error::listen(endpoint, &only, &error))?
+            (Listener::tcp(only, false, options), only)
         }
-        result => result.map_err(|error| Error::listen(endpoint, &both, &error))?,
+        result => (result, both),
     };
-    Ok(vec![named(listener)?])
+    let listener = listener.map_err(|error| Error::listen(endpoint, &asked, &error))?;
+    Ok(vec![named(BoundSocket::Listener(listener), asked)?.0])
 }
 
-/// Each address of a name. One that this machine doesn't have is passed over as long as another one works.
-fn each(
-    endpoint: &Endpoint,
-    addresses: &[SocketAddr],
-    options: &ListenerOptions,
-) -> Result<Vec<Bound>, Error> {
-    let mut bound = Vec::new();
-    let mut absent = None;
-    for &address in addresses {
-        match Listener::tcp(address, false, options) {
-            Ok(listener) => bound.push(named(listener)?),
-            Err(error) if is_absent(&error) => absent = Some((address, error)),
-            Err(error) => return Err(Error::listen(endpoint, &address, &error)),
-        }
-    }
-    match absent {
-        Some((address, error)) if bound.is_empty() => Err(Error::listen(endpoint, &address, &error)),
-        Some((address, error)) => {
-            log::warn!("not listening on {address}: {}", describe(&error));
-            Ok(bound)
-        }
-        None if bound.is_empty() => {
-            let reason = "the name has no address".into();
-            Err(Error::Listen { endpoint: endpoint.to_string(), reason })
-        }
-        None => Ok(bound),
-    }
-}
+/// How a socket of one protocol is bound.
+type Bind<'a> = &'a dyn Fn(SocketAddr) -> io::Result<BoundSocket>;
 
-/// The system picks the port for the first address, the others get the same one.
-fn sharing_a_port(
-    endpoint: &Endpoint,
-    addresses: &[SocketAddr],
-    options: &ListenerOptions,
-) -> Result<Vec<Bound>, Error> {
+/// A socket for each address; for all of them, or none. One that this machine doesn't have is passed over as long as
+/// another one works. Where the system is to pick a port, it picks one for the first address, and the others get the
+/// same one.
+fn each(endpoint: &Endpoint, addresses: &[SocketAddr], bind: Bind<'_>) -> Result<Vec<Bound>, Error> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let result = on_one_free_port(endpoint, addresses, options);
-        match result {
+        match attempt(endpoint, addresses, bind) {
             Err(Attempt::PortTaken(_)) if tries < SHARED_PORT_TRIES => {}
             Err(Attempt::PortTaken(error) | Attempt::Failed(error)) => return Err(error),
             Ok(bound) => return Ok(bound),
@@ -149,58 +121,68 @@ enum Attempt {
     Failed(Error),
 }
 
-fn on_one_free_port(
-    endpoint: &Endpoint,
-    addresses: &[SocketAddr],
-    options: &ListenerOptions,
-) -> Result<Vec<Bound>, Attempt> {
-    let mut absent = None;
-    for (index, &address) in addresses.iter().enumerate() {
-        let first = match Listener::tcp(address, false, options) {
-            Ok(listener) => named(listener).map_err(Attempt::Failed)?,
-            Err(error) if is_absent(&error) => {
-                absent = Some(Error::listen(endpoint, &address, &error));
-                continue;
+fn attempt(endpoint: &Endpoint, addresses: &[SocketAddr], bind: Bind<'_>) -> Result<Vec<Bound>, Attempt> {
+    let (mut bound, mut absent, mut picked) = (Vec::new(), Vec::new(), None);
+    for &(mut address) in addresses {
+        let shared = picked.filter(|_| address.port() == 0);
+        address.set_port(shared.unwrap_or(address.port()));
+        match bind(address) {
+            Ok(socket) => {
+                let (new, local) = named(socket, address).map_err(Attempt::Failed)?;
+                picked.get_or_insert(local.port());
+                bound.push(new);
             }
-            Err(error) => return Err(Attempt::Failed(Error::listen(endpoint, &address, &error))),
-        };
-        let port = local_port(&first).map_err(|error| Attempt::Failed(error.into()))?;
-        let mut bound = vec![first];
-        for other in &addresses[index + 1..] {
-            let address = SocketAddr::new(other.ip(), port);
-            match Listener::tcp(address, false, options) {
-                Ok(listener) => bound.push(named(listener).map_err(Attempt::Failed)?),
-                Err(error) if is_absent(&error) => {
-                    log::warn!("not listening on {address}: {}", describe(&error));
-                }
-                Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                    return Err(Attempt::PortTaken(Error::listen(endpoint, &address, &error)));
-                }
-                Err(error) => return Err(Attempt::Failed(Error::listen(endpoint, &address, &error))),
+            Err(error) if is_absent(&error) => absent.push((address, error)),
+            Err(error) => {
+                let is_taken = shared.is_some() && error.kind() == ErrorKind::AddrInUse;
+                let error = Error::listen(endpoint, &address, &error);
+                return Err(if is_taken { Attempt::PortTaken(error) } else { Attempt::Failed(error) });
             }
+        }
+    }
+    if !bound.is_empty() {
+        for (address, error) in absent {
+            log::warn!("not listening on {}: {}", in_words(endpoint, address), describe(&error));
         }
         return Ok(bound);
     }
-    let reason = "the name has no address".into();
-    Err(Attempt::Failed(absent.unwrap_or(Error::Listen { endpoint: endpoint.to_string(), reason })))
+    Err(Attempt::Failed(match absent.pop() {
+        Some((address, error)) => Error::listen(endpoint, &address, &error),
+        None => {
+            let reason = "the name has no address".into();
+            Error::Listen { endpoint: endpoint.to_string(), reason }
+        }
+    }))
 }
 
-/// What a TCP listener is really bound to, as the kernel says.
-fn named(listener: Listener) -> Result<Bound, Error> {
-    let address = listener.local_address()?.map_or_else(String::new, |address| format!("tcp://{address}"));
-    Ok(Bound { socket: BoundSocket::Listener(listener), endpoint: address })
+/// An address as it is printed: with the protocol.
+fn in_words(endpoint: &Endpoint, address: SocketAddr) -> String {
+    match endpoint {
+        Endpoint::Udp { .. } => format!("udp://{address}"),
+        _ => address.to_string(),
+    }
 }
 
-fn local_port(bound: &Bound) -> io::Result<u16> {
-    let address = match &bound.socket {
-        BoundSocket::Listener(listener) => listener.local_address()?,
-        BoundSocket::Datagrams(socket) => Some(socket.local_address()),
+/// What a socket is really bound to, as the kernel says.
+fn named(socket: BoundSocket, asked: SocketAddr) -> Result<(Bound, SocketAddr), Error> {
+    let (protocol, local) = match &socket {
+        BoundSocket::Listener(listener) => {
+            let local = listener.local_address().map_err(|error| nowhere(&asked, &error))?;
+            ("tcp", local.unwrap_or(asked))
+        }
+        BoundSocket::Datagrams(socket) => ("udp", socket.local_address()),
     };
-    Ok(address.map_or(0, |address| address.port()))
+    Ok((Bound { socket, endpoint: format!("{protocol}://{local}") }, local))
+}
+
+/// It listens, and the kernel does not say where.
+pub(super) fn nowhere(asked: &impl ToString, error: &io::Error) -> Error {
+    let reason = format!("the system does not tell where it is: {}", describe(error));
+    Error::Listen { endpoint: asked.to_string(), reason }
 }
 
 /// The machine has no such address, or no such family at all (a hosts file may list `::1` where IPv6 is off).
-pub(super) fn is_absent(error: &io::Error) -> bool {
+fn is_absent(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::NODEV)
@@ -209,9 +191,24 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const OPTIONS: ListenerOptions = ListenerOptions { backlog: 16, reuse_port: false, keepalive: None };
+
+    fn tcp(address: SocketAddr) -> io::Result<BoundSocket> {
+        Listener::tcp(address, false, &OPTIONS).map(BoundSocket::Listener)
+    }
+
+    fn udp(address: SocketAddr) -> io::Result<BoundSocket> {
+        DatagramSocket::bind(address, false).map(BoundSocket::Datagrams)
+    }
+
+    fn port(bound: &Bound) -> u16 {
+        let (_, port) = bound.endpoint.rsplit_once(':').expect("an address");
+        port.parse().expect("a port")
+    }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().expect("an address")).collect()
@@ -220,34 +217,51 @@ mod tests {
     #[test]
     fn the_addresses_of_a_name_share_the_port_that_the_system_picks() {
         let addresses = addresses(&["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"]);
-        let bound = sharing_a_port(&Endpoint::default(), &addresses, &OPTIONS).expect("loopback addresses");
-        let ports: HashSet<u16> = bound.iter().map(|bound| local_port(bound).expect("bound")).collect();
-        assert_eq!((bound.len(), ports.len()), (3, 1));
-        assert!(!ports.contains(&0));
+        for bind in [tcp, udp] {
+            let bound = each(&Endpoint::default(), &addresses, &bind).expect("loopback addresses");
+            let ports: HashSet<u16> = bound.iter().map(port).collect();
+            assert_eq!((bound.len(), ports.len()), (3, 1));
+            assert!(!ports.contains(&0));
+        }
+    }
+
+    #[test]
+    fn another_port_is_tried_when_the_one_that_was_picked_is_taken() {
+        let addresses = addresses(&["127.0.0.1:0", "127.0.0.2:0"]);
+        let taken_so_often = |times: usize| {
+            let left = Cell::new(times);
+            each(&Endpoint::default(), &addresses, &|address| {
+                if address.port() != 0 && left.get() > 0 {
+                    left.set(left.get() - 1);
+                    return Err(ErrorKind::AddrInUse.into());
+                }
+                tcp(address)
+            })
+        };
+        assert_eq!(taken_so_often(SHARED_PORT_TRIES - 1).expect("the last one is free").len(), 2);
+        let Err(error) = taken_so_often(SHARED_PORT_TRIES) else { panic!("each was taken") };
+        assert!(error.to_string().contains("address already in use"), "{error}");
     }
 
     #[test]
     fn an_address_that_the_machine_lacks_is_passed_over_if_another_one_works() {
         // 203.0.113.0/24 is for documentation (RFC 5737): no machine has it, and nothing is sent there by binding.
         let some = addresses(&["203.0.113.1:0", "127.0.0.1:0", "203.0.113.2:0"]);
-        assert_eq!(sharing_a_port(&Endpoint::default(), &some, &OPTIONS).expect("one works").len(), 1);
-        assert_eq!(each(&Endpoint::default(), &some, &OPTIONS).expect("one works").len(), 1);
         let none = addresses(&["203.0.113.1:0"]);
-        for result in [
-            sharing_a_port(&Endpoint::default(), &none, &OPTIONS),
-            each(&Endpoint::default(), &none, &OPTIONS),
-        ] {
-            let Err(error) = result else { panic!("nothing to listen on") };
+        for bind in [tcp, udp] {
+            assert_eq!(each(&Endpoint::default(), &some, &bind).expect("one works").len(), 1);
+            let Err(error) = each(&Endpoint::default(), &none, &bind) else { panic!("nothing to listen on") };
             assert_eq!(error.to_string(), "cannot listen on 203.0.113.1:0: cannot assign requested address");
         }
     }
 
     #[test]
     fn an_address_in_use_is_fatal() {
-        let first = each(&Endpoint::default(), &addresses(&["127.0.0.1:0"]), &OPTIONS).expect("a free port");
-        let port = local_port(&first[0]).expect("bound");
+        let free = addresses(&["127.0.0.1:0"]);
+        let first = each(&Endpoint::default(), &free, &tcp).expect("a free port");
+        let port = port(&first[0]);
         let taken = [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))];
-        let Err(error) = each(&Endpoint::default(), &taken, &OPTIONS) else { panic!("it is in use") };
+        let Err(error) = each(&Endpoint::default(), &taken, &tcp) else { panic!("it is in use") };
         assert!(error.to_string().contains("address already in use"), "{error}");
     }
 }

@@ -4,16 +4,14 @@
 //! all where that could make two services talk to each other for ever (CERT CA-1996-01, CVE-2024-2169) or many machines
 //! answer one; the rules are [`rule_against`].
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::{Source, State, TURN_BUDGET};
-use crate::endpoint::{Endpoint, Host};
-use crate::error::{Error, describe};
+use crate::endpoint::Host;
+use crate::error::describe;
 use crate::logging::Escaped;
 use crate::net::{Datagram, DatagramSocket, LONGEST_DATAGRAM};
 use crate::reactor::{Context, Token};
@@ -24,12 +22,10 @@ const DATAGRAMS_PER_TURN: u64 = 64;
 const BATCH: usize = 16;
 /// Room for a batch of all but very long datagrams; of those, for the longest and what came before it.
 const BATCH_BYTES: usize = 2 * LONGEST_DATAGRAM;
-/// What had arrived when the server was asked to stop is answered, at most in so many turns' worth.
+/// What had arrived when the sockets are to be closed is answered, at most in so many turns' worth.
 const LAST_TURNS: usize = 16;
 /// After a failed receive, which no peer can cause, try again in this time: never a spin.
 const RETRY: Duration = Duration::from_millis(100);
-/// How often sockets that are to share one port chosen by the system are tried.
-const SHARED_PORT_TRIES: usize = 16;
 
 /// What all UDP sockets of the server have in common. Without any, it holds nothing.
 #[derive(Default)]
@@ -197,7 +193,7 @@ impl State {
         false
     }
 
-    /// At the stop: answers what has arrived, as far as a flood lets it.
+    /// Before the sockets are closed: answers what has arrived, as far as a flood lets it.
     pub(super) fn answer_last_datagrams(&mut self, context: &mut Context<Source>) {
         for token in self.datagrams.sockets.clone() {
             let _ = (0..LAST_TURNS).any(|_| self.echo_datagrams(context, token));
@@ -205,57 +201,11 @@ impl State {
     }
 }
 
-/// Binds a socket for each address; all of them, or none. One that the machine doesn't have is passed over as long as
-/// another one works.
-pub(super) fn bind(
-    endpoint: &Endpoint,
-    host: &Host,
-    port: u16,
-    reuse_port: bool,
-) -> Result<Vec<DatagramSocket>, Error> {
-    let addresses = match host {
-        Host::Any => vec![(Ipv6Addr::UNSPECIFIED, port).into(), ([0, 0, 0, 0], port).into()],
-        host => host.addresses(port).map_err(|source| {
-            let host = if let Host::Name(name) = host { name.clone() } else { endpoint.to_string() };
-            Error::Resolve { host, source }
-        })?,
-    };
-    let mut tries = 0;
-    'again: loop {
-        tries += 1;
-        let (mut sockets, mut shared_port, mut absent) = (Vec::new(), port, None);
-        for address in &addresses {
-            let mut address = *address;
-            address.set_port(shared_port);
-            match DatagramSocket::bind(address, reuse_port) {
-                Ok(socket) => {
-                    shared_port = socket.local_address().port();
-                    sockets.push(socket);
-                }
-                Err(error) if super::binding::is_absent(&error) => absent = Some((address, error)),
-                // The port that the system picked for the first address is in use on another one.
-                Err(error)
-                    if Errno::from_io_error(&error) == Some(Errno::ADDRINUSE)
-                        && port != shared_port
-                        && tries < SHARED_PORT_TRIES =>
-                {
-                    continue 'again;
-                }
-                Err(error) => return Err(Error::listen(endpoint, &address, &error)),
-            }
-        }
-        return match absent {
-            Some((address, error)) if sockets.is_empty() => Err(Error::listen(endpoint, &address, &error)),
-            None if sockets.is_empty() => {
-                let error = io::Error::new(ErrorKind::NotFound, "the name has no address");
-                Err(Error::listen(endpoint, endpoint, &error))
-            }
-            Some((address, error)) => {
-                log::warn!("not listening on udp://{address}: {}", describe(&error));
-                Ok(sockets)
-            }
-            None => Ok(sockets),
-        };
+/// Where to bind for a host. Every interface takes two sockets, since those that we bind are of one family each.
+pub(super) fn addresses(host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
+    match host {
+        Host::Any => Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), ([0, 0, 0, 0], port).into()]),
+        host => host.addresses(port),
     }
 }
 

@@ -12,7 +12,7 @@ use socket2::{Domain, Type};
 use super::binding::{self, Bound, BoundSocket};
 use crate::descriptors::DescriptorLimit;
 use crate::endpoint::Endpoint;
-use crate::error::Error;
+use crate::error::{Error, describe};
 use crate::net::{Inherited, ListenerOptions};
 
 /// The first descriptor that is handed over; `SD_LISTEN_FDS_START`.
@@ -75,7 +75,9 @@ impl InheritedSocket {
         let descriptor = socket.as_raw_fd();
         let inherited = Inherited::new(socket, options)
             .map_err(|reason| refusal(&name, descriptor, reason.to_string()))?;
-        let endpoint = inherited.endpoint()?;
+        let endpoint = inherited.endpoint().map_err(|error| {
+            refusal(&name, descriptor, format!("the system does not tell where it is: {}", describe(&error)))
+        })?;
         log::info!("{endpoint} is inherited: descriptor {descriptor}, named {name:?}");
         let socket = match inherited {
             Inherited::Listener(listener) => BoundSocket::Listener(listener),

@@ -171,7 +171,8 @@ impl Server {
         let bound = inherited::bind(inherited, endpoints, &options.listener())?;
         let admin = administering::bind(&options)?;
         let max_connections = max_connections(&options, bound.len() + administering::descriptors(&admin))?;
-        log_limits(&options, max_connections);
+        let has_backlog = endpoints.iter().any(|endpoint| !matches!(endpoint, Endpoint::Udp { .. }));
+        log_limits(&options, max_connections, has_backlog);
 
         let mut reactor = Reactor::new()?;
         reactor.set_busy_poll(options.busy_poll);
@@ -183,6 +184,11 @@ impl Server {
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let mut datagrams = Datagrams::new(options.udp_any_source);
         let listeners = listen(context, bound, &mut datagrams)?;
+        if options.proxy_protocol == ProxyProtocol::Require && !datagrams.is_empty() {
+            log::warn!(
+                "--proxy-protocol is about connections: whoever sends datagrams is answered without a header"
+            );
+        }
         let administration = (!admin.is_empty()).then(|| Box::new(Administration::new()));
         let admin_endpoints = administering::listen(context, admin)?;
         let state = State {
@@ -236,7 +242,7 @@ impl Server {
         self.state.on_stop = Some(Box::new(call));
     }
 
-    /// Serves until it is asked to stop, or until `max_accepts` connections were served.
+    /// Serves until it is asked to stop, or until `max_accepts` connections were accepted and have ended.
     ///
     /// # Errors
     /// When a listener or the loop itself breaks, and when a second request to stop cut connections off.
@@ -278,21 +284,23 @@ fn listen(
     Ok(listeners)
 }
 
-fn max_connections(options: &ServerOptions, listeners: usize) -> Result<usize, Error> {
+/// `others`: descriptors of the loop that are not connections.
+fn max_connections(options: &ServerOptions, others: usize) -> Result<usize, Error> {
     let limit = DescriptorLimit::current();
-    let available = limit.connections(listeners);
+    let available = limit.connections(others);
     match options.max_connections {
         Some(asked) if asked > available => Err(Error::TooManyConnections {
             asked,
             limit: limit.soft,
             available,
-            remedy: limit.remedy(asked, listeners),
+            remedy: limit.remedy(asked, others),
         }),
         asked => Ok(asked.unwrap_or(available)),
     }
 }
 
-fn log_limits(options: &ServerOptions, max_connections: usize) {
+/// `has_backlog`: whether a listener is opened here. Those that are inherited have the backlog that they were given.
+fn log_limits(options: &ServerOptions, max_connections: usize, has_backlog: bool) {
     let limits = options.limits();
     log::info!(
         "at most {max_connections} connections; chunks of {} bytes, reads of {}, write limit {}",
@@ -300,6 +308,9 @@ fn log_limits(options: &ServerOptions, max_connections: usize) {
         limits.read_size,
         limits.write_limit
     );
+    if !has_backlog {
+        return;
+    }
     let backlog = i32::from(options.backlog);
     match backlog_in_force(backlog) {
         Ok(granted) if granted < backlog => {

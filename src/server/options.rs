@@ -29,7 +29,7 @@ pub struct ServerOptions {
     pub max_connections: Option<usize>,
     /// What happens to a connection beyond that.
     pub when_full: WhenFull,
-    /// Stop after this many connections.
+    /// Stop after this many connections were accepted and have ended; one without its PROXY header counts.
     pub max_accepts: Option<u64>,
     /// Close a connection without a byte in either direction for so long.
     pub idle_timeout: Option<Duration>,

@@ -9,7 +9,7 @@ use super::{Client, Source, State, Summary};
 use crate::admin::Ending;
 use crate::error::{Error, describe};
 use crate::net::{
-    Connection, End, Next, Observer, Socket, Timeout, Timeouts, Transport, Unobserved, Workspace,
+    Connection, End, Next, Observer, Peer, Socket, Timeout, Timeouts, Transport, Unobserved, Workspace,
 };
 use crate::reactor::{Context, Handler, Moment, Readiness, Token};
 use crate::service::Echo;
@@ -32,6 +32,9 @@ impl Handler for State {
             // Whatever it has sent and we have not read can't be answered any more.
             Some(Source::Connection(client)) if readiness.error => {
                 log::trace!("{}: {readiness:?}", client.peer);
+                if let Some(trace) = &mut self.trace {
+                    trace.ready(token, readiness);
+                }
                 self.close(context, token, &Reason::Broken);
             }
             Some(Source::Connection(client)) => {
@@ -72,13 +75,13 @@ impl Handler for State {
                     client.pump(echo, workspace, &self.timeouts, &mut self.summary, now, &mut Unobserved);
                 self.follow(context, token, next, deadline);
             }
-            Some(Source::Announced(_)) => self.look_for_header(context, token, false),
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
                 self.echo_datagrams(context, token);
             }
             Some(Source::Admin(_)) => self.admin_resume(context, token),
-            Some(Source::Stop(_)) | None => {}
+            // Neither is ever put into the run queue: a header is looked for when an event tells of more of it.
+            Some(Source::Announced(_) | Source::Stop(_)) | None => {}
         }
     }
 
@@ -111,6 +114,7 @@ impl Handler for State {
         {
             // The reactor goes on to time its turns, which costs a turn a few reads of the clock.
             self.trace = None;
+            self.watch.descriptor_closed();
         }
         if self.listeners.is_empty() && self.datagrams.is_empty() && self.open == 0 {
             context.stop();
@@ -119,6 +123,11 @@ impl Handler for State {
 }
 
 impl Client {
+    /// Of a connection that was just accepted.
+    pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> Client {
+        Client { connection: Connection::new(socket, now), peer, opened: now }
+    }
+
     /// Lets the connection do what it can; says what to do with it next, and when to look at it at the latest.
     fn pump(
         &mut self,
@@ -208,10 +217,26 @@ impl State {
         self.descriptor_freed();
     }
 
+    /// Lets a connection end: what has arrived by now is answered first.
+    pub(super) fn begin_to_end(&mut self, context: &mut Context<Source>, token: Token) {
+        let Some(Source::Connection(client)) = context.get_mut(token) else { return };
+        let stopped = match &mut self.trace {
+            Some(trace) => client.connection.stop(&mut trace.connection(token)),
+            None => client.connection.stop(&mut Unobserved),
+        };
+        match stopped {
+            Ok(()) => context.run_again(token),
+            Err(error) => self.break_off(context, token, error),
+        }
+    }
+
     /// The first request closes the listeners and lets every connection end; a second one ends the server now.
     fn stop(&mut self, context: &mut Context<Source>) {
         if std::mem::replace(&mut self.stopping, true) {
-            self.failure = Some(Error::StoppedAtOnce { connections: self.open });
+            // Both may come at once, when nobody is connected: then it has ended as well as it can.
+            if self.open > 0 {
+                self.failure = Some(Error::StoppedAtOnce { connections: self.open });
+            }
             context.stop();
             return;
         }
@@ -223,20 +248,10 @@ impl State {
         if let Some(call) = self.on_stop.take() {
             call();
         }
-        self.answer_last_datagrams(context);
         self.close_listeners(context);
         for token in self.connections(context) {
             // One whose header is still to come is stopped when it has come: what comes with it is answered.
-            let Some(Source::Connection(client)) = context.get_mut(token) else { continue };
-            match client.connection.stop() {
-                Ok(()) => {
-                    if let Some(trace) = &mut self.trace {
-                        trace.connection(token).entered(client.connection.phase());
-                    }
-                    context.run_again(token);
-                }
-                Err(error) => self.break_off(context, token, error),
-            }
+            self.begin_to_end(context, token);
         }
         context.set_deadline(self.stop_signal, context.now() + self.options.drain);
     }

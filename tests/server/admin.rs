@@ -146,6 +146,7 @@ fn a_mebibyte_of_headers_is_refused_and_costs_no_memory() {
     for request in [long_field, many_fields, long_path] {
         let response = ask(&server, request.as_bytes());
         assert_eq!(response.status, "431 Request Header Fields Too Large");
+        assert!(response.body.contains("longer than 8 KiB or has more than 64 fields"), "{response:?}");
     }
     let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < 1 << 20, "{grown} bytes more");
@@ -292,6 +293,64 @@ fn the_figures_are_those_of_what_happened() {
     });
 }
 
+/// A write of the greeting that fails has taken a buffer, and is counted as what was lost.
+#[test]
+fn a_client_that_is_gone_before_it_is_greeted_leaves_nothing_behind() {
+    let header: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 7\r\n";
+    for (arguments, first) in [(&[] as &[&str], &b""[..]), (&["--proxy-protocol=require"], header)] {
+        let server = with_admin(&[arguments, &["--greeting", "hello"]].concat());
+        let gone = server.connect();
+        gone.send(first);
+        assert_same(&gone.receive(5), b"hello");
+        // What it sees at once: a client, its header, and its reset.
+        let half_way = server.connect();
+        let (before, rest) = first.split_at(first.len() / 2);
+        half_way.send(before);
+        server.while_held(|| {
+            let early = server.connect();
+            early.send(first);
+            early.reset();
+            half_way.send(rest);
+            half_way.reset();
+            gone.reset();
+        });
+        eventually("all are closed", || figure(&server, "echoloop_connections_open") == 0.0);
+        let closed = figure(&server, "echoloop_connections_closed_total{reason=\"reset\"}")
+            + figure(&server, "echoloop_connections_closed_total{reason=\"no_proxy_header\"}");
+        assert_eq!((figure(&server, "echoloop_connections_accepted_total"), closed), (3.0, 3.0));
+        assert_eq!(figure(&server, "echoloop_buffer_bytes{state=\"in_use\"}"), 0.0, "{}", server.log());
+    }
+}
+
+#[test]
+fn a_greeting_that_is_lost_is_counted_as_cut_off() {
+    let server = with_admin(&["--greeting", "hello"]);
+    server.while_held(|| server.connect().reset());
+    eventually("it was closed", || {
+        figure(&server, "echoloop_connections_closed_total{reason=\"reset\"}") == 1.0
+    });
+    assert_eq!(figure(&server, "echoloop_connections_cut_off_total"), 1.0);
+    assert_eq!(figure(&server, "echoloop_cut_off_bytes_total"), 5.0);
+    server.await_log(", 0 bytes out, 5 bytes of answers not taken");
+}
+
+#[test]
+fn a_trace_that_is_complete_has_closed_its_file() {
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("trace.json").display().to_string();
+    let server = with_admin(&["--trace-limit", "4KiB", "--trace", &file]);
+    let client = server.connect();
+    eventually("the limit is reached", || {
+        client.echo(b"on and on");
+        server.log().contains("(--trace-limit)")
+    });
+    let before = server.descriptors();
+    // The one that asks is open as well, and the one before it may still be.
+    eventually("the descriptors are those that it has", || {
+        figure(&server, "process_open_fds") == before as f64 + 1.0
+    });
+}
+
 #[test]
 fn datagrams_are_counted() {
     let server = Server::spawn(program(&["--admin", "127.0.0.1:0", "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
@@ -321,6 +380,18 @@ fn it_is_not_ready_while_the_limit_is_reached_and_others_wait() {
     drop(first);
     waiting.echo(b"second");
     drop(waiting);
+    eventually("it is ready again", || get(&server, "/readyz").status == "200 OK");
+}
+
+#[test]
+fn it_is_not_ready_while_the_limit_is_reached_and_others_are_refused() {
+    let server = with_admin(&["--max-connections", "1", "--when-full", "refuse"]);
+    let first = server.connect();
+    first.echo(b"first");
+    let ready = get(&server, "/readyz");
+    assert_eq!(ready.status, "503 Service Unavailable");
+    assert_eq!(ready.body, "the limit of 1 connections is reached\n");
+    drop(first);
     eventually("it is ready again", || get(&server, "/readyz").status == "200 OK");
 }
 

@@ -124,3 +124,18 @@ fn the_tools_of_others_find_nothing_to_complain_of() {
         assert_eq!(finished.code, Some(0), "{finished:?}");
     }
 }
+
+#[test]
+fn the_overview_names_every_file() {
+    let overview = text("deploy/README.md");
+    for folder in ["deploy", "deploy/haproxy", "deploy/systemd"] {
+        for entry in fs::read_dir(source(folder)).expect("it is there") {
+            let entry = entry.expect("it can be read");
+            let name = entry.file_name().into_string().expect("text");
+            // The service of a socket unit stands in the row of the socket.
+            let name = name.replace("-activated.service", "-activated.socket");
+            let is_named = entry.path().is_dir() || name == "README.md" || overview.contains(&name);
+            assert!(is_named, "{folder}/{name}");
+        }
+    }
+}

@@ -113,6 +113,35 @@ fn nothing_is_warned_of_on_loopback_and_tcp_is_served_beside_it() {
     assert!(log.contains("100 connections served") && log.contains("101 datagrams, 101 answered"), "{log}");
 }
 
+/// More of them than one turn takes.
+#[test]
+fn what_has_arrived_is_answered_when_the_last_connection_has_been_accepted() {
+    let server = Server::spawn(program(&["--max-accepts", "1", "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
+    let (address, client) = (udp(&server)[0], client(Ipv4Addr::LOCALHOST.into()));
+    let last = server.while_held(|| {
+        for number in 0..150_u8 {
+            client.send_to(&[number], address).expect("it can be sent");
+        }
+        server.connect()
+    });
+    for number in 0..150_u8 {
+        let mut answer = [0; 2];
+        assert_eq!(client.recv(&mut answer).expect("an answer comes"), 1);
+        assert_eq!(answer[0], number);
+    }
+    last.echo(b"served");
+    drop(last);
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn no_backlog_is_told_of_where_there_is_none() {
+    let (_, log) = Server::start(&["udp://127.0.0.1:0"]).stop();
+    assert!(!log.contains("backlog"), "{log}");
+    let (_, log) = Server::on_ipv4(&[]).stop();
+    assert!(log.contains("backlog"), "{log}");
+}
+
 #[test]
 fn ports_below_1024_are_answered_only_if_that_was_said() {
     let low = |number| {

@@ -212,6 +212,9 @@ fn who_never_announces_anybody_does_not_keep_it_from_stopping() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert_closed(&client);
     assert!(log.contains("no PROXY header: the time to drain is over"), "{log}");
+    // It was the server that had no patience.
+    assert!(log.contains(", 1 connections cut off with 0 bytes"), "{log}");
+    assert!(!log.contains("without a PROXY header"), "{log}");
 }
 
 #[test]
@@ -245,4 +248,15 @@ fn the_header_of_our_client_is_seen_in_its_dump() {
     // A server that does not know the protocol echoes the line.
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert!(finished.stdout.matches("PROXY TCP4").count() == 2, "{finished:?}");
+}
+
+#[test]
+fn datagrams_have_no_header_and_that_is_said() {
+    let server = Server::spawn(program(&[REQUIRE, "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
+    server.await_log("udp://127.0.0.1:");
+    let warned =
+        "--proxy-protocol is about connections: whoever sends datagrams is answered without a header";
+    assert_eq!(server.log().matches(warned).count(), 1, "{}", server.log());
+    let (_, log) = Server::on_ipv4(&[REQUIRE]).stop();
+    assert!(!log.contains(warned), "{log}");
 }

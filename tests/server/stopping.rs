@@ -190,3 +190,15 @@ fn a_second_signal_ends_it_at_once() {
     let mut byte = [0];
     assert_eq!((&client).read(&mut byte).expect("a clean end"), 0);
 }
+
+#[test]
+fn two_signals_at_once_are_no_failure_if_nobody_is_connected() {
+    let server = Server::on_ipv4(&["--drain", "1year"]);
+    server.while_held(|| {
+        server.signal(Signal::TERM);
+        server.signal(Signal::INT);
+    });
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("second signal"), "{log}");
+}

@@ -192,6 +192,8 @@ fn assert_was_reset(row: &[Value]) {
     assert!(has(row, "paused") && named(row, "paused").count().is_multiple_of(2));
     let reason = named(row, "closed").next().expect("it was closed")["args"]["reason"].clone();
     assert!(reason.as_str().is_some_and(|reason| reason.starts_with("broken: ")), "{reason}");
+    let told = |event: &Value| event["args"]["said"].as_str().is_some_and(|said| said.contains("error"));
+    assert!(row.iter().any(told), "the event that ended it: {row:?}");
 }
 
 #[test]
@@ -345,4 +347,30 @@ fn a_connection_that_a_proxy_announces_has_the_row_of_its_client() {
     let row = trace.row("192.0.2.1:4321");
     assert_eq!((bytes(row, "read "), bytes(row, "write ")), (8, 11));
     assert_eq!(row.last().map(|event| &event["ph"]), Some(&"E".into()));
+}
+
+#[test]
+fn whoever_is_announced_while_it_stops_is_seen_to_stop() {
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("trace.json");
+    let mut command = program(&["127.0.0.1:0", "--proxy-protocol", "require", "--trace"]);
+    command.arg(&file);
+    let server = Server::spawn(command, 1);
+    let client = server.connect();
+    client.send(b"PROXY TCP4 192.0.2.1 ");
+    let served = server.connect();
+    served.send(b"PROXY UNKNOWN\r\n");
+    served.echo(b"so the other one was accepted as well");
+    server.signal(Signal::TERM);
+    server.await_log("stopping: 2 connections");
+    client.send(b"192.0.2.2 4321 7\r\nlate");
+    assert_same(&client.receive_rest(), b"late");
+    drop((client, served));
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+
+    let trace = Trace::load(&file);
+    trace.assert_spans_nest();
+    let row = trace.row("192.0.2.1:4321");
+    assert!(has(row, "Stopping") && has(row, "Lingering"), "{row:?}");
 }

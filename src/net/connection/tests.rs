@@ -125,7 +125,8 @@ impl Run {
             Step::Resume => {}
             Step::Stop if self.end.is_none() => {
                 let arrived = self.connection.transport.queued() as u64 + self.connection.received;
-                self.connection.stop().expect("FIONREAD works here");
+                self.watcher.catch_up(&self.connection);
+                self.connection.stop(&mut self.watcher).expect("FIONREAD works here");
                 self.arrived_at_stop = Some(arrived);
                 self.queued = true;
             }

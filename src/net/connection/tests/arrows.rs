@@ -84,7 +84,8 @@ fn open_drains_after_the_end_of_input_and_then_ends() {
 fn open_half_closes_and_goes_on_to_receive() {
     let mut run = run(Answers::Nothing);
     run.connection.send(&[b'x'; 1200], &mut run.workspace, run.now).expect("open");
-    run.connection.half_close();
+    run.watcher.catch_up(&run.connection);
+    run.connection.half_close(&mut run.watcher);
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!(phase(&run), Phase::HalfClosing, "200 bytes are unsent");
     run.connection.transport.make_room(300);
@@ -100,7 +101,8 @@ fn open_half_closes_and_goes_on_to_receive() {
 fn half_closing_ends_like_open_when_the_peer_is_faster() {
     let mut run = run(Answers::Nothing);
     run.connection.send(&[b'x'; 1200], &mut run.workspace, run.now).expect("open");
-    run.connection.half_close();
+    run.watcher.catch_up(&run.connection);
+    run.connection.half_close(&mut run.watcher);
     run.connection.transport.end_input();
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!(phase(&run), Phase::Draining);
@@ -269,7 +271,7 @@ fn deadlines_follow_from_the_last_activity() {
     assert_eq!(run.connection.deadline(&endless), None);
 
     run.now = later + Duration::from_secs(5);
-    run.connection.stop().expect("FIONREAD works here");
+    run.connection.stop(&mut run.watcher).expect("FIONREAD works here");
     run.connection.transport.make_room(10_000);
     while let Next::Again = turn(&mut run) {}
     assert_eq!(phase(&run), Phase::Lingering);

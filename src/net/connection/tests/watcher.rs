@@ -14,10 +14,10 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Between pumps things happen that are not told: a greeting, the stop.
+    /// What is not told: where the connection stood at first, and a greeting.
     pub(super) fn catch_up(&mut self, connection: &Connection<Kernel>) {
         self.sent = connection.sent;
-        self.phase = Some(connection.phase);
+        self.phase.get_or_insert(connection.phase);
     }
 
     pub(super) fn check(&self, connection: &Connection<Kernel>) {
