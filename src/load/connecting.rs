@@ -237,12 +237,13 @@ impl Ord for Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
     use super::super::plan::Plan;
     use super::super::targets::Targets;
     use super::super::{Load, Verdict};
     use super::*;
+    use crate::net::Socket;
     use crate::{Server, ServerOptions, StopSignal};
 
     #[test]
@@ -266,5 +267,26 @@ mod tests {
             assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
             assert_eq!((report.messages.sent, report.messages.received), (100, 100));
         }
+    }
+
+    #[test]
+    fn a_connection_to_itself_is_a_refusal() {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("loopback");
+        let own = socket.local_addr().expect("it is bound");
+        socket.connect(&own).expect("a simultaneous open");
+        socket.set_nonblocking(true).expect("it can be");
+        let endpoint = own.as_socket().expect("an address").to_string().parse().expect("an endpoint");
+        let plan = Plan { messages: Some(10), clients: 1, ..Plan::new(vec![endpoint]) };
+        let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("it is possible");
+        let now = Moment::now();
+        assert!(load.state.fresh.next().is_some() && load.state.ramp.take(now));
+        let stream = mio::net::TcpStream::from_std(socket.into());
+        let (connection, session) = (Connection::connecting(Socket::Tcp(stream), now), Session::new(0, now));
+        let client = Source::Client(Client { connection, session });
+        load.reactor.context().insert(client, CONNECTION_INTEREST, When::Connections).expect("it is watched");
+        let report = load.run().expect("the loop runs");
+        assert_eq!((report.connections.opened, report.errors.refused), (0, 1), "{report}");
     }
 }
