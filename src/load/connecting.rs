@@ -16,7 +16,7 @@ use super::shared::Pacing;
 use super::{Client, Source, State};
 use crate::error::describe;
 use crate::net::{CONNECTION_INTEREST, Connection, Phase, Target, connect};
-use crate::reactor::{Context, Moment, Stage as When, Token};
+use crate::reactor::{Context, Moment, Stage, Token};
 
 /// How long a client waits before it tries again what has just failed.
 const RETRY: Duration = Duration::from_millis(100);
@@ -137,7 +137,7 @@ impl State {
                 }
                 let client = Client { connection: Connection::connecting(socket, now), session };
                 if let Err(error) =
-                    context.insert(Source::Client(client), CONNECTION_INTEREST, When::Connections)
+                    context.insert(Source::Client(client), CONNECTION_INTEREST, Stage::Connections)
                 {
                     self.ramp.ended();
                     self.fail(Cause::Local, || format!("cannot watch a connection: {}", describe(&error)));
@@ -285,7 +285,10 @@ mod tests {
         let stream = mio::net::TcpStream::from_std(socket.into());
         let (connection, session) = (Connection::connecting(Socket::Tcp(stream), now), Session::new(0, now));
         let client = Source::Client(Client { connection, session });
-        load.reactor.context().insert(client, CONNECTION_INTEREST, When::Connections).expect("it is watched");
+        load.reactor
+            .context()
+            .insert(client, CONNECTION_INTEREST, Stage::Connections)
+            .expect("it is watched");
         let report = load.run().expect("the loop runs");
         assert_eq!((report.connections.opened, report.errors.refused), (0, 1), "{report}");
     }

@@ -72,7 +72,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::net::{Connection, Limits, Socket, Workspace};
-use crate::reactor::{Interest, Moment, Reactor, Stage as When, Token};
+use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
 use crate::signals::StopSignal;
 
 use self::conducting::Conductor;
@@ -186,7 +186,7 @@ impl Load {
         let mut reactor = Reactor::new()?;
         reactor.set_prompt_deadlines(matches!(plan.pace, Pace::Open { .. }));
         let stop = Source::Stop(stop);
-        let token = reactor.context().insert(stop, Interest::READABLE, When::Signals)?;
+        let token = reactor.context().insert(stop, Interest::READABLE, Stage::Signals)?;
         let now = Moment::now();
         let clients = u32::try_from(plan.clients).unwrap_or(u32::MAX);
         let state = State {
