@@ -382,6 +382,21 @@ mod tests {
     }
 
     #[test]
+    fn failing_begins_anew_after_each_reply() {
+        let start = Moment::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut figures = Figures::new(false, start);
+        assert_eq!(figures.failing_since(), None);
+        figures.failed(Cause::Refused, at(1));
+        figures.failed(Cause::Refused, at(2));
+        assert_eq!(figures.failing_since(), Some(at(1)));
+        figures.completed(10, at(3), at(3), at(3));
+        assert_eq!(figures.failing_since(), None);
+        figures.failed(Cause::Refused, at(4));
+        assert_eq!(figures.failing_since(), Some(at(4)));
+    }
+
+    #[test]
     fn jains_index_tells_even_from_uneven() {
         let index = |messages: &[u64]| {
             let mut fairness = Fairness::default();
