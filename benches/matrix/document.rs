@@ -247,7 +247,7 @@ impl Document {
         ));
         self.line("By the same arithmetic, for the server's end alone:\n");
         let row = |connections: f64| {
-            let processes = (connections / 1_000_000.0 * 1.0).max(1.0);
+            let processes = (connections / 1_000_000.0).max(1.0);
             vec![
                 format!("{connections:.0}"),
                 format!("{:.1} GB", connections * crowd.bytes_an_end / 1e9),

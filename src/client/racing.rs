@@ -15,8 +15,7 @@ use super::outcome::{ClientError, Failure, Family};
 use crate::endpoint::{Endpoint, Host};
 use crate::error::describe;
 use crate::net::{
-    Answer, CONNECTION_INTEREST, Connection, End, Limits, Next, Phase, Service, Socket, Target, Workspace,
-    connect,
+    Answer, CONNECTION_INTEREST, Connection, End, Limits, Next, Phase, Service, Target, Workspace, connect,
 };
 use crate::reactor::{Context, Moment, Readiness, Stage, Token};
 
@@ -166,7 +165,7 @@ impl Race {
             // Nothing else can have been done to it.
             Next::Close(_) => self.fail(context, index, ErrorKind::ConnectionAborted.into(), now),
             _ if connection.phase() == Phase::Connecting => {}
-            _ if is_connected_to_itself(connection.transport()) => {
+            _ if connection.transport().is_connected_to_itself() => {
                 self.fail(context, index, ErrorKind::ConnectionRefused.into(), now);
             }
             _ => return self.win(context, index, now),
@@ -253,17 +252,6 @@ impl Race {
         if let (Some(attempt), Some(at)) = (self.attempts.first(), nearest) {
             context.set_deadline(attempt.token, at);
         }
-    }
-}
-
-/// A connect to a port of this machine that nobody listens on can pick that very port for its own side, and then meets
-/// itself: "simultaneous open" with one party. What it would talk to is its own echo.
-fn is_connected_to_itself(socket: &Socket) -> bool {
-    match socket {
-        Socket::Tcp(stream) => {
-            matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
-        }
-        Socket::Unix(_) => false,
     }
 }
 

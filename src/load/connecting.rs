@@ -16,7 +16,7 @@ use super::shared::Pacing;
 use super::{Client, Source, State};
 use crate::error::describe;
 use crate::net::{CONNECTION_INTEREST, Connection, Phase, Target, connect};
-use crate::reactor::{Context, Moment, Stage as When, Token};
+use crate::reactor::{Context, Moment, Stage, Token};
 
 /// How long a client waits before it tries again what has just failed.
 const RETRY: Duration = Duration::from_millis(100);
@@ -137,7 +137,7 @@ impl State {
                 }
                 let client = Client { connection: Connection::connecting(socket, now), session };
                 if let Err(error) =
-                    context.insert(Source::Client(client), CONNECTION_INTEREST, When::Connections)
+                    context.insert(Source::Client(client), CONNECTION_INTEREST, Stage::Connections)
                 {
                     self.ramp.ended();
                     self.fail(Cause::Local, || format!("cannot watch a connection: {}", describe(&error)));
@@ -237,12 +237,13 @@ impl Ord for Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
     use super::super::plan::Plan;
     use super::super::targets::Targets;
     use super::super::{Load, Verdict};
     use super::*;
+    use crate::net::Socket;
     use crate::{Server, ServerOptions, StopSignal};
 
     #[test]
@@ -266,5 +267,29 @@ mod tests {
             assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
             assert_eq!((report.messages.sent, report.messages.received), (100, 100));
         }
+    }
+
+    #[test]
+    fn a_connection_to_itself_is_a_refusal() {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("loopback");
+        let own = socket.local_addr().expect("it is bound");
+        socket.connect(&own).expect("a simultaneous open");
+        socket.set_nonblocking(true).expect("it can be");
+        let endpoint = own.as_socket().expect("an address").to_string().parse().expect("an endpoint");
+        let plan = Plan { messages: Some(10), clients: 1, ..Plan::new(vec![endpoint]) };
+        let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("it is possible");
+        let now = Moment::now();
+        assert!(load.state.fresh.next().is_some() && load.state.ramp.take(now));
+        let stream = mio::net::TcpStream::from_std(socket.into());
+        let (connection, session) = (Connection::connecting(Socket::Tcp(stream), now), Session::new(0, now));
+        let client = Source::Client(Client { connection, session });
+        load.reactor
+            .context()
+            .insert(client, CONNECTION_INTEREST, Stage::Connections)
+            .expect("it is watched");
+        let report = load.run().expect("the loop runs");
+        assert_eq!((report.connections.opened, report.errors.refused), (0, 1), "{report}");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A datagram may be lost, doubled, overtaken or damaged, and each of these is another thing to know. So every message
 //! begins with its number: of a client's first message the client's own, and from one message to its next the number
-//! of clients, so that no two messages of a run have the same one. The bytes behind it are the pattern, from a place
+//! of clients, so that no two messages have the same one (unless a name has several addresses and nobody receives at the
+//! first: then the client begins anew, on another socket, towards another one). The bytes behind it are the pattern, from a place
 //! that follows from the number; so the whole of an answer is known from its first eight bytes.
 //!
 //! - An answer is **received** if it is the first one to its message and comes in time. If an answer to a later

@@ -17,7 +17,7 @@ use super::shared::{Pacing, Run};
 use super::{Source, State, TURN_BUDGET};
 use crate::error::describe;
 use crate::net::{ConnectedDatagramSocket, LONGEST_DATAGRAM, Target};
-use crate::reactor::{Context, Interest, Moment, Stage as When, Token};
+use crate::reactor::{Context, Interest, Moment, Stage, Token};
 
 /// Datagrams that one socket may take in a turn, before it is the others' turn.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -178,7 +178,7 @@ impl State {
             let inserted = ConnectedDatagramSocket::connect(peer, source).and_then(|socket| {
                 let client = DatagramClient::new(socket, client, number, self.plan.clients, turn.take());
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                context.insert(Source::Datagrams(client), interest, When::Connections)
+                context.insert(Source::Datagrams(client), interest, Stage::Connections)
             });
             let error = match inserted {
                 Ok(token) => return Some(token),

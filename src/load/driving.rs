@@ -67,6 +67,10 @@ impl State {
             && connection.phase() != Phase::Connecting
             && !matches!(next, Next::Close(End::NotConnected(_)));
         let attention = session.take_attention();
+        if established && connection.transport().is_connected_to_itself() {
+            // It would find its own bytes right, and there is nobody.
+            return self.ended(context, token, End::NotConnected(io::ErrorKind::ConnectionRefused.into()));
+        }
         if established {
             self.established(context, token);
         }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::errors::{Cause, Errors};
@@ -21,7 +20,7 @@ const MOST_POINTS: usize = 1200;
 pub(super) const MOST_DESCRIBED: usize = 16;
 
 /// Durations in nanoseconds.
-pub(super) type Times = Histogram<u64>;
+pub(super) type Histogram = hdrhistogram::Histogram<u64>;
 
 /// Counts and times of a run.
 #[derive(Debug)]
@@ -37,12 +36,12 @@ pub(super) struct Figures {
     failing_since: Moment,
     /// From the intended moment (closed loop: from sending) to the complete reply. This interval's are kept apart, and
     /// added to the whole at its end: a message is recorded once.
-    pub(super) latency: Times,
-    interval: Times,
+    pub(super) latency: Histogram,
+    interval: Histogram,
     /// Open loop: from sending to the complete reply, and from the intended moment to sending.
-    pub(super) service: Option<Times>,
-    pub(super) lag: Option<Times>,
-    pub(super) connect: Times,
+    pub(super) service: Option<Histogram>,
+    pub(super) lag: Option<Histogram>,
+    pub(super) connect: Histogram,
     pub(super) attempted: u64,
     pub(super) opened: u64,
     pub(super) lost: u64,
@@ -54,7 +53,7 @@ pub(super) struct Figures {
     pub(super) datagrams: DatagramsReport,
     pub(super) fairness: Fairness,
     series: Vec<Point>,
-    /// Until when the current interval goes, and how long it is.
+    /// When the current interval began, and how long it is.
     interval_began: Moment,
     interval_length: Duration,
     counted: Counted,
@@ -104,10 +103,11 @@ pub(super) struct Fairness {
 }
 
 /// An empty histogram.
-pub(super) fn times() -> Times {
+pub(super) fn times() -> Histogram {
     let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
     // The bounds are constants that hdrhistogram accepts, which its own constructor without bounds would, too.
-    Times::new_with_bounds(1, longest, DIGITS).expect("1 ns to an hour with three digits is a valid range")
+    Histogram::new_with_bounds(1, longest, DIGITS)
+        .expect("1 ns to an hour with three digits is a valid range")
 }
 
 impl Figures {
@@ -293,7 +293,7 @@ impl Figures {
 }
 
 /// A quantile in microseconds; nothing is 0.
-pub(super) fn microseconds(times: &Times, quantile: f64) -> f64 {
+pub(super) fn microseconds(times: &Histogram, quantile: f64) -> f64 {
     if times.is_empty() { 0.0 } else { times.value_at_quantile(quantile) as f64 / 1e3 }
 }
 
@@ -379,6 +379,21 @@ mod tests {
         figures.sending(10, start + second, Duration::ZERO);
         assert!(figures.completed(10, start + second, start + second, start + second * 2));
         assert_eq!((figures.sent, figures.received, figures.bytes_received), (1, 1, 10));
+    }
+
+    #[test]
+    fn failing_begins_anew_after_each_reply() {
+        let start = Moment::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut figures = Figures::new(false, start);
+        assert_eq!(figures.failing_since(), None);
+        figures.failed(Cause::Refused, at(1));
+        figures.failed(Cause::Refused, at(2));
+        assert_eq!(figures.failing_since(), Some(at(1)));
+        figures.completed(10, at(3), at(3), at(3));
+        assert_eq!(figures.failing_since(), None);
+        figures.failed(Cause::Refused, at(4));
+        assert_eq!(figures.failing_since(), Some(at(4)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::figures::Times;
+use super::figures::Histogram;
 use super::report::Report;
 
 /// Rows each time that the distance to 100 % halves.
@@ -16,7 +16,7 @@ impl Report {
     }
 }
 
-fn distribution(times: &Times) -> String {
+fn distribution(times: &Histogram) -> String {
     let milliseconds = |value: f64| value / 1e6;
     let mut text =
         format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");

@@ -26,8 +26,8 @@
 //!   draining    nothing more is sent; what is under way is waited for, as long as a reply may take
 //! ```
 //!
-//! So at the end every message was answered, or (over UDP) is lost, or belongs to a connection that failed, or was cut off by an interrupt:
-//! nothing disappears from the figures.
+//! So at the end every message was answered, or (over UDP) is lost, or belongs to a connection that failed, or was cut
+//! off by an interrupt: nothing disappears from the figures.
 //!
 //! # Open and closed loop
 //!
@@ -72,7 +72,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::net::{Connection, Limits, Socket, Workspace};
-use crate::reactor::{Interest, Moment, Reactor, Stage as When, Token};
+use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
 use crate::signals::StopSignal;
 
 use self::conducting::Conductor;
@@ -186,7 +186,7 @@ impl Load {
         let mut reactor = Reactor::new()?;
         reactor.set_prompt_deadlines(matches!(plan.pace, Pace::Open { .. }));
         let stop = Source::Stop(stop);
-        let token = reactor.context().insert(stop, Interest::READABLE, When::Signals)?;
+        let token = reactor.context().insert(stop, Interest::READABLE, Stage::Signals)?;
         let now = Moment::now();
         let clients = u32::try_from(plan.clients).unwrap_or(u32::MAX);
         let state = State {
@@ -324,7 +324,7 @@ mod tests {
     use crate::reactor::Context;
 
     #[test]
-    fn a_connection_costs_at_most_512_bytes() {
+    fn what_is_kept_of_a_connection_is_at_most_384_bytes() {
         // The slot, its place among the deadlines, a deadline, and what the queue of clients may have kept of it.
         let slot = Context::<Source>::BYTES_PER_SOURCE + size_of::<(Moment, u32)>();
         assert!(slot <= 384, "{slot} bytes");

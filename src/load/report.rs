@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::State;
 use super::errors::Errors;
 use super::fault::Mismatch;
-use super::figures::{Point, Times as Histogram, microseconds};
+use super::figures::{Histogram, Point, microseconds};
 use super::plan::{Arrivals, Pace, Plan, Usage};
 
 /// The version of the format, in each report.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt::{self, Write as _};
 
-use super::figures::Times as Histogram;
+use super::figures::Histogram;
 use super::report::{DatagramsReport, Report, Times};
 
 /// Rows of the histogram.

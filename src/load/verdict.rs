@@ -10,7 +10,7 @@ const RATE_TOLERANCE: f64 = 0.01;
 /// What a run amounts to. The numbers are exit statuses of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Everything was echoed.
+    /// Everything was echoed, or over UDP was lost.
     Good,
     /// Connections failed.
     Errors,

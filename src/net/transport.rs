@@ -78,6 +78,17 @@ impl Socket {
             Socket::Unix(stream) => stream.take_error(),
         }
     }
+
+    /// A connect to a port of this machine that nobody listens on can pick that very port for its own side, and then
+    /// meets itself: "simultaneous open" with one party. What it would talk to is its own echo.
+    pub fn is_connected_to_itself(&self) -> bool {
+        match self {
+            Socket::Tcp(stream) => {
+                matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+            }
+            Socket::Unix(_) => false,
+        }
+    }
 }
 
 impl Transport for Socket {
