@@ -16,7 +16,7 @@
 //!                     shut down
 //!
 //!   From every phase: a reset ──────────────────────────────────────────► Ended
-//!   From HalfClosing and Stopping too: end of input ──► Draining
+//!   From HalfClosing too: end of input ──► Draining (from Stopping if less comes than had been announced)
 //!   From HalfClosing and HalfClosed too: the last answer ──► Stopping
 //! ```
 //!

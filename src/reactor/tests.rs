@@ -251,6 +251,24 @@ fn a_deadline_set_to_now_by_a_deadline_waits_for_the_next_turn() {
 }
 
 #[test]
+fn a_deadline_that_is_due_in_the_same_turn_is_cleared_too_late() {
+    let mut reactor = reactor();
+    let (one, _keep_one) = source(&mut reactor, "one", Stage::Connections);
+    let (other, _keep_other) = source(&mut reactor, "other", Stage::Connections);
+    let now = Moment::now();
+    for token in [one, other] {
+        reactor.context().set_deadline(token, now);
+    }
+    let mut toy = Toy::doing(move |context, _, _| {
+        for token in [one, other] {
+            context.clear_deadline(token);
+        }
+    });
+    reactor.turn(&mut toy).expect("a turn");
+    assert_eq!(toy.told.iter().filter(|told| matches!(told, Told::Deadline(_))).count(), 2);
+}
+
+#[test]
 fn busy_polling_does_not_sleep_after_an_event_and_stops_by_itself() {
     let mut reactor = reactor();
     reactor.set_busy_poll(Duration::from_millis(5));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::net::service::Answer;
 
 const LIMITS: Limits = Limits { read_size: 64, write_limit: 64, turn_budget: 256 };
 const TIMEOUTS: Timeouts = Timeouts {
@@ -158,6 +159,40 @@ fn the_last_answer_begins_to_stop() {
     assert_eq!(phase(&run), Phase::Lingering);
     assert_eq!(run.connection.transport.output().len(), 16);
     assert_eq!(run.connection.discarded(), 4);
+}
+
+#[test]
+fn the_last_answer_begins_to_stop_from_the_half_closed_phases_too() {
+    /// Ends the connection without a word, since our side is shut down.
+    struct Silent;
+    impl Service for Silent {
+        fn chunk(&self) -> usize {
+            usize::MAX
+        }
+
+        fn answer<'a>(&'a mut self, _: &'a [u8], _: &mut Vec<u8>) -> Answer<'a> {
+            Answer { bytes: &[], last: true }
+        }
+    }
+    let mut closed = run(Answers::Nothing);
+    closed.connection.half_close();
+    assert!(matches!(turn(&mut closed), Next::Wait));
+    assert_eq!(phase(&closed), Phase::HalfClosed);
+    closed.connection.transport.deliver(16);
+    let event = closed.connection.transport.take_event().expect("bytes came");
+    closed.connection.note(event);
+    assert!(matches!(closed.connection.pump(&mut Silent, &mut closed.workspace, closed.now), Next::Wait));
+    assert_eq!(phase(&closed), Phase::Lingering);
+
+    let mut closing = run(Answers::Once);
+    closing.connection.send(&[b'x'; 1200], &mut closing.workspace, closing.now).expect("open");
+    closing.connection.half_close();
+    closing.connection.transport.deliver(16);
+    turn(&mut closing);
+    assert_eq!(phase(&closing), Phase::HalfClosing, "200 bytes are unsent");
+    closing.connection.transport.make_room(150);
+    turn(&mut closing);
+    assert_eq!(phase(&closing), Phase::Stopping { quota: 0 });
 }
 
 #[test]
