@@ -135,7 +135,10 @@ impl Datagrams {
             (None, Some(source)) => self.answers.push(Answer { bytes, to: from, source }),
             (rule, _) => {
                 self.counts.ignored += 1;
-                log::debug!("udp {from}: not answered: {}", rule.unwrap_or("it was sent to many machines"));
+                log::debug!(
+                    "udp {from}: not answered: {}",
+                    rule.unwrap_or("it is not known to be for this machine alone")
+                );
             }
         }
     }

@@ -175,7 +175,7 @@ fn the_last_answer_begins_to_stop_from_the_half_closed_phases_too() {
         }
     }
     let mut closed = run(Answers::Nothing);
-    closed.connection.half_close();
+    closed.connection.half_close(&mut Unobserved);
     assert!(matches!(turn(&mut closed), Next::Wait));
     assert_eq!(phase(&closed), Phase::HalfClosed);
     closed.connection.transport.deliver(16);
@@ -186,7 +186,7 @@ fn the_last_answer_begins_to_stop_from_the_half_closed_phases_too() {
 
     let mut closing = run(Answers::Once);
     closing.connection.send(&[b'x'; 1200], &mut closing.workspace, closing.now).expect("open");
-    closing.connection.half_close();
+    closing.connection.half_close(&mut Unobserved);
     closing.connection.transport.deliver(16);
     turn(&mut closing);
     assert_eq!(phase(&closing), Phase::HalfClosing, "200 bytes are unsent");
