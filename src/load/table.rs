@@ -68,7 +68,9 @@ impl Report {
 
     /// The most frequent first.
     fn write_greetings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(greetings) = &self.greetings else { return Ok(()) };
+        let Some(greetings) = self.greetings.as_ref().filter(|greetings| !greetings.is_empty()) else {
+            return Ok(());
+        };
         writeln!(f, "\nGreetings:")?;
         let mut greetings: Vec<_> = greetings.iter().collect();
         greetings.sort_by_key(|(_, count)| Reverse(**count));
