@@ -10,8 +10,10 @@ use crate::servers::{self, ALL, Kind, LITERAL, Server};
 
 /// How long one measurement takes, as nearly as the warm-up can tell.
 const MEASURED: Duration = Duration::from_millis(300);
-/// It is taken in so many slices, where the servers can be driven side by side.
+/// It is taken in up to so many slices, where the servers can be driven side by side …
 pub(crate) const SLICES: usize = 10;
+/// … in each of which every client has so many messages at least: the first one comes from all of them at once.
+const MESSAGES_A_SLICE: u64 = 20;
 /// Connections that this process can hold, with some descriptors to spare.
 const OPEN_AT_ONCE: usize = 15_000;
 
@@ -69,7 +71,7 @@ pub(crate) fn interleaved(cells: &[Cell], kinds: &[Kind], rounds: usize) -> Resu
         }
         let side_by_side = servers.len() * cell.clients <= OPEN_AT_ONCE;
         if side_by_side {
-            exchange_side_by_side(&mut servers, cell, SLICES * rounds)?;
+            exchange_side_by_side(&mut servers, cell, rounds)?;
         }
         for round in 0..rounds {
             for (_, server, measured) in in_turn(&mut servers, round) {
@@ -103,17 +105,20 @@ fn in_turn<T>(servers: &mut [T], round: usize) -> Vec<&mut T> {
 fn exchange_side_by_side(
     servers: &mut [(Kind, Server, Measured)],
     cell: Cell,
-    slices: usize,
+    rounds: usize,
 ) -> Result<(), Box<dyn Error>> {
     let mut loaded = Vec::new();
     for (_, server, measured) in servers {
         let mut load = servers::open(plan(server, cell))?;
-        let messages = servers::on_core(1, || messages(&mut load, cell))?.div_ceil(SLICES as u64);
+        let messages = servers::on_core(1, || messages(&mut load, cell))?;
         loaded.push((load, server, measured, messages));
     }
-    for slice in 0..slices {
+    // As many for each server, so that they can be compared one by one.
+    let most = loaded.first().map_or(0, |(.., messages)| messages / (MESSAGES_A_SLICE * cell.clients as u64));
+    let slices = most.clamp(1, SLICES as u64);
+    for slice in 0..rounds * slices as usize {
         for (load, server, measured, messages) in in_turn(&mut loaded, slice) {
-            servers::on_core(1, || exchange(load, server, measured, *messages))?;
+            servers::on_core(1, || exchange(load, server, measured, messages.div_ceil(slices)))?;
         }
     }
     Ok(())

@@ -312,7 +312,7 @@ fn method(rounds: usize) -> String {
          Every server is a process of its own on the first core; the clients are our load generator in one process on the \
          second. Each byte that comes back is verified, for every server: a wrong server is not fast, it is wrong.\n\n\
          Rounds are interleaved (A B C, then C B A, …; {rounds} of them), and what is compared is taken in the same round, \
-         because machines change their speed. Rates and CPU times are taken in {SLICES} slices a round with the connections \
+         because machines change their speed. Rates and CPU times are taken in up to {SLICES} slices a round with the connections \
          to all servers open, except where these are too many for one process. A cell shows the median with the two quartiles, between which \
          the middle half of the measurements lies, and behind × the median of the ratios to echoloop, each to the \
          measurement beside it. **Server CPU time an echo** is the figure to \
