@@ -230,9 +230,12 @@ fn connections_of_the_warm_up_are_left_out_of_the_figures() {
 #[test]
 fn no_connection_is_opened_for_a_message_that_is_due_after_the_end() {
     let server = Server::plain();
-    let run = load(&[&server.endpoint, "--connect-per-message", "--rate", "10", "-c", "2", "-d", "1s"]);
-    assert_eq!((run.status, run.number("/messages/sent")), (0, 10.0), "{:#}", run.report);
-    assert_eq!(run.number("/connections/opened"), 10.0, "{:#}", run.report["connections"]);
+    let run = load(&[&server.endpoint, "--connect-per-message", "--rate", "10", "-c", "8", "-d", "1s"]);
+    let (sent, opened) = (run.number("/messages/sent"), run.number("/connections/opened"));
+    // A message is due at the very end, and with it a connection, if the machine was busy at the beginning. Of the
+    // eight clients the others have nothing to connect for.
+    assert_eq!(run.status, 0, "{:#}", run.report);
+    assert!((10.0..=11.0).contains(&sent) && (sent..=11.0).contains(&opened), "{:#}", run.report);
     assert!((run.number("/seconds") - 1.0).abs() < 0.05, "the measured part is as long as was asked for");
 }
 
