@@ -250,13 +250,7 @@ impl State {
         let number = client.number;
         let described = (self.run.figures.mismatches.len() < MOST_DESCRIBED)
             .then(|| client.describe_mismatch(&self.run, &self.datagram[..length]));
-        let words = described
-            .as_ref()
-            .map_or_else(|| format!("connection {number}: a mismatch"), ToString::to_string);
-        if let Some(mismatch) = described {
-            log::warn!("{mismatch}");
-            self.run.figures.mismatches.push(mismatch);
-        }
+        let words = self.run.figures.keep_mismatch(number, described);
         self.fail(Cause::Mismatch, || words);
     }
 

@@ -175,13 +175,7 @@ impl State {
         let number = client.session.number;
         let described =
             (self.run.figures.mismatches.len() < MOST_DESCRIBED).then(|| fault.judge(&self.run.pattern));
-        let words = described
-            .as_ref()
-            .map_or_else(|| format!("connection {number}: a mismatch"), ToString::to_string);
-        if let Some(mismatch) = described {
-            log::warn!("{mismatch}");
-            self.run.figures.mismatches.push(mismatch);
-        }
+        let words = self.run.figures.keep_mismatch(number, described);
         self.lose(context, token, Cause::Mismatch, || words);
     }
 

@@ -111,6 +111,15 @@ pub(super) fn times() -> Histogram {
 }
 
 impl Figures {
+    /// Keeps what is known of a difference, and returns it in words. Only the first few are described.
+    pub(super) fn keep_mismatch(&mut self, number: u64, described: Option<Mismatch>) -> String {
+        let Some(mismatch) = described else { return format!("connection {number}: a mismatch") };
+        let words = mismatch.to_string();
+        log::warn!("{words}");
+        self.mismatches.push(mismatch);
+        words
+    }
+
     pub(super) fn new(open_loop: bool, now: Moment) -> Figures {
         Figures {
             from: now,

@@ -86,6 +86,7 @@ fn a_greeting_that_does_not_come_is_a_failure_of_its_own() {
 #[test]
 fn a_slow_greeting_is_part_of_opening() {
     let server = Toy::start(|mut stream| {
+        // The delay is what is being tested; nothing waits for this to be over.
         thread::sleep(Duration::from_millis(300));
         let mut copy = stream.try_clone().expect("a descriptor");
         if stream.write_all(b"hello").is_ok() {
