@@ -28,7 +28,7 @@ macro_rules! chapters {
         /// [`src/server/accepting.rs`]: ../../../src/echoloop/server/accepting.rs.html
         /// [`src/server/serving.rs`]: ../../../src/echoloop/server/serving.rs.html
         /// [`src/server/trace_file.rs`]: ../../../src/echoloop/server/trace_file.rs.html
-        /// [`src/signals.rs`]: ../../../src/echoloop/signals.rs.html
+        /// [`src/system/signals.rs`]: ../../../src/echoloop/system/signals.rs.html
         #[doc = include_str!(concat!("../docs/", $file))]
         // A picture can't be linked to from here, since rustdoc takes no files but these. So it becomes a part of the
         // page, and the link to it, with which the page ends, is not shown.

@@ -30,11 +30,9 @@
 //! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
 //! | [`doctor`] | what bounds the connections of this machine, and what raises it |
-//! | `service.rs` | what is answered: plain echo, prefix, timestamp |
-//! | `greeting.rs` | what is said first, and to whom |
-//! | `proxy.rs` | headers of the PROXY protocol: for whom a balancer speaks |
-//! | `admin/` | what is told about a running server over HTTP: figures, health |
 //! | [`net`] | sockets, whatever the bytes mean |
+//! | `net/endpoint.rs` | endpoints as people write them |
+//! | `net/proxy.rs` | headers of the PROXY protocol: for whom a balancer speaks |
 //! | `net/inherited.rs` | sockets that somebody else has opened |
 //! | `net/listener.rs` | bind, accept, and what a failed accept means |
 //! | `net/connector.rs` | beginning to connect |
@@ -53,7 +51,7 @@
 //! | `reactor/sources.rs` | the slab; why a late event never reaches the wrong source |
 //! | `reactor/turn.rs` | what a turn consisted of, for those who watch |
 //! | `reactor/moment.rs` | a point in time in eight bytes |
-//! | `endpoint.rs`, `error.rs`, `signals.rs`, `logging.rs`, `descriptors.rs` | what everything may use |
+//! | `system/` | limits, signals, the log: what everything may use |
 //!
 //! # Another protocol
 //!
@@ -125,31 +123,19 @@
 //! ```
 #![cfg(unix)]
 
-mod admin;
 pub mod client;
-mod descriptors;
 pub mod doctor;
-mod endpoint;
-mod error;
-mod greeting;
 pub mod guide;
 pub mod load;
-mod logging;
 pub mod net;
-mod proxy;
 pub mod reactor;
 mod server;
-mod service;
-mod signals;
+mod system;
 
-pub use crate::descriptors::DescriptorLimit;
-pub use crate::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
-pub use crate::error::Error;
-pub use crate::greeting::{Greeting, GreetingError};
-pub use crate::logging::{Escaped, StandardErrorLog};
-pub use crate::proxy::ProxyVersion;
+pub use crate::net::proxy::ProxyVersion;
+pub use crate::net::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::server::{
-    DatagramCounts, InheritedSocket, ProxyProtocol, Server, ServerOptions, Summary, TraceOptions, WhenFull,
+    DatagramCounts, Error, Greeting, GreetingError, InheritedSocket, Protocol, ProxyProtocol, Server,
+    ServerOptions, Summary, TraceOptions, WhenFull,
 };
-pub use crate::service::Protocol;
-pub use crate::signals::{ReportSignal, StopHandle, StopSignal};
+pub use crate::system::{DescriptorLimit, Escaped, ReportSignal, StandardErrorLog, StopHandle, StopSignal};

@@ -16,11 +16,11 @@ use super::outcome::{Byte, ClientError, Family};
 use super::output::Output;
 use super::racing::addresses_of;
 use super::{SendOptions, Source};
-use crate::endpoint::{Endpoint, Host};
-use crate::error::describe;
-use crate::logging::Escaped;
 use crate::net::{ConnectedDatagramSocket, LONGEST_DATAGRAM};
+use crate::net::{Endpoint, Host};
 use crate::reactor::{Context, Handler, Interest, Moment, Reactor, Readiness, Stage, Token};
+use crate::system::Escaped;
+use crate::system::describe;
 
 /// How long an answer may take unless something else is asked for: as long as a name server is given (`resolv.conf(5)`).
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use super::dialogue::{Dialogue, Step};
 use super::outcome::ClientError;
 use super::output::Output;
 use super::reply::{Expect, Reply};
-use crate::logging::Escaped;
+use crate::system::Escaped;
 
 /// The messages that the command line gave.
 pub(super) struct Exchange {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::outcome::ClientError;
 use super::racing::{Race, Standing, candidates};
 use super::{Source, describe_socket, socket};
-use crate::endpoint::Endpoint;
+use crate::net::Endpoint;
 use crate::net::{
     Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Unobserved, Workspace,
 };

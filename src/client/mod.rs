@@ -45,9 +45,9 @@ use self::input::Input;
 use self::prompt::Prompt;
 use self::session::Session;
 use self::stream::Stream;
-use crate::endpoint::Endpoint;
+use crate::net::Endpoint;
+use crate::net::proxy::{self, ProxyVersion};
 use crate::net::{ConnectedDatagramSocket, Connection, Socket, Target};
-use crate::proxy::{self, ProxyVersion};
 use crate::reactor::{Context, Token};
 
 pub use self::datagrams::ANSWER_TIMEOUT;

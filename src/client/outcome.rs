@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::error::describe;
 use crate::net::{LONGEST_PAYLOAD, Target};
+use crate::system::describe;
 
 /// Why a client did not get what it wanted.
 #[derive(Debug, thiserror::Error)]

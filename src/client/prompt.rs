@@ -4,7 +4,7 @@ use super::dialogue::{Dialogue, Step};
 use super::outcome::ClientError;
 use super::output::Output;
 use super::reply::{Expect, Reply};
-use crate::logging::Escaped;
+use crate::system::Escaped;
 
 const PROMPT: &str = "> ";
 /// A terminal gives at most 4096 bytes as one line (`termios(3)`); who types more than this without a newline in

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use super::Source;
 use super::outcome::{ClientError, Failure, Family};
-use crate::endpoint::{Endpoint, Host};
-use crate::error::describe;
 use crate::net::{
     Answer, CONNECTION_INTEREST, Connection, End, Limits, Next, Phase, Service, Target, Workspace, connect,
 };
+use crate::net::{Endpoint, Host};
 use crate::reactor::{Context, Moment, Readiness, Stage, Token};
+use crate::system::describe;
 
 /// How long an attempt has to itself: the "Connection Attempt Delay" of RFC 8305, section 5.
 const HEAD_START: Duration = Duration::from_millis(250);

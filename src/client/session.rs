@@ -15,11 +15,11 @@ use super::outcome::ClientError;
 use super::output::Output;
 use super::racing::{Race, Standing};
 use super::{Source, announcement, describe_socket, socket};
-use crate::endpoint::Endpoint;
-use crate::logging::Escaped;
+use crate::net::Endpoint;
+use crate::net::proxy::ProxyVersion;
 use crate::net::{Answer, End, Limits, Next, Service, Socket, Target, Unobserved, Workspace};
-use crate::proxy::ProxyVersion;
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
+use crate::system::Escaped;
 
 /// Standard input is read in pieces of this size.
 const INPUT_SIZE: usize = 64 * 1024;

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::Role;
 use super::machine::Machine;
-use crate::descriptors::DescriptorLimit;
 use crate::net::backlog_remedy;
+use crate::system::DescriptorLimit;
 
 /// What the kernel keeps for a connection beside the socket: the inode (832 bytes), the directory entry (192), the
 /// file (256), the epoll watch (128), its place in the descriptor table (8), rounded up for what slabs waste.

@@ -9,8 +9,8 @@ use super::formats::{
     column, counter, memory, memory_groups, memory_limit, number, ports, reserved_within, tcp_pages,
     tcp_socket_size,
 };
-use crate::descriptors::DescriptorLimit;
-use crate::error::describe;
+use crate::system::DescriptorLimit;
+use crate::system::describe;
 
 /// The numbers that bound connections; `None` is what can't be read.
 #[derive(Clone, Debug)]

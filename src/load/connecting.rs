@@ -14,9 +14,9 @@ use super::schedule::Turn;
 use super::session::Session;
 use super::shared::Pacing;
 use super::{Client, Source, State};
-use crate::error::describe;
 use crate::net::{CONNECTION_INTEREST, Connection, Phase, Target, connect};
 use crate::reactor::{Context, Moment, Stage, Token};
+use crate::system::describe;
 
 /// How long a client waits before it tries again what has just failed.
 const RETRY: Duration = Duration::from_millis(100);

@@ -15,9 +15,9 @@ use super::schedule::Turn;
 use super::session::Session;
 use super::shared::{Pacing, Run};
 use super::{Source, State, TURN_BUDGET};
-use crate::error::describe;
 use crate::net::{ConnectedDatagramSocket, LONGEST_DATAGRAM, Target};
 use crate::reactor::{Context, Interest, Moment, Stage, Token};
+use crate::system::describe;
 
 /// Datagrams that one socket may take in a turn, before it is the others' turn.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -357,7 +357,7 @@ mod tests {
     use super::super::targets::Targets;
     use super::super::{Load, Verdict};
     use super::*;
-    use crate::signals::StopSignal;
+    use crate::system::StopSignal;
 
     #[test]
     fn where_nobody_listens_the_next_address_is_tried_and_no_message_is_missing() {

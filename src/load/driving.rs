@@ -9,9 +9,9 @@ use super::plan::Usage;
 use super::session::{Exchange, Session};
 use super::shared::Pacing;
 use super::{Client, Source, State};
-use crate::error::describe;
 use crate::net::{End, Next, Phase};
 use crate::reactor::{Context, Handler, Moment, Readiness, Token};
+use crate::system::describe;
 
 /// How long more bytes are waited for that show what a difference is.
 const EVIDENCE_TIME: Duration = Duration::from_millis(100);

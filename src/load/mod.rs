@@ -73,7 +73,7 @@ use std::time::Duration;
 
 use crate::net::{Connection, Limits, Socket, Workspace};
 use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
-use crate::signals::StopSignal;
+use crate::system::StopSignal;
 
 use self::conducting::Conductor;
 use self::connecting::Waiting;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::datagram_exchange::NUMBER_SIZE;
 use super::sources::Sources;
-use crate::endpoint::Endpoint;
+use crate::net::Endpoint;
 use crate::net::LONGEST_PAYLOAD;
 
 /// The longest message. The pattern that it is checked against is twice as long, and held in memory once.

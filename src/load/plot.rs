@@ -34,7 +34,7 @@ impl Report {
         let mut picture = String::new();
         let failed = |reason: String| PlotError { path: path.display().to_string(), reason };
         self.draw(&mut picture).map_err(|error| failed(error.to_string()))?;
-        std::fs::write(path, picture).map_err(|error| failed(crate::error::describe(&error)))
+        std::fs::write(path, picture).map_err(|error| failed(crate::system::describe(&error)))
     }
 
     fn draw(&self, picture: &mut String) -> Result<(), Box<dyn std::error::Error>> {

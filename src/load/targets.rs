@@ -7,9 +7,9 @@ use rustix::io::Errno;
 
 use super::errors::LoadError;
 use super::plan::{Plan, Usage};
-use crate::descriptors::DescriptorLimit;
-use crate::endpoint::{Endpoint, Host};
 use crate::net::Target;
+use crate::net::{Endpoint, Host};
+use crate::system::DescriptorLimit;
 
 /// The ports that Linux gives out unless it is told otherwise.
 const USUAL_PORTS: u64 = 60_999 - 32_768 + 1;

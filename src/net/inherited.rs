@@ -25,7 +25,7 @@ pub enum Inherited {
 #[derive(Debug, thiserror::Error)]
 pub enum InheritError {
     /// The system refused.
-    #[error("{}", crate::error::describe(.0))]
+    #[error("{}", crate::system::describe(.0))]
     Io(#[from] io::Error),
     /// It has a peer.
     #[error(

@@ -6,12 +6,14 @@ mod connected_datagram;
 mod connection;
 mod connector;
 mod datagram;
+mod endpoint;
 mod inherited;
 mod listener;
 mod observer;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
 mod phase;
+pub(crate) mod proxy;
 mod ring;
 mod service;
 mod transport;
@@ -22,6 +24,7 @@ pub use self::connected_datagram::ConnectedDatagramSocket;
 pub use self::connection::{Connection, Next};
 pub use self::connector::{Target, connect};
 pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAYLOAD};
+pub use self::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use self::inherited::{InheritError, Inherited};
 pub use self::listener::{
     Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,

@@ -4,9 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use super::{Client, ProxyProtocol, Source, State, WhenFull};
-use crate::error::{Error, describe};
 use crate::net::{Accept, AcceptError, CONNECTION_INTEREST, Peer, Socket};
 use crate::reactor::{Context, Handler, Moment, Readiness, Stage, Token};
+use crate::server::error::Error;
+use crate::system::describe;
 
 /// Connections that one listener may take in a turn: a storm of new ones must not keep the open ones waiting.
 const ACCEPTS_PER_TURN: usize = 64;

@@ -5,16 +5,17 @@ use std::time::{Duration, SystemTime};
 
 use super::binding::{self, Bound, BoundSocket};
 use super::{ServerOptions, Source, State};
-use crate::admin::{
+use crate::net::Endpoint;
+use crate::net::{Accept, CONNECTION_INTEREST, Listener, ListenerOptions, Next, Workspace};
+use crate::reactor::{Context, Interest, Readiness, Stage, Token};
+use crate::server::admin::{
     Closed, ConnectionFigures, DatagramFigures, EXCHANGE, Figures, LIMITS, LoopFigures, MOST_SCRAPERS,
     NotAccepting, ProcessFigures, Scraper, Status,
 };
-use crate::descriptors::{DescriptorLimit, open_descriptors};
-use crate::endpoint::Endpoint;
-use crate::error::{Error, describe};
-use crate::net::{Accept, CONNECTION_INTEREST, Listener, ListenerOptions, Next, Workspace};
-use crate::reactor::{Context, Interest, Readiness, Stage, Token};
-use crate::signals::ReportSignal;
+use crate::server::error::Error;
+use crate::system::ReportSignal;
+use crate::system::describe;
+use crate::system::{DescriptorLimit, open_descriptors};
 
 /// Those who connect to the admin endpoint are few: a handful may wait.
 const BACKLOG: i32 = 64;

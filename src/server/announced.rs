@@ -10,11 +10,11 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Client, Source, State};
-use crate::admin::Ending;
-use crate::error::describe;
+use crate::net::proxy::{self, Header, HeaderError, LONGEST_HEADER};
 use crate::net::{Peer, Socket, Transport};
-use crate::proxy::{self, Header, HeaderError, LONGEST_HEADER};
 use crate::reactor::{Context, Handler, Moment, Readiness, Token};
+use crate::server::admin::Ending;
+use crate::system::describe;
 
 /// An accepted connection whose header is not complete.
 pub(super) struct Announced {

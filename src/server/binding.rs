@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::Errno;
 
-use crate::endpoint::{Endpoint, Host};
-use crate::error::{Error, describe};
 use crate::net::{BindError, DatagramSocket, Listener, ListenerOptions};
+use crate::net::{Endpoint, Host};
+use crate::server::error::Error;
+use crate::system::describe;
 
 use super::datagrams;
 

@@ -10,11 +10,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::{Source, State, TURN_BUDGET};
-use crate::endpoint::Host;
-use crate::error::describe;
-use crate::logging::Escaped;
+use crate::net::Host;
 use crate::net::{Datagram, DatagramSocket, LONGEST_DATAGRAM};
 use crate::reactor::{Context, Token};
+use crate::system::Escaped;
+use crate::system::describe;
 
 /// Datagrams that one socket may take in a turn, before it is the others' turn; bytes are bounded as a connection's.
 const DATAGRAMS_PER_TURN: u64 = 64;

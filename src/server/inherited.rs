@@ -10,10 +10,11 @@ use listenfd::ListenFd;
 use socket2::{Domain, Type};
 
 use super::binding::{self, Bound, BoundSocket};
-use crate::descriptors::DescriptorLimit;
-use crate::endpoint::Endpoint;
-use crate::error::{Error, describe};
+use crate::net::Endpoint;
 use crate::net::{Inherited, ListenerOptions};
+use crate::server::error::Error;
+use crate::system::DescriptorLimit;
+use crate::system::describe;
 
 /// The first descriptor that is handed over; `SD_LISTEN_FDS_START`.
 const FIRST_DESCRIPTOR: RawFd = 3;

@@ -3,6 +3,9 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `options.rs` | the settings and their defaults |
+//! | `echo.rs` | what is answered: plain echo, prefix, timestamp |
+//! | `greeting.rs` | what is said first, and to whom |
+//! | `error.rs` | why the server can't do what it was asked to do |
 //! | `binding.rs` | endpoints → listening sockets |
 //! | `inherited.rs` | sockets that the service manager has opened |
 //! | `accepting.rs` | listeners: accept, pause at the limit, resume |
@@ -10,14 +13,19 @@
 //! | `datagrams.rs` | UDP sockets: what is answered, and what never is |
 //! | `serving.rs` | connections: pump, time out, close; the orderly stop |
 //! | `administering.rs` | the admin endpoint, and the report in the log |
+//! | `admin/` | what is told about a running server over HTTP: figures, health |
 //! | `trace.rs` | what `--trace` records of it |
 //! | `trace_file.rs` | a file of trace events, of bounded size |
 
 mod accepting;
+mod admin;
 mod administering;
 mod announced;
 mod binding;
 mod datagrams;
+mod echo;
+mod error;
+mod greeting;
 mod inherited;
 mod options;
 mod serving;
@@ -27,25 +35,27 @@ mod trace_file;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::descriptors::DescriptorLimit;
-use crate::endpoint::Endpoint;
-use crate::error::Error;
+use crate::net::Endpoint;
 use crate::net::{
     Connection, DatagramSocket, Listener, Peer, Socket, Timeouts, Workspace, backlog_in_force, backlog_remedy,
 };
 use crate::reactor::{Context, Interest, Moment, Reactor, Stage, Token};
-use crate::service::Echo;
-use crate::signals::{ReportSignal, StopSignal};
+use crate::system::DescriptorLimit;
+use crate::system::{ReportSignal, StopSignal};
 
 use self::accepting::{FirstRead, Pause};
 use self::administering::{AdminSource, Administration, Watch};
 use self::announced::Announced;
 use self::binding::{Bound, BoundSocket};
 use self::datagrams::Datagrams;
+use self::echo::Echo;
 use self::options::TURN_BUDGET;
 use self::trace::Trace;
 
 pub use self::datagrams::DatagramCounts;
+pub use self::echo::Protocol;
+pub use self::error::Error;
+pub use self::greeting::{Greeting, GreetingError};
 pub use self::inherited::InheritedSocket;
 pub use self::options::{ProxyProtocol, ServerOptions, WhenFull};
 pub use self::trace::TraceOptions;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::trace::TraceOptions;
-use crate::endpoint::Endpoint;
+use crate::net::Endpoint;
 use crate::net::{Limits, ListenerOptions, Timeouts};
-use crate::service::Protocol;
+use crate::server::echo::Protocol;
 
 /// Bytes that one connection, or one UDP socket, may move in a turn before it is the others' turn: four full reads.
 pub(super) const TURN_BUDGET: usize = 256 * 1024;

@@ -6,13 +6,14 @@ use std::io;
 use log::Level;
 
 use super::{Client, Source, State, Summary};
-use crate::admin::Ending;
-use crate::error::{Error, describe};
 use crate::net::{
     Connection, End, Next, Observer, Peer, Socket, Timeout, Timeouts, Transport, Unobserved, Workspace,
 };
 use crate::reactor::{Context, Handler, Moment, Readiness, Token};
-use crate::service::Echo;
+use crate::server::admin::Ending;
+use crate::server::echo::Echo;
+use crate::server::error::Error;
+use crate::system::describe;
 
 /// Why a connection was closed, as the log says it.
 enum Reason {

@@ -16,9 +16,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::trace_file::{FIRST_ROW, Nothing, Over, Row, TraceFile};
-use crate::error::{Error, describe};
 use crate::net::{Connection, Observer, Peer, Phase, Socket};
 use crate::reactor::{Moment, Readiness, Token, Turn};
+use crate::server::error::Error;
+use crate::system::describe;
 
 const LOOP: Row = FIRST_ROW;
 const FILE: Row = Row(LOOP.0 + 1);

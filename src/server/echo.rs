@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, Local};
 use log::Level;
 
-use crate::greeting::{Greeter, Greeting};
-use crate::logging::Escaped;
 use crate::net::{Answer, Peer, Service, Socket};
+use crate::server::greeting::{Greeter, Greeting};
+use crate::system::Escaped;
 
 /// The answers of a server. The default echoes every byte, sixteen at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]

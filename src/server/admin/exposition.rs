@@ -223,7 +223,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::admin::figures::tests::figures;
+    use crate::server::admin::figures::tests::figures;
 
     #[test]
     fn the_older_format_names_a_family_as_its_samples() {

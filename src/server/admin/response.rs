@@ -96,8 +96,8 @@ impl Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::NotAccepting;
-    use crate::admin::figures::tests::figures;
+    use crate::server::admin::NotAccepting;
+    use crate::server::admin::figures::tests::figures;
 
     /// The status and the body, after everything else was found to be in order.
     fn sound(request: &Result<Request, Refusal>, not_accepting: Option<NotAccepting>) -> (u16, String) {

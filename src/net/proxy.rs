@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use ppp::{v1, v2};
 
-use crate::logging::Escaped;
+use crate::system::Escaped;
 
 /// The longest line of version 1, its CR LF included; the specification says so.
 const LONGEST_LINE: usize = 107;

@@ -217,7 +217,7 @@ impl Figures {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::admin) fn figures() -> Figures {
+    pub(in crate::server::admin) fn figures() -> Figures {
         Figures {
             connections: ConnectionFigures { open: 3, ..ConnectionFigures::default() },
             datagrams: DatagramFigures::default(),

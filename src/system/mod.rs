@@ -1,0 +1,12 @@
+//! The process and its system: limits, signals, the log, error messages. Every other folder may use it.
+
+mod limits;
+mod log;
+mod message;
+mod signals;
+
+pub use self::limits::DescriptorLimit;
+pub(crate) use self::limits::open_descriptors;
+pub use self::log::{Escaped, StandardErrorLog};
+pub(crate) use self::message::describe;
+pub use self::signals::{ReportSignal, StopHandle, StopSignal};
