@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::errors::{Cause, Errors};
-use super::fault::Mismatch;
 use super::greetings::Greetings;
+use super::mismatch::Mismatch;
+use super::outages::Outages;
 use super::report::DatagramsReport;
 use crate::reactor::Moment;
 
@@ -59,6 +60,7 @@ pub(super) struct Figures {
     pub(super) mismatches: Vec<Mismatch>,
     pub(super) greetings: Greetings,
     pub(super) datagrams: DatagramsReport,
+    pub(super) outages: Outages,
     pub(super) fairness: Fairness,
     series: Vec<Point>,
     /// When the current interval began, and how long it is.
@@ -155,6 +157,7 @@ impl Figures {
             mismatches: Vec::new(),
             greetings: Greetings::default(),
             datagrams: DatagramsReport::default(),
+            outages: Outages::new(now),
             fairness: Fairness::default(),
             series: Vec::new(),
             interval_began: now,

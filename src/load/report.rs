@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::errors::Errors;
-use super::fault::Mismatch;
 use super::figures::{Figures, Histogram, Point, microseconds};
+use super::mismatch::Mismatch;
 use super::plan::{Arrivals, Pace, Plan, Usage};
 
 /// The version of the format, in each report.
