@@ -1,4 +1,4 @@
-//! `echoloop serve`: what the server can be told.
+//! The options of `echoloop serve`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use echoloop::{
     Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, TraceOptions, WhenFull,
 };
 
-use super::Verbosity;
-use super::values::{
+use crate::cli::values::{
     Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, positive_duration, size, text, timeout,
     trace_limit,
 };
+use crate::cli::verbosity::Verbosity;
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Endpoints:
   HOST, HOST:PORT, PORT     a name listens on every address that it has; port 10000 if none is given
   :PORT                     every interface, IPv6 and IPv4
@@ -234,18 +234,13 @@ impl ServeArguments {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use log::LevelFilter;
 
     use super::*;
-    use crate::cli::{Arguments, Command};
+    use crate::cli::values::parsed;
 
     fn serve(arguments: &[&str]) -> Result<ServeArguments, clap::Error> {
-        let program = std::iter::once(&"echoloop");
-        Arguments::try_parse_from(program.chain(arguments)).map(|arguments| match arguments.command() {
-            Command::Serve(arguments) => arguments,
-            other => panic!("{other:?}"),
-        })
+        parsed(arguments)
     }
 
     #[test]
@@ -254,15 +249,6 @@ mod tests {
         assert_eq!(arguments.options(), ServerOptions::default());
         assert_eq!(arguments.endpoints(), [Endpoint::default()]);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Info);
-    }
-
-    #[test]
-    fn the_command_may_be_named_or_left_out() {
-        for arguments in [&["serve", "--once", ":7"] as &[_], &["--once", ":7"]] {
-            let arguments = serve(arguments).expect("well formed");
-            assert!(arguments.options().protocol.once);
-            assert_eq!(arguments.endpoints(), [":7".parse().expect("an endpoint")]);
-        }
     }
 
     #[test]
