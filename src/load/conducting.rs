@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::figures::{Figures, Window};
 use super::plan::{Pace, Usage};
 use super::schedule::Schedule;
 use super::shared::Pacing;
@@ -101,9 +102,16 @@ impl Conductor {
         matches!(self.part, Part::Draining | Part::Over)
     }
 
-    /// CPU time of the measured part.
-    pub(super) fn cpu_time(&self) -> Duration {
-        self.cpu.1.saturating_sub(self.cpu.0)
+    /// The measured part, once the run is over.
+    pub(super) fn window(&self, figures: &Figures) -> Window {
+        let (ended, received) = self.window_ended.unwrap_or((figures.from, 0));
+        Window {
+            ended,
+            received,
+            cpu: self.cpu.1.saturating_sub(self.cpu.0),
+            owed: self.owed,
+            interrupted: self.interrupted,
+        }
     }
 }
 
