@@ -25,7 +25,7 @@
 //! | file | its one idea |
 //! |---|---|
 //! | `guide.rs` | the pages of `docs/`, and their links |
-//! | `main.rs`, `cli/`, `commands/` | the program: arguments in, exit status out |
+//! | `main.rs`, `cli/` | the program: arguments in, exit status out |
 //! | `server/` | a [`Handler`](reactor::Handler): accept, pump, time out, stop |
 //! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |

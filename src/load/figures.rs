@@ -25,6 +25,14 @@ pub(super) struct Figures {
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) last_reply: Moment,
+    /// When the measured part ended, with the replies that it had brought by then.
+    pub(super) ended: Option<(Moment, u64)>,
+    /// Messages that were due in the measured part and never sent.
+    pub(super) not_sent: u64,
+    /// CPU time that the measured part took.
+    pub(super) cpu_time: Duration,
+    /// Whether a signal ended the run early.
+    pub(super) interrupted: bool,
     /// When the first connection failed of those that failed since the last reply.
     failing_since: Moment,
     /// From the intended moment (closed loop: from sending) to the complete reply. The series keeps those of the
@@ -45,20 +53,6 @@ pub(super) struct Figures {
     pub(super) datagrams: DatagramFates,
     pub(super) fairness: Fairness,
     series: Series,
-}
-
-/// The measured part of a run, once it is over.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub(super) ended: Moment,
-    /// Replies until then; later ones are in the figures, but not in the rate.
-    pub(super) received: u64,
-    /// CPU time that the process took in it.
-    pub(super) cpu: Duration,
-    /// Messages that were due and could not be sent.
-    pub(super) owed: u64,
-    /// Whether a signal ended it.
-    pub(super) interrupted: bool,
 }
 
 /// The fates of messages over UDP that were not simply answered. Each message that was sent is received, lost, late,
@@ -97,6 +91,10 @@ impl Figures {
             bytes_sent: 0,
             bytes_received: 0,
             last_reply: now,
+            ended: None,
+            not_sent: 0,
+            cpu_time: Duration::ZERO,
+            interrupted: false,
             failing_since: now,
             latency: Histogram::new(),
             service: open_loop.then(Histogram::new),

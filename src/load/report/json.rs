@@ -4,7 +4,7 @@
 //! added; should one have to change or go, [`FORMAT_VERSION`] grows.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::system::uname;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::super::cause::Errors;
 use super::super::fairness::Fairness;
 use super::super::fault::Mismatch;
-use super::super::figures::{DatagramFates, Figures, Window};
+use super::super::figures::{DatagramFates, Figures};
 use super::super::plan::{Pace, Plan, Usage};
 use super::super::series::Point;
 use super::super::times::{Histogram, Times};
@@ -146,9 +146,10 @@ pub struct Generator {
 
 impl Report {
     /// The results, once the run is over.
-    pub(in crate::load) fn new(settings: Plan, mut figures: Figures, window: Window) -> Report {
+    pub(in crate::load) fn new(settings: Plan, mut figures: Figures) -> Report {
         let series = figures.take_series();
-        let seconds = window.ended.since(figures.from).as_secs_f64();
+        let (ended, received) = figures.ended.unwrap_or((figures.from, 0));
+        let seconds = ended.since(figures.from).as_secs_f64();
         let histograms = Histograms {
             latency: figures.latency,
             service: figures.service,
@@ -171,11 +172,11 @@ impl Report {
                 sent: figures.sent,
                 received: figures.received,
                 cut_off: figures.sent - figures.received - figures.datagrams.not_received(),
-                not_sent: window.owed,
+                not_sent: figures.not_sent,
             },
             bytes: Bytes { sent: figures.bytes_sent, received: figures.bytes_received },
             seconds,
-            rate: if seconds > 0.0 { window.received as f64 / seconds } else { 0.0 },
+            rate: if seconds > 0.0 { received as f64 / seconds } else { 0.0 },
             latency_us: histograms.latency.times(),
             service_time_us: histograms.service.as_ref().and_then(Histogram::times),
             connect_us: histograms.connect.times(),
@@ -186,10 +187,10 @@ impl Report {
             greetings: greeted.then(|| figures.greetings.by_text()),
             greetings_other: greeted.then(|| figures.greetings.others()),
             fairness: figures.fairness,
-            generator: Generator::new(settings.pace, seconds, &window, histograms.lag.as_ref()),
+            generator: Generator::new(settings.pace, seconds, figures.cpu_time, histograms.lag.as_ref()),
             series,
             warnings: Vec::new(),
-            interrupted: window.interrupted,
+            interrupted: figures.interrupted,
             settings,
             histograms,
         };
@@ -205,8 +206,8 @@ impl Report {
 }
 
 impl Generator {
-    fn new(pace: Pace, seconds: f64, window: &Window, lag: Option<&Histogram>) -> Generator {
-        let cpu_seconds = window.cpu.as_secs_f64();
+    fn new(pace: Pace, seconds: f64, cpu_time: Duration, lag: Option<&Histogram>) -> Generator {
+        let cpu_seconds = cpu_time.as_secs_f64();
         let lag_us = lag.and_then(Histogram::times);
         let bottleneck = match pace {
             Pace::Open { .. } => lag_us.is_some_and(|lag| lag.p99 > LATE_US),
