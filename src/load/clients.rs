@@ -10,7 +10,7 @@ use socket2::SockRef;
 
 use super::client::Client;
 use super::datagram_client::DatagramClient;
-use super::errors::{Cause, remedy};
+use super::cause::{Cause, remedy};
 use super::figures::MOST_DESCRIBED;
 use super::plan::{Plan, Usage};
 use super::queue::{Attempt, Queue};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::errors::LoadError;
+use super::error::LoadError;
 use super::plan::{Pace, Plan};
 use super::report::Report;
 use super::run::{Run, Watcher, Window};
@@ -116,7 +116,7 @@ impl Load {
             self.reactor.run(&mut self.run)?;
         }
         let (plan, figures) = self.run.into_figures();
-        Ok(Report::new(&plan, figures))
+        Ok(Report::new(plan, figures))
     }
 
     fn connect(&mut self) -> Result<(), LoadError> {

@@ -15,9 +15,9 @@
 //! | `stream.rs`, `flights.rs` | the messages of one connection |
 //! | `datagram_client.rs`, `datagrams.rs` | the messages of one client over UDP |
 //! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | what all clients share; the bytes; a difference between bytes |
-//! | `figures.rs`, `outages.rs`, `errors.rs`, `greetings.rs` | everything that is counted |
-//! | `report.rs`, `verdict.rs`, `condition.rs` | the results as programs read them; whether they are good |
-//! | `table.rs`, `hgrm.rs`, `plot.rs`, `compare.rs` | the results as people read them |
+//! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
+//! | `report/` | the results, as programs and people read them |
+//! | `error.rs` | why a run does not take place; `encoding.rs`: settings in JSON |
 //!
 //! # A run
 //!
@@ -43,49 +43,48 @@
 //! The kernel's wait is counted in whole milliseconds. So that messages leave when they are due, the loop sleeps until
 //! shortly before and polls for the rest, only in an open loop: it may take a whole core then.
 
+mod cause;
 mod client;
 mod clients;
-mod compare;
-mod condition;
 mod datagram_client;
 mod datagrams;
-mod errors;
+mod encoding;
+mod error;
+mod fairness;
 mod figures;
 mod flights;
 mod generator;
 mod greetings;
-mod hgrm;
 mod mismatch;
 mod outages;
 mod pacer;
 mod pattern;
 mod plan;
-mod plot;
 mod queue;
 mod ramp;
 mod report;
 mod run;
 mod schedule;
+mod series;
 mod slot;
 mod sources;
 mod stream;
-mod table;
 mod targets;
+mod times;
 mod traffic;
-mod verdict;
 
-pub use self::compare::{CompareError, compare};
-pub use self::condition::{Condition, ConditionError};
-pub use self::errors::{Cause, Errors, LoadError};
-pub use self::figures::Point;
+pub use self::cause::{Cause, Errors};
+pub use self::error::LoadError;
+pub use self::fairness::Fairness;
+pub use self::figures::DatagramFates;
 pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Sizes, Usage};
-pub use self::plot::PlotError;
 pub use self::report::{
-    Bytes, Connections, DatagramsReport, FORMAT_VERSION, FairnessReport, Generator, Messages, Report,
-    Settings, Times,
+    Bytes, CompareError, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, Histograms,
+    Messages, PlotError, Report, Table, Verdict, compare, hgrm, plot,
 };
 pub use self::run::{Progress, Watcher};
+pub use self::series::Point;
 pub use self::sources::{Sources, SourcesError};
-pub use self::verdict::Verdict;
+pub use self::times::{Histogram, Times};

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::errors::{Cause, Errors};
-use super::figures::{Histogram, times};
+use super::cause::{Cause, Errors};
+use super::times::Histogram;
 use crate::reactor::Moment;
 
 /// The most outages that are described one by one; all are counted.
@@ -52,7 +52,7 @@ impl Outages {
             described: Vec::new(),
             count: 0,
             longest: Duration::ZERO,
-            silence: times(),
+            silence: Histogram::new(),
             reconnects: 0,
             failed_reconnects: 0,
             peak: 0,
@@ -88,7 +88,7 @@ impl Outages {
 
     /// A lost client is served again.
     pub(super) fn recovered(&mut self, since: Moment, now: Moment) {
-        self.silence.saturating_record(u64::try_from(now.since(since).as_nanos()).unwrap_or(u64::MAX));
+        self.silence.add_time(now.since(since));
         self.silent -= 1;
         if self.silent == 0 {
             self.close(Some(now), now);

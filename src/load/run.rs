@@ -205,10 +205,10 @@ impl Run {
     }
 
     /// The figures of the run, which is over.
-    pub(super) fn into_figures(mut self) -> (Rc<Plan>, Figures) {
+    pub(super) fn into_figures(mut self) -> (Plan, Figures) {
         let blank = Figures::new(false, Moment::now());
         let figures = std::mem::replace(self.figures(), blank);
-        (self.plan, figures)
+        ((*self.plan).clone(), figures)
     }
 
     /// Ends the run early.

@@ -26,7 +26,7 @@ fn where_nobody_listens_the_next_address_is_tried_by_all_who_were_refused() {
         let report = load.run().expect("the loop runs");
         handle.stop();
         server.join().expect("no panic").expect("it served");
-        assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
+        assert_eq!(Verdict::of(&report, &[]), Verdict::Good, "{report:?}");
         assert_eq!((report.messages.sent, report.messages.received), (100, 100));
     }
 }
@@ -49,7 +49,7 @@ fn a_connection_to_itself_is_a_refusal() {
     let slot = Slot::Stream(StreamClient { connection, stream, client, is_ending: false });
     load.reactor.context().insert(slot, CONNECTION_INTEREST, Stage::Connections).expect("it is watched");
     let report = load.run().expect("the loop runs");
-    assert_eq!((report.connections.opened, report.errors.refused), (0, 1), "{report}");
+    assert_eq!((report.connections.opened, report.errors.refused), (0, 1), "{report:?}");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn where_nobody_listens_the_next_address_is_tried_and_no_message_is_missing() {
         load.run.clients().set_targets(Targets::of_addresses(addresses.map(Target::Udp).into()));
         let report = load.run().expect("the loop runs");
         server.join().expect("no panic");
-        assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
+        assert_eq!(Verdict::of(&report, &[]), Verdict::Good, "{report:?}");
         assert_eq!((report.messages.sent, report.messages.received, report.bytes.sent), (100, 100, 6400));
     }
 }
@@ -113,8 +113,8 @@ fn where_no_way_leads_the_next_address_is_tried() {
     load.run.clients().set_targets(Targets::of_addresses([forbidden, alive].map(Target::Udp).into()));
     let report = load.run().expect("the loop runs");
     stop(alive, serving);
-    assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
-    assert_eq!((report.connections.opened, report.messages.received), (3, 50), "{report}");
+    assert_eq!(Verdict::of(&report, &[]), Verdict::Good, "{report:?}");
+    assert_eq!((report.connections.opened, report.messages.received), (3, 50), "{report:?}");
 }
 
 #[test]
@@ -136,6 +136,6 @@ fn what_was_taken_back_and_is_not_due_again_is_not_sent() {
     let report = load.run().expect("the loop runs");
     stop(alive, serving);
     let messages = report.messages;
-    assert_eq!((messages.sent + messages.not_sent, report.errors.total()), (100, 0), "{report}");
-    assert!((1..=4).contains(&messages.not_sent), "one of each client that had sent: {report}");
+    assert_eq!((messages.sent + messages.not_sent, report.errors.total()), (100, 0), "{report:?}");
+    assert!((1..=4).contains(&messages.not_sent), "one of each client that had sent: {report:?}");
 }
