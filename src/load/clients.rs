@@ -8,9 +8,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::SockRef;
 
+use super::cause::{Cause, remedy};
 use super::client::Client;
 use super::datagram_client::DatagramClient;
-use super::cause::{Cause, remedy};
 use super::figures::MOST_DESCRIBED;
 use super::plan::{Plan, Usage};
 use super::queue::{Attempt, Queue};

@@ -82,7 +82,7 @@ pub use self::mismatch::{LooksLike, Mismatch};
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Sizes, Usage};
 pub use self::report::{
     Bytes, CompareError, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, Histograms,
-    Messages, PlotError, Report, Table, Verdict, compare, hgrm, plot,
+    Messages, OutageFigures, OutageRecord, PlotError, Report, Table, Verdict, compare, hgrm, plot,
 };
 pub use self::run::{Progress, Watcher};
 pub use self::series::Point;
