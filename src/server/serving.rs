@@ -54,7 +54,7 @@ impl Handler for State {
             Some(Source::Announced(_)) => self.look_for_header(context, token, readiness.read_closed),
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
-                self.echo_datagrams(context, token);
+                self.datagrams.echo(context, token);
             }
             Some(Source::Stop(signal)) => {
                 for _ in 0..signal.received() {
@@ -78,7 +78,7 @@ impl Handler for State {
             }
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
-                self.echo_datagrams(context, token);
+                self.datagrams.echo(context, token);
             }
             Some(Source::Admin(_)) => self.admin_resume(context, token),
             // Neither is ever put into the run queue: a header is looked for when an event tells of more of it.
@@ -99,7 +99,7 @@ impl Handler for State {
             Some(Source::Announced(_)) => self.header_is_late(context, token),
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
-                self.echo_datagrams(context, token);
+                self.datagrams.echo(context, token);
             }
             Some(Source::Stop(_)) => self.end_drain(context),
             Some(Source::Admin(_)) => self.admin_deadline(context, token),

@@ -362,6 +362,7 @@ fn datagrams_are_counted() {
     assert_eq!(figure(&server, "echoloop_datagrams_received_total"), 1.0);
     assert_eq!(figure(&server, "echoloop_datagrams_answered_total"), 1.0);
     assert_eq!(figure(&server, "echoloop_datagrams_dropped_total"), 0.0);
+    assert_eq!(figure(&server, "echoloop_datagrams_overflowed_total"), 0.0);
 }
 
 #[test]
