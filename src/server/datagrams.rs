@@ -9,10 +9,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Source, State, TURN_BUDGET};
+use super::options::TURN_BUDGET;
 use crate::net::Host;
 use crate::net::{Datagram, DatagramSocket, LONGEST_DATAGRAM};
-use crate::reactor::{Context, Token};
+use crate::reactor::Token;
 use crate::system::Escaped;
 use crate::system::describe;
 
@@ -37,7 +37,7 @@ pub(super) struct Datagrams {
     answers: Vec<Answer>,
     any_source: bool,
     receiving_failed: bool,
-    pub(super) counts: DatagramCounts,
+    counts: DatagramCounts,
 }
 
 /// An answer that is to be sent: where its bytes are in the buffer, and between which addresses it goes.
@@ -45,6 +45,16 @@ struct Answer {
     bytes: Range<usize>,
     to: SocketAddr,
     source: SocketAddr,
+}
+
+/// How far the datagrams of a socket were answered.
+pub(super) enum Served {
+    /// Nothing waits.
+    All,
+    /// More may wait, and no event will tell: the budget of the turn is spent.
+    Some,
+    /// Receiving failed: try again after this time.
+    Failed { retry: Duration },
 }
 
 /// What became of the datagrams that were received.
@@ -81,11 +91,48 @@ impl Datagrams {
         self.sockets.is_empty()
     }
 
-    pub(super) fn close(&mut self, context: &mut Context<Source>) {
-        for token in self.sockets.drain(..) {
-            context.deregister(token);
-            context.remove(token);
+    /// The sockets.
+    pub(super) fn sockets(&self) -> &[Token] {
+        &self.sockets
+    }
+
+    /// Forgets all sockets, and returns them for the loop to close.
+    pub(super) fn close(&mut self) -> Vec<Token> {
+        std::mem::take(&mut self.sockets)
+    }
+
+    pub(super) fn counts(&self) -> DatagramCounts {
+        self.counts
+    }
+
+    /// Answers until nothing waits or the budget of a turn is spent.
+    pub(super) fn serve(&mut self, socket: &mut DatagramSocket) -> Served {
+        let (mut bytes, received) = (0, self.counts.received);
+        while bytes < TURN_BUDGET && self.counts.received - received < DATAGRAMS_PER_TURN {
+            match self.echo_batch(socket, &mut bytes) {
+                Ok(true) => {
+                    self.receiving_failed = false;
+                    return Served::All;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut self.receiving_failed, true) {
+                        log::warn!(
+                            "cannot receive on udp://{}: {}",
+                            socket.local_address(),
+                            describe(&error)
+                        );
+                    }
+                    return Served::Failed { retry: RETRY };
+                }
+            }
         }
+        Served::Some
+    }
+
+    /// Before a socket is closed: answers what has arrived, as far as a flood lets it.
+    pub(super) fn serve_last(&mut self, socket: &mut DatagramSocket) {
+        let _ = (0..LAST_TURNS).any(|_| !matches!(self.serve(socket), Served::Some));
     }
 
     /// Receives as many datagrams as one batch holds, then answers them. True: nothing waits any more.
@@ -163,44 +210,6 @@ fn rule_against(from: SocketAddr, own: &[SocketAddr], any_source: bool) -> Optio
         Some("its sender is a service on a port below 1024 (--udp-any-source answers these too)")
     } else {
         None
-    }
-}
-
-impl State {
-    /// Answers until nothing waits or the budget is spent. Returns whether nothing waits.
-    pub(super) fn echo_datagrams(&mut self, context: &mut Context<Source>, token: Token) -> bool {
-        let (mut bytes, received) = (0, self.datagrams.counts.received);
-        while bytes < TURN_BUDGET && self.datagrams.counts.received - received < DATAGRAMS_PER_TURN {
-            let Some(Source::Datagrams(socket)) = context.get_mut(token) else { return true };
-            match self.datagrams.echo_batch(socket, &mut bytes) {
-                Ok(true) => {
-                    self.datagrams.receiving_failed = false;
-                    return true;
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    if !std::mem::replace(&mut self.datagrams.receiving_failed, true) {
-                        log::warn!(
-                            "cannot receive on udp://{}: {}",
-                            socket.local_address(),
-                            describe(&error)
-                        );
-                    }
-                    context.set_deadline(token, context.now() + RETRY);
-                    return true;
-                }
-            }
-        }
-        // There may be more, and no event will say so.
-        context.run_again(token);
-        false
-    }
-
-    /// Before the sockets are closed: answers what has arrived, as far as a flood lets it.
-    pub(super) fn answer_last_datagrams(&mut self, context: &mut Context<Source>) {
-        for token in self.datagrams.sockets.clone() {
-            let _ = (0..LAST_TURNS).any(|_| self.echo_datagrams(context, token));
-        }
     }
 }
 
