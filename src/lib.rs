@@ -2,7 +2,8 @@
 //!
 //! This is the guide to its source. The program is described in the README and by `echoloop --help`.
 //!
-//! To learn nonblocking I/O, read the [`guide`]: a ladder of six examples, then a chapter for each question.
+//! To learn nonblocking I/O, open the [`guide`]: climb the ladder of six small servers, then read a chapter for each
+//! question.
 //!
 //! # The one idea
 //!
@@ -25,7 +26,7 @@
 //! | file | its one idea |
 //! |---|---|
 //! | `guide.rs` | the pages of `docs/`, and their links |
-//! | `main.rs`, `cli/`, `commands/` | the program: arguments in, exit status out |
+//! | `main.rs`, `cli/` | the program: arguments in, exit status out |
 //! | `server/` | a [`Handler`](reactor::Handler): accept, pump, time out, stop |
 //! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |

@@ -1,8 +1,11 @@
-//! `echoloop doctor`: what the machine is asked about.
+//! `echoloop doctor`: how many connections this machine can hold.
+
+use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use echoloop::doctor::{Question, Report, Role};
 
+use super::output::{FAILED, fail, print};
 use super::values::at_least_one;
 
 pub(super) const EXAMPLES: &str = "\
@@ -52,8 +55,18 @@ enum End {
     Both,
 }
 
+/// Prints what the machine can hold. The status says whether that is enough.
+pub(super) fn doctor(arguments: &DoctorArguments) -> ExitCode {
+    let report = echoloop::doctor::examine(&arguments.question());
+    match print(&arguments.show(&report)) {
+        Ok(()) if report.is_reachable() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(FAILED),
+        Err(error) => fail(FAILED, &format!("cannot write the report to standard output: {error}")),
+    }
+}
+
 impl DoctorArguments {
-    pub(crate) fn question(&self) -> Question {
+    fn question(&self) -> Question {
         Question {
             connections: self.connections,
             role: match self.role {
@@ -66,7 +79,7 @@ impl DoctorArguments {
     }
 
     /// The report in the form that was asked for.
-    pub(crate) fn show(&self, report: &Report) -> String {
+    fn show(&self, report: &Report) -> String {
         if self.json { report.to_json() } else { report.to_string() }
     }
 }

@@ -127,6 +127,13 @@ pub(super) fn greeting(words: &str) -> Result<Greeting, String> {
     Greeting::parse(&text(words)?.0).map_err(|error| error.to_string())
 }
 
+/// The options of one command, parsed apart from the program, as the commands' tests need them.
+#[cfg(test)]
+pub(super) fn parsed<A: clap::Args>(arguments: &[&str]) -> Result<A, clap::Error> {
+    let command = A::augment_args(clap::Command::new("echoloop").no_binary_name(true));
+    A::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ mod endpoint;
 mod inherited;
 mod listener;
 mod observer;
+mod overflow;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
 mod phase;
@@ -31,6 +32,7 @@ pub use self::listener::{
     classify_accept_error,
 };
 pub use self::observer::{Observer, Unobserved};
+pub use self::overflow::Overflow;
 pub use self::phase::{End, Phase};
 pub use self::service::{Answer, Service};
 pub use self::transport::{Socket, Transport};

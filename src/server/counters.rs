@@ -190,9 +190,12 @@ impl fmt::Display for Summary {
         if *unannounced > 0 {
             write!(f, ", {unannounced} without a PROXY header")?;
         }
-        let DatagramCounts { received, answered, ignored, dropped } = datagrams;
-        if *received > 0 {
+        let DatagramCounts { received, answered, ignored, dropped, overflowed } = datagrams;
+        if *received > 0 || overflowed.is_some_and(|count| count > 0) {
             write!(f, "; {received} datagrams, {answered} answered, {ignored} ignored, {dropped} dropped")?;
+            if let Some(overflowed) = overflowed {
+                write!(f, ", {overflowed} overflowed")?;
+            }
         }
         Ok(())
     }

@@ -139,12 +139,15 @@ impl Server {
         let signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let mut acceptor = Acceptor::new(&options, max_connections);
-        let mut datagrams = Datagrams::new(options.udp_any_source);
+        let mut datagrams = Datagrams::new(options.udp_any_source, options.receive_buffer);
         listen(context, bound, &mut acceptor, &mut datagrams)?;
         if options.proxy_protocol == ProxyProtocol::Require && !datagrams.is_empty() {
             log::warn!(
                 "--proxy-protocol is about connections: whoever sends datagrams is answered without a header"
             );
+        }
+        if options.receive_buffer.is_some() && datagrams.is_empty() {
+            log::warn!("--receive-buffer is about UDP, and there is no UDP endpoint");
         }
         let admin_endpoints = listen_for_scrapers(context, admin_bound)?;
         let router = Router {
@@ -213,9 +216,9 @@ fn listen(
                 acceptor.add(context.insert(source, Interest::READABLE, Stage::Listeners)?);
             }
             BoundSocket::Datagrams(socket) => {
-                let local = socket.local_address();
+                datagrams.prepare(&socket);
                 let source = Source::Datagrams(Box::new(socket));
-                datagrams.add(context.insert(source, Interest::READABLE, Stage::Connections)?, local);
+                datagrams.add(context.insert(source, Interest::READABLE, Stage::Connections)?);
             }
         }
         log::info!("listening on {endpoint}");

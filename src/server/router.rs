@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::acceptor::{ACCEPTS_PER_TURN, Acceptor, Offer};
-use super::admin::{AdminEndpoint, Admission, Figures, NotAccepting, Process, Scraper, Status};
+use super::admin::{
+    AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, Scraper, Status,
+};
 use super::connections::{Client, Connections, Step};
 use super::counters::{Counters, Summary};
-use super::datagrams::{Datagrams, Served};
+use super::datagrams::{DatagramCounts, Datagrams, Served};
 use super::error::Error;
 use super::proxy_header::{AwaitingHeader, Refusal};
 use super::shutdown::Shutdown;
@@ -292,7 +294,7 @@ impl Router {
     /// How the server has ended, once the loop has.
     pub(super) fn outcome(mut self) -> Result<Summary, Error> {
         self.connections.finish();
-        let summary = self.counters.summary(self.datagrams.counts());
+        let summary = self.counters.summary(self.datagrams.final_counts());
         self.shutdown.outcome().map(|()| summary)
     }
 }
@@ -333,11 +335,17 @@ impl Router {
         let (now, in_the_loop, listening) = (context.now(), context.len(), self.is_listening());
         let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
         let Router { admin, acceptor, connections, datagrams, counters, process, shutdown, .. } = self;
-        let status = || Status {
-            figures: figures(acceptor, connections, datagrams, counters, process, in_the_loop),
+        let mut status = || Status {
+            figures: figures(
+                acceptor,
+                connections,
+                datagrams.counts(now),
+                counters,
+                process.figures(in_the_loop),
+            ),
             not_accepting: not_accepting(acceptor, counters, shutdown, listening),
         };
-        match admin.pump(scraper, &status, now) {
+        match admin.pump(scraper, &mut status, now) {
             Next::Wait => {}
             Next::Again => context.run_again(token),
             Next::Close(end) => self.close_scraper(context, token, &format!("{end:?}")),
@@ -351,12 +359,14 @@ impl Router {
     }
 
     /// Logs the figures, as warnings, so that they appear with `--quiet` too.
-    fn report(&self, context: &Context<Source>) {
+    fn report(&mut self, context: &Context<Source>) {
+        let listening = self.is_listening();
         let Router { acceptor, connections, datagrams, counters, process, shutdown, .. } = self;
-        for line in figures(acceptor, connections, datagrams, counters, process, context.len()).lines() {
+        let (datagrams, process) = (datagrams.counts(context.now()), process.figures(context.len()));
+        for line in figures(acceptor, connections, datagrams, counters, process).lines() {
             log::warn!("report: {line}");
         }
-        if let Some(reason) = not_accepting(acceptor, counters, shutdown, self.is_listening()) {
+        if let Some(reason) = not_accepting(acceptor, counters, shutdown, listening) {
             log::warn!("report: not accepting: {reason}");
         }
     }
@@ -372,18 +382,17 @@ fn connections(context: &Context<Source>) -> Vec<Token> {
 fn figures(
     acceptor: &Acceptor,
     connections: &Connections,
-    datagrams: &Datagrams,
+    datagrams: DatagramCounts,
     counters: &Counters,
-    process: &Process,
-    in_the_loop: usize,
+    process: ProcessFigures,
 ) -> Figures {
     Figures {
         counters: counters.clone(),
         connections_allowed: acceptor.limit(),
         pauses_of_reading: connections.pauses_of_reading(),
         buffers: connections.buffer_bytes(),
-        datagrams: datagrams.counts(),
-        process: process.figures(in_the_loop),
+        datagrams,
+        process,
     }
 }
 

@@ -73,7 +73,7 @@ impl AdminEndpoint {
     pub(in crate::server) fn pump(
         &mut self,
         scraper: &mut Scraper,
-        status: &dyn Fn() -> Status,
+        status: &mut dyn FnMut() -> Status,
         now: Moment,
     ) -> Next {
         scraper.pump(status, &mut self.workspace, now)

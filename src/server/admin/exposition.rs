@@ -133,11 +133,23 @@ impl Families<'_> {
     }
 
     fn datagrams(&mut self, counts: &DatagramCounts) -> fmt::Result {
-        let DatagramCounts { received, answered, ignored, dropped } = *counts;
+        let DatagramCounts { received, answered, ignored, dropped, overflowed } = *counts;
         self.counter("echoloop_datagrams_received", "Datagrams that were received", received)?;
         self.counter("echoloop_datagrams_answered", "Datagrams that were sent back", answered)?;
         self.counter("echoloop_datagrams_ignored", "Datagrams that are never answered, for safety", ignored)?;
-        self.counter("echoloop_datagrams_dropped", "Datagrams whose answer the kernel did not take", dropped)
+        self.counter(
+            "echoloop_datagrams_dropped",
+            "Datagrams whose answer the kernel did not take",
+            dropped,
+        )?;
+        match overflowed {
+            Some(count) => self.counter(
+                "echoloop_datagrams_overflowed",
+                "Datagrams that the kernel dropped because the receive buffer was full",
+                count,
+            ),
+            None => Ok(()),
+        }
     }
 
     fn turns(&mut self, turns: &Turns) -> fmt::Result {

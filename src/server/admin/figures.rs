@@ -93,6 +93,8 @@ impl Figures {
             .filter(|(_, count)| *count > 0)
             .map(|(reason, count)| format!(", {count} {reason}"))
             .collect();
+        let overflowed =
+            datagrams.overflowed.map_or_else(String::new, |count| format!(", {count} overflowed"));
         let descriptors = process.descriptors_open.map_or_else(|| "?".into(), |open| open.to_string());
         [
             format!(
@@ -106,7 +108,7 @@ impl Figures {
                 counters.bytes_cut_off,
             ),
             format!(
-                "{} bytes in, {} bytes out; {} datagrams in, {} answered, {} ignored, {} dropped",
+                "{} bytes in, {} bytes out; {} datagrams in, {} answered, {} ignored, {} dropped{overflowed}",
                 counters.bytes_in,
                 counters.bytes_out,
                 datagrams.received,

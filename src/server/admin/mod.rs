@@ -28,6 +28,6 @@ mod scraper;
 mod status;
 
 pub(super) use self::endpoint::{AdminEndpoint, Admission, bind, descriptors, warn_of_strangers};
-pub(super) use self::figures::{Figures, Process};
+pub(super) use self::figures::{Figures, Process, ProcessFigures};
 pub(super) use self::scraper::Scraper;
 pub(super) use self::status::{NotAccepting, Status};

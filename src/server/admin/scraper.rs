@@ -34,7 +34,7 @@ impl Scraper {
     /// The status is asked for when the request is complete, and not for each piece of it that drips in.
     pub(super) fn pump(
         &mut self,
-        status: &dyn Fn() -> Status,
+        status: &mut dyn FnMut() -> Status,
         workspace: &mut Workspace,
         now: Moment,
     ) -> Next {
@@ -57,7 +57,7 @@ impl AsFd for Scraper {
 /// The service of one [`Scraper`], for as long as it is pumped.
 struct Answering<'a> {
     head: &'a mut RequestHead,
-    status: &'a dyn Fn() -> Status,
+    status: &'a mut dyn FnMut() -> Status,
     peer: &'a Peer,
 }
 
@@ -85,12 +85,12 @@ mod tests {
     #[test]
     fn the_figures_are_asked_for_once_when_the_request_is_complete() {
         let asked = Cell::new(0);
-        let status = || {
+        let mut status = || {
             asked.set(asked.get() + 1);
             Status { figures: figures(), not_accepting: None }
         };
         let (mut head, peer) = (RequestHead::default(), Peer::Unix { number: 1 });
-        let mut service = Answering { head: &mut head, status: &status, peer: &peer };
+        let mut service = Answering { head: &mut head, status: &mut status, peer: &peer };
         let mut staged = Vec::new();
         let (last, bytes) = b"GET /metrics HTTP/1.0\r\n\r\n".split_last().expect("bytes");
         for byte in bytes {

@@ -1,4 +1,6 @@
-//! `echoloop load`.
+//! `echoloop load`: carries a load run out and prints its results.
+
+mod arguments;
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -7,9 +9,10 @@ use std::process::ExitCode;
 use echoloop::load::{Load, LoadError, Report, Verdict};
 use echoloop::{DescriptorLimit, StopSignal};
 
-use super::live::Live;
-use crate::cli::LoadArguments;
-use crate::{FAILED, WRONG_USAGE, complain, fail, install_log};
+pub(crate) use self::arguments::{EXAMPLES, LoadArguments};
+use super::output::{FAILED, WRONG_USAGE, complain, fail, print};
+use super::progress::ProgressLine;
+use super::verbosity::install_log;
 
 /// The name of an endpoint does not resolve.
 const NOT_RESOLVED: u8 = 3;
@@ -43,7 +46,7 @@ fn run(arguments: &LoadArguments) -> Result<Report, LoadError> {
         log::warn!("{warning}");
     }
     if io::stderr().is_terminal() {
-        load.watch(Box::new(Live::new()));
+        load.watch(Box::new(ProgressLine::new()));
     }
     load.run()
 }
@@ -64,7 +67,7 @@ fn publish(report: &Report, arguments: &LoadArguments) -> Result<(), String> {
     } else {
         report.to_string()
     };
-    super::print(&text).map_err(|error| format!("cannot write the results to standard output: {error}"))
+    print(&text).map_err(|error| format!("cannot write the results to standard output: {error}"))
 }
 
 fn judge(report: &Report, arguments: &LoadArguments) -> ExitCode {

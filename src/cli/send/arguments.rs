@@ -1,4 +1,4 @@
-//! `echoloop send`: what the client can be told.
+//! The options of `echoloop send`.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,10 @@ use echoloop::net::LONGEST_PAYLOAD;
 use echoloop::{Endpoint, ProxyVersion};
 use log::LevelFilter;
 
-use super::Verbosity;
-use super::values::{Text, Timeout, endpoint, size, text, timeout};
+use crate::cli::values::{Text, Timeout, endpoint, size, text, timeout};
+use crate::cli::verbosity::Verbosity;
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Three ways to talk:
   send ENDPOINT TEXT…          each message is sent and its reply awaited and printed, then the next
   send ENDPOINT                on a terminal: a prompt; an empty line or end of input ends it
@@ -243,19 +243,11 @@ impl SendArguments {
 mod tests {
     use std::time::Duration;
 
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Arguments, Command};
+    use crate::cli::values::parsed;
 
     fn send(arguments: &[&str]) -> Result<SendArguments, clap::Error> {
-        let program = ["echoloop", "send"];
-        Arguments::try_parse_from(program.iter().chain(arguments)).map(|arguments| {
-            match arguments.command() {
-                Command::Send(arguments) => arguments,
-                other => panic!("{other:?}"),
-            }
-        })
+        parsed(arguments)
     }
 
     #[test]

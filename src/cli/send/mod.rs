@@ -1,11 +1,14 @@
-//! `echoloop send`.
+//! `echoloop send`: talks to a server.
+
+mod arguments;
 
 use std::process::ExitCode;
 
 use echoloop::client;
 
-use crate::cli::SendArguments;
-use crate::{WRONG_USAGE, fail, install_log};
+pub(crate) use self::arguments::{EXAMPLES, SendArguments};
+use super::output::{WRONG_USAGE, fail};
+use super::verbosity::install_log;
 
 /// Talks to a server.
 pub(crate) fn send(arguments: &SendArguments) -> ExitCode {

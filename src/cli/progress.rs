@@ -1,4 +1,4 @@
-//! The live line: how a run goes on, on a terminal. It is drawn when the loop says so; there is no thread for it.
+//! The progress line of a load run, on a terminal. The loop says when to draw it, so it needs no thread.
 
 use echoloop::load::{Progress, Watcher};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -7,23 +7,23 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 const STEPS: u64 = 1000;
 
 /// A line on standard error.
-pub(super) struct Live {
+pub(super) struct ProgressLine {
     bar: ProgressBar,
 }
 
-impl Live {
-    pub(super) fn new() -> Live {
+impl ProgressLine {
+    pub(super) fn new() -> ProgressLine {
         // It is updated in several steps, of which the last must be drawn: its own limit is far above ours.
         let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(u8::MAX));
         // The template is a constant; should it be wrong, the default one has to do.
         if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {prefix:10} [{bar:30}] {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
-        Live { bar }
+        ProgressLine { bar }
     }
 }
 
-impl Watcher for Live {
+impl Watcher for ProgressLine {
     fn watch(&mut self, progress: &Progress) {
         let Progress { doing, done, rate, p99_us, errors, open, clients } = *progress;
         self.bar.set_prefix(doing);
@@ -34,7 +34,7 @@ impl Watcher for Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

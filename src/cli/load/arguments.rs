@@ -1,4 +1,4 @@
-//! `echoloop load`: what the load generator can be told.
+//! The options of `echoloop load`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use clap::{ArgGroup, Args, ValueEnum};
 use echoloop::Endpoint;
 use echoloop::load::{Arrivals, Condition, Pace, Plan, Sizes, Sources, Usage};
 
-use super::Verbosity;
-use super::values::{at_least_one, endpoint, positive_duration, rate, size, sizes};
+use crate::cli::values::{at_least_one, endpoint, positive_duration, rate, size, sizes};
+use crate::cli::verbosity::Verbosity;
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Endpoints are written as for `serve`. Clients are dealt out to several of them in turn. Of a name with several
 addresses the first one where somebody listens is used.
 
@@ -218,17 +218,13 @@ impl LoadArguments {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
-    use super::super::{Arguments, Command};
     use super::*;
+    use crate::cli::values::parsed;
 
     fn plan(arguments: &[&str]) -> Result<Plan, String> {
-        let all = ["echoloop", "load"].iter().chain(arguments);
-        match Arguments::try_parse_from(all).map_err(|error| error.to_string())?.command() {
-            Command::Load(arguments) => Ok(arguments.plan()),
-            other => Err(format!("{other:?}")),
-        }
+        parsed::<LoadArguments>(arguments)
+            .map(|arguments| arguments.plan())
+            .map_err(|error| error.to_string())
     }
 
     #[test]

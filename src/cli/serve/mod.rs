@@ -1,4 +1,6 @@
-//! `echoloop serve`.
+//! `echoloop serve`: runs the server until it is asked to stop.
+
+mod arguments;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,9 +10,10 @@ use echoloop::{
     DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StandardErrorLog, StopSignal, Summary,
 };
 
+pub(crate) use self::arguments::{EXAMPLES, ServeArguments};
+use super::output::{FAILED, WRONG_USAGE, fail};
 use super::service_manager::ServiceManager;
-use crate::cli::ServeArguments;
-use crate::{FAILED, WRONG_USAGE, fail, install_log};
+use super::verbosity::install_log;
 
 /// How long the summary waits for somebody to read what was logged before it.
 const LAST_LINE: Duration = Duration::from_millis(500);

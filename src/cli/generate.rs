@@ -1,10 +1,12 @@
-//! `echoloop completions` and `echoloop man`: what is made from the command line itself, so that it can't differ.
+//! `echoloop completions` and `echoloop man`: both are made from the command line itself, so they can't differ from it.
 
-use clap::{Args, Command, CommandFactory};
+use std::process::ExitCode;
+
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::Arguments;
+use super::output::{FAILED, WRONG_USAGE, fail, print};
 
 pub(super) const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -32,24 +34,38 @@ pub(crate) struct ManArguments {
     command: Option<String>,
 }
 
+/// Prints the script for a shell.
+pub(super) fn completions(arguments: CompletionsArguments, program: Command) -> ExitCode {
+    publish(&arguments.script(program))
+}
+
+/// Prints a manual page.
+pub(super) fn man(arguments: &ManArguments, program: Command) -> ExitCode {
+    match arguments.page(program) {
+        Ok(page) => publish(&page),
+        Err(reason) => fail(WRONG_USAGE, &reason),
+    }
+}
+
+fn publish(text: &str) -> ExitCode {
+    match print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILED, &format!("cannot write to standard output: {error}")),
+    }
+}
+
 impl CompletionsArguments {
     /// The script that the shell is to read.
-    pub(crate) fn script(self) -> String {
+    fn script(self, mut program: Command) -> String {
         let mut script = Vec::new();
-        clap_complete::generate(
-            self.shell,
-            &mut <Arguments as CommandFactory>::command(),
-            "echoloop",
-            &mut script,
-        );
+        clap_complete::generate(self.shell, &mut program, "echoloop", &mut script);
         String::from_utf8_lossy(&script).into_owned()
     }
 }
 
 impl ManArguments {
     /// The page as `man(1)` reads it. An error is a command that there is not.
-    pub(crate) fn page(&self) -> Result<String, String> {
-        let mut program = <Arguments as CommandFactory>::command();
+    fn page(&self, mut program: Command) -> Result<String, String> {
         // Gives each command its full name: echoloop-serve.
         program.build();
         let command = match &self.command {
@@ -75,17 +91,19 @@ fn find<'a>(program: &'a Command, name: &str) -> Result<&'a Command, String> {
 mod tests {
     use super::*;
 
+    fn program() -> Command {
+        Command::new("echoloop").subcommand(Command::new("serve")).subcommand(Command::new("send"))
+    }
+
     fn page(command: Option<&str>) -> Result<String, String> {
         let arguments = ManArguments { command: command.map(str::to_owned) };
-        arguments.page()
+        arguments.page(program())
     }
 
     #[test]
     fn each_command_has_a_page_under_its_full_name() {
         assert!(page(None).expect("the program").contains(".TH echoloop 1"));
-        let program = <Arguments as CommandFactory>::command();
-        for command in program.get_subcommands() {
-            let name = command.get_name();
+        for name in ["serve", "send"] {
             let page = page(Some(name)).expect("a command");
             assert!(page.contains(&format!(".TH echoloop-{name} 1")), "{page}");
         }

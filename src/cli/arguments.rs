@@ -1,0 +1,82 @@
+//! The command line as a whole: which commands there are.
+
+use clap::{Parser, Subcommand};
+
+use super::compare::CompareArguments;
+use super::doctor::{self, DoctorArguments};
+use super::generate::{self, CompletionsArguments, ManArguments};
+use super::load::{self, LoadArguments};
+use super::send::{self, SendArguments};
+use super::serve::{self, ServeArguments};
+
+/// An echo server on one event loop: whatever a client sends comes back.
+///
+/// Without a command it serves. With no arguments at all it is a plain echo server on localhost, port 10000.
+#[derive(Debug, Parser)]
+#[command(name = "echoloop", version, args_conflicts_with_subcommands = true, after_help = serve::EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the echo server (this is what happens without a command, too)
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(ServeArguments),
+    /// Talk to an echo server, or to any other
+    #[command(after_help = send::EXAMPLES)]
+    Send(SendArguments),
+    /// Put many clients at once to an echo server, verify every byte, and measure
+    #[command(after_help = load::EXAMPLES)]
+    Load(Box<LoadArguments>),
+    /// Show results of `load --json` side by side
+    Compare(CompareArguments),
+    /// Say how many connections this machine can hold, which limit comes first, and what raises it
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArguments),
+    /// Print a completion script for a shell
+    #[command(after_help = generate::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArguments),
+    /// Print the manual page of the program, or of one of its commands
+    #[command(after_help = generate::MAN_EXAMPLES)]
+    Man(ManArguments),
+}
+
+impl Arguments {
+    /// The command, the default one made explicit.
+    pub(crate) fn command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn serve(arguments: &[&str]) -> ServeArguments {
+        let all = std::iter::once(&"echoloop").chain(arguments);
+        match Arguments::try_parse_from(all).expect("well formed").command() {
+            Command::Serve(arguments) => arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Arguments as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_may_be_named_or_left_out() {
+        for arguments in [&["serve", "--once", ":7"] as &[_], &["--once", ":7"]] {
+            let arguments = serve(arguments);
+            assert!(arguments.options().protocol.once);
+            assert_eq!(arguments.endpoints_beside(&[]), [":7".parse().expect("an endpoint")]);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Results on standard output, failures on standard error, and the exit status that goes with them.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// The command failed at what it was asked for.
+pub(super) const FAILED: u8 = 1;
+/// The command was asked for something that makes no sense.
+pub(super) const WRONG_USAGE: u8 = 2;
+
+/// Prints a result. A closed standard output is no failure, since nobody misses the result; a full disk is one.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// The exit status of a command that failed, which says so.
+pub(super) fn fail(code: u8, reason: &impl Display) -> ExitCode {
+    complain(reason);
+    ExitCode::from(code)
+}
+
+/// The last word on standard error. If nobody can hear it, the exit status still says it.
+pub(super) fn complain(error: &impl Display) {
+    let _ = writeln!(io::stderr(), "echoloop: {error}");
+}
