@@ -2,7 +2,8 @@
 //!
 //! This is the guide to its source. The program is described in the README and by `echoloop --help`.
 //!
-//! To learn nonblocking I/O, read the [`guide`]: a ladder of six examples, then a chapter for each question.
+//! To learn nonblocking I/O, open the [`guide`]: climb the ladder of six small servers, then read a chapter for each
+//! question.
 //!
 //! # The one idea
 //!
@@ -138,4 +139,6 @@ pub use crate::server::{
     DatagramCounts, Error, Greeting, GreetingError, InheritedSocket, Protocol, ProxyProtocol, Server,
     ServerOptions, Summary, TraceOptions, WhenFull,
 };
-pub use crate::system::{DescriptorLimit, Escaped, ReportSignal, StandardErrorLog, StopHandle, StopSignal};
+pub use crate::system::{
+    DescriptorLimit, Escaped, ReportSignal, StandardErrorLog, StopHandle, StopSignal, survive_file_size_limit,
+};

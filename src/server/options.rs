@@ -10,7 +10,7 @@ use crate::server::echo::Protocol;
 /// Bytes that one connection, or one UDP socket, may move in a turn before it is the others' turn: four full reads.
 pub(super) const TURN_BUDGET: usize = 256 * 1024;
 
-/// The settings of a [`Server`](super::Server).
+/// The settings of a [`Server`](crate::Server).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerOptions {
     /// What is answered.
@@ -43,6 +43,8 @@ pub struct ServerOptions {
     pub proxy_timeout: Duration,
     /// Whether datagrams from ports below 1024 are answered.
     pub udp_any_source: bool,
+    /// The receive buffer of each UDP socket, in bytes; by default what the system gives.
+    pub receive_buffer: Option<usize>,
     /// Poll without sleeping for so long after each event.
     pub busy_poll: Duration,
     /// Where figures and health are told over HTTP, if anywhere.
@@ -88,6 +90,7 @@ impl Default for ServerOptions {
             proxy_protocol: ProxyProtocol::Off,
             proxy_timeout: Duration::from_secs(5),
             udp_any_source: false,
+            receive_buffer: None,
             busy_poll: Duration::ZERO,
             admin: None,
             trace: None,
@@ -108,6 +111,11 @@ impl ServerOptions {
 
     pub(super) fn timeouts(&self) -> Timeouts {
         Timeouts { idle: self.idle_timeout, write: self.write_timeout, linger: self.drain }
+    }
+
+    /// How long a PROXY header may take, if one is required.
+    pub(super) fn header_timeout(&self) -> Option<Duration> {
+        (self.proxy_protocol == ProxyProtocol::Require).then_some(self.proxy_timeout)
     }
 
     pub(super) fn listener(&self) -> ListenerOptions {

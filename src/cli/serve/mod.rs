@@ -5,7 +5,10 @@ mod arguments;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use echoloop::{DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StopSignal, Summary};
+use echoloop::{
+    DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StopSignal, Summary,
+    survive_file_size_limit,
+};
 
 pub(crate) use self::arguments::{EXAMPLES, ServeArguments};
 use super::output::{FAILED, WRONG_USAGE, fail};
@@ -39,6 +42,7 @@ fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
     stop.on_interrupt_and_terminate()?;
     let report = ReportSignal::new()?;
     report.on_user_signal()?;
+    survive_file_size_limit()?;
     let manager = ServiceManager::from_environment();
     let endpoints = arguments.endpoints_beside(&inherited);
     let mut server = Server::with_inherited(inherited, &endpoints, arguments.options(), stop)?;

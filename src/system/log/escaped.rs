@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn control_characters_are_escaped_and_all_others_are_left() {
         let mut line = String::new();
-        write!(Printable(&mut line), "é\x1b[2J\t{}\r\n\u{9b}1m 'x'\\", "\x07").expect("memory takes all");
+        write!(Printable(&mut line), "é\x1b[2J\t\x07\r\n\u{9b}1m 'x'\\").expect("memory takes all");
         assert_eq!(line, r"é\x1b[2J\t\x07\r\n\u{9b}1m 'x'\");
     }
 }

@@ -1,0 +1,223 @@
+//! The results as text: a table, and a histogram of latency drawn with characters.
+
+use std::cmp::Reverse;
+use std::fmt::{self, Write as _};
+
+use super::super::figures::DatagramFates;
+use super::super::plan::{Arrivals, Pace, Usage};
+use super::super::times::{Histogram, STATISTICS, text as time};
+use super::json::Report;
+
+/// Rows of the histogram.
+const ROWS: usize = 16;
+/// The longest bar.
+const BAR: f64 = 50.0;
+
+/// A report as a table with a histogram, to be printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a>(pub &'a Report);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.0;
+        writeln!(f, "{}\n", title(report))?;
+        for (name, text) in self.lines() {
+            writeln!(f, "  {name:<12}{text}")?;
+        }
+        self.write_times(f)?;
+        self.write_greetings(f)?;
+        if report.histograms.latency.len() > 1 {
+            write!(f, "\n{}", histogram(&report.histograms.latency))?;
+        }
+        for (title, lines) in [("Failures", &report.failures), ("Warnings", &report.warnings)] {
+            if !lines.is_empty() {
+                writeln!(f, "\n{title}:")?;
+            }
+            for line in lines {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        if report.interrupted {
+            writeln!(f, "\nEnded early by a signal.")?;
+        }
+        Ok(())
+    }
+}
+
+impl Table<'_> {
+    /// The most frequent first.
+    fn write_greetings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(greetings) = self.0.greetings.as_ref().filter(|greetings| !greetings.is_empty()) else {
+            return Ok(());
+        };
+        writeln!(f, "\nGreetings:")?;
+        let mut greetings: Vec<_> = greetings.iter().collect();
+        greetings.sort_by_key(|(_, count)| Reverse(**count));
+        for (text, count) in greetings {
+            writeln!(f, "  {count:>10}  {}", text.escape_debug())?;
+        }
+        match self.0.greetings_other {
+            Some(others @ 1..) => writeln!(f, "  {others:>10}  with other words"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Each kind of figure with its name; those that mean nothing in this run are left out.
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let Report { settings, connections, bytes, errors, fairness, generator, .. } = self.0;
+        let connections = format!(
+            "{} wanted, {} opened, {} lost",
+            connections.requested, connections.opened, connections.lost
+        );
+        let mut lines = vec![("connections", connections), ("messages", self.message_counts())];
+        lines.extend(self.datagrams().map(|text| ("datagrams", text)));
+        lines.push(("bytes", format!("{} sent, {} received", bytes.sent, bytes.received)));
+        if settings.usage != Usage::Hold {
+            lines.push(("rate", self.rate_and_volume()));
+        }
+        lines.push(("errors", errors.to_string()));
+        lines.push(("generator", self.generator_cost()));
+        if let Some(lag) = generator.lag_us {
+            let text = format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max));
+            lines.push(("lag", text));
+        }
+        let (fewest, most, jain) = (fairness.fewest, fairness.most, fairness.jain);
+        lines.push(("fairness", format!("{fewest} to {most} messages a client, Jain's index {jain:.4}")));
+        lines
+    }
+
+    fn message_counts(&self) -> String {
+        let messages = &self.0.messages;
+        let mut counts =
+            format!("{} sent, {} received, {} cut off", messages.sent, messages.received, messages.cut_off);
+        if messages.not_sent > 0 {
+            let _ = write!(counts, ", {} due and not sent", messages.not_sent);
+        }
+        counts.push_str(if self.0.settings.verify { " (every byte verified)" } else { " (not verified)" });
+        counts
+    }
+
+    fn rate_and_volume(&self) -> String {
+        let (messages, bytes) = (self.0.messages.received, self.0.bytes.received);
+        let volume = if messages > 0 { self.0.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
+        format!("{:.0} messages/s, {volume:.2} MB/s each way, over {:.2} s", self.0.rate, self.0.seconds)
+    }
+
+    fn generator_cost(&self) -> String {
+        let seconds = self.0.generator.cpu_seconds;
+        format!(
+            "{seconds:.2} s of CPU time ({:.0} % of a core, {:.2} µs a message)",
+            seconds / self.0.seconds.max(1e-9) * 100.0,
+            seconds * 1e6 / self.0.messages.received.max(1) as f64
+        )
+    }
+
+    /// What became of datagrams; nothing over streams.
+    fn datagrams(&self) -> Option<String> {
+        let DatagramFates { lost, late, duplicated, reordered, corrupted, unknown } = self.0.udp?;
+        Some(format!(
+            "{lost} lost ({:.3} %), {late} late, {duplicated} duplicated, {reordered} reordered, \
+             {corrupted} corrupted, {unknown} unknown",
+            self.0.loss()
+        ))
+    }
+
+    fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n  {:<12}", "")?;
+        STATISTICS.iter().try_for_each(|statistic| write!(f, "{:>9}", statistic.name))?;
+        writeln!(f)?;
+        let rows = [
+            ("latency", &self.0.latency_us),
+            ("service", &self.0.service_time_us),
+            ("connecting", &self.0.connect_us),
+        ];
+        let mut maxima = false;
+        for (name, times) in rows {
+            let Some(times) = times else { continue };
+            write!(f, "  {name:<12}")?;
+            for statistic in STATISTICS {
+                if statistic.is_the_maximum(times) {
+                    maxima = true;
+                    write!(f, "{:>9}", "= max")?;
+                } else {
+                    write!(f, "{:>9}", time((statistic.of)(times)))?;
+                }
+            }
+            writeln!(f)?;
+        }
+        if maxima {
+            writeln!(f, "  (= max: too few for this percentile; no value but the maximum lies beyond it)")?;
+        }
+        Ok(())
+    }
+}
+
+/// What was done, in a line.
+pub(super) fn title(report: &Report) -> String {
+    let settings = &report.settings;
+    let clients = format!("{} client{}", settings.clients, if settings.clients == 1 { "" } else { "s" });
+    let size = if settings.sizes.shortest == settings.sizes.longest {
+        format!("{} bytes", settings.sizes.shortest)
+    } else {
+        format!("{} to {} bytes", settings.sizes.shortest, settings.sizes.longest)
+    };
+    let pace = match settings.pace {
+        Pace::Open { rate, arrivals: Arrivals::Fixed } => format!("open loop of {rate} messages/s (fixed)"),
+        Pace::Open { rate, arrivals: Arrivals::Poisson } => {
+            format!("open loop of {rate} messages/s (poisson)")
+        }
+        Pace::Closed { .. } => "closed loop".into(),
+    };
+    let usage = match settings.usage {
+        Usage::Hold => "connections held".into(),
+        Usage::Churn => format!("{pace}, a connection per message"),
+        Usage::Exchange if settings.depth > 1 => {
+            format!("{pace}, {} messages under way each", settings.depth)
+        }
+        Usage::Exchange => pace,
+    };
+    let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
+    format!("{clients}, {usage}, {size} a message, to {}", endpoints.join(" "))
+}
+
+/// How often which latency occurred, in rows that grow by the same factor each.
+fn histogram(times: &Histogram) -> String {
+    let (low, high) = (times.min().max(1) as f64, times.max().max(2) as f64);
+    let factor = (high / low).powf(1.0 / ROWS as f64).max(1.01);
+    let mut counts = [0_u64; ROWS];
+    for value in times.iter_recorded() {
+        let row = ((value.value_iterated_to().max(1) as f64 / low).ln() / factor.ln()) as usize;
+        counts[row.min(ROWS - 1)] += value.count_at_value();
+    }
+    let most = counts.iter().copied().max().unwrap_or(1).max(1) as f64;
+    let mut text = String::new();
+    for (row, &count) in counts.iter().enumerate() {
+        let until = low * factor.powi(row as i32 + 1) / 1e3;
+        let share = count as f64 / times.len() as f64 * 100.0;
+        let length = (count as f64 / most * BAR).ceil() as usize;
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "  up to {:>8} {share:>7.3} % {}", time(until), "#".repeat(length));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_histogram_holds_everything() {
+        let mut all = Histogram::new();
+        for value in [1, 1000, 1500, 2_000_000_000] {
+            all.record(value).expect("in range");
+        }
+        let text = histogram(&all);
+        let shares = text.lines().map(|line| line.split_whitespace().nth(4).expect("a share"));
+        let sum: f64 = shares.map(|share| share.parse::<f64>().expect("a number")).sum();
+        assert!((sum - 100.0).abs() < 0.01, "{text}");
+        assert_eq!(text.lines().count(), ROWS);
+        let mut one = Histogram::new();
+        one.record(5).expect("in range");
+        assert!(histogram(&one).contains("100.000 %"));
+    }
+}
