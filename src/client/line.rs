@@ -7,7 +7,7 @@ use super::racing::{Race, Standing, candidates};
 use super::{Source, describe_socket, socket};
 use crate::net::Endpoint;
 use crate::net::{
-    Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Unobserved, Workspace,
+    Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Workspace,
 };
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 
@@ -211,7 +211,7 @@ impl LineClient {
         let token = self.token;
         let context = self.reactor.context();
         if let Some(connection) = socket(context, token) {
-            connection.half_close(&mut Unobserved);
+            connection.half_close(&mut self.link.workspace);
             context.run_again(token);
         }
         self.turn_until("our side could not be ended", MOST_READ_AHEAD, |client| {

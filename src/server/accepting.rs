@@ -171,16 +171,20 @@ impl State {
         let Some(Source::Connection(Client { connection, peer, .. })) = context.get_mut(token) else {
             return false;
         };
+        let peer = *peer;
         match by_way {
             Some(proxy) => log::info!("connection from {peer} (by way of {proxy})"),
             None => log::info!("connection from {peer}"),
         }
         self.summary.served += 1;
-        let greeting = self.echo.greeting(peer, connection.transport());
+        let greeting = self.echo.greeting(&peer, connection.transport());
         let greeted = connection.send(greeting, &mut self.workspace, now);
-        self.summary.bytes_out += connection.sent();
+        if let Some((at, _)) = connection.deadline(&self.timeouts) {
+            context.set_deadline(token, at);
+        }
         if let Some(trace) = &mut self.trace {
-            trace.opened(token, peer, connection.sent());
+            trace.opened(token, &peer);
+            trace.record(token, self.workspace.take_journal());
         }
         match greeted {
             Ok(()) => true,
@@ -195,7 +199,7 @@ impl State {
     /// to do.
     fn read_at_once(&mut self, context: &mut Context<Source>, token: Token) {
         let Some(Source::Connection(client)) = context.get_mut(token) else { return };
-        client.connection.note(Readiness { readable: true, ..Readiness::default() });
+        client.connection.note(Readiness::READABLE);
         self.resume(context, token);
         // What has ended meanwhile had sent something, if only its end.
         let found = match context.get(token) {

@@ -93,7 +93,7 @@ impl State {
         };
         let mut client = Client { opened, ..Client::new(socket, peer, now) };
         // What the events said of the socket was not kept: more may be there, and its end, and urgent bytes.
-        client.connection.note(Readiness { readable: true, priority: true, ..Readiness::default() });
+        client.connection.note(Readiness::READABLE | Readiness::PRIORITY);
         *source = Source::Connection(client);
         context.clear_deadline(token);
         // In a health check of version 1 HAProxy gives its own address instead of none.

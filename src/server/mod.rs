@@ -144,7 +144,6 @@ struct State {
     max_connections: usize,
     listeners: Vec<Token>,
     datagrams: Datagrams,
-    stop_signal: Token,
     accepted: u64,
     open: usize,
     pause: Pause,
@@ -190,7 +189,7 @@ impl Server {
         // Only these two look at the times.
         reactor.set_timed(trace.is_some() || !admin.is_empty());
         let context = reactor.context();
-        let stop_signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
+        context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let mut datagrams = Datagrams::new(options.udp_any_source);
         let listeners = listen(context, bound, &mut datagrams)?;
@@ -201,15 +200,16 @@ impl Server {
         }
         let administration = (!admin.is_empty()).then(|| Box::new(Administration::new()));
         let admin_endpoints = administering::listen(context, admin)?;
+        let mut workspace = Workspace::new(options.limits());
+        workspace.keep_journal(trace.is_some());
         let state = State {
             echo: Echo::new(options.protocol.clone()),
-            workspace: Workspace::new(options.limits()),
+            workspace,
             timeouts: options.timeouts(),
             options,
             max_connections,
             listeners,
             datagrams,
-            stop_signal,
             accepted: 0,
             open: 0,
             pause: Pause::default(),
@@ -265,7 +265,15 @@ impl Server {
         result?;
         match self.state.failure {
             Some(error) => Err(error),
-            None => Ok(Summary { datagrams: self.state.datagrams.counts, ..self.state.summary }),
+            None => {
+                let traffic = self.state.workspace.traffic();
+                Ok(Summary {
+                    bytes_in: traffic.received,
+                    bytes_out: traffic.sent,
+                    datagrams: self.state.datagrams.counts,
+                    ..self.state.summary
+                })
+            }
         }
     }
 }

@@ -5,15 +5,16 @@ use std::io;
 
 use log::Level;
 
-use super::{Client, Source, State, Summary};
-use crate::net::{
-    Connection, End, Next, Observer, Peer, Socket, Timeout, Timeouts, Transport, Unobserved, Workspace,
-};
-use crate::reactor::{Context, Handler, Moment, Readiness, Token};
+use super::{Client, Source, State};
+use crate::net::{Connection, End, Next, Peer, Socket, Timeout, Timeouts, Transport, Workspace};
+use crate::reactor::{Context, Handler, Moment, Readiness, Timer, Token};
 use crate::server::admin::Ending;
 use crate::server::echo::Echo;
 use crate::server::error::Error;
 use crate::system::describe;
+
+/// The end of the time that connections have to end, once the server was asked to stop.
+const DRAIN: Timer = Timer(0);
 
 /// Why a connection was closed, as the log says it.
 enum Reason {
@@ -28,30 +29,24 @@ impl Handler for State {
     type Source = Source;
 
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
-        let now = context.now();
+        let (now, is_queued) = (context.now(), context.is_queued(token));
         match context.get_mut(token) {
-            // Whatever it has sent and we have not read can't be answered any more.
-            Some(Source::Connection(client)) if readiness.error => {
-                log::trace!("{}: {readiness:?}", client.peer);
-                if let Some(trace) = &mut self.trace {
-                    trace.ready(token, readiness);
-                }
-                self.close(context, token, &Reason::Broken);
-            }
             Some(Source::Connection(client)) => {
                 log::trace!("{}: {readiness:?}", client.peer);
-                client.connection.note(readiness);
                 if let Some(trace) = &mut self.trace {
                     trace.ready(token, readiness);
-                    self.pump_traced(context, token);
-                } else {
-                    let (echo, workspace) = (&mut self.echo, &mut self.workspace);
-                    let (next, deadline) =
-                        client.pump(echo, workspace, &self.timeouts, &mut self.summary, now, &mut Unobserved);
-                    self.follow(context, token, next, deadline);
+                }
+                // Whatever it has sent and we have not read can't be answered any more.
+                if readiness.has(Readiness::ERROR) {
+                    return self.close(context, token, &Reason::Broken);
+                }
+                client.connection.note(readiness);
+                if !is_queued {
+                    let next = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
+                    self.follow(context, token, next);
                 }
             }
-            Some(Source::Announced(_)) => self.look_for_header(context, token, readiness.read_closed),
+            Some(Source::Announced(_)) => self.look_for_header(context, token, readiness.has(Readiness::READ_CLOSED)),
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
                 self.echo_datagrams(context, token);
@@ -69,12 +64,9 @@ impl Handler for State {
     fn resume(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
         match context.get_mut(token) {
-            Some(Source::Connection(_)) if self.trace.is_some() => self.pump_traced(context, token),
             Some(Source::Connection(client)) => {
-                let (echo, workspace) = (&mut self.echo, &mut self.workspace);
-                let (next, deadline) =
-                    client.pump(echo, workspace, &self.timeouts, &mut self.summary, now, &mut Unobserved);
-                self.follow(context, token, next, deadline);
+                let next = client.pump(&mut self.echo, &mut self.workspace, &self.timeouts, now);
+                self.follow(context, token, next);
             }
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
@@ -101,9 +93,14 @@ impl Handler for State {
             Some(Source::Datagrams(_)) => {
                 self.echo_datagrams(context, token);
             }
-            Some(Source::Stop(_)) => self.end_drain(context),
             Some(Source::Admin(_)) => self.admin_deadline(context, token),
-            None => {}
+            Some(Source::Stop(_)) | None => {}
+        }
+    }
+
+    fn timer(&mut self, context: &mut Context<Source>, timer: Timer) {
+        if timer == DRAIN {
+            self.end_drain(context);
         }
     }
 
@@ -115,6 +112,7 @@ impl Handler for State {
         {
             // The reactor goes on to time its turns, which costs a turn a few reads of the clock.
             self.trace = None;
+            self.workspace.keep_journal(false);
             self.watch.descriptor_closed();
         }
         if self.listeners.is_empty() && self.datagrams.is_empty() && self.open == 0 {
@@ -129,58 +127,45 @@ impl Client {
         Client { connection: Connection::new(socket, now), peer, opened: now }
     }
 
-    /// Lets the connection do what it can; says what to do with it next, and when to look at it at the latest.
+    /// Lets the connection do what it can. Returns the next step, and the connection's deadline if that may be nearer
+    /// than before.
+    #[inline]
     fn pump(
         &mut self,
         echo: &mut Echo,
         workspace: &mut Workspace,
         timeouts: &Timeouts,
-        summary: &mut Summary,
         now: Moment,
-        observer: &mut impl Observer,
     ) -> (Next, Option<Moment>) {
-        let (received, sent) = (self.connection.received(), self.connection.sent());
-        let next = self.connection.pump_observed(&mut echo.with(&self.peer), workspace, now, observer);
-        summary.bytes_in += self.connection.received() - received;
-        summary.bytes_out += self.connection.sent() - sent;
-        (next, self.connection.deadline(timeouts).map(|(at, _)| at))
+        let next = self.connection.pump(&mut echo.with(&self.peer), workspace, now);
+        let is_at_ease = self.connection.is_at_ease();
+        let deadline = if is_at_ease { None } else { self.connection.deadline(timeouts) };
+        (next, deadline.map(|(at, _)| at))
     }
 }
 
 impl State {
-    /// Apart from where nobody watches, so that the way which every byte takes is as short as it was.
-    #[cold]
-    fn pump_traced(&mut self, context: &mut Context<Source>, token: Token) {
-        let now = context.now();
-        let (Some(Source::Connection(client)), Some(trace)) = (context.get_mut(token), &mut self.trace)
-        else {
-            return;
-        };
-        let mut observer = trace.connection(token);
-        let (echo, workspace) = (&mut self.echo, &mut self.workspace);
-        let (next, deadline) =
-            client.pump(echo, workspace, &self.timeouts, &mut self.summary, now, &mut observer);
-        if let Next::Again = next {
-            observer.queued();
-        }
-        self.follow(context, token, next, deadline);
-    }
-
     /// Closes a connection of which the kernel says that it is gone.
     pub(super) fn break_off(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
         self.close(context, token, &Reason::Ended(End::Reset(error)));
     }
 
-    fn follow(&mut self, context: &mut Context<Source>, token: Token, next: Next, deadline: Option<Moment>) {
-        if let Next::Close(end) = next {
-            self.close(context, token, &Reason::Ended(end));
-            return;
+    #[inline]
+    fn follow(&mut self, context: &mut Context<Source>, token: Token, pumped: (Next, Option<Moment>)) {
+        let (next, deadline) = pumped;
+        if let Some(trace) = &mut self.trace {
+            trace.record(token, self.workspace.take_journal());
+            if let Next::Again = next {
+                trace.queued(token);
+            }
+        }
+        match next {
+            Next::Wait => {}
+            Next::Again => context.run_again(token),
+            Next::Close(end) => return self.close(context, token, &Reason::Ended(end)),
         }
         if let Some(at) = deadline {
             context.set_deadline_no_later_than(token, at);
-        }
-        if let Next::Again = next {
-            context.run_again(token);
         }
     }
 
@@ -204,7 +189,7 @@ impl State {
         let is_told = self.trace.is_some() || log::log_enabled!(Level::Info);
         let reason = if is_told { reason.text(connection) } else { String::new() };
         if let Some(trace) = &mut self.trace {
-            trace.connection(token).closed(connection, peer, &reason);
+            trace.closed(token, connection, peer, &reason);
         }
         log::info!(
             "{peer}: {reason}; {} bytes in, {} bytes out{lost}, {:.1?}",
@@ -221,10 +206,10 @@ impl State {
     /// Lets a connection end: what has arrived by now is answered first.
     pub(super) fn begin_to_end(&mut self, context: &mut Context<Source>, token: Token) {
         let Some(Source::Connection(client)) = context.get_mut(token) else { return };
-        let stopped = match &mut self.trace {
-            Some(trace) => client.connection.stop(&mut trace.connection(token)),
-            None => client.connection.stop(&mut Unobserved),
-        };
+        let stopped = client.connection.stop(&mut self.workspace);
+        if let Some(trace) = &mut self.trace {
+            trace.record(token, self.workspace.take_journal());
+        }
         match stopped {
             Ok(()) => context.run_again(token),
             Err(error) => self.break_off(context, token, error),
@@ -254,7 +239,7 @@ impl State {
             // One whose header is still to come is stopped when it has come: what comes with it is answered.
             self.begin_to_end(context, token);
         }
-        context.set_deadline(self.stop_signal, context.now() + self.options.drain);
+        context.set_timer(DRAIN, context.now() + self.options.drain);
     }
 
     /// Time is up: what is still open is cut off.
