@@ -6,9 +6,7 @@ use super::outcome::ClientError;
 use super::racing::{Race, Standing, candidates};
 use super::{Source, describe_socket, socket};
 use crate::net::Endpoint;
-use crate::net::{
-    Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Workspace,
-};
+use crate::net::{Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Workspace};
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 
 /// The longest line that is accepted: a peer that never ends one must not fill the memory.

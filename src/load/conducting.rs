@@ -69,13 +69,8 @@ pub(super) struct Conductor {
     exchanging: bool,
     /// What had been received when the measured part began.
     received_before: u64,
-    /// When the measured part ended, with what had been received in it.
-    pub(super) window_ended: Option<(Moment, u64)>,
-    /// CPU time at the beginning and the end of the measured part.
-    cpu: (Duration, Duration),
-    /// Messages that were due and could not be sent.
-    pub(super) owed: u64,
-    pub(super) interrupted: bool,
+    /// CPU time at the beginning of the measured part.
+    cpu_before: Duration,
     pub(super) watcher: Option<Box<dyn Watcher>>,
 }
 
@@ -90,10 +85,7 @@ impl Conductor {
             only_open: false,
             exchanging: false,
             received_before: 0,
-            window_ended: None,
-            cpu: (Duration::ZERO, Duration::ZERO),
-            owed: 0,
-            interrupted: false,
+            cpu_before: Duration::ZERO,
             watcher: None,
         }
     }
@@ -101,11 +93,6 @@ impl Conductor {
     /// Nothing new is sent any more.
     pub(super) fn is_ending(&self) -> bool {
         matches!(self.part, Part::Draining | Part::Over)
-    }
-
-    /// CPU time of the measured part.
-    pub(super) fn cpu_time(&self) -> Duration {
-        self.cpu.1.saturating_sub(self.cpu.0)
     }
 }
 
@@ -159,7 +146,7 @@ impl State {
 
     /// Ends the run early.
     pub(super) fn interrupt(&mut self, context: &mut Context<Source>) {
-        self.conductor.interrupted = true;
+        self.run.figures.interrupted = true;
         self.end_window(Moment::now());
         self.finish(context);
     }
@@ -269,7 +256,7 @@ impl State {
         let duration = if self.plan.messages.is_some() { FOREVER } else { self.plan.duration };
         self.conductor.part_ends = now + duration;
         self.run.due_until = self.conductor.part_ends;
-        self.conductor.cpu.0 = cpu_time();
+        self.conductor.cpu_before = cpu_time();
     }
 
     fn end_measuring(&mut self, context: &mut Context<Source>, all_sent: bool) {
@@ -303,12 +290,12 @@ impl State {
     }
 
     fn end_window(&mut self, now: Moment) {
-        if self.conductor.window_ended.is_none() {
-            let received = self.run.figures.received - self.conductor.received_before;
-            self.conductor.window_ended = Some((now, received));
-            self.conductor.cpu.1 = cpu_time();
+        let figures = &mut self.run.figures;
+        if figures.ended.is_none() {
+            figures.ended = Some((now, figures.received - self.conductor.received_before));
+            figures.cpu_time = cpu_time().saturating_sub(self.conductor.cpu_before);
             if self.conductor.part == Part::Measuring {
-                self.run.figures.end_interval(now);
+                figures.end_interval(now);
             }
         }
     }
@@ -327,7 +314,8 @@ impl State {
         });
         // In churn, a client without a connection is behind, too.
         let turns = on_sockets.chain(self.waiting_turns());
-        self.conductor.owed += turns.map(|turn| schedule.owed(turn, from, end)).sum::<u64>();
+        let owed = turns.map(|turn| schedule.owed(turn, from, end)).sum::<u64>();
+        self.run.figures.not_sent += owed;
     }
 
     fn finish(&mut self, context: &mut Context<Source>) {

@@ -292,7 +292,7 @@ impl State {
         let is_owed = matches!(self.run.pacing, Pacing::Scheduled(_)) && self.plan.messages.is_none();
         for Flight { size, intended, .. } in client.exchange.take_back() {
             let counted = self.run.figures.unsent(size, intended);
-            self.conductor.owed += u64::from(counted && is_owed);
+            self.run.figures.not_sent += u64::from(counted && is_owed);
             self.run.in_flight -= 1;
             self.run.budget = self.run.budget.saturating_add(1);
         }

@@ -32,6 +32,14 @@ pub(super) struct Figures {
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) last_reply: Moment,
+    /// When the measured part ended, with the replies that it had brought by then.
+    pub(super) ended: Option<(Moment, u64)>,
+    /// Messages that were due in the measured part and never sent.
+    pub(super) not_sent: u64,
+    /// CPU time that the measured part took.
+    pub(super) cpu_time: Duration,
+    /// Whether a signal ended the run early.
+    pub(super) interrupted: bool,
     /// When the first connection failed of those that failed since the last reply.
     failing_since: Moment,
     /// From the intended moment (closed loop: from sending) to the complete reply. This interval's are kept apart, and
@@ -128,6 +136,10 @@ impl Figures {
             bytes_sent: 0,
             bytes_received: 0,
             last_reply: now,
+            ended: None,
+            not_sent: 0,
+            cpu_time: Duration::ZERO,
+            interrupted: false,
             failing_since: now,
             latency: times(),
             interval: times(),

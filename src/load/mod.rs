@@ -272,7 +272,8 @@ impl Load {
     pub fn run(mut self) -> Result<Report, LoadError> {
         self.state.end_exchanges(self.reactor.context());
         self.drive()?;
-        Ok(self.state.report())
+        let State { plan, run, .. } = self.state;
+        Ok(Report::new(&plan, run.figures))
     }
 
     fn drive(&mut self) -> Result<(), LoadError> {
@@ -281,10 +282,10 @@ impl Load {
     }
 
     fn complete(&self) -> Result<(), LoadError> {
-        let State { plan, conductor, run: Run { figures, .. }, .. } = &self.state;
+        let State { plan, run: Run { figures, .. }, .. } = &self.state;
         let all_open = figures.errors.total() == 0 && figures.open == plan.clients as u64;
         let missing = figures.datagrams.lost + figures.datagrams.late;
-        if all_open && !conductor.interrupted {
+        if all_open && !figures.interrupted {
             return if missing == 0 { Ok(()) } else { Err(LoadError::Lost(missing)) };
         }
         Err(LoadError::Connections {

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::State;
 use super::errors::Errors;
 use super::fault::Mismatch;
-use super::figures::{Histogram, Point, microseconds};
+use super::figures::{Figures, Histogram, Point, microseconds};
 use super::plan::{Arrivals, Pace, Plan, Usage};
 
 /// The version of the format, in each report.
@@ -226,29 +225,28 @@ pub struct Lag {
     pub max: f64,
 }
 
-impl State {
-    /// The results, once the run is over.
-    pub(super) fn report(mut self) -> Report {
-        let figures = &mut self.run.figures;
+impl Report {
+    /// The results of a run that is over.
+    pub(super) fn new(plan: &Plan, mut figures: Figures) -> Report {
         let series = figures.take_series();
-        let (ended, received) = self.conductor.window_ended.unwrap_or((figures.from, 0));
+        let (ended, received) = figures.ended.unwrap_or((figures.from, 0));
         let seconds = ended.since(figures.from).as_secs_f64();
         let lag = figures.lag.as_ref().map_or(Lag::default(), |lag| Lag {
             p50: microseconds(lag, 0.5),
             p99: microseconds(lag, 0.99),
             max: microseconds(lag, 1.0),
         });
-        let cpu_seconds = self.conductor.cpu_time().as_secs_f64();
-        let bottleneck = match self.plan.pace {
+        let cpu_seconds = figures.cpu_time.as_secs_f64();
+        let bottleneck = match plan.pace {
             Pace::Open { .. } => lag.p99 > LATE_US,
             Pace::Closed { .. } => seconds > 0.0 && cpu_seconds / seconds > BUSY,
         };
-        let churn = self.plan.usage == Usage::Churn;
+        let churn = plan.usage == Usage::Churn;
         let fairness = &figures.fairness;
         let mut report = Report {
             version: FORMAT_VERSION,
             connections: Connections {
-                requested: if churn { figures.attempted } else { self.plan.clients as u64 },
+                requested: if churn { figures.attempted } else { plan.clients as u64 },
                 opened: figures.opened,
                 lost: figures.lost,
             },
@@ -256,7 +254,7 @@ impl State {
                 sent: figures.sent,
                 received: figures.received,
                 cut_off: figures.sent - figures.received - figures.datagrams.not_received(),
-                not_sent: self.conductor.owed,
+                not_sent: figures.not_sent,
             },
             bytes: Bytes { sent: figures.bytes_sent, received: figures.bytes_received },
             seconds,
@@ -264,12 +262,12 @@ impl State {
             latency_us: Times::of(&figures.latency),
             service_time_us: figures.service.as_ref().and_then(Times::of),
             connect_us: Times::of(&figures.connect),
-            udp: self.plan.is_over_udp().then_some(figures.datagrams),
+            udp: plan.is_over_udp().then_some(figures.datagrams),
             errors: figures.errors,
             failures: std::mem::take(&mut figures.failures),
             mismatches: std::mem::take(&mut figures.mismatches),
-            greetings: (self.plan.greeting > 0).then(|| figures.greetings.by_text()),
-            greetings_other: (self.plan.greeting > 0).then(|| figures.greetings.others()),
+            greetings: (plan.greeting > 0).then(|| figures.greetings.by_text()),
+            greetings_other: (plan.greeting > 0).then(|| figures.greetings.others()),
             fairness: FairnessReport {
                 fewest: if fairness.clients == 0 { 0 } else { fairness.fewest },
                 most: fairness.most,
@@ -278,9 +276,9 @@ impl State {
             generator: Generator { cpu_seconds, lag_us: lag, bottleneck },
             series,
             warnings: Vec::new(),
-            interrupted: self.conductor.interrupted,
-            settings: Settings::of(&self.plan),
-            latency: Some(figures.latency.clone()),
+            interrupted: figures.interrupted,
+            settings: Settings::of(plan),
+            latency: Some(figures.latency),
         };
         report.warnings = report.find_warnings();
         report

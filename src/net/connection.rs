@@ -373,12 +373,7 @@ impl<T: Transport> Connection<T> {
         result.map(|()| count + fed.answered).map_err(End::Reset)
     }
 
-    fn consume(
-        &mut self,
-        service: &mut impl Service,
-        desk: &mut Desk,
-        budget: usize,
-    ) -> Result<usize, End> {
+    fn consume(&mut self, service: &mut impl Service, desk: &mut Desk, budget: usize) -> Result<usize, End> {
         let Some(retained) = self.held.take_retained() else { return Ok(0) };
         let (fed, result) = self.feed(retained.front(), service, desk, budget);
         self.held.put_retained_back(retained, fed.consumed, &mut desk.pool, desk.now);

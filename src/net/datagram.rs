@@ -5,17 +5,19 @@
 //! kernel where each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO), and says so when it answers.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::UdpSocket;
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::packet_info::PacketInfo;
 
 /// No datagram is longer than this, so that a buffer of this size cuts none.
 pub const LONGEST_DATAGRAM: usize = 65_535;
+/// A port for questions about an address, to which nothing is sent.
+const DISCARD: u16 = 9;
 /// The most bytes that can be sent in a datagram over both families: what IPv4 leaves beside its header and that of UDP.
 pub const LONGEST_PAYLOAD: usize = 65_535 - 20 - 8;
 
@@ -70,6 +72,18 @@ impl DatagramSocket {
         let local = local.ok_or_else(|| io::Error::other("it has no address"))?;
         refuse_many_machines(local)?;
         Prepared::new(&socket, local)?.finish(socket)
+    }
+
+    /// Asks for a receive buffer of so many bytes; returns how many the kernel granted.
+    ///
+    /// # Errors
+    /// As `setsockopt(2)` and `getsockopt(2)`.
+    pub fn set_receive_buffer(&self, bytes: usize) -> io::Result<usize> {
+        let socket = SockRef::from(self);
+        socket.set_recv_buffer_size(bytes)?;
+        let reported = socket.recv_buffer_size()?;
+        // Linux reports twice what it grants: half is for its own bookkeeping (`socket(7)`).
+        Ok(if cfg!(any(target_os = "linux", target_os = "android")) { reported / 2 } else { reported })
     }
 
     /// The address that is really bound, port and all.
@@ -156,13 +170,28 @@ impl Prepared {
     }
 }
 
+/// A socket that is bound to a broadcast or multicast address would answer what was sent to many machines.
 fn refuse_many_machines(address: SocketAddr) -> io::Result<()> {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast() => {}
-        IpAddr::V6(ip) if ip.is_multicast() => {}
-        _ => return Ok(()),
+    let many = match address.ip() {
+        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast() || is_broadcast_of_a_network(ip)?,
+        IpAddr::V6(ip) => ip.is_multicast(),
+    };
+    if !many {
+        return Ok(());
     }
     Err(io::Error::new(ErrorKind::InvalidInput, "it stands for many machines, not for this one"))
+}
+
+/// Whether an address is the broadcast address of one of this machine's networks (192.168.1.255, 127.255.255.255). The
+/// kernel knows: only a socket that has asked for broadcasts may connect to one. Connecting sends nothing.
+fn is_broadcast_of_a_network(address: Ipv4Addr) -> io::Result<bool> {
+    let probe = socket2::Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    let target = SocketAddr::from((address, DISCARD)).into();
+    let refused = probe.connect(&target).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    if refused {
+        probe.set_broadcast(true)?;
+    }
+    Ok(refused && probe.connect(&target).is_ok())
 }
 
 impl AsFd for DatagramSocket {

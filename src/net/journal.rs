@@ -136,6 +136,8 @@ impl Journal {
 fn copy(result: &io::Result<usize>) -> io::Result<usize> {
     match result {
         Ok(count) => Ok(*count),
-        Err(error) => Err(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)),
+        Err(error) => {
+            Err(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
+        }
     }
 }

@@ -10,6 +10,7 @@ mod endpoint;
 mod inherited;
 mod journal;
 mod listener;
+mod overflow;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
 mod phase;
@@ -31,6 +32,7 @@ pub use self::listener::{
     Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
     classify_accept_error,
 };
+pub use self::overflow::Overflow;
 pub use self::phase::{End, Phase};
 pub use self::service::{Answer, Service};
 pub use self::transport::{Socket, Transport};

@@ -285,7 +285,6 @@ impl State {
     /// Nobody else is let in. Connections that wait may go to another process that has the port; datagrams that have
     /// arrived are in our sockets, and are answered first.
     pub(super) fn close_listeners(&mut self, context: &mut Context<Source>) {
-        self.answer_last_datagrams(context);
         for token in self.listeners.drain(..) {
             context.deregister(token);
             context.remove(token);

@@ -7,10 +7,10 @@ use super::binding::{self, Bound, BoundSocket};
 use super::{ServerOptions, Source, State};
 use crate::net::Endpoint;
 use crate::net::{Accept, CONNECTION_INTEREST, Listener, ListenerOptions, Next, Workspace};
-use crate::reactor::{Context, Interest, Readiness, Stage, Token};
+use crate::reactor::{Context, Interest, Moment, Readiness, Stage, Token};
 use crate::server::admin::{
-    Closed, ConnectionFigures, DatagramFigures, EXCHANGE, Figures, LIMITS, LoopFigures, MOST_SCRAPERS,
-    NotAccepting, ProcessFigures, Scraper, Status,
+    Closed, ConnectionFigures, EXCHANGE, Figures, LIMITS, LoopFigures, MOST_SCRAPERS, NotAccepting,
+    ProcessFigures, Scraper, Status,
 };
 use crate::server::error::Error;
 use crate::system::ReportSignal;
@@ -193,7 +193,7 @@ impl State {
         let Some(mut administration) = self.administration.take() else { return };
         let next = match admin_source(context, token) {
             Some(AdminSource::Scraper(scraper)) => {
-                scraper.pump(&|| self.status(in_the_loop), &mut administration.workspace, now)
+                scraper.pump(&mut || self.status(now, in_the_loop), &mut administration.workspace, now)
             }
             _ => Next::Wait,
         };
@@ -215,8 +215,8 @@ impl State {
     }
 
     /// Logs the figures. As warnings, since whoever asks for them wants to see them with `--quiet` too.
-    fn report(&self, context: &Context<Source>) {
-        for line in self.status(context.len()).figures.lines() {
+    fn report(&mut self, context: &Context<Source>) {
+        for line in self.status(context.now(), context.len()).figures.lines() {
             log::warn!("report: {line}");
         }
         if let Some(reason) = self.not_accepting() {
@@ -224,16 +224,10 @@ impl State {
         }
     }
 
-    fn status(&self, in_the_loop: usize) -> Status {
-        let datagrams = self.datagrams.counts;
+    fn status(&mut self, now: Moment, in_the_loop: usize) -> Status {
         let figures = Figures {
             connections: self.connection_figures(),
-            datagrams: DatagramFigures {
-                received: datagrams.received,
-                answered: datagrams.answered,
-                ignored: datagrams.ignored,
-                dropped: datagrams.dropped,
-            },
+            datagrams: self.datagrams.counts(now),
             turns: self.watch.turns,
             process: ProcessFigures {
                 started: self.watch.started,

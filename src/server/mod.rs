@@ -191,12 +191,15 @@ impl Server {
         let context = reactor.context();
         context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
-        let mut datagrams = Datagrams::new(options.udp_any_source);
+        let mut datagrams = Datagrams::new(options.udp_any_source, options.receive_buffer);
         let listeners = listen(context, bound, &mut datagrams)?;
         if options.proxy_protocol == ProxyProtocol::Require && !datagrams.is_empty() {
             log::warn!(
                 "--proxy-protocol is about connections: whoever sends datagrams is answered without a header"
             );
+        }
+        if options.receive_buffer.is_some() && datagrams.is_empty() {
+            log::warn!("--receive-buffer is about UDP, and there is no UDP endpoint");
         }
         let administration = (!admin.is_empty()).then(|| Box::new(Administration::new()));
         let admin_endpoints = administering::listen(context, admin)?;
@@ -270,7 +273,7 @@ impl Server {
                 Ok(Summary {
                     bytes_in: traffic.received,
                     bytes_out: traffic.sent,
-                    datagrams: self.state.datagrams.counts,
+                    datagrams: self.state.datagrams.final_counts(),
                     ..self.state.summary
                 })
             }
@@ -292,9 +295,9 @@ fn listen(
                 listeners.push(context.insert(source, Interest::READABLE, Stage::Listeners)?);
             }
             BoundSocket::Datagrams(socket) => {
-                let local = socket.local_address();
+                datagrams.prepare(&socket);
                 let source = Source::Datagrams(Box::new(socket));
-                datagrams.add(context.insert(source, Interest::READABLE, Stage::Connections)?, local);
+                datagrams.add(context.insert(source, Interest::READABLE, Stage::Connections)?);
             }
         }
         log::info!("listening on {}", bound.endpoint);
@@ -365,9 +368,12 @@ impl fmt::Display for Summary {
         if *unannounced > 0 {
             write!(f, ", {unannounced} without a PROXY header")?;
         }
-        let DatagramCounts { received, answered, ignored, dropped } = datagrams;
-        if *received > 0 {
+        let DatagramCounts { received, answered, ignored, dropped, overflowed } = datagrams;
+        if *received > 0 || overflowed.is_some_and(|count| count > 0) {
             write!(f, "; {received} datagrams, {answered} answered, {ignored} ignored, {dropped} dropped")?;
+            if let Some(overflowed) = overflowed {
+                write!(f, ", {overflowed} overflowed")?;
+            }
         }
         Ok(())
     }

@@ -43,6 +43,8 @@ pub struct ServerOptions {
     pub proxy_timeout: Duration,
     /// Whether datagrams from ports below 1024 are answered.
     pub udp_any_source: bool,
+    /// The receive buffer of each UDP socket, in bytes; by default what the system gives.
+    pub receive_buffer: Option<usize>,
     /// Poll without sleeping for so long after each event.
     pub busy_poll: Duration,
     /// Where figures and health are told over HTTP, if anywhere.
@@ -88,6 +90,7 @@ impl Default for ServerOptions {
             proxy_protocol: ProxyProtocol::Off,
             proxy_timeout: Duration::from_secs(5),
             udp_any_source: false,
+            receive_buffer: None,
             busy_poll: Duration::ZERO,
             admin: None,
             trace: None,

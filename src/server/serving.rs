@@ -46,10 +46,12 @@ impl Handler for State {
                     self.follow(context, token, next);
                 }
             }
-            Some(Source::Announced(_)) => self.look_for_header(context, token, readiness.has(Readiness::READ_CLOSED)),
+            Some(Source::Announced(_)) => {
+                self.look_for_header(context, token, readiness.has(Readiness::READ_CLOSED));
+            }
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
-                self.echo_datagrams(context, token);
+                self.datagrams.echo(context, token);
             }
             Some(Source::Stop(signal)) => {
                 for _ in 0..signal.received() {
@@ -70,7 +72,7 @@ impl Handler for State {
             }
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
-                self.echo_datagrams(context, token);
+                self.datagrams.echo(context, token);
             }
             Some(Source::Admin(_)) => self.admin_resume(context, token),
             // Neither is ever put into the run queue: a header is looked for when an event tells of more of it.
@@ -91,7 +93,7 @@ impl Handler for State {
             Some(Source::Announced(_)) => self.header_is_late(context, token),
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => {
-                self.echo_datagrams(context, token);
+                self.datagrams.echo(context, token);
             }
             Some(Source::Admin(_)) => self.admin_deadline(context, token),
             Some(Source::Stop(_)) | None => {}

@@ -1,25 +1,26 @@
-//! The ladder of examples: what each of them can do, and the failure that the next one mends.
+//! The ladder: what each step can do, and the failure that the next one mends.
 //!
-//! The examples are run as programs of their own. None of these tests waits for a time to pass: that something does
+//! The steps are run as programs of their own. None of these tests waits for a time to pass: that something does
 //! *not* happen is seen in what the kernel says, after something later has happened.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Client, Server, TcpRow, assert_same, eventually, examples, pattern};
+use rustix::process::{Resource, Rlimit, prlimit};
+use support::{Client, Server, TcpRow, assert_same, eventually, ladder, pattern};
 
 const MESSAGE: &[u8] = b"This is the message. It will be repeated.";
 
 /// Far more than the kernel keeps for a connection.
 const FLOOD: usize = 64 << 20;
 
-fn start(example: &str) -> Server {
-    let mut command = Command::new(examples().join(example));
+fn start(step: &str) -> Server {
+    let mut command = Command::new(ladder().join(step));
     command.arg("127.0.0.1:0");
     Server::spawn(command, 1)
 }
@@ -67,7 +68,7 @@ fn step_2_threads_serve_all_at_once_but_each_costs_a_thread() {
 #[test]
 fn step_2_threads_end_for_all_when_there_is_no_room_for_one_more() {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -v 200000; exec \"$0\" 127.0.0.1:0"]).arg(examples().join("02_threads"));
+    command.args(["-c", "ulimit -v 200000; exec \"$0\" 127.0.0.1:0"]).arg(ladder().join("02_threads"));
     let mut server = Server::spawn(command, 1);
     let first = server.connect();
     first.echo(MESSAGE);
@@ -146,9 +147,30 @@ fn step_5_drained_returns_everything_but_keeps_it_without_bound() {
 }
 
 #[test]
-fn step_6_the_reactor_counts_lines_and_bounds_what_it_keeps() {
+fn step_5_drained_leaves_clients_waiting_for_ever_when_descriptors_run_out() {
+    let server = start("05_poll_drained");
+    let mut served: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    served.iter().for_each(|client| client.echo(b"I am served"));
+    let (open, limit) = (server.descriptors(), Some(server.next_descriptor() as u64));
+    prlimit(Some(server.pid()), Resource::Nofile, Rlimit { current: limit, maximum: limit })
+        .expect("our child may be limited");
+    let waiting = server.connect();
+    waiting.send(MESSAGE);
+    // Room for it comes, and the listener is ready. But it became ready long ago.
+    drop(served.pop());
+    server.await_descriptors(open - 1);
+    served[0].echo(b"the loop has gone round");
+    assert_eq!(server.descriptors(), open - 1, "nobody was accepted");
+    assert!(!waiting.has_input());
+    // The next one to connect is the next edge, and whoever waited longest is accepted.
+    let _edge = server.connect();
+    assert_same(&waiting.receive(MESSAGE.len()), MESSAGE);
+}
+
+#[test]
+fn step_6_the_reactor_answers_whole_lines_and_bounds_what_it_keeps() {
     let server = start("06_reactor");
-    server.connect().ask(b"one\ntwo\nthr", b"1\n2\n");
+    server.connect().ask(b"one\ntwo\nthr", b"1 one\n2 two\n");
     sleeps(&server);
     assert_eq!(server.threads(), 1);
 
@@ -158,23 +180,51 @@ fn step_6_the_reactor_counts_lines_and_bounds_what_it_keeps() {
     assert!(taken < FLOOD, "it does not take all of it");
     let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < 4 << 20, "{grown} bytes");
-    server.connect().ask(b"others are served\n", b"1\n");
+    server.connect().ask(b"others are served\n", b"1 others are served\n");
     client.end_sending();
-    let numbers: String = (1..=taken).map(|number| format!("{number}\n")).collect();
+    let numbers: String = (1..=taken).map(|number| format!("{number} \n")).collect();
     assert_same(&client.receive_rest(), numbers.as_bytes());
+}
+
+#[test]
+fn step_6_the_reactor_finds_a_line_wherever_reads_cut_it() {
+    let server = start("06_reactor");
+    let client = server.connect();
+    for (sent, reply) in [("on", ""), ("e\ntw", "1 one\n"), ("o", ""), ("\n\nfour\n", "2 two\n3 \n4 four\n")]
+    {
+        client.send(sent.as_bytes());
+        eventually("it has been read", || unread(&server, &client) == 0);
+        assert_same(&client.receive(reply.len()), reply.as_bytes());
+    }
+    // What is no line is no question, and the end of input is the end.
+    client.send(b"a line that does not end");
+    client.end_sending();
+    assert_same(&client.receive_rest(), b"");
+
+    let endless = server.connect();
+    endless.send(&[b'x'; 1500]);
+    assert_same(&endless.receive_rest(), b"line too long\n");
 }
 
 /// The issue of a ladder is that each step can be read in one look.
 #[test]
-fn every_step_is_short_and_says_how_to_see_its_failure() {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
-    for step in
-        ["01_blocking", "02_threads", "03_busy_nonblocking", "04_poll_once", "05_poll_drained", "06_reactor"]
-    {
-        let source = std::fs::read_to_string(directory.join(step).with_extension("rs")).expect("it is there");
+fn every_step_is_short_and_says_how_to_see_its_failure_and_its_mend() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("ladder");
+    let steps =
+        ["01_blocking", "02_threads", "03_busy_nonblocking", "04_poll_once", "05_poll_drained", "06_reactor"];
+    for (number, step) in steps.into_iter().enumerate() {
+        let is_top = number == 5;
+        let file =
+            directory.join(if is_top { "top/src/bin" } else { "src/bin" }).join(step).with_extension("rs");
+        let source = std::fs::read_to_string(file).expect("it is there");
         let program = source.lines().filter(|line| !line.starts_with("//!") && !line.trim().is_empty());
         let lines = program.count();
-        assert!(lines <= 80, "{step}: {lines} lines");
-        assert!(source.contains(&format!("//! cargo run --example {step} -- [ADDRESS]")), "{step}");
+        assert!(lines <= if is_top { 100 } else { 80 }, "{step}: {lines} lines");
+        let package = if is_top { "-p ladder-top".into() } else { format!("-p ladder --bin {step}") };
+        assert!(source.contains(&format!("//! cargo run {package} -- [ADDRESS]")), "{step}");
+        assert!(is_top || source.contains("failure:**"), "{step} shows no failure");
+        let mend =
+            steps.get(number + 1).map_or("**Mended:**".into(), |next| format!("**Mended** by `{next}`:"));
+        assert!(source.contains(&mend), "{step} does not say {mend}");
     }
 }

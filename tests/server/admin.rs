@@ -362,6 +362,7 @@ fn datagrams_are_counted() {
     assert_eq!(figure(&server, "echoloop_datagrams_received_total"), 1.0);
     assert_eq!(figure(&server, "echoloop_datagrams_answered_total"), 1.0);
     assert_eq!(figure(&server, "echoloop_datagrams_dropped_total"), 0.0);
+    assert_eq!(figure(&server, "echoloop_datagrams_overflowed_total"), 0.0);
 }
 
 #[test]
@@ -517,18 +518,18 @@ fn user_signal_1_logs_the_figures_without_an_admin_endpoint_and_quietly_too() {
     assert_eq!(server.stop().0.code(), Some(0));
 }
 
-/// Every metric by the name of its samples, as the README has them in a table.
+/// Every metric by the name of its samples, as the reference has them in a table.
 #[test]
-fn the_readme_names_every_metric_and_no_other() {
+fn the_reference_names_every_metric_and_no_other() {
     let server = with_admin(&[]);
     let metrics = get(&server, "/metrics").body;
     let told: BTreeSet<&str> = metrics
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ').map(|(name, _)| name))
         .collect();
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("it is there");
-    let named: BTreeSet<&str> = readme
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/watching.md"))
+        .expect("it is there");
+    let named: BTreeSet<&str> = page
         .lines()
         .filter(|line| line.starts_with("| `echoloop_") || line.starts_with("| `process_"))
         .flat_map(|line| line.split('|').nth(1).expect("a cell").split('`').skip(1).step_by(2))

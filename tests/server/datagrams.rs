@@ -186,6 +186,72 @@ fn the_server_never_answers_itself() {
     }
 }
 
+/// Two servers on one port of two addresses would keep one forged datagram going for ever.
+#[test]
+fn a_sender_on_the_same_port_of_another_address_is_not_answered() {
+    let server = Server::start(&["-v", "--udp-any-source", "udp://127.0.0.1:0"]);
+    let address = udp(&server)[0];
+    let other = UdpSocket::bind((own_address(131), address.port())).expect("an address of our own");
+    other.send_to(b"ping-pong", address).expect("it can be sent");
+    server.await_log("not answered: its sender is this server, or one on the same port");
+    assert_silent(&other);
+    echo(&client(other.local_addr().expect("it is bound").ip()), address, b"from another port");
+    assert_stopped(server, "2 datagrams, 1 answered, 1 ignored, 0 dropped");
+}
+
+#[test]
+fn datagrams_that_a_full_receive_buffer_drops_are_counted() {
+    const SENT: usize = 500;
+    let server = Server::start(&["--receive-buffer", "4KiB", "udp://127.0.0.1:0"]);
+    let (address, client) = (udp(&server)[0], client(Ipv4Addr::LOCALHOST.into()));
+    server.await_log(&format!("udp://{address}: receive buffer of 4096 bytes"));
+    server.while_held(|| {
+        for _ in 0..SENT {
+            client.send_to(&[0; 1000], address).expect("it can be sent");
+        }
+    });
+    // Sent behind the others until it is answered, so the server has seen all that it will see.
+    let mut sent = SENT;
+    client.set_read_timeout(Some(std::time::Duration::from_millis(200))).expect("a positive time");
+    eventually("the flood is over", || {
+        client.send_to(b"last", address).expect("it can be sent");
+        sent += 1;
+        let mut buffer = [0; 1000];
+        while let Ok(length) = client.recv(&mut buffer) {
+            if length == 4 {
+                return true;
+            }
+        }
+        false
+    });
+    server.signal(Signal::USR1);
+    eventually("the report tells of them", || {
+        let log = server.log();
+        let overflowed = log.lines().find_map(|line| line.strip_suffix(" overflowed")?.rsplit_once(", "));
+        overflowed.is_some_and(|(_, count)| count.parse::<usize>().expect("a number") > 0)
+    });
+    let (_, log) = server.stop();
+    let summary = log.lines().find_map(|line| line.split_once("stopped: ")).expect("a summary").1;
+    let count = |what: &str| -> usize {
+        let words = summary.split([',', ';']).find_map(|words| words.trim().strip_suffix(what));
+        words.unwrap_or_else(|| panic!("no {what:?} in {summary}")).parse().expect("a number")
+    };
+    assert!(count(" overflowed") > 0, "{summary}");
+    assert_eq!(count(" datagrams") + count(" overflowed"), sent, "each is accounted for: {summary}");
+}
+
+#[test]
+fn a_receive_buffer_that_is_not_granted_is_warned_of() {
+    let server = Server::start(&["--receive-buffer", "1GiB", "udp://127.0.0.1:0"]);
+    let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max").expect("Linux has it");
+    server.await_log(&format!(
+        "receive buffer of {} bytes instead of 1073741824: `sysctl -w net.core.rmem_max=1073741824` raises it",
+        most.trim()
+    ));
+    let without = Server::on_ipv4(&["--receive-buffer", "1MiB"]);
+    without.await_log("--receive-buffer is about UDP, and there is no UDP endpoint");
+}
+
 #[test]
 fn a_broadcast_is_not_answered() {
     let server = Server::start(&["-v", "udp://0.0.0.0:0"]);
@@ -313,6 +379,7 @@ fn what_can_not_be_listened_on_is_said() {
     for (arguments, code, word) in [
         (&[taken.as_str()] as &[_], 1, "address already in use (`ss -lunp sport = :"),
         (&["udp://224.0.0.1:0"], 1, "cannot listen on 224.0.0.1:0: it stands for many machines"),
+        (&["udp://127.255.255.255:0"], 1, "cannot listen on 127.255.255.255:0: it stands for many machines"),
         (&["udp://127.0.0.1:10009", "udp://127.0.0.1:10009"], 2, "udp://127.0.0.1:10009 is listed twice"),
     ] {
         let refused = run(program(arguments));

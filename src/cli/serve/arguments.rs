@@ -21,8 +21,8 @@ Endpoints:
   [V6ADDRESS]:PORT          an IPv6 address
   unix:PATH                 a Unix stream socket; its file is removed at the end
   udp://HOST:PORT           datagrams: each comes back whole, from the address that it was sent to. Never answered are
-                            broadcasts, multicasts, ports below 1024 (see --udp-any-source) and servers on the same
-                            port. The options for answers, buffers and connections are not about datagrams
+                            broadcasts, multicasts, senders on ports below 1024 (see --udp-any-source) and senders
+                            on a UDP port of this server, whatever their address. The options for answers, buffers and connections are not about datagrams
   Port 0 lets the system choose. Each bound address is printed on standard output:
   listening on tcp://127.0.0.1:10000
 
@@ -143,6 +143,11 @@ pub(crate) struct ServeArguments {
     #[arg(long, help_heading = "Sockets")]
     udp_any_source: bool,
 
+    /// Ask the kernel for a receive buffer of this size for each UDP socket; net.core.rmem_max bounds it [default: the
+    /// system's]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Sockets")]
+    receive_buffer: Option<usize>,
+
     /// Poll without sleeping for so long after each event: takes a whole core, answers sooner
     #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true,
           value_parser = humantime::parse_duration, help_heading = "Sockets")]
@@ -221,6 +226,7 @@ impl ServeArguments {
             },
             proxy_timeout: self.proxy_timeout,
             udp_any_source: self.udp_any_source,
+            receive_buffer: self.receive_buffer,
             busy_poll: self.busy_poll,
             admin: self.admin.clone(),
             trace: self.trace.clone().map(|path| TraceOptions { path, limit: self.trace_limit }),
@@ -272,6 +278,7 @@ mod tests {
             "--proxy-protocol=require",
             "--proxy-timeout=1s",
             "--udp-any-source",
+            "--receive-buffer=1MiB",
             "--busy-poll=50us",
             "--admin=:9100",
             "--trace=turns.json",
@@ -301,6 +308,7 @@ mod tests {
             proxy_protocol: ProxyProtocol::Require,
             proxy_timeout: Duration::from_secs(1),
             udp_any_source: true,
+            receive_buffer: Some(1 << 20),
             busy_poll: Duration::from_micros(50),
             admin: Some("localhost:9100".parse().expect("an endpoint")),
             trace: Some(TraceOptions { path: "turns.json".into(), limit: 1 << 20 }),

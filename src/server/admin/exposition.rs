@@ -11,8 +11,9 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::figures::{ConnectionFigures, DatagramFigures, Figures, LoopFigures, ProcessFigures};
+use super::figures::{ConnectionFigures, Figures, LoopFigures, ProcessFigures};
 use super::histogram::Histogram;
+use crate::server::datagrams::DatagramCounts;
 
 /// A form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,12 +128,24 @@ impl Families<'_> {
         Ok(())
     }
 
-    fn datagrams(&mut self, figures: &DatagramFigures) -> fmt::Result {
-        let DatagramFigures { received, answered, ignored, dropped } = *figures;
+    fn datagrams(&mut self, figures: &DatagramCounts) -> fmt::Result {
+        let DatagramCounts { received, answered, ignored, dropped, overflowed } = *figures;
         self.counter("echoloop_datagrams_received", "Datagrams that were received", received)?;
         self.counter("echoloop_datagrams_answered", "Datagrams that were sent back", answered)?;
         self.counter("echoloop_datagrams_ignored", "Datagrams that are never answered, for safety", ignored)?;
-        self.counter("echoloop_datagrams_dropped", "Datagrams whose answer the kernel did not take", dropped)
+        self.counter(
+            "echoloop_datagrams_dropped",
+            "Datagrams whose answer the kernel did not take",
+            dropped,
+        )?;
+        match overflowed {
+            Some(count) => self.counter(
+                "echoloop_datagrams_overflowed",
+                "Datagrams that the kernel dropped because the receive buffer was full",
+                count,
+            ),
+            None => Ok(()),
+        }
     }
 
     fn turns(&mut self, figures: &LoopFigures) -> fmt::Result {

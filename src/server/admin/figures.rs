@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::net::BufferBytes;
 use crate::reactor::Turn;
+use crate::server::datagrams::DatagramCounts;
 
 use super::histogram::Histogram;
 
@@ -11,7 +12,7 @@ use super::histogram::Histogram;
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
     pub(crate) connections: ConnectionFigures,
-    pub(crate) datagrams: DatagramFigures,
+    pub(crate) datagrams: DatagramCounts,
     pub(crate) turns: LoopFigures,
     pub(crate) process: ProcessFigures,
 }
@@ -35,15 +36,6 @@ pub(crate) struct ConnectionFigures {
     /// Times that a connection was not read because too much was unsent.
     pub(crate) pauses_of_reading: u64,
     pub(crate) buffers: BufferBytes,
-}
-
-/// UDP.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DatagramFigures {
-    pub(crate) received: u64,
-    pub(crate) answered: u64,
-    pub(crate) ignored: u64,
-    pub(crate) dropped: u64,
 }
 
 /// What the turns of the loop consisted of.
@@ -170,6 +162,8 @@ impl Figures {
             .filter(|(_, count)| *count > 0)
             .map(|(reason, count)| format!(", {count} {reason}"))
             .collect();
+        let overflowed =
+            datagrams.overflowed.map_or_else(String::new, |count| format!(", {count} overflowed"));
         let descriptors = process.descriptors_open.map_or_else(|| "?".into(), |open| open.to_string());
         [
             format!(
@@ -183,7 +177,7 @@ impl Figures {
                 connections.bytes_cut_off,
             ),
             format!(
-                "{} bytes in, {} bytes out; {} datagrams in, {} answered, {} ignored, {} dropped",
+                "{} bytes in, {} bytes out; {} datagrams in, {} answered, {} ignored, {} dropped{overflowed}",
                 connections.bytes_in,
                 connections.bytes_out,
                 datagrams.received,
@@ -220,7 +214,7 @@ pub(super) mod tests {
     pub(in crate::server::admin) fn figures() -> Figures {
         Figures {
             connections: ConnectionFigures { open: 3, ..ConnectionFigures::default() },
-            datagrams: DatagramFigures::default(),
+            datagrams: DatagramCounts::default(),
             turns: LoopFigures::default(),
             process: ProcessFigures {
                 started: UNIX_EPOCH,

@@ -32,9 +32,7 @@ use crate::reactor::{Moment, Readiness};
 
 use self::request::{LONGEST_HEAD, RequestHead};
 
-pub(crate) use self::figures::{
-    Closed, ConnectionFigures, DatagramFigures, Ending, Figures, LoopFigures, ProcessFigures,
-};
+pub(crate) use self::figures::{Closed, ConnectionFigures, Ending, Figures, LoopFigures, ProcessFigures};
 
 /// Connections at a time; those beyond are closed. One monitor needs one, and whoever looks by hand another.
 pub(crate) const MOST_SCRAPERS: usize = 16;
@@ -91,7 +89,7 @@ impl Scraper {
     /// The status is asked for when the request is complete, and not for each piece of it that drips in.
     pub(crate) fn pump(
         &mut self,
-        status: &dyn Fn() -> Status,
+        status: &mut dyn FnMut() -> Status,
         workspace: &mut Workspace,
         now: Moment,
     ) -> Next {
@@ -114,7 +112,7 @@ impl AsFd for Scraper {
 /// The service of one [`Scraper`], for as long as it is pumped.
 struct Answering<'a> {
     head: &'a mut RequestHead,
-    status: &'a dyn Fn() -> Status,
+    status: &'a mut dyn FnMut() -> Status,
     peer: &'a Peer,
 }
 
@@ -152,12 +150,12 @@ mod tests {
     #[test]
     fn the_figures_are_asked_for_once_when_the_request_is_complete() {
         let asked = Cell::new(0);
-        let status = || {
+        let mut status = || {
             asked.set(asked.get() + 1);
             Status { figures: figures::tests::figures(), not_accepting: None }
         };
         let (mut head, peer) = (RequestHead::default(), Peer::Unix { number: 1 });
-        let mut service = Answering { head: &mut head, status: &status, peer: &peer };
+        let mut service = Answering { head: &mut head, status: &mut status, peer: &peer };
         let mut staged = Vec::new();
         let (last, bytes) = b"GET /metrics HTTP/1.0\r\n\r\n".split_last().expect("bytes");
         for byte in bytes {

@@ -1,25 +1,26 @@
 //! The ladder, second step: a thread a client.
 //!
 //! ```text
-//! cargo run --example 02_threads -- [ADDRESS]
+//! cargo run -p ladder --bin 02_threads -- [ADDRESS]
 //! ```
 //!
-//! The code of a client is that of `01_blocking`, and nobody waits for anybody. But a client that only holds its
-//! connection open now costs a thread, with a stack of its own and a place in the scheduler:
+//! The code of a client is that of `01_blocking`, and no client waits for another. But a client that only holds its
+//! connection open now costs a thread, with a stack of its own and a place in the scheduler. **The failure:**
 //!
 //! ```text
-//! for i in $(seq 500); do nc localhost 10000 & done
-//! grep -E 'Threads|VmSize' /proc/$(pgrep 02_threads)/status
+//! echoloop load --hold --clients 500 --duration 5s &
+//! sleep 2; grep Threads /proc/$(pgrep 02_threads)/status      # Threads: 501
 //! ```
 //!
-//! When there is room for no more threads the server dies, and takes those that it was serving with it:
+//! When there is no room for another thread, the server dies, and with it every connection that it was serving:
 //!
 //! ```text
-//! cargo build --example 02_threads
-//! (ulimit -v 200000; target/debug/examples/02_threads)
+//! (ulimit -v 200000; target/debug/02_threads) &
+//! echoloop load --hold --clients 500 --duration 5s            # "failed to spawn thread"
 //! ```
 //!
-//! `03_busy_nonblocking` serves them all in one thread.
+//! **Mended** by `03_busy_nonblocking`: one thread serves all of them. The same commands, with `03_busy_nonblocking` in
+//! the place of `02_threads`, show `Threads: 1` and 500 clients that are served within the same 200 MB.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
 
 use std::io::{self, Read, Write};
@@ -40,7 +41,7 @@ fn main() -> io::Result<()> {
     }
 }
 
-/// Until the client ends its input.
+/// Returns when the client ends its input.
 fn echo(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = [0; 16];
     loop {

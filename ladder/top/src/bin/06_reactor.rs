@@ -1,13 +1,20 @@
-//! The ladder, sixth step: another protocol on this crate's reactor and connections. Each line is answered with its number.
+//! The ladder, sixth step: another protocol on echoloop's reactor and connections. Each line comes back with its
+//! number.
 //!
 //! ```text
-//! cargo run --example 06_reactor -- [ADDRESS]
-//! printf 'one\ntwo\nthree\n' | nc -N localhost 10000      # 1 2 3, each on a line
+//! cargo run -p ladder-top -- [ADDRESS]
+//! printf 'one\ntwo\nthree\n' | echoloop send      # 1 one, 2 two, 3 three
 //! ```
 //!
-//! The protocol is [`LineCounter`], which sees bytes and nothing else. What the steps below it got wrong is not its
-//! business: the loop sleeps, reads are repeated until nothing is left, a client that does not read is not read from,
-//! and one that sends without a pause has its turn like the others.
+//! The protocol is [`Lines`], which sees bytes and nothing else. TCP keeps bytes in order and knows no messages, so a
+//! read may end within a line: `Lines` keeps the part until its end comes, and bounds what it keeps.
+//!
+//! ```text
+//! (printf 'on'; sleep 1; printf 'e\n') | echoloop send      # 1 one: two reads, one line
+//! ```
+//!
+//! **Mended:** the loop sleeps, reads are repeated until nothing is left, a client that does not read is not read
+//! from, and one that sends without a pause has its turn like the others. The commands of `05_poll_drained` show it.
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use std::io::{self, Write};
@@ -19,17 +26,31 @@ use echoloop::net::{Accept, Answer, Connection, Limits, Listener, ListenerOption
 use echoloop::net::{CONNECTION_INTEREST, Workspace};
 use echoloop::reactor::{Context, Handler, Interest, Reactor, Readiness, Stage, Token};
 
-#[derive(Default)]
-struct LineCounter(u64);
+/// The longest line, with its end. Without a bound a client that never sends a line feed would fill our memory.
+const LONGEST: usize = 1024;
 
-impl Service for LineCounter {
+#[derive(Default)]
+struct Lines {
+    count: u64,
+    /// The beginning of a line whose end has not come yet.
+    part: Vec<u8>,
+}
+
+impl Service for Lines {
     fn chunk(&self) -> usize {
         1024 // at most so many answers before the write buffer is looked at
     }
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
-        for _ in chunk.iter().filter(|&&byte| byte == b'\n') {
-            self.0 += 1;
-            writeln!(staged, "{}", self.0).expect("memory takes everything");
+        for piece in chunk.split_inclusive(|&byte| byte == b'\n') {
+            self.part.extend_from_slice(piece);
+            if self.part.len() > LONGEST {
+                return Answer { bytes: b"line too long\n", last: true };
+            }
+            if piece.ends_with(b"\n") {
+                self.count += 1;
+                write!(staged, "{} ", self.count).expect("memory takes everything");
+                staged.append(&mut self.part);
+            }
         }
         Answer::default()
     }
@@ -37,7 +58,7 @@ impl Service for LineCounter {
 
 enum Source {
     Listener(Listener),
-    Client(Connection<Socket>, LineCounter),
+    Client(Connection<Socket>, Lines),
 }
 
 impl AsFd for Source {
@@ -58,7 +79,7 @@ impl Handler for Server {
         match context.get_mut(token) {
             Some(Source::Listener(listener)) => match listener.accept() {
                 Accept::Connection(socket, _) => {
-                    let client = Source::Client(Connection::new(socket, now), LineCounter::default());
+                    let client = Source::Client(Connection::new(socket, now), Lines::default());
                     // Refused, it is dropped, which closes it.
                     let _ = context.insert(client, CONNECTION_INTEREST, Stage::Connections);
                     context.run_again(token); // There may be more, and no event will say so.
@@ -67,9 +88,9 @@ impl Handler for Server {
                 // Out of descriptors, perhaps. Nobody tells when there are some: look again soon.
                 Accept::Failed(..) => context.set_deadline(token, now + Duration::from_millis(100)),
             },
-            Some(Source::Client(connection, counter)) => {
+            Some(Source::Client(connection, lines)) => {
                 connection.note(readiness);
-                match connection.pump(counter, &mut self.0, now) {
+                match connection.pump(lines, &mut self.0, now) {
                     Next::Wait => {}
                     Next::Again => context.run_again(token),
                     Next::Close(_) => context.remove(token),

@@ -1,19 +1,21 @@
 //! The ladder, third step: one thread that never waits.
 //!
 //! ```text
-//! cargo run --example 03_busy_nonblocking -- [ADDRESS]
+//! cargo run -p ladder --bin 03_busy_nonblocking -- [ADDRESS]
 //! ```
 //!
-//! A nonblocking call that can't be done answers `WouldBlock` and returns. So one thread can ask every client in turn,
-//! for ever. Nobody waits for anybody, a client costs two words and sixteen bytes, and no byte is lost: what the kernel
-//! does not take at once is kept and tried again. But it asks when there is nothing to be had, too:
+//! A nonblocking call that can't be done returns at once and says `WouldBlock`. So one thread can ask every client in
+//! turn, for ever. No client waits for another, and no byte is lost: the server keeps what the kernel does not take at
+//! once, and tries again. A client costs four words (its socket, and the vector for what is unsent), and sixteen bytes
+//! once it has said something. But the server also asks when there is nothing to be had. **The failure:**
 //!
 //! ```text
 //! top -p $(pgrep 03_busy)                               # 100 % of a core, without one client
-//! timeout -s INT 1 strace -c -p $(pgrep 03_busy)        # and what it does with it: accept4, nothing but accept4
+//! timeout -s INT 1 strace -c -p $(pgrep 03_busy)        # and for this: accept4, nothing but accept4
 //! ```
 //!
-//! `04_poll_once` lets the kernel say when there is something.
+//! **Mended** by `04_poll_once`: the kernel says when there is something. `top -p $(pgrep 04_poll)` shows 0 %, and
+//! `strace` a single call that waits.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -48,7 +50,7 @@ struct Client {
 }
 
 impl Client {
-    /// Reads if nothing is unsent, and sends what is. False at the end of input.
+    /// Reads if nothing is unsent, then sends what is unsent. False at the end of input.
     fn step(&mut self) -> io::Result<bool> {
         if self.unsent.is_empty() {
             let mut buffer = [0; 16];

@@ -1,19 +1,21 @@
 //! The ladder, first step: one client at a time.
 //!
 //! ```text
-//! cargo run --example 01_blocking -- [ADDRESS]
+//! cargo run -p ladder --bin 01_blocking -- [ADDRESS]
 //! ```
 //!
-//! Every call waits until it is done. It is the shortest echo server there is, and no byte is lost. But while it waits
-//! for one client, it waits for none of the others:
+//! Every call waits until it is done. This is the shortest echo server there is, and it loses no byte. But while it
+//! waits for one client, it waits for none of the others. **The failure:**
 //!
 //! ```text
-//! nc localhost 10000 &                    # says nothing, and stays
-//! echo hello | nc -N localhost 10000      # no echo until the first one has gone
+//! sleep 3 | echoloop send &               # a client that says nothing for three seconds
+//! echoloop send -t 1s localhost hello     # "no byte moved for 1s": nobody reads what the second client sent
 //! ```
 //!
-//! The second one is connected: the kernel completes handshakes without asking the program. Its bytes arrive, too.
-//! Only nobody reads them. `02_threads` gives each client somebody who does.
+//! The second client is connected: the kernel completes handshakes without asking the program. Its bytes arrive, too.
+//! The program just does not read them.
+//!
+//! **Mended** by `02_threads`: each client has a thread that waits for it. The same two commands print `hello` at once.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
 
 use std::io::{self, Read, Write};
@@ -33,7 +35,7 @@ fn main() -> io::Result<()> {
     }
 }
 
-/// Until the client ends its input.
+/// Returns when the client ends its input.
 fn echo(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = [0; 16];
     loop {

@@ -1,28 +1,38 @@
-//! The ladder, fifth step: read until there is nothing left, and keep what could not be sent.
+//! The ladder, fifth step: read until nothing is left, and keep what could not be sent.
 //!
 //! ```text
-//! cargo run --example 05_poll_drained -- [ADDRESS]
+//! cargo run -p ladder --bin 05_poll_drained -- [ADDRESS]
 //! ```
 //!
-//! Now every byte comes back, whatever its client's pace. But there is no bound to what is kept for a client that sends
-//! and does not read, and no bound to how long one that sends without a pause holds the loop:
+//! Now every byte comes back, however slowly its client reads. But nothing bounds what the server keeps for a client
+//! that sends and does not read. **The first failure** (in Bash, whose `/dev/tcp` is a client that never reads):
 //!
 //! ```text
-//! # in Bash
-//! (exec 3<>/dev/tcp/localhost/10000; head -c 200M /dev/zero >&3; sleep 60) &
-//! grep VmRSS /proc/$(pgrep 05_poll)/status      # grows to about 200 MB
+//! (exec 3<>/dev/tcp/localhost/10000; head -c 200M /dev/zero >&3; sleep 9) &
+//! sleep 3; grep VmRSS /proc/$(pgrep 05_poll)/status      # about 200 MB
 //! ```
 //!
-//! `06_reactor` stops reading when too much is unsent, and gives each client its turn.
+//! And nothing bounds how long one client holds the loop: `read_all` goes on as long as bytes come. **The second
+//! failure:** a small client waits, while the large one sends.
+//!
+//! ```text
+//! (exec 3<>/dev/tcp/localhost/10000; head -c 1G /dev/zero >&3) &
+//! time echoloop send --expect line localhost 'served?\n'      # some hundred milliseconds
+//! ```
+//!
+//! **Mended** by `06_reactor`: it stops reading when too much is unsent, and gives each client its turn. With it
+//! `VmRSS` stays at some megabytes, and the small client has its answer within some milliseconds.
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
 
-const LISTENER: Token = Token(0);
+/// No client has this one: their tokens are their keys in the table, which count from 0.
+const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "localhost:10000".into());
@@ -33,25 +43,26 @@ fn main() -> io::Result<()> {
 
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1024));
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut clients = HashMap::new();
-    let mut tokens = (1..).map(Token);
+    let mut clients = Slab::new();
     loop {
         match poll.poll(&mut events, None) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
         }
         for event in &events {
+            let Token(key) = event.token();
             if event.token() == LISTENER {
-                while let Ok((mut stream, _)) = listener.accept() {
-                    let token = tokens.next().expect("numbers do not end");
-                    poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-                    clients.insert(token, Client { stream, unsent: VecDeque::new(), ended: false });
+                // It also stops at "too many open files", after which no event comes: see the guide, "descriptors".
+                while let Ok((stream, _)) = listener.accept() {
+                    let key = clients.insert(Client { stream, unsent: VecDeque::new(), ended: false });
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    poll.registry().register(&mut clients[key].stream, Token(key), interest)?;
                 }
-            } else if let Some(client) = clients.get_mut(&event.token()) {
+            } else if let Some(client) = clients.get_mut(key) {
                 match client.read_all().and_then(|()| client.write_all()) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Ok(()) if !client.ended => {}
-                    _ => drop(clients.remove(&event.token())),
+                    _ => drop(clients.remove(key)),
                 }
             }
         }

@@ -1,29 +1,32 @@
 //! The ladder, fourth step: ask the kernel who is ready. **It loses data.**
 //!
 //! ```text
-//! cargo run --example 04_poll_once -- [ADDRESS]
+//! cargo run -p ladder --bin 04_poll_once -- [ADDRESS]
 //! ```
 //!
 //! One call waits for all clients at once, and the server sleeps until one of them has sent something. But mio's
-//! events are edges: one tells that something *has come*, and none tells that something *is still there*. This server
-//! reads once an event, as one would with level-triggered events, so what does not fit into its buffer stays in the
-//! kernel:
+//! events are edges: an event says that something *has come*, and is not repeated while it *is still there*. This
+//! server reads once an event, so what does not fit into its buffer stays in the kernel. **The failure:**
 //!
 //! ```text
-//! (printf 'This is the message. It will be repeated.'; sleep 5) | nc localhost 10000      # This is the mess
+//! echoloop send -t 1s localhost 'This is the message. It will be repeated.'      # This is the mess
 //! ```
 //!
-//! The rest never comes unless the client sends more. And the result of `write` is ignored, which loses what the
-//! kernel does not take. `05_poll_drained` reads until there is nothing left, and keeps what it could not send.
+//! The rest never comes unless the client sends more. The server also ignores how much `write` took, which loses what
+//! a full socket did not take.
+//!
+//! **Mended** by `05_poll_drained`: it reads until nothing is left, and keeps what it could not send. The same command
+//! prints the whole message.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
 
-use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
 
-const LISTENER: Token = Token(0);
+/// No client has this one: their tokens are their keys in the table, which count from 0.
+const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "localhost:10000".into());
@@ -34,25 +37,26 @@ fn main() -> io::Result<()> {
 
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1024));
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut clients = HashMap::new();
-    let mut tokens = (1..).map(Token);
+    let mut clients = Slab::new();
     loop {
         match poll.poll(&mut events, None) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
         }
         for event in &events {
+            let Token(key) = event.token();
             if event.token() == LISTENER {
-                while let Ok((mut stream, peer)) = listener.accept() {
+                while let Ok((stream, peer)) = listener.accept() {
                     eprintln!("connection from {peer}");
-                    let token = tokens.next().expect("numbers do not end");
-                    poll.registry().register(&mut stream, token, Interest::READABLE)?;
-                    clients.insert(token, stream);
+                    let key = clients.insert(stream);
+                    poll.registry().register(&mut clients[key], Token(key), Interest::READABLE)?;
                 }
-            } else if let Some(stream) = clients.get_mut(&event.token())
-                && let Ok(false) = echo_once(stream)
-            {
-                clients.remove(&event.token());
+            } else if let Some(stream) = clients.get_mut(key) {
+                match echo_once(stream) {
+                    Ok(true) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    _ => drop(clients.remove(key)),
+                }
             }
         }
     }
