@@ -29,7 +29,7 @@ use std::io::{self, ErrorKind};
 
 use super::bounds::{Limits, Timeout, Timeouts};
 use super::buffers::{Desk, Held, Workspace};
-use super::journal::{Journal, Step};
+use super::journal::{Deed, Journal};
 use super::phase::{End, Phase};
 use super::service::Service;
 use super::transport::Transport;
@@ -342,7 +342,7 @@ impl<T: Transport> Connection<T> {
             // Not before half is gone: a peer that takes a byte at a time must not cost a read for each.
             if self.paused && unsent <= desk.limits.write_limit / 2 {
                 self.paused = false;
-                desk.journal.note(self.transport.number(), Step::Resumed { unsent });
+                desk.journal.note(self.transport.number(), Deed::Resumed { unsent });
             }
         }
         Ok(taken)
@@ -424,7 +424,7 @@ impl<T: Transport> Connection<T> {
         if unsent >= limit && !self.paused {
             self.paused = true;
             desk.pool.pauses += 1;
-            desk.journal.note(self.transport.number(), Step::Paused { unsent });
+            desk.journal.note(self.transport.number(), Deed::Paused { unsent });
         }
         (fed, result)
     }
@@ -497,7 +497,7 @@ impl<T: Transport> Connection<T> {
     /// The one door through which a connection changes its phase. (The quota of `Stopping` is counted down in place:
     /// the phase stays the same.)
     fn enter(&mut self, phase: Phase, journal: &mut Journal) {
-        journal.note(self.transport.number(), Step::Entered(phase));
+        journal.note(self.transport.number(), Deed::Entered(phase));
         self.phase = phase;
     }
 }

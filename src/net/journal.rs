@@ -16,12 +16,12 @@ pub struct Entry {
     /// When it returned. The same moment where there was no call.
     pub ended: Moment,
     /// The step.
-    pub step: Step,
+    pub deed: Deed,
 }
 
 /// The kinds of steps.
 #[derive(Debug)]
-pub enum Step {
+pub enum Deed {
     /// A read has returned.
     Read {
         /// The most that it could bring.
@@ -83,7 +83,7 @@ impl Journal {
         result: &io::Result<usize>,
     ) {
         if let Some(began) = began {
-            self.add(socket, began, Step::Read { asked, result: copy(result) });
+            self.add(socket, began, Deed::Read { asked, result: copy(result) });
         }
     }
 
@@ -97,37 +97,37 @@ impl Journal {
         result: &io::Result<usize>,
     ) {
         if let Some(began) = began {
-            self.add(socket, began, Step::Wrote { offered, result: copy(result) });
+            self.add(socket, began, Deed::Wrote { offered, result: copy(result) });
         }
     }
 
     /// A step without a call.
     #[inline]
-    pub(super) fn note(&mut self, socket: i32, step: Step) {
+    pub(super) fn note(&mut self, socket: i32, deed: Deed) {
         if let Some(now) = self.begin() {
-            self.add(socket, now, step);
+            self.add(socket, now, deed);
         }
     }
 
     #[cold]
-    fn add(&mut self, socket: i32, began: Moment, step: Step) {
-        let ended = match step {
-            Step::Read { .. } | Step::Wrote { .. } => Moment::now(),
-            Step::Paused { .. } | Step::Resumed { .. } | Step::Entered(_) => began,
+    fn add(&mut self, socket: i32, began: Moment, deed: Deed) {
+        let ended = match deed {
+            Deed::Read { .. } | Deed::Wrote { .. } => Moment::now(),
+            Deed::Paused { .. } | Deed::Resumed { .. } | Deed::Entered(_) => began,
         };
-        match &step {
-            Step::Read { asked, result } => log::trace!("socket {socket}: read of {asked} bytes: {result:?}"),
-            Step::Wrote { offered, result } => {
+        match &deed {
+            Deed::Read { asked, result } => log::trace!("socket {socket}: read of {asked} bytes: {result:?}"),
+            Deed::Wrote { offered, result } => {
                 log::trace!("socket {socket}: write of {offered} bytes: {result:?}");
             }
-            Step::Paused { unsent } => log::trace!("socket {socket}: paused with {unsent} bytes unsent"),
-            Step::Resumed { unsent } => log::trace!("socket {socket}: resumed with {unsent} bytes unsent"),
-            Step::Entered(phase) => log::trace!("socket {socket}: now {phase:?}"),
+            Deed::Paused { unsent } => log::trace!("socket {socket}: paused with {unsent} bytes unsent"),
+            Deed::Resumed { unsent } => log::trace!("socket {socket}: resumed with {unsent} bytes unsent"),
+            Deed::Entered(phase) => log::trace!("socket {socket}: now {phase:?}"),
         }
         if let Some(entries) = &mut self.entries
             && entries.len() < MOST_ENTRIES
         {
-            entries.push(Entry { began, ended, step });
+            entries.push(Entry { began, ended, deed });
         }
     }
 }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::trace_file::{FIRST_ROW, Nothing, Over, Row, TraceFile};
-use crate::net::{Connection, Entry, Peer, Phase, Socket, Step};
+use crate::net::{Connection, Deed, Entry, Peer, Phase, Socket};
 use crate::reactor::{Moment, Readiness, Token, Turn};
 use crate::server::error::Error;
 use crate::system::describe;
@@ -67,24 +67,24 @@ impl Trace {
     /// The steps of a connection, after it was pumped.
     pub(super) fn record(&mut self, token: Token, steps: Vec<Entry>) {
         let row = row(token);
-        for Entry { began, ended, step } in steps {
-            match step {
-                Step::Read { asked, result } => {
+        for Entry { began, ended, deed } in steps {
+            match deed {
+                Deed::Read { asked, result } => {
                     let bytes = result.as_ref().ok().copied();
                     self.call(row, "read", &result, (began, ended), Read { asked, bytes });
                 }
-                Step::Wrote { offered, result } => {
+                Deed::Wrote { offered, result } => {
                     let bytes = result.as_ref().ok().copied();
                     self.call(row, "write", &result, (began, ended), Write { offered, bytes });
                 }
-                Step::Paused { unsent } => self.file.begin(row, "paused", began, Unsent { unsent }),
-                Step::Resumed { unsent } => {
+                Deed::Paused { unsent } => self.file.begin(row, "paused", began, Unsent { unsent }),
+                Deed::Resumed { unsent } => {
                     self.file.end(row, "paused", began, Nothing {});
                     self.file.instant(row, "drained", began, Unsent { unsent });
                 }
                 // The end is recorded, with its reason, when the connection is closed.
-                Step::Entered(Phase::Ended) => {}
-                Step::Entered(phase) => self.file.instant(row, format_args!("{phase:?}"), began, Nothing {}),
+                Deed::Entered(Phase::Ended) => {}
+                Deed::Entered(phase) => self.file.instant(row, format_args!("{phase:?}"), began, Nothing {}),
             }
         }
     }

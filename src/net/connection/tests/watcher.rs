@@ -23,26 +23,26 @@ impl Watcher {
     }
 
     pub(super) fn follow(&mut self, entries: Vec<Entry>) {
-        for Entry { began, ended, step } in entries {
+        for Entry { began, ended, deed } in entries {
             assert!(began <= ended);
-            match step {
-                Step::Read { asked, result } => {
+            match deed {
+                Deed::Read { asked, result } => {
                     let may_read = !self.is_paused || self.phase == Some(Phase::Lingering);
                     assert!(may_read, "read although it is paused");
                     let count = result.unwrap_or(0);
                     assert!(count <= asked);
                     self.received += count as u64;
                 }
-                Step::Wrote { offered, result } => {
+                Deed::Wrote { offered, result } => {
                     let count = result.unwrap_or(0);
                     assert!(count <= offered);
                     self.sent += count as u64;
                 }
-                Step::Paused { unsent } => {
+                Deed::Paused { unsent } => {
                     assert!(unsent > 0 && !std::mem::replace(&mut self.is_paused, true));
                 }
-                Step::Resumed { .. } => assert!(std::mem::replace(&mut self.is_paused, false)),
-                Step::Entered(phase) => self.phase = Some(phase),
+                Deed::Resumed { .. } => assert!(std::mem::replace(&mut self.is_paused, false)),
+                Deed::Entered(phase) => self.phase = Some(phase),
             }
         }
     }
