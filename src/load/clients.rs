@@ -20,7 +20,7 @@ use super::targets::{Ceiling, Targets};
 use super::traffic::{READ_SIZE, Traffic};
 use crate::net::{
     CONNECTION_INTEREST, ConnectedDatagramSocket, Connection, End, LONGEST_DATAGRAM, Limits, Next, Phase,
-    Target, Unobserved, Workspace, connect,
+    Target, Workspace, connect,
 };
 use crate::reactor::{Context, Interest, Moment, Readiness, Stage, Token};
 use crate::system::describe;
@@ -115,7 +115,9 @@ impl Clients {
         match context.get_mut(token) {
             Some(Slot::Stream(client)) => {
                 client.connection.note(readiness);
-                self.pump(context, token);
+                if !context.is_queued(token) {
+                    self.pump(context, token);
+                }
             }
             Some(Slot::Datagrams(_)) => self.receive_datagrams(context, token),
             Some(Slot::Stop(_)) | None => {}
@@ -438,7 +440,7 @@ impl Clients {
         self.traffic.figures.open -= 1;
         let blank = Client::new(client.pacer.client(), &self.traffic.pacing, 0, now);
         let client = std::mem::replace(client, blank);
-        connection.half_close(&mut Unobserved);
+        connection.half_close(&mut self.workspace);
         context.set_deadline(token, now + END_TIME);
         context.run_again(token);
         Some(client)

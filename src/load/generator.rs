@@ -57,8 +57,8 @@ impl Load {
 
         let mut reactor = Reactor::new()?;
         reactor.set_prompt_deadlines(matches!(plan.pace, Pace::Open { .. }));
-        let token = reactor.context().insert(Slot::Stop(stop), Interest::READABLE, Stage::Signals)?;
-        let run = Run::new(plan, targets, ceiling, token);
+        reactor.context().insert(Slot::Stop(stop), Interest::READABLE, Stage::Signals)?;
+        let run = Run::new(plan, targets, ceiling);
         Ok(Load { reactor, run, ceiling, is_open: false })
     }
 

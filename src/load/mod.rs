@@ -81,8 +81,9 @@ pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Sizes, Usage};
 pub use self::report::{
-    Bytes, CompareError, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, Histograms,
-    Messages, OutageFigures, OutageRecord, PlotError, Report, Table, Verdict, compare, hgrm, plot,
+    Bytes, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms,
+    MergeError, Merged, Messages, OutageFigures, OutageRecord, PlotError, ReadError, Report, Side, Table,
+    Verdict, compare, hgrm, merge, plot, read,
 };
 pub use self::run::{Progress, Watcher};
 pub use self::series::Point;

@@ -8,7 +8,7 @@ use super::times::Histogram;
 use crate::reactor::Moment;
 
 /// The most outages that are described one by one; all are counted.
-const MOST_DESCRIBED: usize = 100;
+pub(super) const MOST_DESCRIBED: usize = 100;
 /// Reconnects are counted by the second.
 const SECOND: Duration = Duration::from_secs(1);
 

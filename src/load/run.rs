@@ -11,12 +11,15 @@ use super::pacer::FOREVER;
 use super::plan::{Plan, Usage};
 use super::slot::Slot;
 use super::targets::{Ceiling, Targets};
-use crate::reactor::{Context, Handler, Moment, Readiness, Token};
+use crate::reactor::{Context, Handler, Moment, Readiness, Timer, Token};
 
 /// How often a watcher is told.
 const WATCH: Duration = Duration::from_millis(200);
 /// How often it is looked for timeouts at most and at least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Wakes the loop for the run as a whole, whose work is done at the end of each turn.
+const RUN: Timer = Timer(0);
 
 /// Is told how a run goes on.
 pub trait Watcher {
@@ -69,8 +72,6 @@ enum Part {
 pub(super) struct Run {
     plan: Rc<Plan>,
     clients: Clients,
-    /// Whose deadline is the next moment at which something is to be done here.
-    token: Token,
     watcher: Option<Box<dyn Watcher>>,
     part: Part,
     part_ends: Moment,
@@ -101,10 +102,7 @@ impl Handler for Run {
     }
 
     fn deadline(&mut self, context: &mut Context<Slot>, token: Token) {
-        // Our own work is done at the end of each turn.
-        if token != self.token {
-            self.clients.deadline(context, token);
-        }
+        self.clients.deadline(context, token);
     }
 
     fn turn_end(&mut self, context: &mut Context<Slot>) {
@@ -113,7 +111,7 @@ impl Handler for Run {
 }
 
 impl Run {
-    pub(super) fn new(plan: Plan, targets: Targets, ceiling: Ceiling, token: Token) -> Run {
+    pub(super) fn new(plan: Plan, targets: Targets, ceiling: Ceiling) -> Run {
         let now = Moment::now();
         let plan = Rc::new(plan);
         let window = Window { warmup: plan.warmup, duration: plan.duration, messages: plan.messages };
@@ -124,7 +122,6 @@ impl Run {
         Run {
             plan,
             clients,
-            token,
             watcher: None,
             part: Part::Opening,
             part_ends: now + FOREVER,
@@ -160,7 +157,7 @@ impl Run {
 
     /// All clients connect; the reactor stops when they have. In a churn there is nothing to be opened before.
     pub(super) fn begin_opening(&mut self, context: &mut Context<Slot>) -> bool {
-        context.set_deadline(self.token, Moment::now());
+        context.set_timer(RUN, Moment::now());
         if self.plan.usage == Usage::Churn {
             self.part = Part::Resting;
         }
@@ -171,7 +168,7 @@ impl Run {
     pub(super) fn begin_window(&mut self, context: &mut Context<Slot>, window: Window) {
         let now = Moment::now();
         self.window = window;
-        context.set_deadline(self.token, now);
+        context.set_timer(RUN, now);
         if self.plan.usage == Usage::Hold {
             // The first echoes have come already. They are counted, but not in this time.
             self.clients.start(context, now);
@@ -193,7 +190,7 @@ impl Run {
     /// The connections end. False: there is nothing to wait for.
     pub(super) fn begin_closing(&mut self, context: &mut Context<Slot>) -> bool {
         let now = Moment::now();
-        context.set_deadline(self.token, now);
+        context.set_timer(RUN, now);
         self.part = Part::Closing;
         self.part_ends = now + END_TIME;
         // With --reset nothing is awaited, but one more turn shows what has come by now.
@@ -287,7 +284,7 @@ impl Run {
         if let Some(at) = self.clients.connects_at() {
             wake = wake.min(at);
         }
-        context.set_deadline(self.token, wake);
+        context.set_timer(RUN, wake);
     }
 
     fn measure(&mut self, context: &mut Context<Slot>, now: Moment) {

@@ -12,7 +12,7 @@ use crate::system::StopSignal;
 pub(super) enum Slot {
     Stream(StreamClient),
     Datagrams(DatagramClient),
-    /// The request to end early. Its deadline is the next moment at which the run as a whole has something to do.
+    /// The request to end early.
     Stop(StopSignal),
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::super::cause::Errors;
-use super::super::outages::{Outage, Outages};
+use super::super::outages::{MOST_DESCRIBED, Outage, Outages};
 use super::super::times::{Histogram, Times, text};
 use crate::reactor::Moment;
 
@@ -69,6 +69,22 @@ impl OutageFigures {
             list: outages.described.iter().map(record).collect(),
             silence: outages.silence,
         }
+    }
+
+    /// Adds the outages of another generator, which may be the same ones seen from elsewhere. Times in the list stay
+    /// those of the generator that saw them; `began` is by the clock.
+    pub(super) fn merge(&mut self, other: &OutageFigures) -> Result<(), hdrhistogram::AdditionError> {
+        self.count += other.count;
+        self.longest_s = self.longest_s.max(other.longest_s);
+        self.reconnects += other.reconnects;
+        self.failed_reconnects += other.failed_reconnects;
+        self.peak_reconnects += other.peak_reconnects;
+        self.silence.add(&*other.silence)?;
+        self.silence_us = self.silence.times();
+        self.list.extend(&other.list);
+        self.list.sort_by(|one, other| one.began.total_cmp(&other.began));
+        self.list.truncate(MOST_DESCRIBED);
+        Ok(())
     }
 
     /// The lines of the table; none without an outage.
