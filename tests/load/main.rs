@@ -7,5 +7,6 @@ mod library;
 mod limits;
 mod loops;
 mod many;
+mod outages;
 mod report;
 mod support;
