@@ -9,4 +9,5 @@ mod loops;
 mod many;
 mod outages;
 mod report;
+mod starvation;
 mod support;

@@ -2,7 +2,7 @@
 
 use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::times::text;
-use super::json::{GeneratorPart, Report};
+use super::json::{GeneratorPart, HELD_UP, Report, STARVED};
 
 /// The most messages of an open loop that may be missing before it is said that the rate was not reached.
 const RATE_TOLERANCE: f64 = 0.01;
@@ -87,7 +87,28 @@ fn bottleneck(report: &Report) -> Option<String> {
     if let Some(merged) = &report.merged {
         return Some(slow_generators(&merged.generators));
     }
-    Some(if report.settings.rate().is_some() {
+    let (held_up, waited, behind) = (generator.held_up_s, generator.waited_for_core_s, generator.behind_s);
+    let share = |seconds: f64| seconds / report.seconds.max(1e-9);
+    Some(if share(held_up) > HELD_UP {
+        format!(
+            "the generator itself was held up for {}, {} at once: it was stopped, or a call blocked it. Latencies of \
+             that time are its own and not the server's",
+            text(held_up * 1e6),
+            text(generator.longest_hold_up_s * 1e6)
+        )
+    } else if share(waited) > STARVED {
+        format!(
+            "the generator was ready to run and had no core for {:.0} % of the time: other processes took it, and \
+             replies waited for the generator. Give it a core of its own (taskset)",
+            share(waited) * 100.0
+        )
+    } else if share(behind) > STARVED {
+        format!(
+            "the generator had no moment without work for {}: replies waited for it. Use several processes \
+             (--processes) or a lower --rate",
+            text(behind * 1e6)
+        )
+    } else if report.settings.rate().is_some() {
         format!(
             "the generator was the bottleneck: one message of a hundred left {} late although its connection was \
              free; give it a core of its own (taskset), a lower --rate, or several processes",
@@ -106,8 +127,8 @@ fn not_sent(report: &Report) -> Option<String> {
     let count = report.messages.not_sent;
     (count > 0).then(|| {
         format!(
-            "{count} messages were due and not sent before the end, because their connections were busy: the \
-             percentiles would be worse with them"
+            "{count} messages were due and not sent before the end, because their connections were busy or \
+             lost: the percentiles would be worse with them"
         )
     })
 }
