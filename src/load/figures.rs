@@ -80,8 +80,10 @@ impl Figures {
     pub(super) fn keep_mismatch(&mut self, number: u64, described: Option<Mismatch>) -> String {
         let Some(mismatch) = described else { return format!("connection {number}: a mismatch") };
         let words = mismatch.to_string();
-        log::warn!("{words}");
-        self.mismatches.push(mismatch);
+        if mismatch.says.is_none() || self.mismatches.iter().all(|known| known.says != mismatch.says) {
+            log::warn!("{words}");
+            self.mismatches.push(mismatch);
+        }
         words
     }
 

@@ -138,9 +138,10 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "LENGTH", value_parser = size, alias = "greeting-bytes", help_heading = "Connections")]
     greeting: Option<usize>,
 
-    /// What the bytes, sizes and arrivals come from: the same seed repeats a run
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "Verification")]
-    seed: u64,
+    /// The bytes, sizes and arrivals follow from this number: the same one repeats them [default: a random one, which the
+    /// results name]
+    #[arg(long, value_name = "N", help_heading = "Verification")]
+    seed: Option<u64>,
 
     /// Count bytes only, don't compare them
     #[arg(long, help_heading = "Verification")]
@@ -185,7 +186,8 @@ impl LoadArguments {
             duration: self.duration,
             messages: self.messages,
             warmup: self.warmup,
-            seed: self.seed,
+            // Short, so that people can type it, and exact in every reader of JSON.
+            seed: self.seed.unwrap_or_else(|| fastrand::u32(..).into()),
             verify: !self.no_verify,
             connect_rate: self.connect_rate,
             connecting: count(self.connecting),
@@ -225,7 +227,10 @@ mod tests {
 
     #[test]
     fn without_options_it_is_the_plan_of_the_library() {
-        assert_eq!(plan(&[]), Ok(Plan::new(vec![Endpoint::default()])));
+        let usual = Plan::new(vec![Endpoint::default()]);
+        assert_eq!(plan(&["--seed", &usual.seed.to_string()]), Ok(usual));
+        let seed = || plan(&[]).expect("no options are well formed").seed;
+        assert!((0..9).any(|_| seed() != seed()), "another one each time");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(super) fn find(report: &Report) -> Vec<String> {
         unevenly_spread(report),
         few_messages(report),
         short_run(report),
+        nothing_received(report),
         apart(report),
         same_seed(report),
         several_versions(report),
@@ -32,7 +33,7 @@ pub(super) fn find(report: &Report) -> Vec<String> {
 fn fewer_clients(report: &Report) -> Option<String> {
     let connections = &report.connections;
     let fewer = connections.opened < connections.requested;
-    (fewer && !report.interrupted && report.settings.usage != Usage::Churn).then(|| {
+    (fewer && report.settings.usage != Usage::Churn).then(|| {
         format!(
             "only {} of {} connections were established: the figures are those of fewer clients",
             connections.opened, connections.requested
@@ -67,7 +68,7 @@ fn lower_rate(report: &Report) -> Option<String> {
         }
     };
     let reached = report.rate >= due * (1.0 - RATE_TOLERANCE);
-    if reached || report.interrupted || report.settings.messages.is_some() {
+    if reached || report.settings.messages.is_some() {
         return None;
     }
     let why = if report.generator.bottleneck {
@@ -146,15 +147,22 @@ fn unevenly_spread(report: &Report) -> Option<String> {
 fn few_messages(report: &Report) -> Option<String> {
     let received = report.messages.received;
     let few = (1..1000).contains(&received) && report.settings.usage != Usage::Hold;
-    (few && !report.interrupted).then(|| {
+    few.then(|| {
         format!("{received} messages are few: p99.9 and beyond say nothing (try a longer --duration)")
     })
 }
 
 fn short_run(report: &Report) -> Option<String> {
     let short = report.messages.received > 0 && report.seconds < 1.0 && report.settings.messages.is_none();
-    (short && !report.interrupted).then(|| {
+    short.then(|| {
         "less than a second is short: the first moments weigh much (try --duration 10s --warmup 1s)".into()
+    })
+}
+
+fn nothing_received(report: &Report) -> Option<String> {
+    (report.messages.received == 0).then(|| {
+        let when = if report.interrupted { " before the signal" } else { "" };
+        format!("no reply came{when}: nothing was measured")
     })
 }
 
