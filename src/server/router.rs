@@ -1,6 +1,7 @@
 //! The router: it knows what each slot of the reactor holds, hands every event to the part that owns it, and does with
 //! the slot what that part says.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -167,12 +168,12 @@ impl Router {
     }
 
     fn take_in(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) {
-        let now = context.now();
+        let (now, interest) = (context.now(), socket.interest());
         let source = match self.header_timeout {
             None => Source::Connection(Client::new(socket, peer, now)),
             Some(_) => Source::AwaitingHeader(AwaitingHeader::new(socket, peer, now)),
         };
-        let token = match context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
+        let token = match context.insert(source, interest, Stage::Connections) {
             Ok(token) => token,
             Err(error) => {
                 log::warn!("{peer}: dropped, since it can't be polled: {}", describe(&error));
@@ -228,7 +229,12 @@ impl Router {
     fn follow(&mut self, context: &mut Context<Source>, token: Token, step: Step) {
         match step {
             Step::Remove => self.remove_connection(context, token),
-            Step::Keep { again, deadline } => {
+            Step::Keep { again, deadline, interest } => {
+                if let Some(interest) = interest
+                    && let Err(error) = context.reregister(token, interest)
+                {
+                    return self.break_off(context, token, error);
+                }
                 if let Some(at) = deadline {
                     context.set_deadline_no_later_than(token, at);
                 }
@@ -236,6 +242,15 @@ impl Router {
                     context.run_again(token);
                 }
             }
+        }
+    }
+
+    /// Closes a connection that can't be polled any more.
+    fn break_off(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
+        let now = context.now();
+        if let Some(Source::Connection(client)) = context.get_mut(token) {
+            self.connections.break_off(token, client, error, &mut self.counters, now);
+            self.remove_connection(context, token);
         }
     }
 
