@@ -85,7 +85,7 @@ pub struct Connection<T> {
 
 /// The outcome of a deadline that was due.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum Judgement {
     /// It lives: give it another turn if `again`, and judge it anew at the deadline.
     Alive {
         /// Progress is possible right now.
@@ -222,19 +222,19 @@ impl<T: Transport> Connection<T> {
         workspace: &mut Workspace,
         timeouts: &Timeouts,
         now: Moment,
-    ) -> Verdict {
+    ) -> Judgement {
         let mut again = false;
         if self.deadline(timeouts).is_some_and(|(at, _)| at <= now) {
             self.note(Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY);
             again = match self.pump(service, workspace, now) {
                 Next::Wait => false,
                 Next::Again => true,
-                Next::Close(end) => return Verdict::Ended(end),
+                Next::Close(end) => return Judgement::Ended(end),
             };
         }
         match self.deadline(timeouts) {
-            Some((at, timeout)) if at <= now => Verdict::TimedOut(timeout),
-            deadline => Verdict::Alive { again, deadline: deadline.map(|(at, _)| at) },
+            Some((at, timeout)) if at <= now => Judgement::TimedOut(timeout),
+            deadline => Judgement::Alive { again, deadline: deadline.map(|(at, _)| at) },
         }
     }
 
@@ -449,6 +449,9 @@ impl<T: Transport> Connection<T> {
         if fed.consumed < count {
             self.held.retain(&input[fed.consumed..count], &mut desk.pool, desk.now).map_err(End::Reset)?;
         }
+        if self.held.unsent() >= limit {
+            self.pause(desk);
+        }
         result.map(|()| count + fed.answered).map_err(End::Reset)
     }
 
@@ -478,7 +481,7 @@ impl<T: Transport> Connection<T> {
             (fed.consumed, result)
         };
         let taken = self.take_from_kernel(&mut input[..consumed], desk);
-        if consumed < count && !self.writable && self.held.is_empty() {
+        if !self.held.is_empty() || (consumed < count && !self.writable) {
             self.pause(desk);
         }
         Some(taken.and(result.map_err(End::Reset)).map(|()| 2 * consumed))
@@ -523,6 +526,9 @@ impl<T: Transport> Connection<T> {
         let limit = desk.limits.write_limit;
         let (fed, result) = self.feed(retained.front(), service, desk, limit, budget);
         self.held.put_retained_back(retained, fed.consumed, &mut desk.pool, desk.now);
+        if self.held.unsent() >= limit {
+            self.pause(desk);
+        }
         result.map(|()| fed.consumed + fed.answered).map_err(End::Reset)
     }
 
@@ -566,9 +572,6 @@ impl<T: Transport> Connection<T> {
                 self.enter(Phase::Stopping { quota: 0 }, &mut desk.journal);
             }
             unsent = self.held.unsent();
-        }
-        if unsent >= limit {
-            self.pause(desk);
         }
         (fed, result)
     }

@@ -24,7 +24,7 @@ mod transport;
 pub use self::bounds::{Limits, Timeout, Timeouts};
 pub use self::buffers::{BufferBytes, Traffic, Workspace};
 pub use self::connected_datagram::ConnectedDatagramSocket;
-pub use self::connection::{Connection, Next, Verdict};
+pub use self::connection::{Connection, Judgement, Next};
 pub use self::connector::{Target, connect};
 pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAYLOAD};
 pub use self::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};

@@ -10,8 +10,8 @@ use super::echo::{Echo, Protocol};
 use super::proxy_header::Introduced;
 use super::trace::Trace;
 use crate::net::{
-    BufferBytes, Connection, End, Limits, Next, Peer, Socket, Timeout, Timeouts, Traffic, Transport,
-    Workspace,
+    BufferBytes, Connection, End, Judgement, Limits, Next, Peer, Socket, Timeout, Timeouts, Traffic,
+    Transport, Workspace,
 };
 use crate::reactor::{Interest, Moment, Readiness, Token, Turn};
 use crate::system::describe;
@@ -191,11 +191,11 @@ impl Connections {
             trace.record(token, self.workspace.take_journal());
         }
         let reason = match verdict {
-            Verdict::Alive { again, deadline } => {
+            Judgement::Alive { again, deadline } => {
                 return Step::Keep { again, deadline, interest: connection.new_interest() };
             }
-            Verdict::Ended(end) => Reason::Ended(end),
-            Verdict::TimedOut(timeout) => Reason::TimedOut(timeout),
+            Judgement::Ended(end) => Reason::Ended(end),
+            Judgement::TimedOut(timeout) => Reason::TimedOut(timeout),
         };
         self.close(token, client, &reason, counters, now)
     }

@@ -323,29 +323,32 @@ fn a_deadline_is_judged_by_what_moves_when_it_is_due() {
     idle.perform(Event::Deliver(1));
     let later = idle.now + Duration::from_secs(61 + 60);
     let alive = judge(&mut idle, 61);
-    assert!(matches!(alive, Verdict::Alive { again: false, deadline: Some(at) } if at == later), "{alive:?}");
+    assert!(
+        matches!(alive, Judgement::Alive { again: false, deadline: Some(at) } if at == later),
+        "{alive:?}"
+    );
     assert_eq!(idle.connection.transport.output().len(), 1, "and it is answered");
-    assert!(matches!(judge(&mut idle, 59), Verdict::Alive { deadline: Some(at), .. } if at == later));
-    assert!(matches!(judge(&mut idle, 1), Verdict::TimedOut(Timeout::Idle)));
+    assert!(matches!(judge(&mut idle, 59), Judgement::Alive { deadline: Some(at), .. } if at == later));
+    assert!(matches!(judge(&mut idle, 1), Judgement::TimedOut(Timeout::Idle)));
 
     // A peer that takes a little, and not enough for the kernel to say so.
     let mut slow = stalled(Answers::Plain);
     slow.connection.transport.make_room_quietly(5);
-    assert!(matches!(judge(&mut slow, 31), Verdict::Alive { deadline: Some(_), .. }));
+    assert!(matches!(judge(&mut slow, 31), Judgement::Alive { deadline: Some(_), .. }));
     assert_eq!(slow.connection.transport.output().len(), 1005);
-    assert!(matches!(judge(&mut slow, 31), Verdict::TimedOut(Timeout::Write)));
+    assert!(matches!(judge(&mut slow, 31), Judgement::TimedOut(Timeout::Write)));
 
     // Its end has arrived in the meantime: that is an end like any other.
     let mut ended = run(Answers::Plain);
     ended.perform(Event::EndOfInput);
-    assert!(matches!(judge(&mut ended, 61), Verdict::Ended(End::Finished)));
+    assert!(matches!(judge(&mut ended, 61), Judgement::Ended(End::Finished)));
 
     // A flood while we linger is no reason to wait for longer.
     let mut flooding = run(Answers::Plain);
     flooding.perform(Event::Stop);
     flooding.perform(Event::Resume);
     flooding.perform(Event::Deliver(10_000));
-    assert!(matches!(judge(&mut flooding, 10), Verdict::TimedOut(Timeout::Linger)));
+    assert!(matches!(judge(&mut flooding, 10), Judgement::TimedOut(Timeout::Linger)));
 }
 
 #[test]
