@@ -100,7 +100,7 @@ fn whoever_does_not_begin_with_a_header_is_closed_with_a_reason() {
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "it began with b'GET / HTTP/1.1\\r\\n'"),
         (b"PROXY TCP4 nobody nowhere 0 0\r\n".to_vec(), "invalid IP address for the source"),
         ([b"PROXY ".as_slice(), &[b'x'; 200]].concat(), "no end within 107 bytes"),
-        (long, "its header of version 2 is 65535 bytes long, of which 4096 are accepted"),
+        (long, "its header of version 2 is 65535 bytes long; at most 4096 are accepted"),
         ([&BINARY[..14], b"\0\x01x"].concat(), "cannot store the 12 bytes"),
     ] {
         let client = server.connect();
