@@ -20,6 +20,8 @@ pub(super) struct Client {
     connection: Connection<Socket>,
     peer: Peer,
     opened: Moment,
+    /// The proxy speaks for itself, as in a health check: of interest only when one looks for it.
+    is_probe: bool,
 }
 
 /// What all connections share.
@@ -57,16 +59,21 @@ struct Lost {
 impl Client {
     /// A connection that was just accepted.
     pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> Client {
-        Client { connection: Connection::new(socket, now), peer, opened: now }
+        Client { connection: Connection::new(socket, now), peer, opened: now, is_probe: false }
     }
 
     /// A connection whose PROXY header has just been read.
     pub(super) fn introduced(introduced: Introduced, now: Moment) -> Client {
-        let Introduced { socket, peer, opened, .. } = introduced;
-        let mut client = Client { opened, ..Client::new(socket, peer, now) };
+        let Introduced { socket, peer, proxy, opened } = introduced;
+        let mut client = Client { opened, is_probe: proxy.is_none(), ..Client::new(socket, peer, now) };
         // The events before were for the header. Urgent bytes may be among what has arrived behind it.
         client.connection.note(Readiness { priority: true, ..Readiness::default() });
         client
+    }
+
+    /// How important it is to log its begin and its end.
+    fn level(&self) -> Level {
+        if self.is_probe { Level::Debug } else { Level::Info }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -94,10 +101,11 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
+        let level = client.level();
         let Client { connection, peer, .. } = client;
         match proxy {
-            Some(proxy) => log::info!("connection from {peer} (by way of {proxy})"),
-            None => log::info!("connection from {peer}"),
+            Some(proxy) => log::log!(level, "connection from {peer} (by way of {proxy})"),
+            None => log::log!(level, "connection from {peer}"),
         }
         counters.served += 1;
         let greeting = self.echo.greeting(peer, connection.transport());
@@ -244,7 +252,8 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        let Client { connection, peer, opened } = client;
+        let level = client.level();
+        let Client { connection, peer, opened, .. } = client;
         let lost = Lost {
             unsent: connection.unsent() as u64,
             unanswered: connection.retained() as u64 + connection.discarded() + reason.unread(connection),
@@ -253,12 +262,13 @@ impl Connections {
         if lost.bytes() > 0 || matches!(reason, Reason::DrainOver) {
             counters.lost(lost.bytes());
         }
-        let is_told = self.trace.is_some() || log::log_enabled!(Level::Info);
+        let is_told = self.trace.is_some() || log::log_enabled!(level);
         let reason = if is_told { reason.text(connection) } else { String::new() };
         if let Some(trace) = &mut self.trace {
             trace.connection(token).closed(connection, peer, &reason);
         }
-        log::info!(
+        log::log!(
+            level,
             "{peer}: {reason}; {} bytes in, {} bytes out{lost}, {:.1?}",
             connection.received(),
             connection.sent(),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::acceptor::{ACCEPTS_PER_TURN, Acceptor, Offer};
 use super::admin::{
-    AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, Scraper, Status,
+    AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, SCRAPERS_PER_TURN, Scraper,
+    Status,
 };
 use super::connections::{Client, Connections, Step};
 use super::counters::{Counters, Summary};
@@ -123,6 +124,7 @@ impl Handler for Router {
         if !self.connections.turn_ended(context.turn()) {
             self.process.descriptor_closed();
         }
+        self.admin.turn_ended();
         if !self.is_listening() && self.counters.open == 0 {
             context.stop();
         }
@@ -313,22 +315,41 @@ impl Router {
 
 /// The admin endpoint and the report.
 impl Router {
+    /// Takes scrapers in. When there is no place left, one of them gives way in each turn, and the next turn, in which its
+    /// descriptor is free, goes on.
     fn accept_scrapers(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
-        for _ in 0..ACCEPTS_PER_TURN {
+        for _ in 0..SCRAPERS_PER_TURN {
             let Some(Source::AdminListener(listener)) = context.get_mut(token) else { return };
-            let scraper = match self.admin.accept(listener, now) {
+            if self.admin.is_full() {
+                if listener.has_waiting() {
+                    self.make_place_for_scraper(context);
+                    context.run_again(token);
+                }
+                return;
+            }
+            let scraper = match AdminEndpoint::accept(listener, now) {
                 Admission::Scraper(scraper) => Source::Scraper(Box::new(scraper)),
-                Admission::Refused => continue,
                 Admission::Nothing => return,
                 Admission::NothingBefore(at) => return context.set_deadline(token, at),
             };
             match context.insert(scraper, CONNECTION_INTEREST, Stage::Connections) {
-                Ok(token) => context.set_deadline(token, self.admin.took_in(now)),
+                Ok(scraper) => {
+                    context.set_deadline(scraper, self.admin.took_in(scraper, now));
+                    self.serve_scraper(context, scraper);
+                }
                 Err(error) => log::debug!("admin: a connection can't be polled: {}", describe(&error)),
             }
         }
         context.run_again(token);
+    }
+
+    fn make_place_for_scraper(&mut self, context: &mut Context<Source>) {
+        let has_asked =
+            |token| matches!(context.get(token), Some(Source::Scraper(scraper)) if scraper.has_asked());
+        if let Some(token) = self.admin.to_give_way(has_asked) {
+            self.close_scraper(context, token, "gave its place to another one");
+        }
     }
 
     fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
@@ -354,7 +375,7 @@ impl Router {
 
     fn close_scraper(&mut self, context: &mut Context<Source>, token: Token, reason: &str) {
         let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
-        self.admin.close(scraper, reason);
+        self.admin.close(token, scraper, reason);
         context.remove(token);
     }
 

@@ -27,7 +27,9 @@ mod response;
 mod scraper;
 mod status;
 
-pub(super) use self::endpoint::{AdminEndpoint, Admission, bind, descriptors, warn_of_strangers};
+pub(super) use self::endpoint::{
+    AdminEndpoint, Admission, SCRAPERS_PER_TURN, bind, places, warn_of_strangers,
+};
 pub(super) use self::figures::{Figures, Process, ProcessFigures};
 pub(super) use self::scraper::Scraper;
 pub(super) use self::status::{NotAccepting, Status};
