@@ -93,8 +93,9 @@ pub use self::fault::{LooksLike, Mismatch};
 pub use self::figures::DatagramFates;
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Sizes, Usage};
 pub use self::report::{
-    Bytes, CompareError, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, Histograms,
-    Messages, PlotError, Report, Table, Verdict, compare, hgrm, plot,
+    Bytes, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms,
+    MergeError, Merged, Messages, PlotError, ReadError, Report, Side, Table, Verdict, compare, hgrm, merge,
+    plot, read,
 };
 pub use self::series::Point;
 pub use self::sources::{Sources, SourcesError};
