@@ -13,7 +13,7 @@
 //! | file | its part |
 //! |---|---|
 //! | `options.rs` | the settings and their defaults |
-//! | `binding.rs` | endpoints → listening sockets |
+//! | `endpoints.rs` | endpoints → listening sockets |
 //! | `inherited.rs` | sockets that the service manager has opened |
 //! | `router.rs` | slots of the reactor, and which part owns the event of a slot |
 //! | `acceptor.rs` | accepts, pauses at the limit or for lack of descriptors, resumes |
@@ -32,11 +32,11 @@
 
 mod acceptor;
 mod admin;
-mod binding;
 mod connections;
 mod counters;
 mod datagrams;
 mod echo;
+mod endpoints;
 mod error;
 mod greeting;
 mod histogram;
@@ -54,10 +54,10 @@ use crate::system::{DescriptorLimit, ReportSignal, StopSignal, open_descriptors}
 
 use self::acceptor::Acceptor;
 use self::admin::{AdminEndpoint, Process};
-use self::binding::{Bound, BoundSocket};
 use self::connections::Connections;
 use self::counters::Counters;
 use self::datagrams::Datagrams;
+use self::endpoints::{Bound, BoundSocket};
 use self::router::{Router, Source};
 use self::shutdown::Shutdown;
 use self::trace::Trace;

@@ -1,4 +1,4 @@
-//! `--trace`: the turns of the loop, and what each connection does in them, as a picture of bars over time.
+//! `--trace`: the turns of the loop, and the work of each connection in them, as a picture of bars over time.
 //!
 //! ```text
 //!   loop              │ poll ··········· │ batch            │ poll ······ │ batch       │
@@ -6,9 +6,9 @@
 //!   127.0.0.1:1235    ···· paused ··················································· drained
 //! ```
 //!
-//! The loop is one row, each connection another one, and the file itself a third kind, so that what the recording
-//! costs can be seen beside what it records. What UDP sockets do is within the batch. It is the one thing in the loop
-//! that writes to a file, which can block: for looking, not for every day.
+//! The loop has a row, and so has each connection. The file has one too, so that the picture shows the cost of the
+//! recording. UDP sockets have none: their work is within the batch. Nothing else in the loop writes to a file, and a
+//! disk can be slow: record to look, not every day.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -25,12 +25,12 @@ const LOOP: Row = FIRST_ROW;
 const FILE: Row = Row(LOOP.0 + 1);
 const FIRST_CONNECTION: u64 = FILE.0 + 1;
 
-/// Where the turns of the loop are recorded, and how much of them.
+/// The file that turns of the loop are recorded in, and its bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceOptions {
-    /// The file, which is emptied if it is there.
+    /// The file. One that is there is emptied.
     pub path: PathBuf,
-    /// Its largest size. What comes later is not recorded.
+    /// Its largest size. Later turns are not recorded.
     pub limit: u64,
 }
 
@@ -50,7 +50,7 @@ impl Trace {
         Ok(Trace { file, options })
     }
 
-    /// A connection was taken in. What it was sent before that is told here.
+    /// A connection is served from now on, and was sent a greeting of so many bytes.
     pub(super) fn opened(&mut self, token: Token, peer: &Peer, greeted: u64) {
         let (row, now) = (row(token), Moment::now());
         self.file.name(row, &peer.to_string());
@@ -76,13 +76,13 @@ impl Trace {
         self.file.instant(row(token), name, Moment::now(), Event { said: said.join(", ") });
     }
 
-    /// Who watches a connection.
+    /// The observer of a connection.
     pub(super) fn connection(&mut self, token: Token) -> ConnectionTrace<'_> {
         ConnectionTrace { file: &mut self.file, row: row(token), called: None }
     }
 
-    /// Records the turn that has just ended, and writes all that was recorded in it, so that the file of a killed
-    /// server ends with what it did last. Returns whether there is more to come.
+    /// Records the turn that has just ended, and writes everything recorded in it, so that the file of a killed server
+    /// ends with its last turn. Returns whether the recording goes on.
     pub(super) fn turn_ended(&mut self, turn: &Turn) -> bool {
         let Some(times) = turn.times else { return true };
         let parts = [
@@ -90,7 +90,7 @@ impl Trace {
             ("run queue", turn.queued, times.batch_ended, times.run_queue_ended),
             ("deadlines", turn.deadlines, times.run_queue_ended, times.deadlines_ended),
         ];
-        // A loop that polls without sleeping takes a million turns a second in which nothing happens.
+        // A loop that polls without sleeping takes a million empty turns a second.
         if parts.iter().any(|(_, count, ..)| *count > 0) {
             let poll = (times.poll_began, times.poll_ended);
             self.file.complete(LOOP, "poll", poll, Count { count: turn.events });
@@ -131,7 +131,7 @@ fn complain(options: &TraceOptions, error: &io::Error) {
     log::warn!("the trace {} ends early: {}", options.path.display(), describe(error));
 }
 
-/// Who watches one connection.
+/// The observer of one connection.
 pub(super) struct ConnectionTrace<'a> {
     file: &'a mut TraceFile,
     row: Row,
@@ -139,12 +139,12 @@ pub(super) struct ConnectionTrace<'a> {
 }
 
 impl ConnectionTrace<'_> {
-    /// It had its share of the turn, and waits for the next.
+    /// The connection had its share of the turn, and waits for the next.
     pub(super) fn queued(&mut self) {
         self.file.instant(self.row, "queued", Moment::now(), Nothing {});
     }
 
-    /// It is about to be removed.
+    /// The connection is about to be removed.
     pub(super) fn closed(&mut self, connection: &Connection<Socket>, peer: &Peer, reason: &str) {
         let (now, unsent) = (Moment::now(), connection.unsent());
         if connection.is_paused() {
@@ -196,14 +196,14 @@ impl Observer for ConnectionTrace<'_> {
     }
 
     fn entered(&mut self, phase: Phase) {
-        // That it is over is told, with the reason, when it is closed.
+        // `closed` tells the end, with its reason.
         if phase != Phase::Ended {
             self.file.instant(self.row, format_args!("{phase:?}"), Moment::now(), Nothing {});
         }
     }
 }
 
-/// Each connection has a row of its own, also where it has the slot of one that has gone.
+/// Each connection has a row of its own, even in the slot of an earlier one.
 fn row(token: Token) -> Row {
     Row(FIRST_CONNECTION + u64::from(token.number()))
 }

@@ -12,7 +12,7 @@ use super::scraper::Scraper;
 use super::status::Status;
 use crate::net::{Accept, Endpoint, Limits, Listener, ListenerOptions, Next, Workspace};
 use crate::reactor::{Moment, Token};
-use crate::server::binding::{self, Bound, BoundSocket};
+use crate::server::endpoints::{self, Bound, BoundSocket};
 use crate::server::error::Error;
 use crate::server::options::ServerOptions;
 use crate::system::describe;
@@ -123,7 +123,7 @@ pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, 
     }
     // Shared by several processes, each scrape would reach any one of them.
     let options = ListenerOptions { backlog: BACKLOG, reuse_port: false, keepalive: None };
-    let bound = binding::bind(std::slice::from_ref(endpoint), &options)?;
+    let bound = endpoints::bind(std::slice::from_ref(endpoint), &options)?;
     let listener = |bound: Bound| match bound.socket {
         BoundSocket::Listener(listener) => Some((listener, bound.endpoint.replacen("tcp://", "http://", 1))),
         BoundSocket::Datagrams(_) => None,
@@ -139,7 +139,7 @@ pub(in crate::server) fn places(listeners: &[(Listener, String)], free: usize) -
 
 /// Warns if strangers may reach a listener.
 pub(in crate::server) fn warn_of_strangers(listener: &Listener, endpoint: &str) -> Result<(), Error> {
-    let local = listener.local_address().map_err(|error| binding::nowhere(&endpoint, &error))?;
+    let local = listener.local_address().map_err(|error| endpoints::nowhere(&endpoint, &error))?;
     if local.is_some_and(|address| !address.ip().is_loopback()) {
         log::warn!("whoever can reach {endpoint} is told the server's figures: keep it behind a firewall");
     }
