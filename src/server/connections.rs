@@ -1,5 +1,6 @@
 //! The connections that are served: begun, pumped, timed out and closed.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use log::Level;
@@ -20,8 +21,6 @@ pub(super) struct Client {
     connection: Connection<Socket>,
     peer: Peer,
     opened: Moment,
-    /// The proxy speaks for itself, as in a health check: of interest only when one looks for it.
-    is_probe: bool,
 }
 
 /// What all connections share.
@@ -30,6 +29,9 @@ pub(super) struct Connections {
     workspace: Workspace,
     timeouts: Timeouts,
     trace: Option<Trace>,
+    /// Connections in which a proxy speaks for itself, as in a health check. They are few, and not worth a byte in the
+    /// slot of each connection.
+    probes: HashSet<Token>,
 }
 
 /// What the loop has to do after something was done with a connection.
@@ -59,21 +61,16 @@ struct Lost {
 impl Client {
     /// A connection that was just accepted.
     pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> Client {
-        Client { connection: Connection::new(socket, now), peer, opened: now, is_probe: false }
+        Client { connection: Connection::new(socket, now), peer, opened: now }
     }
 
     /// A connection whose PROXY header has just been read.
     pub(super) fn introduced(introduced: Introduced, now: Moment) -> Client {
-        let Introduced { socket, peer, proxy, opened } = introduced;
-        let mut client = Client { opened, is_probe: proxy.is_none(), ..Client::new(socket, peer, now) };
+        let Introduced { socket, peer, opened, .. } = introduced;
+        let mut client = Client { opened, ..Client::new(socket, peer, now) };
         // The events before were for the header. Urgent bytes may be among what has arrived behind it.
         client.connection.note(Readiness { priority: true, ..Readiness::default() });
         client
-    }
-
-    /// How important it is to log its begin and its end.
-    fn level(&self) -> Level {
-        if self.is_probe { Level::Debug } else { Level::Info }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -88,7 +85,8 @@ impl Connections {
         protocol: Protocol,
         trace: Option<Trace>,
     ) -> Connections {
-        Connections { echo: Echo::new(protocol), workspace: Workspace::new(limits), timeouts, trace }
+        let workspace = Workspace::new(limits);
+        Connections { echo: Echo::new(protocol), workspace, timeouts, trace, probes: HashSet::new() }
     }
 
     /// Serves a connection from now on: greets it, and reads at once, since a client that speaks first has often
@@ -101,7 +99,7 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        let level = client.level();
+        let level = self.level(token);
         let Client { connection, peer, .. } = client;
         match proxy {
             Some(proxy) => log::log!(level, "connection from {peer} (by way of {proxy})"),
@@ -244,6 +242,17 @@ impl Connections {
         self.workspace.buffer_bytes()
     }
 
+    /// A proxy speaks for itself on this connection, which only the detailed log tells.
+    pub(super) fn note_probe(&mut self, token: Token) {
+        self.probes.insert(token);
+    }
+
+    /// The level at which the log tells the begin and the end of a connection.
+    fn level(&self, token: Token) -> Level {
+        let is_probe = !self.probes.is_empty() && self.probes.contains(&token);
+        if is_probe { Level::Debug } else { Level::Info }
+    }
+
     fn close(
         &mut self,
         token: Token,
@@ -252,8 +261,11 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        let level = client.level();
-        let Client { connection, peer, opened, .. } = client;
+        let level = self.level(token);
+        if level == Level::Debug {
+            self.probes.remove(&token);
+        }
+        let Client { connection, peer, opened } = client;
         let lost = Lost {
             unsent: connection.unsent() as u64,
             unanswered: connection.retained() as u64 + connection.discarded() + reason.unread(connection),

@@ -189,6 +189,9 @@ impl Router {
             Ok(None) => {}
             Ok(Some(introduced)) => {
                 let proxy = introduced.proxy;
+                if proxy.is_none() {
+                    self.connections.note_probe(token);
+                }
                 *source = Source::Connection(Client::introduced(introduced, now));
                 context.clear_deadline(token);
                 self.begin(context, token, proxy);
