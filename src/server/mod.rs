@@ -138,7 +138,7 @@ impl Server {
         let places = Places::new(&options, bound.len(), &admin_bound)?;
         log_limits(&options, places.connections, has_backlog);
         let context = reactor.context();
-        let signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
+        context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let mut acceptor = Acceptor::new(&options, places.connections);
         let mut datagrams = Datagrams::new(options.udp_any_source, options.receive_buffer);
@@ -160,7 +160,7 @@ impl Server {
             counters: Counters::default(),
             admin: AdminEndpoint::new(places.scrapers),
             process: Process::new(context.len()),
-            shutdown: Shutdown::new(signal, options.drain),
+            shutdown: Shutdown::new(options.drain),
         };
         Ok(Server { reactor, router, endpoints, admin_endpoints })
     }

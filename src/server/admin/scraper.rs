@@ -21,7 +21,7 @@ impl Scraper {
     pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> Scraper {
         let mut connection = Connection::new(socket, now);
         // Its request may have arrived while it waited in the backlog.
-        connection.note(Readiness { readable: true, ..Readiness::default() });
+        connection.note(Readiness::READABLE);
         Scraper { connection, head: RequestHead::default(), has_asked: false, peer }
     }
 
