@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use super::request::LONGEST_HEAD;
+use super::http::LONGEST_HEAD;
+use super::pages::Status;
 use super::scraper::Scraper;
-use super::status::Status;
 use crate::net::{Accept, Endpoint, Limits, Listener, ListenerOptions, Next, Workspace};
 use crate::reactor::{Moment, Token};
 use crate::server::endpoints::{self, Bound, BoundSocket};

@@ -2,9 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::request::RequestHead;
-use super::response;
-use super::status::Status;
+use super::http::RequestHead;
+use super::pages::{self, Status};
 use crate::net::{Answer, Connection, Next, Peer, Service, Socket, Workspace};
 use crate::reactor::{Moment, Readiness};
 
@@ -40,7 +39,7 @@ impl Scraper {
 
     /// Does what can be done without waiting.
     ///
-    /// The status is asked for when the request is complete, and not for each piece of it that drips in.
+    /// It asks for the status when the request is complete, and not for each piece that drips in.
     pub(super) fn pump(
         &mut self,
         status: &mut dyn FnMut() -> Status,
@@ -80,7 +79,7 @@ impl Service for Answering<'_> {
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
         let Some(result) = self.head.add(chunk) else { return Answer::default() };
         *self.has_asked = true;
-        let response = response::to(&result, &(self.status)());
+        let response = pages::respond(&result, &(self.status)());
         log::debug!("admin {}: {}", self.peer, response.status);
         response.write(staged, chrono::Utc::now());
         Answer { bytes: &[], last: true }
