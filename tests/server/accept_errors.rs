@@ -14,7 +14,7 @@ use crate::support::{Server, assert_same, eventually};
 fn failing(inject: &str, file: &Path, endpoints: &[&str]) -> Server {
     let mut command = Command::new("strace");
     // -D: the server is our child, and strace its companion.
-    command.arg("-D").arg("-o").arg(file).args(["-e", "trace=accept4", "-e", inject]);
+    command.arg("-D").arg("-o").arg(file).args(["-e", "trace=accept4,epoll_ctl", "-e", inject]);
     command.arg(env!("CARGO_BIN_EXE_echoloop")).args(endpoints);
     Server::spawn(command, endpoints.len())
 }
@@ -115,5 +115,8 @@ fn a_listener_that_breaks_is_closed_and_the_last_one_ends_the_server_in_order() 
     drop((first, second));
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("the last listener broke, so nobody could connect any more: invalid argument"), "{log}");
+    assert!(
+        log.contains("the last listener broke, so nobody could connect any more: invalid argument"),
+        "{log}"
+    );
 }
