@@ -1,0 +1,174 @@
+//! What each server has to do. A grader knows nothing of how the fault was mended.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use crate::server::{Server, eventually};
+use crate::{Grade, server::PATIENCE};
+
+/// The bytes and the end of input reach the server together.
+pub(crate) fn the_end_behind_a_short_read_is_seen(server: &Server) -> Grade {
+    for _ in 0..20 {
+        let client = server.connect()?;
+        server.while_held(|| {
+            send(&client, b"last words")?;
+            client.shutdown(Shutdown::Write).map_err(|error| error.to_string())
+        })?;
+        receive(&client, b"last words")?;
+        if rest(&client, "the end of input came with the last bytes, and the server does not see it")? != b""
+        {
+            return Err("more came back than was sent".into());
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn those_that_wait_are_served_when_descriptors_are_free(server: &Server) -> Grade {
+    let mut served = Vec::new();
+    for _ in 0..3 {
+        let client = server.connect()?;
+        echo(&client, b"served")?;
+        served.push(client);
+    }
+    server.limit_descriptors()?;
+    let waiting = server.connect()?;
+    send(&waiting, b"and I?")?;
+    echo(&served[0], b"the server has seen that nobody can be accepted")?;
+    drop(served.pop());
+    echo(&served[0], b"the server has seen that one has gone")?;
+    receive(&waiting, b"and I?")
+        .map_err(|error| format!("a descriptor is free, but who waited is not served: {error}"))
+}
+
+pub(crate) fn a_newcomer_does_not_get_the_event_of_another(server: &Server) -> Grade {
+    const MOST: usize = 4;
+    for _ in 0..5 {
+        let mut clients = Vec::new();
+        for _ in 0..MOST {
+            let client = server.connect()?;
+            echo(&client, b"in")?;
+            clients.push(client);
+        }
+        // In one batch: a newcomer, for whom the oldest has to go, and the oldest's own end.
+        let newcomer = server.while_held(|| {
+            let newcomer = server.connect()?;
+            drop(clients.remove(0));
+            Ok(newcomer)
+        })?;
+        echo(&newcomer, b"am I in?").map_err(|error| format!("the newcomer was thrown out: {error}"))?;
+        for client in &clients {
+            echo(client, b"still in")
+                .map_err(|error| format!("one that should have stayed was thrown out: {error}"))?;
+        }
+        // The next four throw these out, one after the other.
+    }
+    Ok(())
+}
+
+pub(crate) fn a_small_client_is_served_beside_a_flood(server: &Server) -> Grade {
+    let (flooder, small) = (server.connect()?, server.connect()?);
+    echo(&small, b"I am small")?;
+    echo(&flooder, b"I am large")?;
+    // All of the flood is in the kernel before the server goes on, and the small client's message behind it.
+    let flood = server.while_held(|| {
+        let flood = fill(&flooder)?;
+        send(&small, b"and I?")?;
+        Ok(flood)
+    })?;
+    let reader = flooder.try_clone().map_err(|error| error.to_string())?;
+    let reader = std::thread::spawn(move || take(&reader, flood));
+    receive(&small, b"and I?")?;
+    let left = server.unread(&flooder)?;
+    reader.join().map_err(|_| "the reader of the flood failed")??;
+    if left == 0 {
+        return Err(format!(
+            "the small client had to wait until all {flood} bytes of the other one were back"
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn lines_are_found_wherever_reads_end(server: &Server) -> Grade {
+    let client = server.connect()?;
+    for (sent, expected) in
+        [("hello\n", "5\n"), ("he", ""), ("llo\n", "5\n"), ("one\nthree\n\nf", "3\n5\n0\n"), ("our\n", "4\n")]
+    {
+        send(&client, sent.as_bytes())?;
+        eventually("the server has read it", || server.unread(&client) == Ok(0))?;
+        receive(&client, expected.as_bytes()).map_err(|error| format!("after {sent:?}: {error}"))?;
+    }
+    let long = [vec![b'x'; 5000], vec![b'\n']].concat();
+    send(&client, &long)?;
+    receive(&client, b"5000\n").map_err(|error| format!("a line of 5000 letters: {error}"))?;
+    client.shutdown(Shutdown::Write).map_err(|error| error.to_string())?;
+    match rest(&client, "the server does not see the end")? {
+        nothing if nothing.is_empty() => Ok(()),
+        more => Err(format!("there was no line left, but it answered {:?}", String::from_utf8_lossy(&more))),
+    }
+}
+
+pub(crate) fn all_of_the_answer_comes_after_the_end_of_input(server: &Server) -> Grade {
+    // More than the kernel keeps for both directions together.
+    let message: Vec<u8> = (0..32 << 20).map(|number: u32| (number % 251) as u8).collect();
+    let client = server.connect()?;
+    send(&client, &message)?;
+    client.shutdown(Shutdown::Write).map_err(|error| error.to_string())?;
+    // The end of input counts as a byte.
+    eventually("the server has read everything", || server.unread(&client) == Ok(0))?;
+    let answer = rest(&client, "the server does not send the rest of its answer")?;
+    if answer == message {
+        Ok(())
+    } else {
+        Err(format!("{} of {} bytes came back", answer.len(), message.len()))
+    }
+}
+
+fn send(mut client: &TcpStream, bytes: &[u8]) -> Grade {
+    client.write_all(bytes).map_err(|error| format!("the server takes no more: {error}"))
+}
+
+/// Exactly these bytes.
+fn receive(mut client: &TcpStream, expected: &[u8]) -> Grade {
+    let mut bytes = vec![0; expected.len()];
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    client
+        .read_exact(&mut bytes)
+        .map_err(|error| format!("{:?} did not come within {PATIENCE:?}: {error}", text(expected)))?;
+    if bytes == expected {
+        Ok(())
+    } else {
+        Err(format!("{:?} came instead of {:?}", text(&bytes), text(expected)))
+    }
+}
+
+fn echo(client: &TcpStream, bytes: &[u8]) -> Grade {
+    send(client, bytes)?;
+    receive(client, bytes)
+}
+
+/// Everything to the end.
+fn rest(mut client: &TcpStream, fault: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    match client.read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("{fault}: {error} after {} bytes", bytes.len())),
+    }
+}
+
+/// Reads and forgets so many bytes.
+fn take(client: &TcpStream, count: usize) -> Grade {
+    let copied = std::io::copy(&mut client.take(count as u64), &mut std::io::sink());
+    copied.map(drop).map_err(|error| format!("the flood does not come back: {error}"))
+}
+
+/// Sends until the kernel takes no more; returns how much it took.
+fn fill(mut client: &TcpStream) -> Result<usize, String> {
+    let piece = [b'x'; 64 * 1024];
+    let mut sent = 0;
+    client.set_nonblocking(true).map_err(|error| error.to_string())?;
+    while let Ok(count) = client.write(&piece) {
+        sent += count;
+    }
+    client.set_nonblocking(false).map_err(|error| error.to_string())?;
+    Ok(sent)
+}

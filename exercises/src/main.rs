@@ -1,0 +1,73 @@
+//! The graders: each starts a server and says whether it still has its fault.
+//!
+//! ```text
+//! cargo run -p exercises -- 1               # src/bin/1_short_read.rs: red until you have mended it
+//! cargo run -p exercises -- --solution 1    # solutions/1_short_read.rs
+//! ```
+//!
+//! Exit status: 0 green, 1 red, 2 wrong usage.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+
+mod grades;
+mod server;
+
+use std::process::{Command, ExitCode};
+
+use crate::server::Server;
+
+/// A verdict: nothing, or what is still wrong.
+type Grade = Result<(), String>;
+
+const EXERCISES: [(&str, fn(&Server) -> Grade); 6] = [
+    ("1_short_read", grades::the_end_behind_a_short_read_is_seen),
+    ("2_descriptors", grades::those_that_wait_are_served_when_descriptors_are_free),
+    ("3_slots", grades::a_newcomer_does_not_get_the_event_of_another),
+    ("4_flood", grades::a_small_client_is_served_beside_a_flood),
+    ("5_lines", grades::lines_are_found_wherever_reads_end),
+    ("6_drain", grades::all_of_the_answer_comes_after_the_end_of_input),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (number, is_solution) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [number] => (number, false),
+        ["--solution", number] => (number, true),
+        _ => ("", false),
+    };
+    let Some((name, grade)) =
+        number.parse::<usize>().ok().and_then(|number| EXERCISES.get(number.wrapping_sub(1)))
+    else {
+        eprintln!(
+            "usage: exercises [--solution] NUMBER   (1 to 6; exercises/README.md says what each is about)"
+        );
+        return ExitCode::from(2);
+    };
+    let binary = if is_solution { format!("solution_{name}") } else { (*name).to_owned() };
+    if let Err(error) = build(&binary) {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    match Server::start(&binary).and_then(|server| grade(&server)) {
+        Ok(()) => {
+            println!("green: {name} is mended");
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            println!("red: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `cargo run` builds this program alone, not the server that was just edited.
+fn build(binary: &str) -> Result<(), String> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    command.args(["build", "--quiet", "--manifest-path", manifest, "--bin", binary]);
+    command.arg("--profile").arg(server::profile()?).arg("--target-dir").arg(server::target_directory()?);
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(format!("{binary} does not compile")),
+        Err(error) => Err(format!("cargo does not start: {error}")),
+    }
+}
