@@ -18,7 +18,7 @@ pub(crate) struct Server {
 }
 
 /// Where our own program is, beside those that it grades.
-fn directory() -> Result<PathBuf, String> {
+pub(crate) fn directory() -> Result<PathBuf, String> {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     program.parent().map(Path::to_owned).ok_or_else(|| "this program is in no directory".into())
 }
@@ -36,10 +36,11 @@ pub(crate) fn target_directory() -> Result<PathBuf, String> {
 
 impl Server {
     /// Starts the program on a free port.
-    pub(crate) fn start(binary: &str) -> Result<Server, String> {
-        let mut command = Command::new(directory()?.join(binary));
-        command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| format!("{binary} does not start: {error}"))?;
+    pub(crate) fn start(program: &Path) -> Result<Server, String> {
+        let mut command = Command::new(program);
+        command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child =
+            command.spawn().map_err(|error| format!("{} does not start: {error}", program.display()))?;
         let mut line = String::new();
         let read = child.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
         let address =
@@ -49,7 +50,7 @@ impl Server {
             _ => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(format!("{binary} does not say where it listens, but {line:?}"))
+                Err(format!("{} does not say where it listens, but {line:?}", program.display()))
             }
         }
     }
@@ -67,13 +68,29 @@ impl Server {
 
     /// Holds the server while something is done, so that it finds all of that at once when it goes on.
     pub(crate) fn while_held<T>(&self, something: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        self.hold()?;
+        let result = something();
+        self.release()?;
+        result
+    }
+
+    /// Stops it. What it was doing, it goes on with when it is released.
+    pub(crate) fn hold(&self) -> Result<(), String> {
         self.signal(Signal::STOP)?;
         eventually("the server stands still", || {
             self.proc("stat").rsplit_once(')').is_some_and(|(_, state)| state.starts_with(" T"))
-        })?;
-        let result = something();
-        self.signal(Signal::CONT)?;
-        result
+        })
+    }
+
+    pub(crate) fn release(&self) -> Result<(), String> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Lets a server that is held go on for as short as can be.
+    pub(crate) fn for_a_moment(&self) -> Result<(), String> {
+        self.release()?;
+        std::thread::sleep(Duration::from_millis(1));
+        self.hold()
     }
 
     /// Lets the server have no more descriptors than it has now.
@@ -88,14 +105,13 @@ impl Server {
 
     /// How many bytes the server has not read of what this client has sent.
     pub(crate) fn unread(&self, client: &TcpStream) -> Result<u64, String> {
-        let local = client.local_addr().map_err(|error| error.to_string())?;
-        let ends = [self.address, local].map(|address| format!(":{:04X}", address.port()));
-        let table =
-            std::fs::read_to_string("/proc/net/tcp").map_err(|error| format!("/proc/net/tcp: {error}"))?;
-        let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let row = rows.find(|row| row.len() > 4 && row[1].ends_with(&ends[0]) && row[2].ends_with(&ends[1]));
-        let unread = row.and_then(|row| u64::from_str_radix(row[4].split_once(':')?.1, 16).ok());
-        unread.ok_or_else(|| "the connection is gone".into())
+        Ok(queues(self.address, local(client)?)?.1)
+    }
+
+    /// How many bytes of what this client has sent are still on one side or the other.
+    pub(crate) fn left_of(&self, client: &TcpStream) -> Result<usize, String> {
+        let local = local(client)?;
+        Ok((queues(self.address, local)?.1 + queues(local, self.address)?.0) as usize)
     }
 
     fn signal(&self, signal: Signal) -> Result<(), String> {
@@ -116,6 +132,28 @@ impl Drop for Server {
         // Both fail if it has ended already, which is as well.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn local(client: &TcpStream) -> Result<SocketAddr, String> {
+    client.local_addr().map_err(|error| error.to_string())
+}
+
+/// The bytes in a socket's send and receive queue, as `/proc/net/tcp` has them.
+fn queues(local: SocketAddr, peer: SocketAddr) -> Result<(u64, u64), String> {
+    let ends = [local, peer].map(|address| format!(":{:04X}", address.port()));
+    let table =
+        std::fs::read_to_string("/proc/net/tcp").map_err(|error| format!("/proc/net/tcp: {error}"))?;
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row.len() > 4 && row[1].ends_with(&ends[0]) && row[2].ends_with(&ends[1]));
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    let queues = row
+        .as_ref()
+        .and_then(|row| row[4].split_once(':'))
+        .map(|(sent, received)| (number(sent), number(received)));
+    match queues {
+        Some((Some(sent), Some(received))) => Ok((sent, received)),
+        _ => Err("the connection is gone".into()),
     }
 }
 
