@@ -18,8 +18,6 @@ mod scaling;
 mod servers;
 #[path = "matrix/single.rs"]
 mod single;
-#[path = "matrix/statistics.rs"]
-mod statistics;
 
 use std::error::Error;
 use std::process::ExitCode;

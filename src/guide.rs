@@ -25,8 +25,8 @@ macro_rules! chapters {
         /// [`src/net/buffers.rs`]: ../../../src/echoloop/net/buffers.rs.html
         /// [`src/net/connection.rs`]: ../../../src/echoloop/net/connection.rs.html
         /// [`src/reactor/mod.rs`]: ../../../src/echoloop/reactor/mod.rs.html
-        /// [`src/server/accepting.rs`]: ../../../src/echoloop/server/accepting.rs.html
-        /// [`src/server/serving.rs`]: ../../../src/echoloop/server/serving.rs.html
+        /// [`src/server/acceptor.rs`]: ../../../src/echoloop/server/acceptor.rs.html
+        /// [`src/server/connections.rs`]: ../../../src/echoloop/server/connections.rs.html
         /// [`src/server/trace_file.rs`]: ../../../src/echoloop/server/trace_file.rs.html
         /// [`src/system/signals.rs`]: ../../../src/echoloop/system/signals.rs.html
         #[doc = include_str!(concat!("../docs/", $file))]

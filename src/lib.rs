@@ -139,4 +139,6 @@ pub use crate::server::{
     DatagramCounts, Error, Greeting, GreetingError, InheritedSocket, Protocol, ProxyProtocol, Server,
     ServerOptions, Summary, TraceOptions, WhenFull,
 };
-pub use crate::system::{DescriptorLimit, Escaped, ReportSignal, StandardErrorLog, StopHandle, StopSignal};
+pub use crate::system::{
+    DescriptorLimit, Escaped, ReportSignal, StandardErrorLog, StopHandle, StopSignal, survive_file_size_limit,
+};

@@ -1,9 +1,10 @@
 //! What the server is meant to reach, and whether it did in this run.
 
+use statistics::Spread;
+
 use crate::cells::Row;
 use crate::servers::{BARE, ECHOLOOP, Kind, THREADS, TOKIO};
 use crate::single::Single;
-use crate::statistics::Spread;
 
 /// One aim, with what was measured for it.
 pub(crate) struct Aim {

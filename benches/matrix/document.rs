@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use statistics::Spread;
+
 use crate::Extent;
 use crate::aims::{Aim, Bound};
 use crate::cells::{Cell, Measured, Row, SLICES};
@@ -12,8 +14,9 @@ use crate::plots;
 use crate::scaling::Scaling;
 use crate::servers::{ALL, BARE, ECHOLOOP, Kind};
 use crate::single::Single;
-use crate::statistics::Spread;
 
+/// The repository, whose files are written. (Cargo starts a benchmark in the folder of its package.)
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const FOLDER: &str = "benches/plots";
 
 /// A table of its own: its title, what it shows, and with how many digits.
@@ -197,7 +200,7 @@ impl Document {
     }
 
     pub(crate) fn scaling(&mut self, scaling: &Scaling) -> Result<(), Box<dyn Error>> {
-        fs::create_dir_all(FOLDER)?;
+        fs::create_dir_all(Path::new(ROOT).join(FOLDER))?;
         self.line("## How it grows\n");
         self.line("### CPU time an echo of 64 bytes, by the number of connections\n");
         self.line(&format!("![CPU time an echo by the number of connections]({FOLDER}/growth.svg)\n"));
@@ -216,7 +219,11 @@ impl Document {
         }
         let head = std::iter::once("connections".into()).chain(kinds.iter().map(|kind| kind.name.into()));
         self.table(&head.collect::<Vec<_>>(), &rows);
-        plots::lines(&Path::new(FOLDER).join("growth.svg"), "µs of server CPU time an echo", &series)?;
+        plots::lines(
+            &Path::new(ROOT).join(FOLDER).join("growth.svg"),
+            "µs of server CPU time an echo",
+            &series,
+        )?;
 
         self.line("### Memory of one process, by the number of idle connections\n");
         let row = |&(clients, bytes): &(usize, f64)| vec![clients.to_string(), format!("{bytes:.0}")];
@@ -269,11 +276,11 @@ impl Document {
     /// Writes BENCHMARKS.md and its plots.
     pub(crate) fn write(&self) -> Result<(), Box<dyn Error>> {
         let text = format!("{}\n## Figures\n\n{}", method(self.extent.rounds()), self.text);
-        Ok(fs::write("BENCHMARKS.md", text.trim_end().to_owned() + "\n")?)
+        Ok(fs::write(Path::new(ROOT).join("BENCHMARKS.md"), text.trim_end().to_owned() + "\n")?)
     }
 
     pub(crate) fn plot_ratios(&mut self, rows: &[Row]) -> Result<(), Box<dyn Error>> {
-        fs::create_dir_all(FOLDER)?;
+        fs::create_dir_all(Path::new(ROOT).join(FOLDER))?;
         let groups: Vec<(String, Vec<(&str, f64)>)> = rows
             .iter()
             .map(|(cell, measured)| {
@@ -285,7 +292,7 @@ impl Document {
             })
             .collect();
         plots::bars(
-            &Path::new(FOLDER).join("ratios.svg"),
+            &Path::new(ROOT).join(FOLDER).join("ratios.svg"),
             "Server CPU time an echo, echoloop = 1 (the line), logarithmic",
             &groups,
         )?;

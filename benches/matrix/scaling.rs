@@ -8,7 +8,7 @@ use echoloop::load::Report;
 use echoloop::{Endpoint, Host};
 
 use crate::cells::{self, Cell, Row};
-use crate::servers::{BARE, ECHOLOOP, Kind, Server, TOKIO};
+use crate::servers::{self, BARE, ECHOLOOP, Kind, Server, TOKIO};
 use crate::single;
 
 const COUNTS: [usize; 7] = [1, 10, 100, 1000, 5000, 10_000, 18_000];
@@ -107,7 +107,7 @@ fn crowd() -> Result<Crowd, Box<dyn Error>> {
 }
 
 fn generator(endpoint: &str, arguments: &[&str]) -> Result<Child, Box<dyn Error>> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
+    let mut command = Command::new(servers::program());
     command.args(["load", "--quiet", "--json", endpoint]).args(arguments);
     Ok(command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?)
 }

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use echoloop::load::{Load, LoadError, Plan};
@@ -63,7 +65,7 @@ impl Server {
         let mut line: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
         match kind.arguments {
             Some(arguments) => {
-                line.push(env!("CARGO_BIN_EXE_echoloop").into());
+                line.push(program().display().to_string());
                 line.extend(["serve", "--quiet", "127.0.0.1:0"].map(String::from));
                 line.extend(arguments.iter().map(|&word| word.to_owned()));
             }
@@ -89,13 +91,8 @@ impl Server {
 
     /// Starts the program on a port that another one has, on the second core.
     pub(crate) fn start_sharing(port: u16) -> io::Result<Server> {
-        let line = [
-            env!("CARGO_BIN_EXE_echoloop"),
-            "serve",
-            "--quiet",
-            "--reuse-port",
-            &format!("127.0.0.1:{port}"),
-        ];
+        let (program, address) = (program().display().to_string(), format!("127.0.0.1:{port}"));
+        let line = [&program, "serve", "--quiet", "--reuse-port", &address];
         Server::spawn("--reuse-port", 1, &line.map(String::from))
     }
 
@@ -148,6 +145,34 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program, built as this benchmark is. Cargo gives its path to benchmarks of the same package only; when it is
+/// there already, this only looks.
+pub(crate) fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let own = std::env::current_exe().expect("a running program has a file");
+        let profile = own.ancestors().nth(2).expect("it is in target/PROFILE/deps");
+        let target = profile.parent().expect("the target directory");
+        let status = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--locked",
+                "--profile",
+                "bench",
+                "--package",
+                "echoloop",
+                "--bin",
+                "echoloop",
+            ])
+            .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "--target-dir"])
+            .arg(target)
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "the program compiles");
+        profile.join("echoloop")
+    })
 }
 
 /// Load on the second core, with all its connections open. They end by a reset, which leaves no port behind.

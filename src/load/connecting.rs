@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::SockRef;
 
-use super::errors::{Cause, remedy};
+use super::cause::{Cause, remedy};
 use super::figures::MOST_DESCRIBED;
 use super::plan::Usage;
 use super::schedule::Turn;
@@ -264,7 +264,7 @@ mod tests {
             let report = load.run().expect("the loop runs");
             handle.stop();
             server.join().expect("no panic").expect("it served");
-            assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
+            assert_eq!(Verdict::of(&report, &[]), Verdict::Good, "{report:?}");
             assert_eq!((report.messages.sent, report.messages.received), (100, 100));
         }
     }
@@ -290,6 +290,6 @@ mod tests {
             .insert(client, CONNECTION_INTEREST, Stage::Connections)
             .expect("it is watched");
         let report = load.run().expect("the loop runs");
-        assert_eq!((report.connections.opened, report.errors.refused), (0, 1), "{report}");
+        assert_eq!((report.connections.opened, report.errors.refused), (0, 1), "{report:?}");
     }
 }

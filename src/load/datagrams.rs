@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::cause::{Cause, remedy};
 use super::datagram_exchange::{Answer, DatagramExchange, Flight, Order};
-use super::errors::{Cause, remedy};
 use super::fault::Mismatch;
 use super::figures::MOST_DESCRIBED;
 use super::schedule::Turn;
@@ -390,7 +390,7 @@ mod tests {
             load.state.targets = Targets::of_addresses(addresses.map(Target::Udp).into());
             let report = load.run().expect("the loop runs");
             server.join().expect("no panic");
-            assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
+            assert_eq!(Verdict::of(&report, &[]), Verdict::Good, "{report:?}");
             assert_eq!((report.messages.sent, report.messages.received, report.bytes.sent), (100, 100, 6400));
         }
     }
@@ -427,8 +427,8 @@ mod tests {
         load.state.targets = Targets::of_addresses([forbidden, alive].map(Target::Udp).into());
         let report = load.run().expect("the loop runs");
         stop(alive, serving);
-        assert_eq!(report.verdict(&[]), Verdict::Good, "{report}");
-        assert_eq!((report.connections.opened, report.messages.received), (3, 50), "{report}");
+        assert_eq!(Verdict::of(&report, &[]), Verdict::Good, "{report:?}");
+        assert_eq!((report.connections.opened, report.messages.received), (3, 50), "{report:?}");
     }
 
     #[test]
@@ -450,7 +450,7 @@ mod tests {
         let report = load.run().expect("the loop runs");
         stop(alive, serving);
         let messages = report.messages;
-        assert_eq!((messages.sent + messages.not_sent, report.errors.total()), (100, 0), "{report}");
-        assert!((1..=4).contains(&messages.not_sent), "one of each client that had sent: {report}");
+        assert_eq!((messages.sent + messages.not_sent, report.errors.total()), (100, 0), "{report:?}");
+        assert!((1..=4).contains(&messages.not_sent), "one of each client that had sent: {report:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::errors::Cause;
+use super::cause::Cause;
 use super::figures::MOST_DESCRIBED;
 use super::plan::Usage;
 use super::session::{Exchange, Session};

@@ -4,23 +4,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::errors::{Cause, Errors};
+use super::cause::{Cause, Errors};
+use super::fairness::Fairness;
 use super::fault::Mismatch;
 use super::greetings::Greetings;
-use super::report::DatagramsReport;
+use super::series::{Counts, Point, Series};
+use super::times::Histogram;
 use crate::reactor::Moment;
 
-/// Three significant digits: 0.1 % of any value.
-const DIGITS: u8 = 3;
-/// What takes longer counts as this long.
-const LONGEST: Duration = Duration::from_secs(3600);
-/// The most points of the series. When they are used up, two become one and intervals twice as long.
-const MOST_POINTS: usize = 1200;
 /// The most failures that are described one by one; all are counted.
 pub(super) const MOST_DESCRIBED: usize = 16;
-
-/// Durations in nanoseconds.
-pub(super) type Histogram = hdrhistogram::Histogram<u64>;
 
 /// Counts and times of a run.
 #[derive(Debug)]
@@ -42,10 +35,9 @@ pub(super) struct Figures {
     pub(super) interrupted: bool,
     /// When the first connection failed of those that failed since the last reply.
     failing_since: Moment,
-    /// From the intended moment (closed loop: from sending) to the complete reply. This interval's are kept apart, and
-    /// added to the whole at its end: a message is recorded once.
+    /// From the intended moment (closed loop: from sending) to the complete reply. The series keeps those of the
+    /// current interval, and adds them here at its end: a message is recorded once.
     pub(super) latency: Histogram,
-    interval: Histogram,
     /// Open loop: from sending to the complete reply, and from the intended moment to sending.
     pub(super) service: Option<Histogram>,
     pub(super) lag: Option<Histogram>,
@@ -58,64 +50,27 @@ pub(super) struct Figures {
     pub(super) failures: Vec<String>,
     pub(super) mismatches: Vec<Mismatch>,
     pub(super) greetings: Greetings,
-    pub(super) datagrams: DatagramsReport,
+    pub(super) datagrams: DatagramFates,
     pub(super) fairness: Fairness,
-    series: Vec<Point>,
-    /// When the current interval began, and how long it is.
-    interval_began: Moment,
-    interval_length: Duration,
-    counted: Counted,
+    series: Series,
 }
 
-/// The counts at the beginning of the interval.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counted {
-    received: u64,
-    bytes: u64,
-    errors: u64,
-}
-
-/// One interval of the series.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
-    /// When it began, in seconds from the beginning of the measured part.
-    pub at: f64,
-    /// How long it was.
-    pub seconds: f64,
-    /// Replies that were completed in it.
-    pub received: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// Replies a second.
-    pub rate: f64,
-    /// The median of their latencies, in microseconds; of merged intervals, the larger one.
-    pub p50_us: f64,
-    /// The 99th percentile; of merged intervals, the larger one.
-    pub p99_us: f64,
-    /// The largest.
-    pub max_us: f64,
-    /// Connections that failed in it.
-    pub errors: u64,
-    /// Connections open at its end.
-    pub open: u64,
-}
-
-/// How evenly messages were spread over clients.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Fairness {
-    pub(super) clients: u64,
-    pub(super) fewest: u64,
-    pub(super) most: u64,
-    sum: f64,
-    squares: f64,
-}
-
-/// An empty histogram.
-pub(super) fn times() -> Histogram {
-    let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
-    // The bounds are constants that hdrhistogram accepts, which its own constructor without bounds would, too.
-    Histogram::new_with_bounds(1, longest, DIGITS)
-        .expect("1 ns to an hour with three digits is a valid range")
+/// The fates of messages over UDP that were not simply answered. Each message that was sent is received, lost, late,
+/// corrupted or cut off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatagramFates {
+    /// Messages without an answer.
+    pub lost: u64,
+    /// Messages whose answer came after the timeout. They are neither lost nor received.
+    pub late: u64,
+    /// Further answers to messages that were answered.
+    pub duplicated: u64,
+    /// Answers that an answer to a later message of the same client had overtaken. They are received.
+    pub reordered: u64,
+    /// Messages whose answer has other bytes.
+    pub corrupted: u64,
+    /// Datagrams that answer no message.
+    pub unknown: u64,
 }
 
 impl Figures {
@@ -141,11 +96,10 @@ impl Figures {
             cpu_time: Duration::ZERO,
             interrupted: false,
             failing_since: now,
-            latency: times(),
-            interval: times(),
-            service: open_loop.then(times),
-            lag: open_loop.then(times),
-            connect: times(),
+            latency: Histogram::new(),
+            service: open_loop.then(Histogram::new),
+            lag: open_loop.then(Histogram::new),
+            connect: Histogram::new(),
             attempted: 0,
             opened: 0,
             lost: 0,
@@ -154,12 +108,9 @@ impl Figures {
             failures: Vec::new(),
             mismatches: Vec::new(),
             greetings: Greetings::default(),
-            datagrams: DatagramsReport::default(),
+            datagrams: DatagramFates::default(),
             fairness: Fairness::default(),
-            series: Vec::new(),
-            interval_began: now,
-            interval_length: Duration::from_secs(1),
-            counted: Counted::default(),
+            series: Series::new(now, Counts::default()),
         }
     }
 
@@ -169,7 +120,7 @@ impl Figures {
             self.sent += 1;
             self.bytes_sent += size as u64;
             if let Some(times) = &mut self.lag {
-                times.saturating_record(nanoseconds(lag));
+                times.add_time(lag);
             }
         }
     }
@@ -191,9 +142,9 @@ impl Figures {
             self.received += 1;
             self.bytes_received += size as u64;
             self.last_reply = now;
-            self.interval.saturating_record(nanoseconds(now.since(intended)));
+            self.series.add(now.since(intended));
             if let Some(times) = &mut self.service {
-                times.saturating_record(nanoseconds(now.since(sent)));
+                times.add_time(now.since(sent));
             }
         }
         counts
@@ -202,7 +153,7 @@ impl Figures {
     pub(super) fn connected(&mut self, began: Moment, now: Moment) {
         self.opened += 1;
         self.open += 1;
-        self.connect.saturating_record(nanoseconds(now.since(began)));
+        self.connect.add_time(now.since(began));
     }
 
     /// A connection has failed.
@@ -222,8 +173,7 @@ impl Figures {
     pub(super) fn begin(&mut self, now: Moment) {
         self.from = now;
         self.last_reply = now;
-        self.interval_began = now;
-        self.counted = Counted { errors: self.errors.total(), ..Counted::default() };
+        self.series = Series::new(now, Counts { errors: self.errors.total(), ..Counts::default() });
     }
 
     /// Forgets the connections of a churn, which are what is measured, but those that there are now. Errors stay.
@@ -247,146 +197,46 @@ impl Figures {
 
     /// When the interval ends.
     pub(super) fn interval_end(&self) -> Moment {
-        self.interval_began + self.interval_length
+        self.series.interval_end()
     }
 
     /// Ends the interval, with what came in it.
     pub(super) fn end_interval(&mut self, now: Moment) {
-        let length = now.since(self.interval_began).as_secs_f64();
-        self.add_interval(now, length);
-        if self.series.len() >= MOST_POINTS {
-            self.halve_series();
-        }
+        let counts =
+            Counts { received: self.received, bytes: self.bytes_received, errors: self.errors.total() };
+        self.series.end_interval(now, counts, self.open, &mut self.latency);
     }
 
-    /// What came after the last interval is added to the whole; nobody reads on.
+    /// Adds what came after the last interval; nobody reads on.
     pub(super) fn settle(&mut self) {
-        let late = self.received - self.counted.received;
-        if late > 0 {
-            let length = self.last_reply.since(self.interval_began).as_secs_f64();
-            self.add_interval(self.last_reply, length);
+        if self.received > self.series.counted().received {
+            self.end_interval(self.last_reply);
         }
-    }
-
-    fn add_interval(&mut self, now: Moment, length: f64) {
-        let counted =
-            Counted { received: self.received, bytes: self.bytes_received, errors: self.errors.total() };
-        let received = counted.received - self.counted.received;
-        let percentile = |quantile| microseconds(&self.interval, quantile);
-        if length > 0.0 {
-            self.series.push(Point {
-                at: self.interval_began.since(self.from).as_secs_f64(),
-                seconds: length,
-                received,
-                bytes: counted.bytes - self.counted.bytes,
-                rate: received as f64 / length,
-                p50_us: percentile(0.5),
-                p99_us: percentile(0.99),
-                max_us: percentile(1.0),
-                errors: counted.errors - self.counted.errors,
-                open: self.open,
-            });
-        }
-        self.counted = counted;
-        self.interval_began = now;
-        if !self.interval.is_empty() {
-            // Both have the same bounds, so that nothing can be out of range.
-            let added = self.latency.add(&self.interval);
-            debug_assert!(added.is_ok());
-            self.interval.reset();
-        }
-    }
-
-    fn halve_series(&mut self) {
-        self.interval_length *= 2;
-        let pairs = self.series.chunks(2);
-        self.series = pairs.filter_map(|pair| pair.iter().copied().reduce(Point::merge)).collect();
     }
 
     /// The 99th percentile so far, in microseconds, for the live line.
     pub(super) fn p99_us(&self) -> f64 {
-        microseconds(if self.latency.is_empty() { &self.interval } else { &self.latency }, 0.99)
+        let latency = if self.latency.is_empty() { self.series.latency() } else { &self.latency };
+        latency.microseconds(0.99).unwrap_or(0.0)
     }
 
+    /// The series, once nothing is added to it any more.
     pub(super) fn take_series(&mut self) -> Vec<Point> {
-        std::mem::take(&mut self.series)
+        let blank = Series::new(self.from, Counts::default());
+        std::mem::replace(&mut self.series, blank).into_points()
     }
 }
 
-/// A quantile in microseconds; nothing is 0.
-pub(super) fn microseconds(times: &Histogram, quantile: f64) -> f64 {
-    if times.is_empty() { 0.0 } else { times.value_at_quantile(quantile) as f64 / 1e3 }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-impl Point {
-    fn merge(self, next: Point) -> Point {
-        let seconds = self.seconds + next.seconds;
-        let received = self.received + next.received;
-        Point {
-            at: self.at,
-            seconds,
-            received,
-            bytes: self.bytes + next.bytes,
-            rate: received as f64 / seconds,
-            p50_us: self.p50_us.max(next.p50_us),
-            p99_us: self.p99_us.max(next.p99_us),
-            max_us: self.max_us.max(next.max_us),
-            errors: self.errors + next.errors,
-            open: next.open,
-        }
-    }
-}
-
-impl Default for Fairness {
-    fn default() -> Fairness {
-        Fairness { clients: 0, fewest: u64::MAX, most: 0, sum: 0.0, squares: 0.0 }
-    }
-}
-
-impl Fairness {
-    pub(super) fn add(&mut self, messages: u64) {
-        self.clients += 1;
-        self.fewest = self.fewest.min(messages);
-        self.most = self.most.max(messages);
-        self.sum += messages as f64;
-        self.squares += (messages as f64).powi(2);
-    }
-
-    /// Jain's index: 1 if all have the same, 1/n if one has everything.
-    pub(super) fn jain(&self) -> f64 {
-        if self.squares == 0.0 { 1.0 } else { self.sum.powi(2) / (self.clients as f64 * self.squares) }
+impl DatagramFates {
+    /// Messages that have ended without being received.
+    pub(super) fn not_received(&self) -> u64 {
+        self.lost + self.late + self.corrupted
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_series_takes_bounded_memory_and_keeps_all_counts() {
-        let start = Moment::now();
-        let mut figures = Figures::new(false, start);
-        let mut now = start;
-        for _ in 0..5 * MOST_POINTS {
-            let sent = now;
-            now = now + Duration::from_secs(1);
-            figures.completed(10, sent, sent, now);
-            if now >= figures.interval_end() {
-                figures.end_interval(now);
-            }
-        }
-        figures.end_interval(now);
-        let series = figures.take_series();
-        assert!(series.len() <= MOST_POINTS, "{}", series.len());
-        assert_eq!(series.iter().map(|point| point.received).sum::<u64>(), 5 * MOST_POINTS as u64);
-        assert_eq!(series.iter().map(|point| point.seconds).sum::<f64>(), 5.0 * MOST_POINTS as f64);
-        assert!(series.windows(2).all(|pair| pair[0].at < pair[1].at));
-        assert_eq!(figures.latency.len(), 5 * MOST_POINTS as u64);
-    }
 
     #[test]
     fn the_warm_up_is_left_out() {
@@ -415,17 +265,5 @@ mod tests {
         assert_eq!(figures.failing_since(), None);
         figures.failed(Cause::Refused, at(4));
         assert_eq!(figures.failing_since(), Some(at(4)));
-    }
-
-    #[test]
-    fn jains_index_tells_even_from_uneven() {
-        let index = |messages: &[u64]| {
-            let mut fairness = Fairness::default();
-            messages.iter().for_each(|&messages| fairness.add(messages));
-            fairness.jain()
-        };
-        assert_eq!(index(&[5, 5, 5, 5]), 1.0);
-        assert_eq!(index(&[20, 0, 0, 0]), 0.25);
-        assert_eq!(index(&[]), 1.0);
     }
 }

@@ -12,9 +12,9 @@
 //! | `datagrams.rs`, `datagram_exchange.rs` | one client over UDP; what becomes of each of its messages |
 //! | `driving.rs` | what the reactor calls: messages go, connections end |
 //! | `conducting.rs` | the run as a whole: opening, warm-up, measuring, draining |
-//! | `figures.rs`, `errors.rs`, `greetings.rs` | what is counted meanwhile |
-//! | `report.rs` | the results, as others read them; `verdict.rs`: whether they are good |
-//! | `table.rs`, `hgrm.rs`, `plot.rs`, `compare.rs` | the results to look at |
+//! | `figures.rs`, `series.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
+//! | `report/` | the results, as programs and people read them |
+//! | `error.rs` | why a run does not take place; `encoding.rs`: settings in JSON |
 //!
 //! # A run
 //!
@@ -40,31 +40,30 @@
 //! The kernel's wait is counted in whole milliseconds. So that messages leave when they are due, the loop sleeps until
 //! shortly before and polls for the rest, only in an open loop: it may take a whole core then.
 
-mod compare;
-mod condition;
+mod cause;
 mod conducting;
 mod connecting;
 mod datagram_exchange;
 mod datagrams;
 mod driving;
-mod errors;
+mod encoding;
+mod error;
+mod fairness;
 mod fault;
 mod figures;
 mod flights;
 mod greetings;
-mod hgrm;
 mod pattern;
 mod plan;
-mod plot;
 mod ramp;
 mod report;
 mod schedule;
+mod series;
 mod session;
 mod shared;
 mod sources;
-mod table;
 mod targets;
-mod verdict;
+mod times;
 
 use std::collections::BinaryHeap;
 use std::ops::Range;
@@ -86,20 +85,20 @@ use self::session::Session;
 use self::shared::{Pacing, Run};
 use self::targets::{Ceiling, Targets};
 
-pub use self::compare::{CompareError, compare};
-pub use self::condition::{Condition, ConditionError};
+pub use self::cause::{Cause, Errors};
 pub use self::conducting::{Progress, Watcher};
-pub use self::errors::{Cause, Errors, LoadError};
+pub use self::error::LoadError;
+pub use self::fairness::Fairness;
 pub use self::fault::{LooksLike, Mismatch};
-pub use self::figures::Point;
+pub use self::figures::DatagramFates;
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Sizes, Usage};
-pub use self::plot::PlotError;
 pub use self::report::{
-    Bytes, Connections, DatagramsReport, FORMAT_VERSION, FairnessReport, Generator, Messages, Report,
-    Settings, Times,
+    Bytes, CompareError, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, Histograms,
+    Messages, PlotError, Report, Table, Verdict, compare, hgrm, plot,
 };
+pub use self::series::Point;
 pub use self::sources::{Sources, SourcesError};
-pub use self::verdict::Verdict;
+pub use self::times::{Histogram, Times};
 
 /// The most that one read asks for, and the largest read that is compared at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -275,7 +274,7 @@ impl Load {
         self.state.end_exchanges(self.reactor.context());
         self.drive()?;
         let State { plan, run, .. } = self.state;
-        Ok(Report::new(&plan, run.figures))
+        Ok(Report::new(plan, run.figures))
     }
 
     fn drive(&mut self) -> Result<(), LoadError> {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::datagram_exchange::NUMBER_SIZE;
+use super::encoding::{optional_text, seconds, texts};
 use super::sources::Sources;
 use crate::net::Endpoint;
 use crate::net::LONGEST_PAYLOAD;
@@ -19,9 +22,10 @@ pub const LONGEST_MESSAGE: usize = 64 << 20;
 /// assert_eq!(plan.depth, 1);
 /// # Ok::<(), echoloop::EndpointError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Where to connect to; clients are dealt out to the endpoints in turn.
+    #[serde(with = "texts")]
     pub endpoints: Vec<Endpoint>,
     /// How many clients there are at once.
     pub clients: usize,
@@ -34,10 +38,12 @@ pub struct Plan {
     /// What a connection is used for.
     pub usage: Usage,
     /// How long the measured part lasts, unless `messages` ends it.
+    #[serde(rename = "duration_s", with = "seconds")]
     pub duration: Duration,
     /// How many messages all clients together send in the measured part.
     pub messages: Option<u64>,
     /// How long it runs before anything is counted.
+    #[serde(rename = "warmup_s", with = "seconds")]
     pub warmup: Duration,
     /// What the bytes, the sizes and the arrivals are derived from.
     pub seed: u64,
@@ -48,10 +54,13 @@ pub struct Plan {
     /// The most connections whose handshake is under way.
     pub connecting: usize,
     /// How long a handshake may take.
+    #[serde(rename = "connect_timeout_s", with = "seconds")]
     pub connect_timeout: Duration,
     /// How long a reply may take; over UDP, after how long a message counts as lost.
+    #[serde(rename = "timeout_s", with = "seconds")]
     pub timeout: Duration,
     /// The addresses to connect from.
+    #[serde(with = "optional_text")]
     pub sources: Option<Sources>,
     /// Bytes that the server sends first, to be skipped.
     pub greeting: u32,
@@ -60,7 +69,7 @@ pub struct Plan {
 }
 
 /// How long messages are: uniformly from one length to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// The shortest.
     pub shortest: usize,
@@ -69,12 +78,14 @@ pub struct Sizes {
 }
 
 /// When a client sends its next message.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pace {
     /// Closed loop: some time after the reply to the one before. A slow server slows the clients down, and so hides
     /// how slow it would have been for those who come in their own time.
     Closed {
         /// How long a client thinks before its next message.
+        #[serde(rename = "think_s", with = "seconds")]
         think: Duration,
     },
     /// Open loop: by a schedule that does not care whether replies have come. Latency counts from the moment at which
@@ -88,7 +99,8 @@ pub enum Pace {
 }
 
 /// How the messages of an open loop are spread over time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Arrivals {
     /// At equal distances.
     Fixed,
@@ -97,7 +109,8 @@ pub enum Arrivals {
 }
 
 /// What a connection is used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Usage {
     /// Messages and replies, all the time.
     Exchange,
@@ -190,8 +203,7 @@ impl Plan {
         if shortest == 0 || shortest > longest || longest > LONGEST_MESSAGE {
             return Err(PlanError::Sizes { shortest, longest });
         }
-        let rate = if let Pace::Open { rate, .. } = self.pace { Some(rate) } else { None };
-        for rate in [rate, self.connect_rate].into_iter().flatten() {
+        for rate in [self.rate(), self.connect_rate].into_iter().flatten() {
             if !(rate > 0.0 && rate <= 1e9) {
                 return Err(PlanError::Rate(rate));
             }
@@ -200,7 +212,7 @@ impl Plan {
             self.check_datagrams()?;
         }
         match self.usage {
-            Usage::Hold if rate.is_some() => Err(PlanError::Exclusive("hold", "rate")),
+            Usage::Hold if self.rate().is_some() => Err(PlanError::Exclusive("hold", "rate")),
             Usage::Hold if self.messages.is_some() => Err(PlanError::Exclusive("hold", "messages")),
             Usage::Churn if self.depth > 1 => Err(PlanError::Exclusive("a connection per message", "depth")),
             _ => Ok(()),
@@ -212,6 +224,14 @@ impl Plan {
     /// Whether messages are datagrams.
     pub(super) fn is_over_udp(&self) -> bool {
         self.endpoints.iter().any(is_udp)
+    }
+
+    /// Messages a second, over all clients, in an open loop.
+    pub(super) fn rate(&self) -> Option<f64> {
+        match self.pace {
+            Pace::Open { rate, .. } => Some(rate),
+            Pace::Closed { .. } => None,
+        }
     }
 
     /// Whether messages can be exchanged whenever somebody asks for some.
@@ -273,6 +293,25 @@ mod tests {
             Plan { usage: Usage::Churn, depth: 2, ..plan.clone() },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_json_and_comes_back_whole() {
+        let usual = Plan::new(vec!["unix:/run/echo.sock".parse().expect("a path")]);
+        for plan in [
+            Plan {
+                pace: Pace::Open { rate: 1234.5, arrivals: Arrivals::Poisson },
+                sources: Some("127.0.0.0/8,10.0.0.7".parse().expect("addresses")),
+                warmup: Duration::from_micros(1),
+                connect_rate: Some(7.0),
+                messages: Some(9),
+                ..Plan::new(vec!["[::1]:7".parse().expect("an endpoint"), Endpoint::default()])
+            },
+            usual,
+        ] {
+            let json = serde_json::to_string(&plan).expect("it can be written");
+            assert_eq!(serde_json::from_str::<Plan>(&json).expect("it can be read"), plan, "{json}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
-use super::errors::LoadError;
+use super::error::LoadError;
 use super::plan::{Plan, Usage};
 use crate::net::Target;
 use crate::net::{Endpoint, Host};

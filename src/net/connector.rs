@@ -9,6 +9,7 @@ use mio::net::{TcpStream, UnixStream};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
+use super::endpoint::unix_address;
 use super::transport::Socket;
 
 /// One address to connect to.
@@ -18,7 +19,7 @@ pub enum Target {
     Tcp(SocketAddr),
     /// A UDP address, for a [`ConnectedDatagramSocket`](super::ConnectedDatagramSocket).
     Udp(SocketAddr),
-    /// The path of a Unix stream socket.
+    /// The path of a Unix stream socket, or its abstract name behind an `@`.
     Unix(PathBuf),
 }
 
@@ -44,7 +45,7 @@ pub fn connect(target: &Target, source: Option<IpAddr>) -> io::Result<Socket> {
         }
         Target::Unix(path) => {
             let socket = nonblocking(Domain::UNIX, None)?;
-            begin(&socket, &SockAddr::unix(path)?)?;
+            begin(&socket, &unix_address(path)?)?;
             Ok(Socket::Unix(UnixStream::from_std(socket.into())))
         }
         Target::Udp(_) => Err(ErrorKind::InvalidInput.into()),

@@ -1,10 +1,14 @@
 //! Endpoints as people write them: `localhost:7`, `:10000`, `[::1]:7`, `unix:/run/echo.sock`.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use socket2::SockAddr;
 
 /// The port of an endpoint that names none.
 pub const DEFAULT_PORT: u16 = 10000;
@@ -46,7 +50,8 @@ pub enum Endpoint {
         /// 0 lets the system choose.
         port: u16,
     },
-    /// The path of a Unix stream socket.
+    /// The path of a Unix stream socket. On Linux a path that begins with `@` is an abstract name, without a file
+    /// (`unix(7)`).
     Unix(PathBuf),
 }
 
@@ -86,6 +91,9 @@ pub enum EndpointError {
         /// Its length in bytes.
         length: usize,
     },
+    /// An abstract name, elsewhere than on Linux.
+    #[error("`unix:{0}` is an abstract name, which only Linux has (a file of that name is `unix:./{0}`)")]
+    Abstract(String),
     /// A kind of endpoint that this program doesn't know.
     #[error("`{0}://` endpoints are not supported: use `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:PATH`")]
     Scheme(String),
@@ -128,7 +136,28 @@ fn unix(path: &str) -> Result<Endpoint, EndpointError> {
     if path.is_empty() || path.len() > LONGEST_PATH || path.contains('\0') {
         return Err(EndpointError::Path { path: path.into(), length: path.len() });
     }
+    if path == "@" {
+        return Err(EndpointError::Path { path: path.into(), length: 0 });
+    }
+    if path.starts_with('@') && !cfg!(any(target_os = "linux", target_os = "android")) {
+        return Err(EndpointError::Abstract(path.into()));
+    }
     Ok(Endpoint::Unix(path.into()))
+}
+
+/// Whether the path of a Unix socket is an abstract name, without a file.
+pub(super) fn is_abstract(path: &Path) -> bool {
+    path.as_os_str().as_bytes().starts_with(b"@")
+}
+
+/// The address of a Unix socket. The kernel takes an abstract name behind a NUL, where people write an `@`.
+pub(super) fn unix_address(path: &Path) -> io::Result<SockAddr> {
+    if !is_abstract(path) {
+        return SockAddr::unix(path);
+    }
+    let mut name = path.as_os_str().as_bytes().to_vec();
+    name[0] = 0;
+    SockAddr::unix(OsStr::from_bytes(&name))
 }
 
 fn tcp(text: &str) -> Result<Endpoint, EndpointError> {
@@ -248,9 +277,20 @@ mod tests {
             ("udp://localhost:0", "udp://localhost:0"),
             ("unix:relative.sock", "unix:relative.sock"),
             ("unix:///run/echo.sock", "unix:/run/echo.sock"),
+            ("unix:./@echo", "unix:./@echo"),
         ] {
             assert_eq!(parse(text).as_deref(), Ok(meaning), "{text}");
         }
+    }
+
+    #[test]
+    fn an_abstract_name_is_one_where_there_are_such() {
+        let expected = if cfg!(any(target_os = "linux", target_os = "android")) {
+            Ok("unix:@echo".into())
+        } else {
+            Err(EndpointError::Abstract("@echo".into()))
+        };
+        assert_eq!(parse("unix:@echo"), expected);
     }
 
     #[test]
@@ -273,6 +313,7 @@ mod tests {
             ("http://localhost", EndpointError::Scheme("http".into())),
             ("sctp://localhost", EndpointError::Scheme("sctp".into())),
             ("unix:", EndpointError::Path { path: String::new(), length: 0 }),
+            ("unix:@", EndpointError::Path { path: "@".into(), length: 0 }),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }

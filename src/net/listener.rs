@@ -5,15 +5,15 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream, UnixListener};
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
+use super::socket_file::{self, BindError, SocketFile};
 use super::transport::Socket;
 
 /// How a listening socket is set up. All of it is set once, on the listener, from which accepted sockets inherit it:
@@ -86,20 +86,6 @@ pub enum AcceptError {
     Listener,
 }
 
-/// Why a listener could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The system refused.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// A server answers on this Unix socket.
-    #[error("a live server answers on this socket")]
-    LiveSocket,
-    /// Something that is not a socket stands in its place.
-    #[error("a file of another kind stands there; it is not replaced")]
-    NotASocket,
-}
-
 impl Listener {
     /// Listens on a TCP address. The unspecified IPv6 address takes IPv4 connections too if `dual_stack` says so.
     ///
@@ -135,24 +121,13 @@ impl Listener {
         Ok(Listener::Unix(UnixListener::from_std(socket.into()), None, 0))
     }
 
-    /// Listens on a Unix socket. The file of a server that is no more is replaced; that of a living one is not.
+    /// Listens on a Unix socket. The file of a dead server is replaced; that of a living one is not.
     ///
     /// # Errors
     /// When the path is taken, or as `bind(2)` and `listen(2)`.
     pub fn unix(path: &Path, options: &ListenerOptions) -> Result<Listener, BindError> {
-        let address = SockAddr::unix(path)?;
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        match socket.bind(&address) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                make_way(path, &address)?;
-                socket.bind(&address)?;
-            }
-            result => result?,
-        }
-        let file = SocketFile::of(path)?;
-        socket.listen(options.backlog)?;
-        Ok(Listener::Unix(UnixListener::from_std(socket.into()), Some(file), 0))
+        let (socket, file) = socket_file::listen(path, options.backlog)?;
+        Ok(Listener::Unix(UnixListener::from_std(socket.into()), file, 0))
     }
 
     /// The address that is really bound, port and all; `None` for a Unix socket.
@@ -176,6 +151,7 @@ impl Listener {
             }),
             Listener::Unix(listener, _, accepted) => listener.accept().map(|(stream, _)| {
                 *accepted = accepted.wrapping_add(1);
+                keep_urgent_bytes(&stream);
                 (Socket::Unix(stream), Peer::Unix { number: *accepted })
             }),
         };
@@ -263,51 +239,19 @@ impl Earlier {
     }
 }
 
+/// Urgent bytes stay in their place in the stream. An accepted Unix socket doesn't inherit that from its listener.
+fn keep_urgent_bytes(stream: &UnixStream) {
+    if let Err(error) = SockRef::from(stream).set_out_of_band_inline(true) {
+        // Where Unix sockets have no urgent bytes, none can be lost.
+        log::debug!("a Unix socket can't keep urgent bytes in line: {error}");
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Listener::Tcp(listener, _) => listener.as_fd(),
             Listener::Unix(listener, ..) => listener.as_fd(),
-        }
-    }
-}
-
-/// Removes the socket file of a dead server, and nothing else.
-fn make_way(path: &Path, address: &SockAddr) -> Result<(), BindError> {
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Err(BindError::NotASocket);
-    }
-    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Nonblocking: a living server whose backlog is full must not make us wait.
-    probe.set_nonblocking(true)?;
-    match probe.connect(address) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // A datagram socket, or one of another type, is somebody else's as well.
-        _ => Err(BindError::LiveSocket),
-    }
-}
-
-/// The file of a Unix socket that we made; removed when dropped.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<SocketFile> {
-        let metadata = fs::symlink_metadata(path)?;
-        Ok(SocketFile { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Only if it is still ours: another server may have put its own in the place.
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.identity);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("cannot remove the socket file {}: {error}", self.path.display());
         }
     }
 }

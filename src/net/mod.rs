@@ -17,6 +17,7 @@ mod phase;
 pub(crate) mod proxy;
 mod ring;
 mod service;
+mod socket_file;
 mod transport;
 
 pub use self::bounds::{Limits, Timeout, Timeouts};
@@ -28,13 +29,14 @@ pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAY
 pub use self::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use self::inherited::{InheritError, Inherited};
 pub use self::listener::{
-    Accept, AcceptError, BindError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
+    Accept, AcceptError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
     classify_accept_error,
 };
 pub use self::observer::{Observer, Unobserved};
 pub use self::overflow::Overflow;
 pub use self::phase::{End, Phase};
 pub use self::service::{Answer, Service};
+pub use self::socket_file::BindError;
 pub use self::transport::{Socket, Transport};
 
 /// What a connection is registered for: everything, once. Whether it is read or written is decided by its own state,

@@ -13,9 +13,11 @@ use crate::system::Escaped;
 
 /// The longest line of version 1, its CR LF included; the specification says so.
 const LONGEST_LINE: usize = 107;
-/// What a header of version 1 begins with, and one that names no client.
+/// The beginning of a header of version 1, and of one that names no client.
 const LINE_START: &[u8] = b"PROXY ";
 const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
+/// The first of the two ports, as a word of such a line, counted from 0.
+const PORTS_BEGIN: usize = 4;
 /// The fixed part of version 2: signature, version and command, family, length of the rest.
 const FIXED_PART: usize = 16;
 /// The longest rest of version 2 that is accepted. It could be 64 KiB; addresses take at most 216 bytes, and what
@@ -57,6 +59,8 @@ pub(crate) enum HeaderError {
     LongLine,
     #[error("its line of version 1 is wrong: {}", words(.0))]
     Line(v1::BinaryParseError),
+    #[error("its line of version 1 has the port {}, which is not written in digits", Escaped(.0))]
+    Port(Vec<u8>),
     #[error("its header of version 2 is {0} bytes long, of which {LONGEST_REST} are accepted")]
     LongRest(usize),
     #[error("its header of version 2 is wrong: {}", words(.0))]
@@ -93,6 +97,11 @@ fn line(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
         return Ok(Some(Header { length: line.len(), client: None }));
     }
     let header = v1::Header::try_from(line).map_err(HeaderError::Line)?;
+    // The parser takes `+80` too.
+    let mut ports = line.trim_ascii_end().split(|&byte| byte == b' ').skip(PORTS_BEGIN);
+    if let Some(port) = ports.find(|port| !port.iter().all(u8::is_ascii_digit)) {
+        return Err(HeaderError::Port(port.to_vec()));
+    }
     let client = match header.addresses {
         v1::Addresses::Tcp4(ends) => Some((ends.source_address, ends.source_port).into()),
         v1::Addresses::Tcp6(ends) => Some((ends.source_address, ends.source_port).into()),
@@ -240,6 +249,13 @@ mod tests {
             (b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 7 8\r\n".to_vec(), "must end in 'CR LF'"),
             (b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 7\rx\r\n".to_vec(), "must end in 'CR LF'"),
             (b"PROXY TCP4 203.0.113.7 192.0.2.1 65536 7\r\n".to_vec(), "invalid TCP port for the source"),
+            (
+                b"PROXY TCP4 203.0.113.7 192.0.2.1 +80 7\r\n".to_vec(),
+                "has the port b'+80', which is not written in digits",
+            ),
+            (b"PROXY TCP4 203.0.113.7 192.0.2.1 80 +7\r\n".to_vec(), "has the port b'+7', which is not"),
+            (b"PROXY TCP6 2001:db8::7 2001:db8::1 080 7\r\n".to_vec(), "invalid TCP port for the source"),
+            (b"PROXY TCP4 203.0.113.07 192.0.2.1 80 7\r\n".to_vec(), "invalid IP address for the source"),
             (b"PROXY TCP4 2001:db8::7 192.0.2.1 1 7\r\n".to_vec(), "invalid IP address for the source"),
             (b"PROXY TCP4 203.0.113.7  192.0.2.1 1 7\r\n".to_vec(), "invalid IP address for the destination"),
             (b"PROXY TCP4 \xff 192.0.2.1 1 7\r\n".to_vec(), "not valid UTF-8"),

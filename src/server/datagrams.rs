@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Source, TURN_BUDGET};
+use super::options::TURN_BUDGET;
 use crate::net::{Datagram, DatagramSocket, Host, LONGEST_DATAGRAM, Overflow};
-use crate::reactor::{Context, Moment, Token};
+use crate::reactor::{Moment, Token};
 use crate::system::{Escaped, describe};
 
 /// Datagrams that one socket may take in a turn before the others have theirs; its bytes have a connection's bound.
@@ -47,6 +47,16 @@ struct Answer {
     bytes: Range<usize>,
     to: SocketAddr,
     source: SocketAddr,
+}
+
+/// How far the datagrams of a socket were answered.
+pub(super) enum Served {
+    /// Nothing waits.
+    All,
+    /// More may wait, and no event will tell: the budget of the turn is spent.
+    Some,
+    /// Receiving failed: try again after this time.
+    Failed { retry: Duration },
 }
 
 /// What became of datagrams.
@@ -109,9 +119,8 @@ impl Datagrams {
         self.counts
     }
 
-    /// Answers until nothing waits or the budget is spent. Returns whether nothing waits.
-    pub(super) fn echo(&mut self, context: &mut Context<Source>, token: Token) -> bool {
-        let Some(Source::Datagrams(socket)) = context.get_mut(token) else { return true };
+    /// Answers until nothing waits or the budget of a turn is spent.
+    pub(super) fn serve(&mut self, socket: &mut DatagramSocket) -> Served {
         let mut left = Budget { bytes: TURN_BUDGET, datagrams: DATAGRAMS_PER_TURN };
         let outcome = loop {
             match self.echo_batch(socket, &mut left) {
@@ -120,32 +129,36 @@ impl Datagrams {
             }
         };
         match outcome {
-            Ok(true) => self.receiving_failed = false,
-            // There may be more, and no event will say so.
-            Ok(false) => context.run_again(token),
+            Ok(true) => {
+                self.receiving_failed = false;
+                Served::All
+            }
+            Ok(false) => Served::Some,
             Err(error) => {
                 if !std::mem::replace(&mut self.receiving_failed, true) {
                     log::warn!("cannot receive on udp://{}: {}", socket.local_address(), describe(&error));
                 }
-                context.set_deadline(token, context.now() + RETRY);
-                return true;
+                Served::Failed { retry: RETRY }
             }
         }
-        matches!(outcome, Ok(true))
     }
 
-    /// Answers what has arrived, as far as a flood lets it, and closes the sockets.
-    pub(super) fn close(&mut self, context: &mut Context<Source>) {
-        for token in self.sockets.clone() {
-            let _ = (0..LAST_TURNS).any(|_| self.echo(context, token));
-        }
+    /// Before a socket is closed: answers what has arrived, as far as a flood lets it.
+    pub(super) fn serve_last(&mut self, socket: &mut DatagramSocket) {
+        let _ = (0..LAST_TURNS).any(|_| !matches!(self.serve(socket), Served::Some));
+    }
+
+    /// The sockets.
+    pub(super) fn sockets(&self) -> &[Token] {
+        &self.sockets
+    }
+
+    /// Forgets all sockets, and returns them for the loop to close.
+    pub(super) fn close(&mut self) -> Vec<Token> {
         if !self.is_empty() {
             self.counts.overflowed = self.overflow.exact();
         }
-        for token in self.sockets.drain(..) {
-            context.deregister(token);
-            context.remove(token);
-        }
+        std::mem::take(&mut self.sockets)
     }
 
     /// Receives as many datagrams as one batch holds, then answers them. True: nothing waits any more.

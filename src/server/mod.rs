@@ -1,57 +1,68 @@
 //! The echo server: listeners, connections and the signal to stop, in one slab on one reactor.
 //!
-//! | file | what it holds |
+//! [`Server::bind`] opens the sockets, [`Server::run`] serves. The reactor calls the router with each event, and the
+//! router calls the part that owns what the event is about:
+//!
+//! ```text
+//!   reactor ──► router ──┬─► acceptor ──► proxy_header ──► connections ──► echo, greeting
+//!                        ├─► datagrams                         │
+//!                        ├─► admin                             ├─► counters
+//!                        └─► shutdown                          └─► trace
+//! ```
+//!
+//! | file | its part |
 //! |---|---|
 //! | `options.rs` | the settings and their defaults |
-//! | `echo.rs` | what is answered: plain echo, prefix, timestamp |
-//! | `greeting.rs` | what is said first, and to whom |
-//! | `error.rs` | why the server can't do what it was asked to do |
 //! | `binding.rs` | endpoints → listening sockets |
 //! | `inherited.rs` | sockets that the service manager has opened |
-//! | `accepting.rs` | listeners: accept, pause at the limit, resume |
-//! | `announced.rs` | connections whose PROXY header has not come yet |
-//! | `datagrams.rs` | UDP sockets: what is answered, and what never is |
-//! | `serving.rs` | connections: pump, time out, close; the orderly stop |
-//! | `administering.rs` | the admin endpoint, and the report in the log |
-//! | `admin/` | what is told about a running server over HTTP: figures, health |
-//! | `trace.rs` | what `--trace` records of it |
+//! | `router.rs` | slots of the reactor, and which part owns the event of a slot |
+//! | `acceptor.rs` | accepts, pauses at the limit or for lack of descriptors, resumes |
+//! | `proxy_header.rs` | connections whose PROXY header is not complete |
+//! | `connections.rs` | connections that are served: begin, pump, time out, close |
+//! | `echo.rs` | the answers: plain echo, prefix, timestamp |
+//! | `greeting.rs` | the first bytes to each client |
+//! | `datagrams.rs` | UDP sockets, and which datagrams are never answered |
+//! | `shutdown.rs` | whether the server stops, and how it will have ended |
+//! | `counters.rs` | everything that is counted, and the summary |
+//! | `histogram.rs` | durations of turns, in a few counters |
+//! | `admin/` | figures and health over HTTP |
+//! | `trace.rs` | the recording of `--trace` |
 //! | `trace_file.rs` | a file of trace events, of bounded size |
+//! | `error.rs` | why the server can't do what it was asked to do |
 
-mod accepting;
+mod acceptor;
 mod admin;
-mod administering;
-mod announced;
 mod binding;
+mod connections;
+mod counters;
 mod datagrams;
 mod echo;
 mod error;
 mod greeting;
+mod histogram;
 mod inherited;
 mod options;
-mod serving;
+mod proxy_header;
+mod router;
+mod shutdown;
 mod trace;
 mod trace_file;
 
-use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use crate::net::{Endpoint, Listener, backlog_in_force, backlog_remedy};
+use crate::reactor::{Context, Interest, Reactor, Stage};
+use crate::system::{DescriptorLimit, ReportSignal, StopSignal};
 
-use crate::net::Endpoint;
-use crate::net::{
-    Connection, DatagramSocket, Listener, Peer, Socket, Timeouts, Workspace, backlog_in_force, backlog_remedy,
-};
-use crate::reactor::{Context, Interest, Moment, Reactor, Stage, Token};
-use crate::system::DescriptorLimit;
-use crate::system::{ReportSignal, StopSignal};
-
-use self::accepting::{FirstRead, Pause};
-use self::administering::{AdminSource, Administration, Watch};
-use self::announced::Announced;
+use self::acceptor::Acceptor;
+use self::admin::{AdminEndpoint, Process};
 use self::binding::{Bound, BoundSocket};
+use self::connections::Connections;
+use self::counters::Counters;
 use self::datagrams::Datagrams;
-use self::echo::Echo;
-use self::options::TURN_BUDGET;
+use self::router::{Router, Source};
+use self::shutdown::Shutdown;
 use self::trace::Trace;
 
+pub use self::counters::Summary;
 pub use self::datagrams::DatagramCounts;
 pub use self::echo::Protocol;
 pub use self::error::Error;
@@ -88,74 +99,9 @@ pub use self::trace::TraceOptions;
 /// ```
 pub struct Server {
     reactor: Reactor<Source>,
-    state: State,
+    router: Router,
     endpoints: Vec<String>,
     admin_endpoints: Vec<String>,
-}
-
-/// What a server did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Connections that were served.
-    pub served: u64,
-    /// Connections that were closed at once, because there were too many.
-    pub refused: u64,
-    /// Connections that were closed because their PROXY header was missing or wrong.
-    pub unannounced: u64,
-    /// The most connections at once.
-    pub most_at_once: usize,
-    /// Bytes received.
-    pub bytes_in: u64,
-    /// Bytes sent.
-    pub bytes_out: u64,
-    /// Connections that ended before everything was answered and taken.
-    pub cut_off: u64,
-    /// Bytes that were received and not answered, or answered and not taken, when their connection ended.
-    pub bytes_cut_off: u64,
-    /// Datagrams, whose bytes are not among those above.
-    pub datagrams: DatagramCounts,
-}
-
-/// What the server keeps in a slot of the reactor.
-enum Source {
-    Connection(Client),
-    /// Nobody knows yet for whom it is.
-    Announced(Announced),
-    /// Boxed: there are few listeners and many connections, whose slots should be no larger than they need.
-    Listener(Box<Listener>),
-    Datagrams(Box<DatagramSocket>),
-    Stop(Box<StopSignal>),
-    /// What watches the server, and is no part of the echo.
-    Admin(Box<AdminSource>),
-}
-
-struct Client {
-    connection: Connection<Socket>,
-    peer: Peer,
-    opened: Moment,
-}
-
-/// Everything of the server but the reactor that drives it.
-struct State {
-    options: ServerOptions,
-    echo: Echo,
-    workspace: Workspace,
-    timeouts: Timeouts,
-    max_connections: usize,
-    listeners: Vec<Token>,
-    datagrams: Datagrams,
-    stop_signal: Token,
-    accepted: u64,
-    open: usize,
-    pause: Pause,
-    first_read: FirstRead,
-    administration: Option<Box<Administration>>,
-    watch: Watch,
-    stopping: bool,
-    on_stop: Option<Box<dyn FnOnce() + Send>>,
-    failure: Option<Error>,
-    summary: Summary,
-    trace: Option<Trace>,
 }
 
 impl Server {
@@ -179,8 +125,8 @@ impl Server {
         stop: StopSignal,
     ) -> Result<Server, Error> {
         let bound = inherited::bind(inherited, endpoints, &options.listener())?;
-        let admin = administering::bind(&options)?;
-        let max_connections = max_connections(&options, bound.len() + administering::descriptors(&admin))?;
+        let admin_bound = admin::bind(&options)?;
+        let max_connections = max_connections(&options, bound.len() + admin::descriptors(&admin_bound))?;
         let has_backlog = endpoints.iter().any(|endpoint| !matches!(endpoint, Endpoint::Udp { .. }));
         log_limits(&options, max_connections, has_backlog);
 
@@ -188,12 +134,13 @@ impl Server {
         reactor.set_busy_poll(options.busy_poll);
         let trace = options.trace.clone().map(Trace::create).transpose()?;
         // Only these two look at the times.
-        reactor.set_timed(trace.is_some() || !admin.is_empty());
+        reactor.set_timed(trace.is_some() || !admin_bound.is_empty());
         let context = reactor.context();
-        let stop_signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
+        let signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
+        let mut acceptor = Acceptor::new(&options, max_connections);
         let mut datagrams = Datagrams::new(options.udp_any_source, options.receive_buffer);
-        let listeners = listen(context, bound, &mut datagrams)?;
+        listen(context, bound, &mut acceptor, &mut datagrams)?;
         if options.proxy_protocol == ProxyProtocol::Require && !datagrams.is_empty() {
             log::warn!(
                 "--proxy-protocol is about connections: whoever sends datagrams is answered without a header"
@@ -202,30 +149,18 @@ impl Server {
         if options.receive_buffer.is_some() && datagrams.is_empty() {
             log::warn!("--receive-buffer is about UDP, and there is no UDP endpoint");
         }
-        let administration = (!admin.is_empty()).then(|| Box::new(Administration::new()));
-        let admin_endpoints = administering::listen(context, admin)?;
-        let state = State {
-            echo: Echo::new(options.protocol.clone()),
-            workspace: Workspace::new(options.limits()),
-            timeouts: options.timeouts(),
-            options,
-            max_connections,
-            listeners,
+        let admin_endpoints = listen_for_scrapers(context, admin_bound)?;
+        let router = Router {
+            acceptor,
+            header_timeout: options.header_timeout(),
+            connections: Connections::new(options.limits(), options.timeouts(), options.protocol, trace),
             datagrams,
-            stop_signal,
-            accepted: 0,
-            open: 0,
-            pause: Pause::default(),
-            first_read: FirstRead::default(),
-            administration,
-            watch: Watch::new(context.len()),
-            stopping: false,
-            on_stop: None,
-            failure: None,
-            summary: Summary::default(),
-            trace,
+            counters: Counters::default(),
+            admin: AdminEndpoint::new(),
+            process: Process::new(context.len()),
+            shutdown: Shutdown::new(signal, options.drain),
         };
-        Ok(Server { reactor, state, endpoints, admin_endpoints })
+        Ok(Server { reactor, router, endpoints, admin_endpoints })
     }
 
     /// What is listened on, one for each address: `tcp://127.0.0.1:10000` with the port that is really bound.
@@ -243,16 +178,15 @@ impl Server {
     /// # Errors
     /// When the signal can't be polled.
     pub fn report_on(&mut self, signal: ReportSignal) -> Result<(), Error> {
-        let source = Source::Admin(Box::new(AdminSource::Report(signal)));
         let context = self.reactor.context();
-        context.insert(source, Interest::READABLE, Stage::Signals)?;
-        self.state.watch.count_descriptors(context.len());
+        context.insert(Source::Report(Box::new(signal)), Interest::READABLE, Stage::Signals)?;
+        self.router.process.count_descriptors(context.len());
         Ok(())
     }
 
     /// Calls something when it is first asked to stop, before connections have ended. It must not block.
     pub fn on_stop(&mut self, call: impl FnOnce() + Send + 'static) {
-        self.state.on_stop = Some(Box::new(call));
+        self.router.shutdown.on_begin(call);
     }
 
     /// Serves until it is asked to stop, or until `max_accepts` connections were accepted and have ended.
@@ -261,30 +195,25 @@ impl Server {
     /// When a listener or the loop itself breaks, and when a second request to stop cut connections off.
     pub fn run(mut self) -> Result<Summary, Error> {
         log::debug!("waiting for a connection");
-        let result = self.reactor.run(&mut self.state);
-        if let Some(trace) = self.state.trace.take() {
-            trace.finish();
-        }
+        let result = self.reactor.run(&mut self.router);
+        let outcome = self.router.outcome();
         result?;
-        match self.state.failure {
-            Some(error) => Err(error),
-            None => Ok(Summary { datagrams: self.state.datagrams.final_counts(), ..self.state.summary }),
-        }
+        outcome
     }
 }
 
-/// Takes the sockets into the loop; returns the listeners among them.
+/// Takes the sockets into the loop.
 fn listen(
     context: &mut Context<Source>,
     bound: Vec<Bound>,
+    acceptor: &mut Acceptor,
     datagrams: &mut Datagrams,
-) -> Result<Vec<Token>, Error> {
-    let mut listeners = Vec::new();
-    for bound in bound {
-        match bound.socket {
+) -> Result<(), Error> {
+    for Bound { socket, endpoint } in bound {
+        match socket {
             BoundSocket::Listener(listener) => {
                 let source = Source::Listener(Box::new(listener));
-                listeners.push(context.insert(source, Interest::READABLE, Stage::Listeners)?);
+                acceptor.add(context.insert(source, Interest::READABLE, Stage::Listeners)?);
             }
             BoundSocket::Datagrams(socket) => {
                 datagrams.prepare(&socket);
@@ -292,9 +221,24 @@ fn listen(
                 datagrams.add(context.insert(source, Interest::READABLE, Stage::Connections)?);
             }
         }
-        log::info!("listening on {}", bound.endpoint);
+        log::info!("listening on {endpoint}");
     }
-    Ok(listeners)
+    Ok(())
+}
+
+/// Takes the listeners of the admin endpoint into the loop; returns what they listen on.
+fn listen_for_scrapers(
+    context: &mut Context<Source>,
+    bound: Vec<(Listener, String)>,
+) -> Result<Vec<String>, Error> {
+    let mut endpoints = Vec::new();
+    for (listener, endpoint) in bound {
+        admin::warn_of_strangers(&listener, &endpoint)?;
+        context.insert(Source::AdminListener(Box::new(listener)), Interest::READABLE, Stage::Listeners)?;
+        log::info!("admin on {endpoint}");
+        endpoints.push(endpoint);
+    }
+    Ok(endpoints)
 }
 
 /// `others`: descriptors of the loop that are not connections.
@@ -331,53 +275,5 @@ fn log_limits(options: &ServerOptions, max_connections: usize, has_backlog: bool
         }
         Ok(granted) => log::info!("backlog {granted}"),
         Err(_) => log::info!("backlog {backlog} asked for; this system doesn't tell what it grants"),
-    }
-}
-
-impl AsFd for Source {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Source::Connection(client) => client.connection.transport().as_fd(),
-            Source::Announced(announced) => announced.as_fd(),
-            Source::Listener(listener) => listener.as_fd(),
-            Source::Datagrams(socket) => socket.as_fd(),
-            Source::Stop(stop) => stop.as_fd(),
-            Source::Admin(source) => source.as_fd(),
-        }
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { served, refused, unannounced, most_at_once, bytes_in, bytes_out, .. } = self;
-        let Summary { cut_off, bytes_cut_off, datagrams, .. } = self;
-        write!(f, "{served} connections served, {most_at_once} at once at most, ")?;
-        write!(f, "{bytes_in} bytes in, {bytes_out} bytes out, ")?;
-        write!(f, "{cut_off} connections cut off with {bytes_cut_off} bytes")?;
-        if *refused > 0 {
-            write!(f, ", {refused} refused")?;
-        }
-        if *unannounced > 0 {
-            write!(f, ", {unannounced} without a PROXY header")?;
-        }
-        let DatagramCounts { received, answered, ignored, dropped, overflowed } = datagrams;
-        if *received > 0 || overflowed.is_some_and(|count| count > 0) {
-            write!(f, "; {received} datagrams, {answered} answered, {ignored} ignored, {dropped} dropped")?;
-            if let Some(overflowed) = overflowed {
-                write!(f, ", {overflowed} overflowed")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_connection_costs_at_most_128_bytes() {
-        let bytes = Context::<Source>::BYTES_PER_SOURCE;
-        assert!(bytes <= 128, "{bytes} bytes");
     }
 }

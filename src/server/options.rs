@@ -10,7 +10,7 @@ use crate::server::echo::Protocol;
 /// Bytes that one connection, or one UDP socket, may move in a turn before it is the others' turn: four full reads.
 pub(super) const TURN_BUDGET: usize = 256 * 1024;
 
-/// The settings of a [`Server`](super::Server).
+/// The settings of a [`Server`](crate::Server).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerOptions {
     /// What is answered.
@@ -111,6 +111,11 @@ impl ServerOptions {
 
     pub(super) fn timeouts(&self) -> Timeouts {
         Timeouts { idle: self.idle_timeout, write: self.write_timeout, linger: self.drain }
+    }
+
+    /// How long a PROXY header may take, if one is required.
+    pub(super) fn header_timeout(&self) -> Option<Duration> {
+        (self.proxy_protocol == ProxyProtocol::Require).then_some(self.proxy_timeout)
     }
 
     pub(super) fn listener(&self) -> ListenerOptions {

@@ -4,12 +4,14 @@
 //! event is a line, and only whole lines are written: should the machine itself fail, a torn last line is all that has
 //! to be cut off.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::reactor::Moment;
@@ -18,6 +20,10 @@ use crate::reactor::Moment;
 const BUFFERED: usize = 64 * 1024;
 /// Kept free below the limit, for the event that says so and the closing bracket.
 const RESERVED: u64 = 512;
+
+/// Files that are refused.
+const PIPE: &str = "it is a pipe, whose reader could hold the server up (name a file)";
+const TERMINAL: &str = "it is a terminal, which could hold the server up (name a file)";
 
 /// A thread of the trace: it is drawn as a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -66,15 +72,10 @@ impl TraceFile {
     /// Creates the file, or empties the one that is there.
     ///
     /// # Errors
-    /// When it can't be created, or is a pipe: whoever reads from it could hold the loop up.
+    /// When it can't be created, or is a pipe or a terminal, whose reader may leave it full.
     pub(super) fn create(path: &Path, process: &str, limit: u64) -> io::Result<TraceFile> {
-        if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
-            return Err(io::Error::other(
-                "it is a pipe, whose reader could hold the server up (name a file)",
-            ));
-        }
         let mut trace = TraceFile {
-            file: File::create(path)?,
+            file: create(path)?,
             process: std::process::id(),
             start: Moment::now(),
             buffer: Vec::with_capacity(BUFFERED),
@@ -196,6 +197,20 @@ impl TraceFile {
         self.buffer.extend_from_slice(separator.as_bytes());
         serde_json::to_writer(&mut self.buffer, event)
             .expect("memory takes everything, and the keys are strings");
+    }
+}
+
+/// Opens the file without blocking: neither opening nor writing may wait for a reader. A device that takes no more, or a
+/// pipe that took the file's place, ends the trace.
+fn create(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let opened = open(path, flags | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::from_raw_mode(0o666));
+    match opened.map(File::from) {
+        // A pipe that nobody reads from.
+        Err(Errno::NXIO) => Err(io::Error::other(PIPE)),
+        Ok(file) if file.metadata()?.file_type().is_fifo() => Err(io::Error::other(PIPE)),
+        Ok(file) if file.is_terminal() => Err(io::Error::other(TERMINAL)),
+        opened => Ok(opened?),
     }
 }
 

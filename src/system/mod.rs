@@ -9,4 +9,4 @@ pub use self::limits::DescriptorLimit;
 pub(crate) use self::limits::open_descriptors;
 pub use self::log::{Escaped, StandardErrorLog};
 pub(crate) use self::message::describe;
-pub use self::signals::{ReportSignal, StopHandle, StopSignal};
+pub use self::signals::{ReportSignal, StopHandle, StopSignal, survive_file_size_limit};

@@ -7,8 +7,10 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 /// A socket pair: each byte in it is one request.
@@ -133,6 +135,16 @@ impl StopHandle {
         // Full or closed: it has been asked often enough, or there is nobody to ask.
         let _ = (&self.sender).write(b"S");
     }
+}
+
+/// Makes a write beyond the largest file that this process may write (RLIMIT_FSIZE) fail. By default it ends the process
+/// (SIGXFSZ).
+///
+/// # Errors
+/// As `sigaction(2)`.
+pub fn survive_file_size_limit() -> io::Result<()> {
+    // A signal that is handled does nothing but make the write fail. Nobody looks at the flag.
+    flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
 #[cfg(test)]

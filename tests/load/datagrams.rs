@@ -305,5 +305,5 @@ fn what_is_lost_in_an_exchange_is_an_error_of_it_and_no_part_of_the_run() {
     assert!(matches!(error, LoadError::Lost(1)), "{error}");
     let report = load.run().expect("the loop goes on");
     let udp = report.udp.expect("it is over UDP");
-    assert_eq!((udp.lost, udp.late, report.errors.total()), (0, 0, 0), "{report}");
+    assert_eq!((udp.lost, udp.late, report.errors.total()), (0, 0, 0), "{report:?}");
 }

@@ -88,6 +88,7 @@ fn several_endpoints_are_served_at_once() {
         client.echo(b"at once");
     }
     drop(clients);
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 2, "no lock is left");
     let (status, log) = server.stop();
     assert_eq!(status.code(), Some(0));
     assert!(log.contains("stopped: 5 connections served, 5 at once at most"), "{log}");
@@ -185,6 +186,25 @@ fn the_socket_file_of_a_dead_server_is_replaced_and_ours_is_removed() {
     Client::unix(&path).echo(b"in its place");
     assert_eq!(server.stop().0.code(), Some(0));
     assert!(fs::symlink_metadata(&path).is_err(), "it has gone");
+}
+
+#[test]
+fn an_abstract_name_has_no_file_and_one_server() {
+    if !cfg!(any(target_os = "linux", target_os = "android")) {
+        return skip("an_abstract_name_has_no_file_and_one_server", "only Linux has such names");
+    }
+    let name = format!("unix:@echoloop-test-{}", std::process::id());
+    let server = Server::start(&[&name]);
+    assert_eq!(server.endpoints(), [name.as_str()]);
+    assert!(fs::symlink_metadata(name.strip_prefix("unix:").expect("a name")).is_err(), "a file was made");
+    let reply = run(program(&["send", "--verify", &name, "hello"]));
+    assert_eq!((reply.code, reply.stdout.as_str()), (Some(0), "hello"), "{reply:?}");
+    assert_refused(&[&name], 1, "a live server answers on this socket");
+    let load = run(program(&["load", "--clients", "2", "--duration", "100ms", &name]));
+    assert_eq!(load.code, Some(0), "{load:?}");
+    // Even one that is killed leaves nothing behind.
+    drop(server);
+    assert_eq!(Server::start(&[&name]).stop().0.code(), Some(0));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use tempfile::tempdir;
 
 use crate::support::{
-    Client, Server, TcpRow, assert_same, eventually, pattern, program, socket_with_small_buffers,
+    Client, Server, TcpRow, assert_same, eventually, pattern, program, skip, socket_with_small_buffers,
 };
 
 /// How often something that depends on timing is done, so that it meets more than one.
@@ -219,6 +219,33 @@ fn urgent_bytes_are_echoed_in_their_place() {
     }
     client.end_sending();
     assert_same(&client.receive_rest(), b"");
+}
+
+/// Where the kernel has none on Unix sockets, there is nothing to lose.
+#[test]
+fn urgent_bytes_of_a_unix_client_are_echoed_in_their_place() {
+    let directory = tempdir().expect("a directory");
+    let path = directory.path().join("echo.sock");
+    let server = Server::start(&[&format!("unix:{}", path.display())]);
+    for _ in 0..100 {
+        let client = Client::unix(&path);
+        client.send(b"abc");
+        if let Err(error) = client.socket().send_out_of_band(b"X") {
+            return skip("urgent_bytes_of_a_unix_client_are_echoed_in_their_place", &error.to_string());
+        }
+        client.send(b"def");
+        client.end_sending();
+        assert_same(&client.receive_rest(), b"abcXdef");
+    }
+    // An urgent byte that was there before it was accepted, too.
+    let early = server.while_held(|| {
+        let early = Client::unix(&path);
+        early.send(b"abc");
+        early.socket().send_out_of_band(b"X").expect("an urgent byte");
+        early.send(b"def");
+        early
+    });
+    assert_same(&early.receive(7), b"abcXdef");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use tempfile::tempdir;
 
@@ -308,6 +309,40 @@ fn a_full_disk_ends_the_trace_and_not_the_server() {
     let (status, log) = server.stop();
     assert_eq!(status.code(), Some(0));
     assert_eq!(log.matches("ends early").count(), 1, "{log}");
+}
+
+#[test]
+fn the_largest_file_that_may_be_written_ends_the_trace_and_not_the_server() {
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("trace.json");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_echoloop")]);
+    command.args(["127.0.0.1:0", "--trace"]).arg(&file);
+    let server = Server::spawn(command, 1);
+    let client = server.connect();
+    eventually("the limit is reached", || {
+        client.echo(b"on and on");
+        server.log().contains("ends early: file too large")
+    });
+    client.echo(b"and it serves");
+    drop(client);
+    assert_eq!(server.stop().0.code(), Some(0));
+    // Whole turns only: a closing bracket makes it complete.
+    let written = fs::read_to_string(&file).expect("there is a file");
+    assert!(written.len() > 4096, "{} bytes", written.len());
+    Trace::parse(&(written + "]"));
+}
+
+/// The controlling side is never read, so nothing that was written would ever leave.
+#[test]
+fn a_terminal_is_refused_as_the_file_of_a_trace() {
+    let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&control).expect("ours");
+    unlockpt(&control).expect("ours");
+    let terminal = ptsname(&control, Vec::new()).expect("a name").into_string().expect("text");
+    let refused = run(program(&["127.0.0.1:0", "--trace", &terminal]));
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused:?}");
+    assert!(refused.stderr.contains("it is a terminal, which could hold the server up"), "{refused:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use echoloop::load::{Load, LoadError, Report, Verdict};
+use echoloop::load::{Load, LoadError, Report, Table, Verdict, hgrm, plot};
 use echoloop::{DescriptorLimit, StopSignal};
 
 pub(crate) use self::arguments::{EXAMPLES, LoadArguments};
@@ -52,11 +52,12 @@ fn run(arguments: &LoadArguments) -> Result<Report, LoadError> {
 }
 
 fn publish(report: &Report, arguments: &LoadArguments) -> Result<(), String> {
-    if let (Some(path), Some(text)) = (arguments.hgrm(), report.hgrm()) {
-        fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    if let Some(path) = arguments.hgrm() {
+        fs::write(path, hgrm(report)).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     if let Some(path) = arguments.plot() {
-        report.plot(path).map_err(|error| error.to_string())?;
+        let picture = plot(report).map_err(|error| error.to_string())?;
+        fs::write(path, picture).map_err(|error| format!("cannot draw {}: {error}", path.display()))?;
     }
     let text = if arguments.json() {
         for warning in &report.warnings {
@@ -65,13 +66,13 @@ fn publish(report: &Report, arguments: &LoadArguments) -> Result<(), String> {
         serde_json::to_string_pretty(report).map_err(|error| format!("cannot write the report: {error}"))?
             + "\n"
     } else {
-        report.to_string()
+        Table(report).to_string()
     };
     print(&text).map_err(|error| format!("cannot write the results to standard output: {error}"))
 }
 
 fn judge(report: &Report, arguments: &LoadArguments) -> ExitCode {
-    let verdict = report.verdict(arguments.conditions());
+    let verdict = Verdict::of(report, arguments.conditions());
     if let Verdict::Failed(reasons) = &verdict {
         for reason in reasons {
             complain(&format!("failed by {reason}"));

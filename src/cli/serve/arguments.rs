@@ -19,7 +19,7 @@ Endpoints:
   HOST, HOST:PORT, PORT     a name listens on every address that it has; port 10000 if none is given
   :PORT                     every interface, IPv6 and IPv4
   [V6ADDRESS]:PORT          an IPv6 address
-  unix:PATH                 a Unix stream socket; its file is removed at the end
+  unix:PATH, unix:@NAME     a Unix stream socket, whose file is removed at the end; or one with an abstract name
   udp://HOST:PORT           datagrams: each comes back whole, from the address that it was sent to. Never answered are
                             broadcasts, multicasts, senders on ports below 1024 (see --udp-any-source) and senders
                             on a UDP port of this server, whatever their address. The options for answers, buffers and connections are not about datagrams

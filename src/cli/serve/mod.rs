@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use echoloop::{
     DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StandardErrorLog, StopSignal, Summary,
+    survive_file_size_limit,
 };
 
 pub(crate) use self::arguments::{EXAMPLES, ServeArguments};
@@ -43,6 +44,7 @@ fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
     stop.on_interrupt_and_terminate()?;
     let report = ReportSignal::new()?;
     report.on_user_signal()?;
+    survive_file_size_limit()?;
     let manager = ServiceManager::from_environment();
     let endpoints = arguments.endpoints_beside(&inherited);
     let mut server = Server::with_inherited(inherited, &endpoints, arguments.options(), stop)?;

@@ -11,9 +11,10 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::figures::{ConnectionFigures, Figures, LoopFigures, ProcessFigures};
-use super::histogram::Histogram;
+use super::figures::{Figures, ProcessFigures};
+use crate::server::counters::{Counters, Turns};
 use crate::server::datagrams::DatagramCounts;
+use crate::server::histogram::Histogram;
 
 /// A form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +74,12 @@ fn older(text: &str) -> String {
 
 impl Collector for Figures {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Figures { connections, datagrams, turns, process } = self;
         let mut families = Families(encoder);
-        families.connections(connections)?;
-        families.datagrams(datagrams)?;
-        families.turns(turns)?;
-        families.process(process)
+        families.connections(&self.counters, self.connections_allowed)?;
+        families.buffers(self)?;
+        families.datagrams(&self.datagrams)?;
+        families.turns(&self.counters.turns)?;
+        families.process(&self.process)
     }
 }
 
@@ -86,10 +87,10 @@ struct Families<'a>(DescriptorEncoder<'a>);
 
 /// The names follow the conventions of Prometheus: base units, and what is measured in the name.
 impl Families<'_> {
-    fn connections(&mut self, figures: &ConnectionFigures) -> fmt::Result {
-        let ConnectionFigures { open, allowed, accepted, refused, closed, cut_off, .. } = figures;
+    fn connections(&mut self, counters: &Counters, allowed: usize) -> fmt::Result {
+        let Counters { open, accepted, refused, endings, cut_off, .. } = counters;
         self.gauge("echoloop_connections_open", "Connections that are open", *open)?;
-        self.gauge("echoloop_connections_allowed", "The most connections at once", *allowed)?;
+        self.gauge("echoloop_connections_allowed", "The most connections at once", allowed)?;
         self.counter(
             "echoloop_connections_accepted",
             "Connections that were accepted, and not refused",
@@ -100,17 +101,20 @@ impl Families<'_> {
             "Connections that were closed at once, as there were too many",
             *refused,
         )?;
-        self.by_reason("echoloop_connections_closed", "Connections that have ended", closed.each())?;
+        self.by_reason("echoloop_connections_closed", "Connections that have ended", endings.each())?;
         self.counter(
             "echoloop_connections_cut_off",
             "Connections that ended before everything was answered and taken",
             *cut_off,
         )?;
-        self.bytes("echoloop_received", "Bytes read from connections", figures.bytes_in)?;
-        self.bytes("echoloop_sent", "Bytes written to connections", figures.bytes_out)?;
-        self.bytes("echoloop_cut_off", "Bytes not answered, or not taken", figures.bytes_cut_off)?;
-        let pauses = [("limit", figures.pauses_at_limit), ("exhausted", figures.pauses_exhausted)];
-        self.by_reason("echoloop_accept_pauses", "Times that accepting was paused", pauses)?;
+        self.bytes("echoloop_received", "Bytes read from connections", counters.bytes_in)?;
+        self.bytes("echoloop_sent", "Bytes written to connections", counters.bytes_out)?;
+        self.bytes("echoloop_cut_off", "Bytes not answered, or not taken", counters.bytes_cut_off)?;
+        let pauses = [("limit", counters.pauses_at_limit), ("exhausted", counters.pauses_exhausted)];
+        self.by_reason("echoloop_accept_pauses", "Times that accepting was paused", pauses)
+    }
+
+    fn buffers(&mut self, figures: &Figures) -> fmt::Result {
         self.counter(
             "echoloop_backpressure_pauses",
             "Times that a connection was not read until its client took half of what was unsent",
@@ -128,8 +132,8 @@ impl Families<'_> {
         Ok(())
     }
 
-    fn datagrams(&mut self, figures: &DatagramCounts) -> fmt::Result {
-        let DatagramCounts { received, answered, ignored, dropped, overflowed } = *figures;
+    fn datagrams(&mut self, counts: &DatagramCounts) -> fmt::Result {
+        let DatagramCounts { received, answered, ignored, dropped, overflowed } = *counts;
         self.counter("echoloop_datagrams_received", "Datagrams that were received", received)?;
         self.counter("echoloop_datagrams_answered", "Datagrams that were sent back", answered)?;
         self.counter("echoloop_datagrams_ignored", "Datagrams that are never answered, for safety", ignored)?;
@@ -148,16 +152,16 @@ impl Families<'_> {
         }
     }
 
-    fn turns(&mut self, figures: &LoopFigures) -> fmt::Result {
-        self.counter("echoloop_turns", "Turns of the event loop", figures.turns)?;
-        self.counter("echoloop_events", "Events that the polls brought", figures.events)?;
-        self.counter("echoloop_resumed", "Sources that were served from the run queue", figures.resumed)?;
+    fn turns(&mut self, turns: &Turns) -> fmt::Result {
+        self.counter("echoloop_turns", "Turns of the event loop", turns.turns)?;
+        self.counter("echoloop_events", "Events that the polls brought", turns.events)?;
+        self.counter("echoloop_resumed", "Sources that were served from the run queue", turns.resumed)?;
         self.gauge(
             "echoloop_run_queue_length",
             "Sources in the run queue of the last turn",
-            figures.run_queue,
+            turns.run_queue,
         )?;
-        self.seconds_histogram("echoloop_turn", "Time that a turn worked, its wait left out", &figures.times)
+        self.seconds_histogram("echoloop_turn", "Time that a turn worked, its wait left out", &turns.times)
     }
 
     fn process(&mut self, figures: &ProcessFigures) -> fmt::Result {
@@ -265,9 +269,9 @@ mod tests {
     #[test]
     fn the_buckets_of_a_histogram_are_cumulative() {
         let mut figures = figures();
-        figures.turns.times.record(Duration::from_nanos(900));
-        figures.turns.times.record(Duration::from_micros(2));
-        figures.turns.times.record(Duration::from_secs(2));
+        figures.counters.turns.times.record(Duration::from_nanos(900));
+        figures.counters.turns.times.record(Duration::from_micros(2));
+        figures.counters.turns.times.record(Duration::from_secs(2));
         let text = exposition(&figures, Format::OpenMetrics);
         for line in [
             "echoloop_turn_seconds_bucket{le=\"0.000001\"} 1",

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Status;
 use super::exposition::{Format, exposition};
 use super::request::{LONGEST_HEAD, MOST_HEADERS, Method, Refusal, Request};
+use super::status::Status;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 

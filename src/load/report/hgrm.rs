@@ -2,18 +2,15 @@
 
 use std::fmt::Write as _;
 
-use super::figures::Histogram;
-use super::report::Report;
+use super::super::times::Histogram;
+use super::json::Report;
 
 /// Rows each time that the distance to 100 % halves.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
-impl Report {
-    /// The distribution of latency in milliseconds, as `outputPercentileDistribution` of HdrHistogram writes it.
-    /// Nothing for a report that was read from JSON, which has no histogram.
-    pub fn hgrm(&self) -> Option<String> {
-        self.latency.as_ref().map(distribution)
-    }
+/// The distribution of latency in milliseconds, as `outputPercentileDistribution` of HdrHistogram writes it.
+pub fn hgrm(report: &Report) -> String {
+    distribution(&report.histograms.latency)
 }
 
 fn distribution(times: &Histogram) -> String {
@@ -41,12 +38,11 @@ fn distribution(times: &Histogram) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::times;
     use super::*;
 
     #[test]
     fn the_distribution_has_the_rows_that_plotters_read() {
-        let mut histogram = times();
+        let mut histogram = Histogram::new();
         for microseconds in 1..=1000_u64 {
             histogram.record(microseconds * 1000).expect("in range");
         }

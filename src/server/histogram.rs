@@ -25,14 +25,14 @@ const BOUNDS: [u64; 17] = [
 
 /// Durations, counted by size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Histogram {
+pub(super) struct Histogram {
     /// The last one is for what is above all bounds.
     counts: [u64; BOUNDS.len() + 1],
     sum: u64,
 }
 
 impl Histogram {
-    pub(crate) fn record(&mut self, time: Duration) {
+    pub(super) fn record(&mut self, time: Duration) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.iter().position(|&bound| nanoseconds <= bound).unwrap_or(BOUNDS.len());
         self.counts[bucket] += 1;

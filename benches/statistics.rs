@@ -2,16 +2,20 @@
 
 use std::fmt;
 
-/// The middle of several measurements, and between what the middle half of them lies.
+/// The middle of several measurements, and the bounds of their middle half.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) lower_quartile: f64,
-    pub(crate) upper_quartile: f64,
+pub struct Spread {
+    /// The middle.
+    pub median: f64,
+    /// A quarter of them is below this.
+    pub lower_quartile: f64,
+    /// A quarter of them is above this.
+    pub upper_quartile: f64,
 }
 
 impl Spread {
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+    /// The spread of values; `None` if none of them is a number.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
         values.sort_by(f64::total_cmp);
         let last = values.len().checked_sub(1)?;
@@ -24,9 +28,9 @@ impl Spread {
         Some(Spread { median: quantile(0.5), lower_quartile: quantile(0.25), upper_quartile: quantile(0.75) })
     }
 
-    /// Of the ratios of measurements that were taken one after the other, so that a machine whose speed drifts
+    /// The spread of the ratios of measurements that were taken one after the other: a machine that changes its speed
     /// changes both.
-    pub(crate) fn of_ratios(of: &[f64], to: &[f64]) -> Option<Spread> {
+    pub fn of_ratios(of: &[f64], to: &[f64]) -> Option<Spread> {
         Spread::of(of.iter().zip(to).map(|(of, to)| of / to))
     }
 }

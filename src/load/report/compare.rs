@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::report::{FORMAT_VERSION, Report, Times};
-use super::table::time;
+use super::super::times::{STATISTICS, text as time};
+use super::json::{FORMAT_VERSION, Report};
+use super::table::title;
 
 /// Why results can't be compared.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +44,9 @@ pub fn compare(results: &[(String, String)]) -> Result<String, CompareError> {
     let mut text = String::new();
     // Writing to a string can't fail.
     for (place, ((name, _), report)) in results.iter().zip(&reports).enumerate() {
-        let _ = writeln!(text, "{}  {name}: {}", letter(place), report.title());
+        let _ = writeln!(text, "{}  {name}: {}", letter(place), title(report));
     }
-    let _ = write!(text, "\n{:<14}", "");
+    let _ = write!(text, "\n{:<16}", "");
     for place in 0..reports.len() {
         let _ = write!(text, "{:>22}", letter(place));
     }
@@ -55,15 +56,11 @@ pub fn compare(results: &[(String, String)]) -> Result<String, CompareError> {
 }
 
 fn latency_rows(text: &mut String, reports: &[Report]) -> std::fmt::Result {
-    let latency = |value: fn(&Times) -> f64| move |report: &Report| report.latency_us.as_ref().map(value);
     row(text, "rate /s", reports, |report| Some(report.rate), |value| format!("{value:.0}"))?;
-    row(text, "latency mean", reports, latency(|times| times.mean), time)?;
-    row(text, "p50", reports, latency(|times| times.p50), time)?;
-    row(text, "p90", reports, latency(|times| times.p90), time)?;
-    row(text, "p99", reports, latency(|times| times.p99), time)?;
-    row(text, "p99.9", reports, latency(|times| times.p99_9), time)?;
-    row(text, "p99.99", reports, latency(|times| times.p99_99), time)?;
-    row(text, "max", reports, latency(|times| times.max), time)?;
+    for statistic in STATISTICS {
+        let latency = |report: &Report| report.latency_us.as_ref().map(statistic.of);
+        row(text, &format!("latency {}", statistic.name), reports, latency, time)?;
+    }
     row(text, "connect p99", reports, |report| report.connect_us.as_ref().map(|times| times.p99), time)?;
     let errors = |report: &Report| Some(report.errors.total() as f64);
     row(text, "errors", reports, errors, |value| format!("{value:.0}"))?;
@@ -82,7 +79,7 @@ fn row(
     figure: impl Fn(&Report) -> Option<f64>,
     show: impl Fn(f64) -> String,
 ) -> std::fmt::Result {
-    write!(text, "{name:<14}")?;
+    write!(text, "{name:<16}")?;
     let first = reports.first().and_then(&figure);
     for (place, report) in reports.iter().enumerate() {
         let cell = match (figure(report), first) {

@@ -3,26 +3,33 @@
 use std::cmp::Reverse;
 use std::fmt::{self, Write as _};
 
-use super::figures::Histogram;
-use super::report::{DatagramsReport, Report, Times};
+use super::super::figures::DatagramFates;
+use super::super::plan::{Arrivals, Pace, Usage};
+use super::super::times::{Histogram, STATISTICS, text as time};
+use super::json::Report;
 
 /// Rows of the histogram.
 const ROWS: usize = 16;
 /// The longest bar.
 const BAR: f64 = 50.0;
 
-impl fmt::Display for Report {
+/// A report as a table with a histogram, to be printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a>(pub &'a Report);
+
+impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\n", self.title())?;
+        let report = self.0;
+        writeln!(f, "{}\n", title(report))?;
         for (name, text) in self.lines() {
             writeln!(f, "  {name:<12}{text}")?;
         }
         self.write_times(f)?;
         self.write_greetings(f)?;
-        if let Some(latency) = self.latency.as_ref().filter(|latency| latency.len() > 1) {
-            write!(f, "\n{}", histogram(latency))?;
+        if report.histograms.latency.len() > 1 {
+            write!(f, "\n{}", histogram(&report.histograms.latency))?;
         }
-        for (title, lines) in [("Failures", &self.failures), ("Warnings", &self.warnings)] {
+        for (title, lines) in [("Failures", &report.failures), ("Warnings", &report.warnings)] {
             if !lines.is_empty() {
                 writeln!(f, "\n{title}:")?;
             }
@@ -30,45 +37,17 @@ impl fmt::Display for Report {
                 writeln!(f, "  {line}")?;
             }
         }
-        if self.interrupted {
+        if report.interrupted {
             writeln!(f, "\nEnded early by a signal.")?;
         }
         Ok(())
     }
 }
 
-impl Report {
-    /// Lost messages, in percent of those that were sent; none over streams.
-    pub(super) fn loss(&self) -> f64 {
-        let lost = self.udp.map_or(0, |udp| udp.lost);
-        if lost == 0 { 0.0 } else { lost as f64 / self.messages.sent as f64 * 100.0 }
-    }
-
-    /// What was done, in a line.
-    pub(super) fn title(&self) -> String {
-        let settings = &self.settings;
-        let clients = format!("{} client{}", settings.clients, if settings.clients == 1 { "" } else { "s" });
-        let size = if settings.size_min == settings.size_max {
-            format!("{} bytes", settings.size_min)
-        } else {
-            format!("{} to {} bytes", settings.size_min, settings.size_max)
-        };
-        let loop_kind = match (settings.rate, &settings.arrivals) {
-            (Some(rate), Some(arrivals)) => format!("open loop of {rate} messages/s ({arrivals})"),
-            _ => "closed loop".into(),
-        };
-        let what = match settings.mode.as_str() {
-            "hold" => "connections held".into(),
-            "churn" => format!("{loop_kind}, a connection per message"),
-            _ if settings.depth > 1 => format!("{loop_kind}, {} messages under way each", settings.depth),
-            _ => loop_kind,
-        };
-        format!("{clients}, {what}, {size} a message, to {}", settings.endpoints.join(" "))
-    }
-
+impl Table<'_> {
     /// The most frequent first.
     fn write_greetings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(greetings) = self.greetings.as_ref().filter(|greetings| !greetings.is_empty()) else {
+        let Some(greetings) = self.0.greetings.as_ref().filter(|greetings| !greetings.is_empty()) else {
             return Ok(());
         };
         writeln!(f, "\nGreetings:")?;
@@ -77,7 +56,7 @@ impl Report {
         for (text, count) in greetings {
             writeln!(f, "  {count:>10}  {}", text.escape_debug())?;
         }
-        match self.greetings_other {
+        match self.0.greetings_other {
             Some(others @ 1..) => writeln!(f, "  {others:>10}  with other words"),
             _ => Ok(()),
         }
@@ -85,7 +64,7 @@ impl Report {
 
     /// Each kind of figure with its name; those that mean nothing in this run are left out.
     fn lines(&self) -> Vec<(&'static str, String)> {
-        let Report { settings, connections, bytes, errors, fairness, .. } = self;
+        let Report { settings, connections, bytes, errors, fairness, generator, .. } = self.0;
         let connections = format!(
             "{} wanted, {} opened, {} lost",
             connections.requested, connections.opened, connections.lost
@@ -93,13 +72,12 @@ impl Report {
         let mut lines = vec![("connections", connections), ("messages", self.message_counts())];
         lines.extend(self.datagrams().map(|text| ("datagrams", text)));
         lines.push(("bytes", format!("{} sent, {} received", bytes.sent, bytes.received)));
-        if settings.mode != "hold" {
+        if settings.usage != Usage::Hold {
             lines.push(("rate", self.rate_and_volume()));
         }
         lines.push(("errors", errors.to_string()));
         lines.push(("generator", self.generator_cost()));
-        if settings.rate.is_some() {
-            let lag = self.generator.lag_us;
+        if let Some(lag) = generator.lag_us {
             let text = format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max));
             lines.push(("lag", text));
         }
@@ -109,78 +87,97 @@ impl Report {
     }
 
     fn message_counts(&self) -> String {
-        let messages = &self.messages;
+        let messages = &self.0.messages;
         let mut counts =
             format!("{} sent, {} received, {} cut off", messages.sent, messages.received, messages.cut_off);
         if messages.not_sent > 0 {
             let _ = write!(counts, ", {} due and not sent", messages.not_sent);
         }
-        counts.push_str(if self.settings.verify { " (every byte verified)" } else { " (not verified)" });
+        counts.push_str(if self.0.settings.verify { " (every byte verified)" } else { " (not verified)" });
         counts
     }
 
     fn rate_and_volume(&self) -> String {
-        let (messages, bytes) = (self.messages.received, self.bytes.received);
-        let volume = if messages > 0 { self.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
-        format!("{:.0} messages/s, {volume:.2} MB/s each way, over {:.2} s", self.rate, self.seconds)
+        let (messages, bytes) = (self.0.messages.received, self.0.bytes.received);
+        let volume = if messages > 0 { self.0.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
+        format!("{:.0} messages/s, {volume:.2} MB/s each way, over {:.2} s", self.0.rate, self.0.seconds)
     }
 
     fn generator_cost(&self) -> String {
-        let seconds = self.generator.cpu_seconds;
+        let seconds = self.0.generator.cpu_seconds;
         format!(
             "{seconds:.2} s of CPU time ({:.0} % of a core, {:.2} µs a message)",
-            seconds / self.seconds.max(1e-9) * 100.0,
-            seconds * 1e6 / self.messages.received.max(1) as f64
+            seconds / self.0.seconds.max(1e-9) * 100.0,
+            seconds * 1e6 / self.0.messages.received.max(1) as f64
         )
     }
 
     /// What became of datagrams; nothing over streams.
     fn datagrams(&self) -> Option<String> {
-        let DatagramsReport { lost, late, duplicated, reordered, corrupted, unknown } = self.udp?;
+        let DatagramFates { lost, late, duplicated, reordered, corrupted, unknown } = self.0.udp?;
         Some(format!(
             "{lost} lost ({:.3} %), {late} late, {duplicated} duplicated, {reordered} reordered, \
              {corrupted} corrupted, {unknown} unknown",
-            self.loss()
+            self.0.loss()
         ))
     }
 
     fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heads = ["min", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
         write!(f, "\n  {:<12}", "")?;
-        heads.iter().try_for_each(|head| write!(f, "{head:>10}"))?;
+        STATISTICS.iter().try_for_each(|statistic| write!(f, "{:>9}", statistic.name))?;
         writeln!(f)?;
         let rows = [
-            ("latency", &self.latency_us),
-            ("service", &self.service_time_us),
-            ("connecting", &self.connect_us),
+            ("latency", &self.0.latency_us),
+            ("service", &self.0.service_time_us),
+            ("connecting", &self.0.connect_us),
         ];
+        let mut maxima = false;
         for (name, times) in rows {
             let Some(times) = times else { continue };
-            let Times { min, mean, p50, p90, p99, p99_9, p99_99, max } = *times;
             write!(f, "  {name:<12}")?;
-            for value in [min, mean, p50, p90, p99, p99_9, p99_99, max] {
-                write!(f, "{:>10}", time(value))?;
+            for statistic in STATISTICS {
+                if statistic.is_the_maximum(times) {
+                    maxima = true;
+                    write!(f, "{:>9}", "= max")?;
+                } else {
+                    write!(f, "{:>9}", time((statistic.of)(times)))?;
+                }
             }
             writeln!(f)?;
+        }
+        if maxima {
+            writeln!(f, "  (= max: too few for this percentile; no value but the maximum lies beyond it)")?;
         }
         Ok(())
     }
 }
 
-/// Microseconds with three digits and a unit.
-pub(super) fn time(microseconds: f64) -> String {
-    let (value, unit) = match microseconds {
-        us if us < 1.0 => (us * 1e3, "ns"),
-        us if us < 1e3 => (us, "µs"),
-        us if us < 1e6 => (us / 1e3, "ms"),
-        us => (us / 1e6, "s"),
+/// What was done, in a line.
+pub(super) fn title(report: &Report) -> String {
+    let settings = &report.settings;
+    let clients = format!("{} client{}", settings.clients, if settings.clients == 1 { "" } else { "s" });
+    let size = if settings.sizes.shortest == settings.sizes.longest {
+        format!("{} bytes", settings.sizes.shortest)
+    } else {
+        format!("{} to {} bytes", settings.sizes.shortest, settings.sizes.longest)
     };
-    let digits = match value {
-        value if value < 9.995 => 2,
-        value if value < 99.95 => 1,
-        _ => 0,
+    let pace = match settings.pace {
+        Pace::Open { rate, arrivals: Arrivals::Fixed } => format!("open loop of {rate} messages/s (fixed)"),
+        Pace::Open { rate, arrivals: Arrivals::Poisson } => {
+            format!("open loop of {rate} messages/s (poisson)")
+        }
+        Pace::Closed { .. } => "closed loop".into(),
     };
-    format!("{value:.digits$} {unit}")
+    let usage = match settings.usage {
+        Usage::Hold => "connections held".into(),
+        Usage::Churn => format!("{pace}, a connection per message"),
+        Usage::Exchange if settings.depth > 1 => {
+            format!("{pace}, {} messages under way each", settings.depth)
+        }
+        Usage::Exchange => pace,
+    };
+    let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
+    format!("{clients}, {usage}, {size} a message, to {}", endpoints.join(" "))
 }
 
 /// How often which latency occurred, in rows that grow by the same factor each.
@@ -206,27 +203,11 @@ fn histogram(times: &Histogram) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::times;
     use super::*;
 
     #[test]
-    fn times_have_three_digits_and_a_unit() {
-        for (microseconds, text) in [
-            (0.0, "0.00 ns"),
-            (0.5, "500 ns"),
-            (1.0, "1.00 µs"),
-            (12.345, "12.3 µs"),
-            (999.0, "999 µs"),
-            (1500.0, "1.50 ms"),
-            (2e6, "2.00 s"),
-        ] {
-            assert_eq!(time(microseconds), text);
-        }
-    }
-
-    #[test]
     fn the_histogram_holds_everything() {
-        let mut all = times();
+        let mut all = Histogram::new();
         for value in [1, 1000, 1500, 2_000_000_000] {
             all.record(value).expect("in range");
         }
@@ -235,7 +216,7 @@ mod tests {
         let sum: f64 = shares.map(|share| share.parse::<f64>().expect("a number")).sum();
         assert!((sum - 100.0).abs() < 0.01, "{text}");
         assert_eq!(text.lines().count(), ROWS);
-        let mut one = times();
+        let mut one = Histogram::new();
         one.record(5).expect("in range");
         assert!(histogram(&one).contains("100.000 %"));
     }

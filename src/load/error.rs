@@ -1,0 +1,54 @@
+//! Why a run does not take place.
+
+use std::io;
+
+use super::plan::PlanError;
+use crate::system::describe;
+
+/// Why a run did not take place.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The settings make no sense.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The name of an endpoint has no address, or nobody could be asked.
+    #[error("cannot resolve {host}: {}", describe(source))]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// An endpoint and the source addresses are of different families.
+    #[error("cannot connect to {target}: none of the source addresses {addresses} is of its family")]
+    SourceFamily {
+        /// Where to.
+        target: String,
+        /// The source addresses.
+        addresses: String,
+    },
+    /// There are fewer ports or descriptors than connections.
+    #[error("cannot open {asked} connections: {ceiling}")]
+    TooMany {
+        /// How many were asked for.
+        asked: usize,
+        /// What is possible, and the remedy.
+        ceiling: String,
+    },
+    /// Not all connections of the plan could be opened, or kept, so that there is nothing to measure.
+    #[error("{failed} of {asked} connections failed; the first: {first}")]
+    Connections {
+        /// How many.
+        failed: u64,
+        /// Of how many.
+        asked: usize,
+        /// What was said of the first.
+        first: String,
+    },
+    /// Over UDP, so many messages had no answer in time.
+    #[error("{0} messages were not answered in time: they, or their answers, are lost")]
+    Lost(u64),
+    /// The loop itself can't go on.
+    #[error("the event loop failed: {}", describe(.0))]
+    Loop(#[from] io::Error),
+}

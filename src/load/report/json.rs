@@ -1,0 +1,224 @@
+//! The results of a run, as programs read them: `--json` prints a [`Report`], whose names are a promise.
+//!
+//! The schema is `schema/load-report.schema.json`, which the tests check real reports against. Names are only ever
+//! added; should one have to change or go, [`FORMAT_VERSION`] grows.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use rustix::system::uname;
+use serde::{Deserialize, Serialize};
+
+use super::super::cause::Errors;
+use super::super::fairness::Fairness;
+use super::super::fault::Mismatch;
+use super::super::figures::{DatagramFates, Figures};
+use super::super::plan::{Pace, Plan, Usage};
+use super::super::series::Point;
+use super::super::times::{Histogram, Times};
+use super::warnings;
+use crate::reactor::Moment;
+
+/// The version of the format, in each report.
+pub const FORMAT_VERSION: u32 = 2;
+/// A generator that took more than this share of a core may have been what was measured.
+const BUSY: f64 = 0.9;
+/// An open loop that was this late with one message of a hundred was not on time.
+const LATE_US: f64 = 1000.0;
+
+/// What a run brought.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// [`FORMAT_VERSION`].
+    pub version: u32,
+    /// The version of the program.
+    pub program: String,
+    /// The name of the machine that it ran on.
+    pub host: String,
+    /// When the measured part began, in seconds since 1970 by the clock of that machine.
+    pub started: f64,
+    /// What was asked for.
+    pub settings: Plan,
+    /// Connections.
+    pub connections: Connections,
+    /// Messages of the measured part.
+    pub messages: Messages,
+    /// Bytes of these messages.
+    pub bytes: Bytes,
+    /// How long the measured part was.
+    pub seconds: f64,
+    /// Complete replies a second, within the measured part.
+    pub rate: f64,
+    /// From sending to the complete reply; in an open loop from when the message was due. `null` without a reply.
+    pub latency_us: Option<Times>,
+    /// Open loop only: from really sending to the complete reply.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service_time_us: Option<Times>,
+    /// From beginning to connect until it was established. `null` without a connection.
+    pub connect_us: Option<Times>,
+    /// What became of datagrams; only over UDP.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub udp: Option<DatagramFates>,
+    /// Connections that failed, by cause; over UDP also each datagram of other bytes than were sent.
+    pub errors: Errors,
+    /// The first failures, in words.
+    pub failures: Vec<String>,
+    /// The first mismatches.
+    pub mismatches: Vec<Mismatch>,
+    /// If the server is to speak first, how many connections it greeted with which words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub greetings: Option<BTreeMap<String, u64>>,
+    /// Connections that were greeted with none of these words: only so many are told apart.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub greetings_other: Option<u64>,
+    /// How evenly messages were spread over clients.
+    pub fairness: Fairness,
+    /// What the generator itself took.
+    pub generator: Generator,
+    /// The measured part, interval by interval.
+    pub series: Vec<Point>,
+    /// What to think of, and what to try.
+    pub warnings: Vec<String>,
+    /// Whether it was ended early by a signal.
+    pub interrupted: bool,
+    /// The whole distributions that the times were read from.
+    pub histograms: Histograms,
+}
+
+/// The distributions of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Histograms {
+    /// Of `latency_us`.
+    pub latency: Histogram,
+    /// Of `service_time_us`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<Histogram>,
+    /// Of the generator's `lag_us`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lag: Option<Histogram>,
+    /// Of `connect_us`.
+    pub connect: Histogram,
+}
+
+/// Connections of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// How many were wanted: the clients, or in churn the connections that were begun.
+    pub requested: u64,
+    /// How many were established.
+    pub opened: u64,
+    /// How many of those failed later.
+    pub lost: u64,
+}
+
+/// Messages of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// How many were sent.
+    pub sent: u64,
+    /// How many came back complete.
+    pub received: u64,
+    /// How many were under way when their connection failed or the run was interrupted.
+    pub cut_off: u64,
+    /// How many were due in an open loop and never sent, because their connection was busy to the end.
+    pub not_sent: u64,
+}
+
+/// Bytes of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bytes {
+    /// Bytes of messages that were sent.
+    pub sent: u64,
+    /// Bytes of messages that came back complete.
+    pub received: u64,
+}
+
+/// What the generator itself took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generator {
+    /// CPU time of the measured part.
+    pub cpu_seconds: f64,
+    /// Open loop: how late messages left although their connection was free. `null` in a closed loop.
+    pub lag_us: Option<Times>,
+    /// Whether the generator, and not the server, was what limited the run.
+    pub bottleneck: bool,
+}
+
+impl Report {
+    /// The results, once the run is over.
+    pub(in crate::load) fn new(settings: Plan, mut figures: Figures) -> Report {
+        let series = figures.take_series();
+        let (ended, received) = figures.ended.unwrap_or((figures.from, 0));
+        let seconds = ended.since(figures.from).as_secs_f64();
+        let histograms = Histograms {
+            latency: figures.latency,
+            service: figures.service,
+            lag: figures.lag,
+            connect: figures.connect,
+        };
+        let greeted = settings.greeting > 0;
+        let churn = settings.usage == Usage::Churn;
+        let mut report = Report {
+            version: FORMAT_VERSION,
+            program: env!("CARGO_PKG_VERSION").into(),
+            host: uname().nodename().to_string_lossy().into_owned(),
+            started: unix_seconds(figures.from),
+            connections: Connections {
+                requested: if churn { figures.attempted } else { settings.clients as u64 },
+                opened: figures.opened,
+                lost: figures.lost,
+            },
+            messages: Messages {
+                sent: figures.sent,
+                received: figures.received,
+                cut_off: figures.sent - figures.received - figures.datagrams.not_received(),
+                not_sent: figures.not_sent,
+            },
+            bytes: Bytes { sent: figures.bytes_sent, received: figures.bytes_received },
+            seconds,
+            rate: if seconds > 0.0 { received as f64 / seconds } else { 0.0 },
+            latency_us: histograms.latency.times(),
+            service_time_us: histograms.service.as_ref().and_then(Histogram::times),
+            connect_us: histograms.connect.times(),
+            udp: settings.is_over_udp().then_some(figures.datagrams),
+            errors: figures.errors,
+            failures: figures.failures,
+            mismatches: figures.mismatches,
+            greetings: greeted.then(|| figures.greetings.by_text()),
+            greetings_other: greeted.then(|| figures.greetings.others()),
+            fairness: figures.fairness,
+            generator: Generator::new(settings.pace, seconds, figures.cpu_time, histograms.lag.as_ref()),
+            series,
+            warnings: Vec::new(),
+            interrupted: figures.interrupted,
+            settings,
+            histograms,
+        };
+        report.warnings = warnings::find(&report);
+        report
+    }
+
+    /// Lost messages, in percent of those that were sent; none over streams.
+    pub(super) fn loss(&self) -> f64 {
+        let lost = self.udp.map_or(0, |udp| udp.lost);
+        if lost == 0 { 0.0 } else { lost as f64 / self.messages.sent as f64 * 100.0 }
+    }
+}
+
+impl Generator {
+    fn new(pace: Pace, seconds: f64, cpu_time: Duration, lag: Option<&Histogram>) -> Generator {
+        let cpu_seconds = cpu_time.as_secs_f64();
+        let lag_us = lag.and_then(Histogram::times);
+        let bottleneck = match pace {
+            Pace::Open { .. } => lag_us.is_some_and(|lag| lag.p99 > LATE_US),
+            Pace::Closed { .. } => seconds > 0.0 && cpu_seconds / seconds > BUSY,
+        };
+        Generator { cpu_seconds, lag_us, bottleneck }
+    }
+}
+
+/// A moment by the clock on the wall.
+fn unix_seconds(moment: Moment) -> f64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since_1970.saturating_sub(Moment::now().since(moment)).as_secs_f64()
+}

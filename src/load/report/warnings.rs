@@ -1,0 +1,129 @@
+//! Warnings: how the figures mislead whoever does not know this, and what to try.
+
+use super::super::plan::{Arrivals, Pace, Usage};
+use super::super::times::text;
+use super::json::Report;
+
+/// The most messages of an open loop that may be missing before it is said that the rate was not reached.
+const RATE_TOLERANCE: f64 = 0.01;
+
+/// All warnings about a report.
+pub(super) fn find(report: &Report) -> Vec<String> {
+    let warnings = [
+        fewer_clients(report),
+        waiting_for_the_lost(report),
+        wrong_echo(report),
+        lower_rate(report),
+        bottleneck(report),
+        not_sent(report),
+        unevenly_spread(report),
+        few_messages(report),
+        short_run(report),
+    ];
+    warnings.into_iter().flatten().collect()
+}
+
+fn fewer_clients(report: &Report) -> Option<String> {
+    let connections = &report.connections;
+    let fewer = connections.opened < connections.requested;
+    (fewer && !report.interrupted && report.settings.usage != Usage::Churn).then(|| {
+        format!(
+            "only {} of {} connections were established: the figures are those of fewer clients",
+            connections.opened, connections.requested
+        )
+    })
+}
+
+fn waiting_for_the_lost(report: &Report) -> Option<String> {
+    let missing = report.udp.is_some_and(|udp| udp.lost + udp.late > 0);
+    (missing && report.settings.rate().is_none()).then(|| {
+        format!(
+            "in a closed loop a client waits for a lost message for {} s before it goes on: the rate says more \
+             about that than about the server (try --rate, or a shorter --timeout)",
+            report.settings.timeout.as_secs_f64()
+        )
+    })
+}
+
+fn wrong_echo(report: &Report) -> Option<String> {
+    (report.errors.mismatch > 0).then(|| {
+        "the server did not echo what was sent: no other figure means anything before that is mended".into()
+    })
+}
+
+fn lower_rate(report: &Report) -> Option<String> {
+    let Pace::Open { rate, arrivals } = report.settings.pace else { return None };
+    let due = match arrivals {
+        Arrivals::Fixed => rate,
+        // Chance decides how many are due. The schedule is kept if all of those were sent and answered in time.
+        Arrivals::Poisson => {
+            (report.messages.sent + report.messages.not_sent) as f64 / report.seconds.max(1e-9)
+        }
+    };
+    let reached = report.rate >= due * (1.0 - RATE_TOLERANCE);
+    if reached || report.interrupted || report.settings.messages.is_some() {
+        return None;
+    }
+    let why = if report.generator.bottleneck {
+        "the generator was late itself: use several processes with a part of the rate each"
+    } else {
+        "connections were busy: the server can't take that rate over so many (try more --clients or --depth, or a \
+         lower --rate)"
+    };
+    Some(format!("{:.0} messages a second instead of {due:.0}: {why}", report.rate))
+}
+
+fn bottleneck(report: &Report) -> Option<String> {
+    let generator = &report.generator;
+    if !generator.bottleneck {
+        return None;
+    }
+    Some(if report.settings.rate().is_some() {
+        format!(
+            "the generator was the bottleneck: one message of a hundred left {} late although its connection was \
+             free; give it a core of its own (taskset), a lower --rate, or several processes",
+            generator.lag_us.map_or_else(String::new, |lag| text(lag.p99))
+        )
+    } else {
+        format!(
+            "the generator took {:.0} % of a core: its own work may be what limits the rate; run one more process \
+             of it on another core and see whether the rates add up",
+            generator.cpu_seconds / report.seconds * 100.0
+        )
+    })
+}
+
+fn not_sent(report: &Report) -> Option<String> {
+    let count = report.messages.not_sent;
+    (count > 0).then(|| {
+        format!(
+            "{count} messages were due and not sent before the end, because their connections were busy: the \
+             percentiles would be worse with them"
+        )
+    })
+}
+
+fn unevenly_spread(report: &Report) -> Option<String> {
+    let fairness = &report.fairness;
+    (fairness.most > 100 && fairness.jain < 0.8).then(|| {
+        format!(
+            "messages were spread unevenly: {} for one client, {} for another",
+            fairness.fewest, fairness.most
+        )
+    })
+}
+
+fn few_messages(report: &Report) -> Option<String> {
+    let received = report.messages.received;
+    let few = (1..1000).contains(&received) && report.settings.usage != Usage::Hold;
+    (few && !report.interrupted).then(|| {
+        format!("{received} messages are few: p99.9 and beyond say nothing (try a longer --duration)")
+    })
+}
+
+fn short_run(report: &Report) -> Option<String> {
+    let short = report.messages.received > 0 && report.seconds < 1.0 && report.settings.messages.is_none();
+    (short && !report.interrupted).then(|| {
+        "less than a second is short: the first moments weigh much (try --duration 10s --warmup 1s)".into()
+    })
+}

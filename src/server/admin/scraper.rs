@@ -1,0 +1,103 @@
+//! A connection to the admin endpoint: one request, one response.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::request::RequestHead;
+use super::response;
+use super::status::Status;
+use crate::net::{Answer, Connection, Next, Peer, Service, Socket, Workspace};
+use crate::reactor::{Moment, Readiness};
+
+/// A connection to the admin endpoint.
+pub(in crate::server) struct Scraper {
+    connection: Connection<Socket>,
+    head: RequestHead,
+    peer: Peer,
+}
+
+impl Scraper {
+    pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> Scraper {
+        Scraper { connection: Connection::new(socket, now), head: RequestHead::default(), peer }
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Remembers what an event said.
+    pub(in crate::server) fn note(&mut self, readiness: Readiness) {
+        self.connection.note(readiness);
+    }
+
+    /// Does what can be done without waiting.
+    ///
+    /// The status is asked for when the request is complete, and not for each piece of it that drips in.
+    pub(super) fn pump(
+        &mut self,
+        status: &mut dyn FnMut() -> Status,
+        workspace: &mut Workspace,
+        now: Moment,
+    ) -> Next {
+        let mut service = Answering { head: &mut self.head, status, peer: &self.peer };
+        self.connection.pump(&mut service, workspace, now)
+    }
+
+    /// Gives the buffers back, before it is removed.
+    pub(super) fn abandon(&mut self, workspace: &mut Workspace) {
+        self.connection.abandon(workspace);
+    }
+}
+
+impl AsFd for Scraper {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.transport().as_fd()
+    }
+}
+
+/// The service of one [`Scraper`], for as long as it is pumped.
+struct Answering<'a> {
+    head: &'a mut RequestHead,
+    status: &'a mut dyn FnMut() -> Status,
+    peer: &'a Peer,
+}
+
+impl Service for Answering<'_> {
+    fn chunk(&self) -> usize {
+        usize::MAX
+    }
+
+    fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
+        let Some(result) = self.head.add(chunk) else { return Answer::default() };
+        let response = response::to(&result, &(self.status)());
+        log::debug!("admin {}: {}", self.peer, response.status);
+        response.write(staged, chrono::Utc::now());
+        Answer { bytes: &[], last: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::server::admin::figures::tests::figures;
+
+    #[test]
+    fn the_figures_are_asked_for_once_when_the_request_is_complete() {
+        let asked = Cell::new(0);
+        let mut status = || {
+            asked.set(asked.get() + 1);
+            Status { figures: figures(), not_accepting: None }
+        };
+        let (mut head, peer) = (RequestHead::default(), Peer::Unix { number: 1 });
+        let mut service = Answering { head: &mut head, status: &mut status, peer: &peer };
+        let mut staged = Vec::new();
+        let (last, bytes) = b"GET /metrics HTTP/1.0\r\n\r\n".split_last().expect("bytes");
+        for byte in bytes {
+            assert!(!service.answer(&[*byte], &mut staged).last);
+        }
+        assert_eq!(asked.get(), 0);
+        assert!(service.answer(&[*last], &mut staged).last);
+        assert_eq!(asked.get(), 1);
+    }
+}

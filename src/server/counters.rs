@@ -1,0 +1,221 @@
+//! The server's counters. The summary, `/metrics` and the report read the same ones.
+
+use std::fmt;
+
+use super::datagrams::DatagramCounts;
+use super::histogram::Histogram;
+use crate::reactor::Turn;
+
+/// What a server did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Connections that were served.
+    pub served: u64,
+    /// Connections that were closed at once, because there were too many.
+    pub refused: u64,
+    /// Connections that were closed because their PROXY header was missing or wrong.
+    pub unannounced: u64,
+    /// The most connections at once.
+    pub most_at_once: usize,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Connections that ended before everything was answered and taken.
+    pub cut_off: u64,
+    /// Bytes that were received and not answered, or answered and not taken, when their connection ended.
+    pub bytes_cut_off: u64,
+    /// Datagrams, whose bytes are not among those above.
+    pub datagrams: DatagramCounts,
+}
+
+/// Everything that is counted of connections and turns. (UDP counts in [`DatagramCounts`].)
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counters {
+    /// Connections at present, those included whose PROXY header is not complete.
+    pub(super) open: usize,
+    pub(super) most_at_once: usize,
+    pub(super) accepted: u64,
+    pub(super) served: u64,
+    pub(super) refused: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) cut_off: u64,
+    pub(super) bytes_cut_off: u64,
+    pub(super) endings: Endings,
+    /// Times that accepting was paused because there were as many connections as there may be.
+    pub(super) pauses_at_limit: u64,
+    /// Times that accepting was paused because it failed, mostly for lack of descriptors or memory.
+    pub(super) pauses_exhausted: u64,
+    pub(super) turns: Turns,
+}
+
+/// The turns of the loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Turns {
+    pub(super) turns: u64,
+    pub(super) events: u64,
+    /// Sources that were served from the run queue.
+    pub(super) resumed: u64,
+    /// The length of the run queue when it last came up.
+    pub(super) run_queue: usize,
+    /// How long turns took, the wait for events left out; empty unless the turns are timed.
+    pub(super) times: Histogram,
+}
+
+/// How a connection ended. The names are labels of a metric, on which dashboards rely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The client ended its input, and everything was answered.
+    Finished,
+    /// We ended it, and the client followed.
+    EndedByUs,
+    /// Broken by the client or the network.
+    Reset,
+    /// Not a byte for too long.
+    IdleTimeout,
+    /// The client took nothing for too long.
+    WriteTimeout,
+    /// We ended it, and the client did not follow.
+    LingerTimeout,
+    /// Cut off when the time to drain was over.
+    DrainTimeout,
+    /// A header of the PROXY protocol was required, and there was none.
+    NoProxyHeader,
+}
+
+/// How many connections ended in which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Endings([u64; Ending::ALL.len()]);
+
+impl Counters {
+    /// A connection was accepted, and has its slot.
+    pub(super) fn took_in(&mut self) {
+        self.accepted += 1;
+        self.open += 1;
+        self.most_at_once = self.most_at_once.max(self.open);
+    }
+
+    /// A connection has ended and leaves its slot.
+    pub(super) fn ended(&mut self, ending: Ending) {
+        self.open -= 1;
+        self.endings.0[ending as usize] += 1;
+    }
+
+    /// A connection was cut off, and so many bytes with it.
+    pub(super) fn lost(&mut self, bytes: u64) {
+        self.cut_off += 1;
+        self.bytes_cut_off += bytes;
+    }
+
+    pub(super) fn summary(&self, datagrams: DatagramCounts) -> Summary {
+        Summary {
+            served: self.served,
+            refused: self.refused,
+            unannounced: self.endings.of(Ending::NoProxyHeader),
+            most_at_once: self.most_at_once,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            cut_off: self.cut_off,
+            bytes_cut_off: self.bytes_cut_off,
+            datagrams,
+        }
+    }
+}
+
+impl Turns {
+    /// Counts a turn that has ended.
+    pub(super) fn add(&mut self, turn: &Turn) {
+        self.turns += 1;
+        self.events += turn.events as u64;
+        self.resumed += turn.queued as u64;
+        self.run_queue = turn.queued;
+        if let Some(times) = &turn.times {
+            self.times.record(times.ended.since(times.poll_ended));
+        }
+    }
+}
+
+impl Ending {
+    const ALL: [Ending; 8] = [
+        Ending::Finished,
+        Ending::EndedByUs,
+        Ending::Reset,
+        Ending::IdleTimeout,
+        Ending::WriteTimeout,
+        Ending::LingerTimeout,
+        Ending::DrainTimeout,
+        Ending::NoProxyHeader,
+    ];
+
+    /// The value of the label `reason`.
+    fn name(self) -> &'static str {
+        match self {
+            Ending::Finished => "finished",
+            Ending::EndedByUs => "ended_by_us",
+            Ending::Reset => "reset",
+            Ending::IdleTimeout => "idle_timeout",
+            Ending::WriteTimeout => "write_timeout",
+            Ending::LingerTimeout => "linger_timeout",
+            Ending::DrainTimeout => "drain_timeout",
+            Ending::NoProxyHeader => "no_proxy_header",
+        }
+    }
+}
+
+impl Endings {
+    pub(super) fn of(&self, ending: Ending) -> u64 {
+        self.0[ending as usize]
+    }
+
+    pub(super) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Ending::ALL.into_iter().map(Ending::name).zip(self.0)
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { served, refused, unannounced, most_at_once, bytes_in, bytes_out, .. } = self;
+        let Summary { cut_off, bytes_cut_off, datagrams, .. } = self;
+        write!(f, "{served} connections served, {most_at_once} at once at most, ")?;
+        write!(f, "{bytes_in} bytes in, {bytes_out} bytes out, ")?;
+        write!(f, "{cut_off} connections cut off with {bytes_cut_off} bytes")?;
+        if *refused > 0 {
+            write!(f, ", {refused} refused")?;
+        }
+        if *unannounced > 0 {
+            write!(f, ", {unannounced} without a PROXY header")?;
+        }
+        let DatagramCounts { received, answered, ignored, dropped, overflowed } = datagrams;
+        if *received > 0 || overflowed.is_some_and(|count| count > 0) {
+            write!(f, "; {received} datagrams, {answered} answered, {ignored} ignored, {dropped} dropped")?;
+            if let Some(overflowed) = overflowed {
+                write!(f, ", {overflowed} overflowed")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_ending_has_a_counter_and_a_name_of_its_own() {
+        let mut counters = Counters { open: 100, ..Counters::default() };
+        for (times, ending) in (1..).zip(Ending::ALL) {
+            (0..times).for_each(|_| counters.ended(ending));
+        }
+        for (times, ((name, count), ending)) in (1..).zip(counters.endings.each().zip(Ending::ALL)) {
+            assert_eq!((count, name), (times, ending.name()));
+        }
+        let names: std::collections::HashSet<_> = counters.endings.each().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), Ending::ALL.len());
+        assert_eq!(counters.open as u64, 100 - counters.endings.total());
+    }
+}

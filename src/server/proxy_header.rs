@@ -1,0 +1,120 @@
+//! Connections that wait for their PROXY header: none is served before it is known for whom the proxy speaks.
+//!
+//! The header is examined where it lies, in the socket's receive buffer (`MSG_PEEK`), and read only once it is
+//! complete, to its last byte. So half a header takes no memory of ours, and the client's bytes behind it are read
+//! like any other input. However small the pieces, each one raises an event: peeked bytes stay unread, and more of
+//! them are a new edge.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::counters::{Counters, Ending};
+use crate::net::proxy::{self, Header, HeaderError, LONGEST_HEADER};
+use crate::net::{Peer, Socket, Transport};
+use crate::reactor::Moment;
+use crate::system::describe;
+
+/// An accepted connection whose header is not complete.
+pub(super) struct AwaitingHeader {
+    /// Taken only when the connection leaves this slot, or this type, for another.
+    socket: Option<Socket>,
+    peer: Peer,
+    opened: Moment,
+}
+
+/// A connection whose header was read.
+pub(super) struct Introduced {
+    pub(super) socket: Socket,
+    /// The client that the header names, or the proxy itself if it names none.
+    pub(super) peer: Peer,
+    /// The proxy, if it is not the client.
+    pub(super) proxy: Option<Peer>,
+    pub(super) opened: Moment,
+}
+
+/// Why a connection is not served.
+pub(super) enum Refusal {
+    Header(HeaderError),
+    Ended,
+    Late,
+    Stopped,
+    Broken(io::Error),
+}
+
+impl AwaitingHeader {
+    pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> AwaitingHeader {
+        AwaitingHeader { socket: Some(socket), peer, opened: now }
+    }
+
+    /// Reads the header if it is complete; `ended`: no more input follows. `None`: more of it has to come.
+    ///
+    /// # Errors
+    /// When there will be no header.
+    pub(super) fn read(&mut self, ended: bool) -> Result<Option<Introduced>, Refusal> {
+        let Some(header) = self.header(ended)? else { return Ok(None) };
+        let proxy = self.peer;
+        let peer = header.client.map_or(proxy, Peer::from);
+        Ok(self.socket.take().map(|socket| Introduced {
+            socket,
+            peer,
+            // In a health check of version 1 HAProxy gives its own address instead of none.
+            proxy: Some(proxy).filter(|proxy| *proxy != peer),
+            opened: self.opened,
+        }))
+    }
+
+    /// Counts and logs a connection that is closed without a header.
+    pub(super) fn refuse(&self, refusal: &Refusal, counters: &mut Counters, now: Moment) {
+        log::info!("{}: no PROXY header: {refusal}, {:.1?}", self.peer, now.since(self.opened));
+        if let Refusal::Stopped = refusal {
+            // Its header might still have come: it is we who don't wait for it.
+            counters.lost(0);
+            counters.ended(Ending::DrainTimeout);
+        } else {
+            counters.ended(Ending::NoProxyHeader);
+        }
+    }
+
+    /// The header, if it is complete; then it has been taken from the socket.
+    fn header(&mut self, ended: bool) -> Result<Option<Header>, Refusal> {
+        let Some(socket) = &mut self.socket else { return Ok(None) };
+        let mut bytes = [0; LONGEST_HEADER];
+        let result = socket.peek(&mut bytes);
+        log::trace!("socket {}: peek of {} bytes: {result:?}", socket.number(), bytes.len());
+        let count = match result {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            result => result.map_err(Refusal::Broken)?,
+        };
+        match proxy::parse(&bytes[..count]).map_err(Refusal::Header)? {
+            None if ended || count == 0 => Err(Refusal::Ended),
+            None => Ok(None),
+            Some(header) => {
+                // These very bytes have just been seen, and nobody else reads.
+                let taken = socket.read(&mut bytes[..header.length]).map_err(Refusal::Broken)?;
+                if taken < header.length {
+                    return Err(Refusal::Broken(ErrorKind::UnexpectedEof.into()));
+                }
+                Ok(Some(header))
+            }
+        }
+    }
+}
+
+impl AsFd for AwaitingHeader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_ref().expect("the slot is replaced as soon as the socket is taken").as_fd()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Header(error) => error.fmt(f),
+            Refusal::Ended => f.write_str("the connection ended before it was complete"),
+            Refusal::Late => f.write_str("it was not complete in time"),
+            Refusal::Stopped => f.write_str("the time to drain is over"),
+            Refusal::Broken(error) => write!(f, "broken: {}", describe(error)),
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! The router: it knows what each slot of the reactor holds, hands every event to the part that owns it, and does with
+//! the slot what that part says.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use super::acceptor::{ACCEPTS_PER_TURN, Acceptor, Offer};
+use super::admin::{
+    AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, Scraper, Status,
+};
+use super::connections::{Client, Connections, Step};
+use super::counters::{Counters, Summary};
+use super::datagrams::{DatagramCounts, Datagrams, Served};
+use super::error::Error;
+use super::proxy_header::{AwaitingHeader, Refusal};
+use super::shutdown::Shutdown;
+use crate::net::{CONNECTION_INTEREST, DatagramSocket, Listener, Next, Peer, Socket};
+use crate::reactor::{Context, Handler, Readiness, Stage, Token};
+use crate::system::{ReportSignal, StopSignal, describe};
+
+/// What a slot of the reactor holds. All but connections are boxed: there are few of them, and the slots of many
+/// connections should be no larger than they need.
+pub(super) enum Source {
+    Connection(Client),
+    AwaitingHeader(AwaitingHeader),
+    Listener(Box<Listener>),
+    Datagrams(Box<DatagramSocket>),
+    Stop(Box<StopSignal>),
+    Report(Box<ReportSignal>),
+    AdminListener(Box<Listener>),
+    Scraper(Box<Scraper>),
+}
+
+/// The parts of the server.
+pub(super) struct Router {
+    pub(super) acceptor: Acceptor,
+    /// How long a PROXY header may take, if one is required.
+    pub(super) header_timeout: Option<Duration>,
+    pub(super) connections: Connections,
+    pub(super) datagrams: Datagrams,
+    pub(super) counters: Counters,
+    pub(super) admin: AdminEndpoint,
+    pub(super) process: Process,
+    pub(super) shutdown: Shutdown,
+}
+
+impl Handler for Router {
+    type Source = Source;
+
+    fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
+        let now = context.now();
+        match context.get_mut(token) {
+            Some(Source::Connection(client)) => {
+                let step = self.connections.ready(token, client, readiness, &mut self.counters, now);
+                self.follow(context, token, step);
+            }
+            Some(Source::AwaitingHeader(_)) => self.read_header(context, token, readiness.read_closed),
+            Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
+            Some(Source::Stop(signal)) => {
+                for _ in 0..signal.received() {
+                    self.stop(context);
+                }
+            }
+            Some(Source::Report(signal)) => {
+                // However often it was asked for.
+                let asked = signal.received() > 0;
+                if asked {
+                    self.report(context);
+                }
+            }
+            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
+            Some(Source::Scraper(scraper)) => {
+                scraper.note(readiness);
+                self.serve_scraper(context, token);
+            }
+            None => {}
+        }
+    }
+
+    fn resume(&mut self, context: &mut Context<Source>, token: Token) {
+        let now = context.now();
+        match context.get_mut(token) {
+            Some(Source::Connection(client)) => {
+                let step = self.connections.pump(token, client, &mut self.counters, now);
+                self.follow(context, token, step);
+            }
+            Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
+            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
+            Some(Source::Scraper(_)) => self.serve_scraper(context, token),
+            // None of these is ever put into the run queue.
+            Some(Source::AwaitingHeader(_) | Source::Stop(_) | Source::Report(_)) | None => {}
+        }
+    }
+
+    fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
+        let now = context.now();
+        match context.get_mut(token) {
+            Some(Source::Connection(client)) => {
+                let step = self.connections.deadline(token, client, &mut self.counters, now);
+                self.follow(context, token, step);
+            }
+            Some(Source::AwaitingHeader(_)) => {
+                // It may have come with this very turn.
+                self.read_header(context, token, false);
+                self.refuse(context, token, &Refusal::Late);
+            }
+            Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
+            Some(Source::Stop(_)) => self.end_drain(context),
+            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
+            Some(Source::Scraper(_)) => self.close_scraper(context, token, "cut off: its time is over"),
+            Some(Source::Report(_)) | None => {}
+        }
+    }
+
+    fn turn_end(&mut self, context: &mut Context<Source>) {
+        self.counters.turns.add(context.turn());
+        for listener in self.acceptor.turn_ended(&self.counters) {
+            context.run_again(listener);
+        }
+        if !self.connections.turn_ended(context.turn()) {
+            self.process.descriptor_closed();
+        }
+        if !self.is_listening() && self.counters.open == 0 {
+            context.stop();
+        }
+    }
+}
+
+/// Connections.
+impl Router {
+    /// Accepts until nothing waits, the budget is spent, or no more may come in.
+    fn accept(&mut self, context: &mut Context<Source>, token: Token) {
+        let now = context.now();
+        for accepted in 0..ACCEPTS_PER_TURN {
+            let Some(Source::Listener(listener)) = context.get_mut(token) else { return };
+            match self.acceptor.ask(token, listener, accepted == 0, &mut self.counters, now) {
+                Offer::Connection(socket, peer) => self.take_in(context, socket, peer),
+                Offer::Next => {}
+                Offer::Nothing => return,
+                Offer::NothingBefore(at) => return context.set_deadline(token, at),
+                Offer::Broken(error) => {
+                    self.shutdown.fail(error.into());
+                    return context.stop();
+                }
+            }
+            if self.acceptor.has_enough(&self.counters) {
+                return self.close_listeners(context);
+            }
+        }
+        // There may be more, and no event will say so.
+        context.run_again(token);
+    }
+
+    fn take_in(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) {
+        let now = context.now();
+        let source = match self.header_timeout {
+            None => Source::Connection(Client::new(socket, peer, now)),
+            Some(_) => Source::AwaitingHeader(AwaitingHeader::new(socket, peer, now)),
+        };
+        let token = match context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
+            Ok(token) => token,
+            Err(error) => {
+                log::warn!("{peer}: dropped, since it can't be polled: {}", describe(&error));
+                return;
+            }
+        };
+        self.counters.took_in();
+        match self.header_timeout {
+            None => self.begin(context, token, None),
+            Some(time) => {
+                context.set_deadline(token, now + time);
+                // A proxy sends the header at once.
+                self.read_header(context, token, false);
+            }
+        }
+    }
+
+    /// Serves the connection if its header is complete; refuses it if there will be none.
+    fn read_header(&mut self, context: &mut Context<Source>, token: Token, ended: bool) {
+        let now = context.now();
+        let Some(source) = context.get_mut(token) else { return };
+        let Source::AwaitingHeader(awaiting) = source else { return };
+        match awaiting.read(ended) {
+            Ok(None) => {}
+            Ok(Some(introduced)) => {
+                let proxy = introduced.proxy;
+                *source = Source::Connection(Client::introduced(introduced, now));
+                context.clear_deadline(token);
+                self.begin(context, token, proxy);
+            }
+            Err(refusal) => self.refuse(context, token, &refusal),
+        }
+    }
+
+    /// Closes a connection whose header is not complete.
+    fn refuse(&mut self, context: &mut Context<Source>, token: Token, refusal: &Refusal) {
+        let Some(Source::AwaitingHeader(awaiting)) = context.get(token) else { return };
+        awaiting.refuse(refusal, &mut self.counters, context.now());
+        self.remove_connection(context, token);
+    }
+
+    fn begin(&mut self, context: &mut Context<Source>, token: Token, proxy: Option<Peer>) {
+        let now = context.now();
+        let Some(Source::Connection(client)) = context.get_mut(token) else { return };
+        let step = self.connections.begin(token, client, proxy, &mut self.counters, now);
+        self.follow(context, token, step);
+        if self.shutdown.has_begun() {
+            // Its header came while the others ended: answer what came with it.
+            self.stop_connection(context, token);
+        }
+    }
+
+    fn follow(&mut self, context: &mut Context<Source>, token: Token, step: Step) {
+        match step {
+            Step::Remove => self.remove_connection(context, token),
+            Step::Keep { again, deadline } => {
+                if let Some(at) = deadline {
+                    context.set_deadline_no_later_than(token, at);
+                }
+                if again {
+                    context.run_again(token);
+                }
+            }
+        }
+    }
+
+    fn remove_connection(&mut self, context: &mut Context<Source>, token: Token) {
+        context.remove(token);
+        self.acceptor.descriptor_freed();
+    }
+}
+
+/// The stop.
+impl Router {
+    /// The first request closes the listeners and lets every connection end; a second one ends the server now.
+    fn stop(&mut self, context: &mut Context<Source>) {
+        if !self.shutdown.begin() {
+            // Both may come at once, when nobody is connected: then it has ended as well as it can.
+            if self.counters.open > 0 {
+                self.shutdown.fail(Error::StoppedAtOnce { connections: self.counters.open });
+            }
+            return context.stop();
+        }
+        let time = humantime::format_duration(self.shutdown.drain);
+        log::info!("stopping: {} connections have {time} to end", self.counters.open);
+        self.close_listeners(context);
+        for token in connections(context) {
+            // A connection whose header is still to come is stopped when the header has come.
+            self.stop_connection(context, token);
+        }
+        context.set_deadline(self.shutdown.signal, context.now() + self.shutdown.drain);
+    }
+
+    fn stop_connection(&mut self, context: &mut Context<Source>, token: Token) {
+        let now = context.now();
+        let Some(Source::Connection(client)) = context.get_mut(token) else { return };
+        let step = self.connections.stop(token, client, &mut self.counters, now);
+        self.follow(context, token, step);
+    }
+
+    /// Time is up: what is still open is cut off.
+    fn end_drain(&mut self, context: &mut Context<Source>) {
+        let now = context.now();
+        for token in connections(context) {
+            if let Some(Source::Connection(client)) = context.get_mut(token) {
+                let step = self.connections.cut_off(token, client, &mut self.counters, now);
+                self.follow(context, token, step);
+            }
+            self.refuse(context, token, &Refusal::Stopped);
+        }
+    }
+
+    /// Lets nobody else in. Connections that wait may go to another process that has the port; datagrams that have
+    /// arrived are in our sockets, and are answered first.
+    fn close_listeners(&mut self, context: &mut Context<Source>) {
+        for token in self.datagrams.sockets().to_vec() {
+            if let Some(Source::Datagrams(socket)) = context.get_mut(token) {
+                self.datagrams.serve_last(socket);
+            }
+        }
+        for token in self.acceptor.close().into_iter().chain(self.datagrams.close()) {
+            context.deregister(token);
+            context.remove(token);
+        }
+    }
+
+    fn is_listening(&self) -> bool {
+        !self.acceptor.is_closed() || !self.datagrams.is_empty()
+    }
+
+    /// How the server has ended, once the loop has.
+    pub(super) fn outcome(mut self) -> Result<Summary, Error> {
+        self.connections.finish();
+        let summary = self.counters.summary(self.datagrams.final_counts());
+        self.shutdown.outcome().map(|()| summary)
+    }
+}
+
+/// Datagrams.
+impl Router {
+    fn serve_datagrams(&mut self, context: &mut Context<Source>, token: Token) {
+        let Some(Source::Datagrams(socket)) = context.get_mut(token) else { return };
+        match self.datagrams.serve(socket) {
+            Served::All => {}
+            Served::Some => context.run_again(token),
+            Served::Failed { retry } => context.set_deadline(token, context.now() + retry),
+        }
+    }
+}
+
+/// The admin endpoint and the report.
+impl Router {
+    fn accept_scrapers(&mut self, context: &mut Context<Source>, token: Token) {
+        let now = context.now();
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(Source::AdminListener(listener)) = context.get_mut(token) else { return };
+            let scraper = match self.admin.accept(listener, now) {
+                Admission::Scraper(scraper) => Source::Scraper(Box::new(scraper)),
+                Admission::Refused => continue,
+                Admission::Nothing => return,
+                Admission::NothingBefore(at) => return context.set_deadline(token, at),
+            };
+            match context.insert(scraper, CONNECTION_INTEREST, Stage::Connections) {
+                Ok(token) => context.set_deadline(token, self.admin.took_in(now)),
+                Err(error) => log::debug!("admin: a connection can't be polled: {}", describe(&error)),
+            }
+        }
+        context.run_again(token);
+    }
+
+    fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
+        let (now, in_the_loop, listening) = (context.now(), context.len(), self.is_listening());
+        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
+        let Router { admin, acceptor, connections, datagrams, counters, process, shutdown, .. } = self;
+        let mut status = || Status {
+            figures: figures(
+                acceptor,
+                connections,
+                datagrams.counts(now),
+                counters,
+                process.figures(in_the_loop),
+            ),
+            not_accepting: not_accepting(acceptor, counters, shutdown, listening),
+        };
+        match admin.pump(scraper, &mut status, now) {
+            Next::Wait => {}
+            Next::Again => context.run_again(token),
+            Next::Close(end) => self.close_scraper(context, token, &format!("{end:?}")),
+        }
+    }
+
+    fn close_scraper(&mut self, context: &mut Context<Source>, token: Token, reason: &str) {
+        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
+        self.admin.close(scraper, reason);
+        context.remove(token);
+    }
+
+    /// Logs the figures, as warnings, so that they appear with `--quiet` too.
+    fn report(&mut self, context: &Context<Source>) {
+        let listening = self.is_listening();
+        let Router { acceptor, connections, datagrams, counters, process, shutdown, .. } = self;
+        let (datagrams, process) = (datagrams.counts(context.now()), process.figures(context.len()));
+        for line in figures(acceptor, connections, datagrams, counters, process).lines() {
+            log::warn!("report: {line}");
+        }
+        if let Some(reason) = not_accepting(acceptor, counters, shutdown, listening) {
+            log::warn!("report: not accepting: {reason}");
+        }
+    }
+}
+
+fn connections(context: &Context<Source>) -> Vec<Token> {
+    let is_connection = |token: &Token| {
+        matches!(context.get(*token), Some(Source::Connection(_) | Source::AwaitingHeader(_)))
+    };
+    context.tokens().filter(is_connection).collect()
+}
+
+fn figures(
+    acceptor: &Acceptor,
+    connections: &Connections,
+    datagrams: DatagramCounts,
+    counters: &Counters,
+    process: ProcessFigures,
+) -> Figures {
+    Figures {
+        counters: counters.clone(),
+        connections_allowed: acceptor.limit(),
+        pauses_of_reading: connections.pauses_of_reading(),
+        buffers: connections.buffer_bytes(),
+        datagrams,
+        process,
+    }
+}
+
+fn not_accepting(
+    acceptor: &Acceptor,
+    counters: &Counters,
+    shutdown: &Shutdown,
+    listening: bool,
+) -> Option<NotAccepting> {
+    if shutdown.has_begun() {
+        Some(NotAccepting::Stopping)
+    } else if !listening {
+        Some(NotAccepting::Enough)
+    } else if acceptor.is_exhausted() {
+        Some(NotAccepting::Exhausted)
+    } else if acceptor.is_full(counters) {
+        Some(NotAccepting::Full { limit: acceptor.limit() })
+    } else {
+        None
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Source::Connection(client) => client.socket().as_fd(),
+            Source::AwaitingHeader(awaiting) => awaiting.as_fd(),
+            Source::Listener(listener) | Source::AdminListener(listener) => listener.as_fd(),
+            Source::Datagrams(socket) => socket.as_fd(),
+            Source::Stop(signal) => signal.as_fd(),
+            Source::Report(signal) => signal.as_fd(),
+            Source::Scraper(scraper) => scraper.as_fd(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_costs_at_most_128_bytes() {
+        let bytes = Context::<Source>::BYTES_PER_SOURCE;
+        assert!(bytes <= 128, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,53 @@
+//! The orderly stop: begun once, at once when it is asked for again, and the failure that the server ends with.
+
+use std::mem;
+use std::time::Duration;
+
+use super::error::Error;
+use crate::reactor::Token;
+
+/// Whether the server stops, and how it will have ended.
+pub(super) struct Shutdown {
+    /// The source of the requests to stop.
+    pub(super) signal: Token,
+    /// How long connections have to end.
+    pub(super) drain: Duration,
+    begun: bool,
+    on_begin: Option<Box<dyn FnOnce() + Send>>,
+    failure: Option<Error>,
+}
+
+impl Shutdown {
+    pub(super) fn new(signal: Token, drain: Duration) -> Shutdown {
+        Shutdown { signal, drain, begun: false, on_begin: None, failure: None }
+    }
+
+    pub(super) fn on_begin(&mut self, call: impl FnOnce() + Send + 'static) {
+        self.on_begin = Some(Box::new(call));
+    }
+
+    /// Begins. False: it had begun before.
+    pub(super) fn begin(&mut self) -> bool {
+        if mem::replace(&mut self.begun, true) {
+            return false;
+        }
+        if let Some(call) = self.on_begin.take() {
+            call();
+        }
+        true
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The server will have failed. The first failure is the one that counts.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// How the server has ended.
+    pub(super) fn outcome(self) -> Result<(), Error> {
+        self.failure.map_or(Ok(()), Err)
+    }
+}
