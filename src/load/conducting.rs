@@ -8,12 +8,14 @@ use super::plan::{Pace, Usage};
 use super::schedule::Schedule;
 use super::shared::Pacing;
 use super::{Source, State};
-use crate::reactor::{Context, Moment};
+use crate::reactor::{Context, Moment, Timer};
 
 /// How often a watcher is told.
 const WATCH: Duration = Duration::from_millis(200);
 /// How often it is looked for timeouts at most and at least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// Wakes the loop for the run as a whole, whose work is done at the end of each turn.
+const RUN: Timer = Timer(0);
 /// "Not before something else happens."
 pub(super) const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -111,7 +113,7 @@ impl State {
             self.start(context, now);
         }
         // The loop only sleeps once there is a deadline.
-        context.set_deadline(self.token, now);
+        context.set_timer(RUN, now);
     }
 
     /// So many messages are to be exchanged over what is open.
@@ -212,7 +214,7 @@ impl State {
         if let Some(at) = self.next_connect() {
             wake = wake.min(at);
         }
-        context.set_deadline(self.token, wake);
+        context.set_timer(RUN, wake);
     }
 
     /// Messages begin to flow.

@@ -23,7 +23,9 @@ impl Handler for State {
         match context.get_mut(token) {
             Some(Source::Client(client)) => {
                 client.connection.note(readiness);
-                self.pump(context, token);
+                if !context.is_queued(token) {
+                    self.pump(context, token);
+                }
             }
             Some(Source::Datagrams(_)) => self.receive_datagrams(context, token),
             Some(Source::Stop(signal)) => {
@@ -47,7 +49,6 @@ impl Handler for State {
         match context.get(token) {
             Some(Source::Client(client)) if client.session.fault.is_some() => self.mismatch(context, token),
             Some(Source::Client(_) | Source::Datagrams(_)) => self.send(context, token),
-            // Its work is done at the end of each turn.
             Some(Source::Stop(_)) | None => {}
         }
     }

@@ -228,6 +228,18 @@ impl Figures {
 }
 
 impl DatagramFates {
+    /// Those of two generators together.
+    pub(super) fn plus(self, other: DatagramFates) -> DatagramFates {
+        DatagramFates {
+            lost: self.lost + other.lost,
+            late: self.late + other.late,
+            duplicated: self.duplicated + other.duplicated,
+            reordered: self.reordered + other.reordered,
+            corrupted: self.corrupted + other.corrupted,
+            unknown: self.unknown + other.unknown,
+        }
+    }
+
     /// Messages that have ended without being received.
     pub(super) fn not_received(&self) -> u64 {
         self.lost + self.late + self.corrupted

@@ -71,7 +71,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::net::{Connection, Limits, Socket, Workspace};
-use crate::reactor::{Interest, Moment, Reactor, Stage, Token};
+use crate::reactor::{Interest, Moment, Reactor, Stage};
 use crate::system::StopSignal;
 
 use self::conducting::Conductor;
@@ -93,8 +93,9 @@ pub use self::fault::{LooksLike, Mismatch};
 pub use self::figures::DatagramFates;
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Sizes, Usage};
 pub use self::report::{
-    Bytes, CompareError, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, Histograms,
-    Messages, PlotError, Report, Table, Verdict, compare, hgrm, plot,
+    Bytes, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms,
+    MergeError, Merged, Messages, PlotError, ReadError, Report, Side, Table, Verdict, compare, hgrm, merge,
+    plot, read,
 };
 pub use self::series::Point;
 pub use self::sources::{Sources, SourcesError};
@@ -168,7 +169,6 @@ struct State {
     /// How many connections there have been.
     numbers: u64,
     conductor: Conductor,
-    token: Token,
 }
 
 impl Load {
@@ -185,7 +185,7 @@ impl Load {
         let mut reactor = Reactor::new()?;
         reactor.set_prompt_deadlines(matches!(plan.pace, Pace::Open { .. }));
         let stop = Source::Stop(stop);
-        let token = reactor.context().insert(stop, Interest::READABLE, Stage::Signals)?;
+        reactor.context().insert(stop, Interest::READABLE, Stage::Signals)?;
         let now = Moment::now();
         let clients = u32::try_from(plan.clients).unwrap_or(u32::MAX);
         let state = State {
@@ -217,7 +217,6 @@ impl Load {
             waiting: BinaryHeap::new(),
             numbers: 0,
             conductor: Conductor::new(now),
-            token,
             plan,
             targets,
             ceiling,

@@ -191,7 +191,6 @@ impl Figure {
             ("rate", None, Pace::Open { rate, arrivals: Arrivals::Fixed }) => {
                 ((0.0, rate), "an open loop never exceeds its --rate")
             }
-            ("received", Some(messages), _) => ((0.0, messages as f64), "no more than --messages are sent"),
             ("loss", ..) => (number.range, "a share is between 0% and 100%"),
             _ => (number.range, "no count is below 0"),
         }
@@ -422,7 +421,6 @@ mod tests {
             (&closed, "errors>=0", "always holds"),
             (&open(Arrivals::Fixed), "rate>1000", "can never hold: an open loop never exceeds"),
             (&open(Arrivals::Fixed), "rate<=1000", "always holds"),
-            (&counted, "received>50", "can never hold: no more than --messages"),
             (&held, "rate<1", "can never hold"),
             (&plan("udp://localhost:7"), "connect_p99>1s", "can never hold: over UDP"),
             (&plan("udp://localhost:7"), "loss>100%", "can never hold: a share"),
