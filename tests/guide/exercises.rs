@@ -40,7 +40,7 @@ fn exercise_3_gives_the_event_of_one_to_another() {
 
 #[test]
 fn exercise_4_lets_a_flooder_starve_the_others() {
-    is_red_until_it_is_mended("4", "the small client had to wait until all ");
+    is_red_until_it_is_mended("4", "the small client had to wait until ");
 }
 
 #[test]
