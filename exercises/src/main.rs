@@ -23,7 +23,10 @@ use crate::server::Server;
 /// A verdict: how well it does, or what is still wrong.
 type Grade = Result<String, String>;
 
-const EXERCISES: [(&str, fn(&Server) -> Grade); 6] = [
+/// Its name, and how a server is graded.
+type Exercise = (&'static str, fn(&Server) -> Grade);
+
+const EXERCISES: [Exercise; 6] = [
     ("1_short_read", grades::the_end_behind_a_short_read_is_seen),
     ("2_descriptors", grades::those_that_wait_are_served_when_descriptors_are_free),
     ("3_slots", grades::a_newcomer_does_not_get_the_event_of_another),
