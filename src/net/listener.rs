@@ -82,6 +82,8 @@ pub enum AcceptError {
     /// This process, or the machine, has no descriptor or memory left. The connection still waits: try again when
     /// one of our own has closed, and after a while, since nobody tells when the machine has room again.
     Exhausted,
+    /// Nobody knows this error, and it may last: trying again at once could spin. Try again after a while.
+    Unknown,
     /// The listener itself is broken, which no peer can cause.
     Listener,
 }
@@ -189,13 +191,28 @@ impl Listener {
 
 /// Sorts the errors of `accept(2)`. By number, since the standard library has no [`ErrorKind`] for most of them.
 ///
-/// A failure that is not known to concern the listener or a resource is taken to be that of one connection: Linux
-/// hands errors of the new connection's network to `accept` ("already pending network errors", says the man page).
+/// Linux hands errors of the new connection's network to `accept` ("already pending network errors", says the man page);
+/// these concern one connection.
 pub fn classify_accept_error(error: &io::Error) -> AcceptError {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted,
         Some(Errno::BADF | Errno::FAULT | Errno::INVAL | Errno::NOTSOCK) => AcceptError::Listener,
-        _ => AcceptError::ThisConnection,
+        Some(
+            Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::INTR
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::TIMEDOUT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH,
+        ) => AcceptError::ThisConnection,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Some(Errno::NONET) => AcceptError::ThisConnection,
+        _ => AcceptError::Unknown,
     }
 }
 
@@ -297,7 +314,7 @@ mod tests {
             (Errno::CONNRESET, AcceptError::ThisConnection),
             (Errno::INTR, AcceptError::ThisConnection),
             (Errno::PROTO, AcceptError::ThisConnection),
-            (Errno::PERM, AcceptError::ThisConnection),
+            (Errno::PERM, AcceptError::Unknown),
             (Errno::NETDOWN, AcceptError::ThisConnection),
             (Errno::NETUNREACH, AcceptError::ThisConnection),
             (Errno::NOPROTOOPT, AcceptError::ThisConnection),
@@ -305,11 +322,13 @@ mod tests {
             (Errno::HOSTUNREACH, AcceptError::ThisConnection),
             (Errno::OPNOTSUPP, AcceptError::ThisConnection),
             (Errno::TIMEDOUT, AcceptError::ThisConnection),
+            (Errno::ACCESS, AcceptError::Unknown),
+            (Errno::IO, AcceptError::Unknown),
         ];
         for (errno, class) in table {
             assert_eq!(classify_accept_error(&errno.into()), class, "{errno:?}");
         }
-        assert_eq!(classify_accept_error(&io::Error::other("no number")), AcceptError::ThisConnection);
+        assert_eq!(classify_accept_error(&io::Error::other("no number")), AcceptError::Unknown);
     }
 
     #[test]

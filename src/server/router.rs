@@ -1,6 +1,7 @@
 //! The router: it knows what each slot of the reactor holds, hands every event to the part that owns it, and does with
 //! the slot what that part says.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -149,14 +150,16 @@ impl Router {
         for accepted in 0..ACCEPTS_PER_TURN {
             let Some(Source::Listener(listener)) = context.get_mut(token) else { return };
             match self.acceptor.ask(token, listener, accepted == 0, &mut self.counters, now) {
-                Offer::Connection(socket, peer) => self.take_in(context, socket, peer),
+                Offer::Connection(socket, peer) => {
+                    if let Err(error) = self.take_in(context, socket, peer) {
+                        let at = self.acceptor.failed(token, &error, &mut self.counters, now);
+                        return context.set_deadline(token, at);
+                    }
+                }
                 Offer::Next => {}
                 Offer::Nothing => return,
                 Offer::NothingBefore(at) => return context.set_deadline(token, at),
-                Offer::Broken(error) => {
-                    self.shutdown.fail(error.into());
-                    return context.stop();
-                }
+                Offer::Broken(error) => return self.close_listener(context, token, error),
             }
             if self.acceptor.has_enough(&self.counters) {
                 return self.close_listeners(context);
@@ -166,7 +169,9 @@ impl Router {
         context.run_again(token);
     }
 
-    fn take_in(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) {
+    /// # Errors
+    /// When the kernel can't poll one more. The connection is closed then, as good as refused.
+    fn take_in(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) -> io::Result<()> {
         let now = context.now();
         let source = match self.header_timeout {
             None => Source::Connection(Client::new(socket, peer, now)),
@@ -175,8 +180,9 @@ impl Router {
         let token = match context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
             Ok(token) => token,
             Err(error) => {
-                log::warn!("{peer}: dropped, since it can't be polled: {}", describe(&error));
-                return;
+                log::debug!("{peer}: refused, since it can't be polled: {}", describe(&error));
+                self.counters.refused += 1;
+                return Err(error);
             }
         };
         self.counters.took_in();
@@ -188,6 +194,7 @@ impl Router {
                 self.read_header(context, token, false);
             }
         }
+        Ok(())
     }
 
     /// Serves the connection if its header is complete; refuses it if there will be none.
@@ -296,6 +303,18 @@ impl Router {
         for token in self.acceptor.close().into_iter().chain(self.datagrams.close()) {
             context.deregister(token);
             context.remove(token);
+        }
+    }
+
+    /// A listener is broken: the others go on. Without any, the server ends in order, and has failed.
+    fn close_listener(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
+        log::warn!("a listener is broken, and is closed: {}", describe(&error));
+        self.acceptor.remove(token);
+        context.deregister(token);
+        context.remove(token);
+        if !self.is_listening() {
+            self.shutdown.fail(Error::NoListener(error));
+            self.stop(context);
         }
     }
 
@@ -418,7 +437,7 @@ fn not_accepting(
         Some(NotAccepting::Stopping)
     } else if !listening {
         Some(NotAccepting::Enough)
-    } else if acceptor.is_exhausted() {
+    } else if acceptor.is_blocked() {
         Some(NotAccepting::Exhausted)
     } else if acceptor.is_full(counters) {
         Some(NotAccepting::Full { limit: acceptor.limit() })
