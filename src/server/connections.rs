@@ -1,5 +1,6 @@
 //! The connections that are served: begun, pumped, timed out and closed.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 
@@ -29,6 +30,9 @@ pub(super) struct Connections {
     workspace: Workspace,
     timeouts: Timeouts,
     trace: Option<Trace>,
+    /// Connections in which a proxy speaks for itself, as in a health check. They are few, and not worth a byte in the
+    /// slot of each connection.
+    probes: HashSet<Token>,
 }
 
 /// What the loop has to do after something was done with a connection.
@@ -85,7 +89,7 @@ impl Connections {
     ) -> Connections {
         let mut workspace = Workspace::new(limits);
         workspace.keep_journal(trace.is_some());
-        Connections { echo: Echo::new(protocol), workspace, timeouts, trace }
+        Connections { echo: Echo::new(protocol), workspace, timeouts, trace, probes: HashSet::new() }
     }
 
     /// Serves a connection from now on: greets it, and reads at once, since a client that speaks first has often
@@ -98,10 +102,11 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
+        let level = self.level(token);
         let Client { connection, peer, .. } = client;
         match proxy {
-            Some(proxy) => log::info!("connection from {peer} (by way of {proxy})"),
-            None => log::info!("connection from {peer}"),
+            Some(proxy) => log::log!(level, "connection from {peer} (by way of {proxy})"),
+            None => log::log!(level, "connection from {peer}"),
         }
         counters.served += 1;
         if let Some(trace) = &mut self.trace {
@@ -275,6 +280,17 @@ impl Connections {
         self.workspace.buffer_bytes()
     }
 
+    /// A proxy speaks for itself on this connection, which only the detailed log tells.
+    pub(super) fn note_probe(&mut self, token: Token) {
+        self.probes.insert(token);
+    }
+
+    /// The level at which the log tells the begin and the end of a connection.
+    fn level(&self, token: Token) -> Level {
+        let is_probe = !self.probes.is_empty() && self.probes.contains(&token);
+        if is_probe { Level::Debug } else { Level::Info }
+    }
+
     fn close(
         &mut self,
         token: Token,
@@ -283,6 +299,10 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
+        let level = self.level(token);
+        if level == Level::Debug {
+            self.probes.remove(&token);
+        }
         let Client { connection, peer, opened } = client;
         let lost = Lost {
             unsent: connection.unsent() as u64,
@@ -292,12 +312,13 @@ impl Connections {
         if lost.bytes() > 0 || matches!(reason, Reason::DrainOver) {
             counters.lost(lost.bytes());
         }
-        let is_told = self.trace.is_some() || log::log_enabled!(Level::Info);
+        let is_told = self.trace.is_some() || log::log_enabled!(level);
         let reason = if is_told { reason.text(connection) } else { String::new() };
         if let Some(trace) = &mut self.trace {
             trace.closed(token, connection, peer, &reason);
         }
-        log::info!(
+        log::log!(
+            level,
             "{peer}: {reason}; {} bytes in, {} bytes out{lost}, {:.1?}",
             connection.received(),
             connection.sent(),
