@@ -22,6 +22,7 @@ Examples:
   echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
   echoloop load --connect-per-message --greeting 7 :7 which of the servers behind a balancer said `node-1\\n`
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
+  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' :7   does the service survive a failover
   echoloop load --repeat 5 --json :7 > a.json         five runs, for `echoloop compare a.json b.json`
   echoloop load --rate 20000 --size 1400 --fail-if 'loss>0.1%' udp://localhost:7
 
@@ -29,13 +30,17 @@ Latency in an open loop counts from when a message was due, whether or not its c
 it took once it was sent, `lag` how late the generator was itself. To be on time it sleeps until shortly before and
 polls for the rest, which takes up to a core. Every reply is waited for, as long as --timeout.
 
+A client that loses its connection connects again, and the run lasts as long as asked. Messages under way are cut off,
+never sent twice; those that were due meanwhile keep their moment. The loss is reported as an outage; judge it by
+--fail-if 'outage>2s' or 'outages>0'. If nobody is there at the beginning, the run ends at once.
+
 Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number, so that
 what is lost, late, duplicated, reordered or corrupted is counted apart. A message without an answer within --timeout is
 lost, and the next one leaves; should its answer come after all, it is late instead. None of these fails the run, but
 corruption (7) and that nothing is ever answered (4, 5): say --fail-if 'loss>1%', or late, duplicated or reordered.
 
-Exit status: 0 every message was echoed, or (UDP) was lost (also when ended early by a signal), 1 connections failed, or
-another failure, 2 wrong usage, 3 a name does not resolve, 4 no connection was ever established, or (UDP) no message
+Exit status: 0 every message was echoed, or (UDP) was lost (also when ended early by a signal), 1 connections failed, no
+reply came, or another failure, 2 wrong usage, 3 a name does not resolve, 4 no connection was ever established, or (UDP) no message
 answered: refused, 5 the same: timed out, 7 other bytes came back than were sent, 8 a --fail-if condition held.";
 
 #[derive(Args, Clone, Debug)]
