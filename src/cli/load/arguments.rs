@@ -7,7 +7,7 @@ use echoloop::Endpoint;
 use echoloop::load::{Arrivals, Pace, Plan, Sizes, Sources, Usage};
 
 use crate::cli::results::ResultArguments;
-use crate::cli::values::{at_least_one, endpoint, positive_duration, rate, size, sizes};
+use crate::cli::values::{at_least_one, positive_duration, rate, size, sizes, target};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -42,7 +42,7 @@ answered: refused, 5 the same: timed out, 7 other bytes came back than were sent
 #[command(group(ArgGroup::new("end").args(["duration", "messages"])))]
 pub(crate) struct LoadArguments {
     /// Where to connect to, any number of endpoints [default: localhost:10000]
-    #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
+    #[arg(value_name = "ENDPOINT", value_parser = target)]
     endpoints: Vec<Endpoint>,
 
     /// Clients at once
