@@ -95,6 +95,10 @@ mod tests {
             for line in help.lines() {
                 assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
             }
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() <= 73, "{}: wrapped by `man`: {line}", command.get_name());
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 /// The columns that entries have, with the 7 that `man` puts before them.
 const COLUMNS: usize = 72;
 /// The longest term whose description stands beside it.
-const LONGEST_TERM: usize = 20;
+const LONGEST_TERM: usize = 22;
 
 enum Block {
     Paragraph(String),
@@ -46,7 +46,7 @@ pub(super) fn terminal(text: &str) -> String {
 
 /// The same for `man(7)`: a paragraph that ends in a colon before entries is a heading.
 pub(super) fn manual(text: &str) -> String {
-    let mut page = String::new();
+    let mut page = String::from(".SH NOTES\n");
     let mut blocks = blocks(text).into_iter().peekable();
     while let Some(block) = blocks.next() {
         match block {
@@ -68,7 +68,8 @@ pub(super) fn manual(text: &str) -> String {
             }
         }
     }
-    page
+    // Nothing but headings and what belongs to them.
+    page.replacen(".SH NOTES\n.SH", ".SH", 1)
 }
 
 fn blocks(text: &str) -> Vec<Block> {
@@ -186,7 +187,10 @@ Examples:
     #[test]
     fn a_manual_page_has_headings_and_literal_blocks() {
         let page = manual(TEXT);
-        assert!(page.starts_with(".PP\nOne paragraph in two lines.\n.SH STATUS\n.nf\n  0  fine\n"), "{page}");
+        assert!(
+            page.starts_with(".SH NOTES\n.PP\nOne paragraph in two lines.\n.SH STATUS\n.nf\n  0  fine\n"),
+            "{page}"
+        );
         assert!(page.ends_with(".SH EXAMPLES\n.nf\n  echoloop doctor \\-\\-connections 100000\n      are these? If not, what then?\n  echoloop \\-v\n.fi\n"), "{page}");
     }
 }

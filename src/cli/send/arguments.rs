@@ -20,8 +20,10 @@ Three ways to talk:
                                when the server closes
 
 ENDPOINT is HOST, HOST:PORT, PORT, [V6ADDRESS]:PORT, unix:PATH or udp://HOST:PORT; without a port it is 10000.
+
 TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH. It is sent as it is, without a newline unless it has one or --crlf is
 given. An empty TEXT sends nothing and only waits for a reply (of a line, or one read).
+
 Standard output gets the bytes of the replies and nothing else. On a terminal each reply ends its line, and control
 characters are shown as \\x1b, so that the server can't drive the terminal; --raw prints them as they are.
 Bytes beyond a reply are shown in a warning on standard error, and are never taken for the next reply. Nothing more is
@@ -35,8 +37,8 @@ can't be reached, and has never answered, the next address of the name is tried.
 Examples:
   echoloop send localhost 'This is the message.'         what is sent comes back
   echoloop send --expect any :50007 Hello network world  three messages, each answered by one read
-  echoloop send --crlf --expect line localhost:6379 PING ask a Redis server: +PONG
-  echoloop send --crlf --expect line --greeting localhost:110 'USER me' QUIT
+  echoloop send --crlf --expect line localhost:6379 PING  ask a Redis server: +PONG
+  echoloop send --crlf --expect line --greeting :110 'USER me' QUIT
                                                          a POP3 server, which speaks first
   echoloop send --expect close localhost:80 'GET / HTTP/1.0\\r\\n\\r\\n'
                                                          everything until the server closes
