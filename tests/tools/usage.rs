@@ -42,3 +42,12 @@ fn the_reason_of_a_failed_start_is_its_only_line() {
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
 }
+
+#[test]
+fn a_load_run_against_nobody_is_one_line() {
+    let finished = run(program(&["load", "--messages", "3", "--clients", "2", "127.0.0.1:1"]));
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    let line = "No connection to tcp://127.0.0.1:1 was established: 2 refused \
+                (cannot connect to 127.0.0.1:1: connection refused)\n";
+    assert_eq!(finished.stdout, line);
+}

@@ -20,6 +20,9 @@ pub struct Table<'a>(pub &'a Report);
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
+        if let Some(line) = self.dead_target() {
+            return writeln!(f, "{line}");
+        }
         writeln!(f, "{}\n", title(report))?;
         for (name, text) in self.lines() {
             writeln!(f, "  {name:<12}{text}")?;
@@ -46,6 +49,20 @@ impl fmt::Display for Table<'_> {
 }
 
 impl Table<'_> {
+    /// All that there is to say where nobody answers: a table would be one of zeros.
+    fn dead_target(&self) -> Option<String> {
+        let Report { settings, connections, messages, errors, failures, .. } = self.0;
+        if connections.opened > 0 || messages.sent > 0 {
+            return None;
+        }
+        let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
+        let mut line = format!("No connection to {} was established: {errors}", endpoints.join(" "));
+        if let Some(first) = failures.first() {
+            let _ = write!(line, " ({first})");
+        }
+        Some(line)
+    }
+
     /// Each generator of a merged report.
     fn write_generators(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(merged) = &self.0.merged else { return Ok(()) };
