@@ -9,8 +9,8 @@ use echoloop::{
 };
 
 use crate::cli::values::{
-    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, positive_duration, size, text, timeout,
-    trace_limit,
+    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, mode, positive_duration, size, text,
+    timeout, trace_limit,
 };
 use crate::cli::verbosity::Verbosity;
 
@@ -124,10 +124,14 @@ pub(crate) struct ServeArguments {
     #[arg(long, help_heading = "Sockets")]
     reuse_port: bool,
 
-    /// Ask a silent peer for a sign of life after this time
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2h",
-          value_parser = positive_duration, help_heading = "Sockets")]
-    keepalive: Option<Duration>,
+    /// Ask a silent TCP peer for a sign of life after this time (or `none`); one that does not answer for as long again
+    /// is dead, and its connection ends
+    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = timeout, help_heading = "Sockets")]
+    keepalive: Timeout,
+
+    /// Give the files of Unix sockets these permissions, as in 0660 [default: what the umask leaves]
+    #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Sockets")]
+    unix_mode: Option<u32>,
 
     /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer
     /// sends it to tell the client's address; datagrams have no header
@@ -210,7 +214,8 @@ impl ServeArguments {
             write_limit: self.write_limit,
             backlog: self.backlog,
             reuse_port: self.reuse_port,
-            keepalive: self.keepalive,
+            keepalive: self.keepalive.0,
+            unix_mode: self.unix_mode,
             max_connections: self.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             when_full: match self.when_full {
                 Full::Wait => WhenFull::Wait,
@@ -274,7 +279,8 @@ mod tests {
             "--write-timeout=none",
             "--drain=0s",
             "--reuse-port",
-            "--keepalive",
+            "--keepalive=2h",
+            "--unix-mode=0660",
             "--proxy-protocol=require",
             "--proxy-timeout=1s",
             "--udp-any-source",
@@ -299,6 +305,7 @@ mod tests {
             backlog: 5,
             reuse_port: true,
             keepalive: Some(Duration::from_secs(7200)),
+            unix_mode: Some(0o660),
             max_connections: Some(9),
             when_full: WhenFull::Refuse,
             max_accepts: Some(3),
@@ -315,10 +322,7 @@ mod tests {
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
-        assert_eq!(
-            serve(&["--keepalive=1min", ":7"]).expect("well formed").options().keepalive,
-            Some(Duration::from_secs(60))
-        );
+        assert_eq!(serve(&["--keepalive", "none", ":7"]).expect("well formed").options().keepalive, None);
     }
 
     #[test]
@@ -337,6 +341,8 @@ mod tests {
             &["--idle-timeout", "10"],
             &["--drain", "soon"],
             &["--keepalive=0s"],
+            &["--unix-mode=0880"],
+            &["--unix-mode=10660"],
             &["--when-full", "panic"],
             &["--proxy-protocol", "guess"],
             &["--proxy-timeout", "0s"],
