@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io;
 
 use log::Level;
 
@@ -10,10 +11,10 @@ use super::echo::{Echo, Protocol};
 use super::proxy_header::Introduced;
 use super::trace::Trace;
 use crate::net::{
-    BufferBytes, Connection, End, Limits, Next, Peer, Socket, Timeout, Timeouts, Traffic, Transport,
-    Workspace,
+    BufferBytes, Connection, End, Judgement, Limits, Next, Peer, Socket, Timeout, Timeouts, Traffic,
+    Transport, Workspace,
 };
-use crate::reactor::{Moment, Readiness, Token, Turn};
+use crate::reactor::{Interest, Moment, Readiness, Token, Turn};
 use crate::system::describe;
 
 /// One connection that is served.
@@ -37,8 +38,9 @@ pub(super) struct Connections {
 /// What the loop has to do after something was done with a connection.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
-    /// Keep it: give it another turn if `again`, and look at it at the `deadline` at the latest.
-    Keep { again: bool, deadline: Option<Moment> },
+    /// Keep it: give it another turn if `again`, look at it at the `deadline` at the latest, and register it anew if its
+    /// `interest` has changed.
+    Keep { again: bool, deadline: Option<Moment>, interest: Option<Interest> },
     /// It is closed, counted and logged: remove it.
     Remove,
 }
@@ -118,7 +120,9 @@ impl Connections {
         let idle = connection.deadline(&self.timeouts).map(|(at, _)| at);
         connection.note(Readiness::READABLE);
         match self.pump(token, client, counters, now) {
-            Step::Keep { again, deadline } => Step::Keep { again, deadline: deadline.or(idle) },
+            Step::Keep { again, deadline, interest } => {
+                Step::Keep { again, deadline: deadline.or(idle), interest }
+            }
             Step::Remove => Step::Remove,
         }
     }
@@ -144,7 +148,7 @@ impl Connections {
         }
         client.connection.note(readiness);
         if is_queued {
-            return Step::Keep { again: false, deadline: None };
+            return Step::Keep { again: false, deadline: None, interest: None };
         }
         self.pump(token, client, counters, now)
     }
@@ -172,15 +176,13 @@ impl Connections {
             Next::Wait => false,
         };
         // At ease, its deadline can only have moved away from the one that was set when it began.
-        let deadline = if connection.is_at_ease() {
-            None
-        } else {
-            connection.deadline(&self.timeouts).map(|(at, _)| at)
-        };
-        Step::Keep { again, deadline }
+        let is_at_ease = connection.is_at_ease();
+        let deadline = if is_at_ease { None } else { connection.deadline(&self.timeouts).map(|(at, _)| at) };
+        let interest = if is_at_ease { None } else { connection.new_interest() };
+        Step::Keep { again, deadline, interest }
     }
 
-    /// The deadline that was set for it is due.
+    /// The deadline that was set for it is due: looks at the socket once more, then judges.
     pub(super) fn deadline(
         &mut self,
         token: Token,
@@ -188,13 +190,19 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        match client.connection.deadline(&self.timeouts) {
-            Some((at, timeout)) if at <= now => {
-                self.close(token, client, &Reason::TimedOut(timeout), counters, now)
-            }
-            // Activity since it was set has moved it.
-            later => Step::Keep { again: false, deadline: later.map(|(at, _)| at) },
+        let Client { connection, peer, .. } = client;
+        let verdict = connection.judge(&mut self.echo.with(peer), &mut self.workspace, &self.timeouts, now);
+        if let Some(trace) = &mut self.trace {
+            trace.record(token, self.workspace.take_journal());
         }
+        let reason = match verdict {
+            Judgement::Alive { again, deadline } => {
+                return Step::Keep { again, deadline, interest: connection.new_interest() };
+            }
+            Judgement::Ended(end) => Reason::Ended(end),
+            Judgement::TimedOut(timeout) => Reason::TimedOut(timeout),
+        };
+        self.close(token, client, &reason, counters, now)
     }
 
     /// Lets a connection end: what has arrived by now is answered first.
@@ -210,9 +218,21 @@ impl Connections {
             trace.record(token, self.workspace.take_journal());
         }
         match stopped {
-            Ok(()) => Step::Keep { again: true, deadline: None },
+            Ok(()) => Step::Keep { again: true, deadline: None, interest: None },
             Err(error) => self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now),
         }
+    }
+
+    /// The loop can't watch the connection any more.
+    pub(super) fn break_off(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        error: io::Error,
+        counters: &mut Counters,
+        now: Moment,
+    ) {
+        self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now);
     }
 
     /// The time to drain is over.

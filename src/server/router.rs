@@ -179,12 +179,12 @@ impl Router {
     /// # Errors
     /// When the kernel can't poll one more. The connection is closed then, as good as refused.
     fn take_in(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) -> io::Result<()> {
-        let now = context.now();
+        let (now, interest) = (context.now(), socket.interest());
         let source = match self.header_timeout {
             None => Source::Connection(Client::new(socket, peer, now)),
             Some(_) => Source::AwaitingHeader(AwaitingHeader::new(socket, peer, now)),
         };
-        let token = match context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
+        let token = match context.insert(source, interest, Stage::Connections) {
             Ok(token) => token,
             Err(error) => {
                 log::debug!("{peer}: refused, since it can't be polled: {}", describe(&error));
@@ -245,7 +245,12 @@ impl Router {
     fn follow(&mut self, context: &mut Context<Source>, token: Token, step: Step) {
         match step {
             Step::Remove => self.remove_connection(context, token),
-            Step::Keep { again, deadline } => {
+            Step::Keep { again, deadline, interest } => {
+                if let Some(interest) = interest
+                    && let Err(error) = context.reregister(token, interest)
+                {
+                    return self.break_off(context, token, error);
+                }
                 if let Some(at) = deadline {
                     context.set_deadline_no_later_than(token, at);
                 }
@@ -253,6 +258,15 @@ impl Router {
                     context.run_again(token);
                 }
             }
+        }
+    }
+
+    /// Closes a connection that can't be polled any more.
+    fn break_off(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
+        let now = context.now();
+        if let Some(Source::Connection(client)) = context.get_mut(token) {
+            self.connections.break_off(token, client, error, &mut self.counters, now);
+            self.remove_connection(context, token);
         }
     }
 
