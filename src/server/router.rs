@@ -118,7 +118,12 @@ impl Handler for Router {
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
             Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
-            Some(Source::Scraper(_)) => self.close_scraper(context, token, "cut off: its time is over"),
+            Some(Source::Scraper(scraper)) => {
+                // Its request may have arrived while this process was stopped.
+                scraper.note(Readiness::READABLE);
+                self.serve_scraper(context, token);
+                self.close_scraper(context, token, "cut off: its time is over");
+            }
             Some(Source::Stop(_) | Source::Report(_)) | None => {}
         }
     }

@@ -20,9 +20,10 @@ Endpoints:
   :PORT                     every interface, IPv6 and IPv4
   [V6ADDRESS]:PORT          an IPv6 address
   unix:PATH, unix:@NAME     a Unix stream socket, whose file is removed at the end; or one with an abstract name
-  udp://HOST:PORT           datagrams: each comes back whole, from the address that it was sent to. Never answered are
-                            broadcasts, multicasts, senders on ports below 1024 (see --udp-any-source) and senders
-                            on a UDP port of this server, whatever their address. The options for answers, buffers and connections are not about datagrams
+  udp://HOST:PORT           datagrams: each comes back whole, from the address that it was sent to. The server never
+                            answers broadcasts, multicasts, senders on ports below 1024 (see --udp-any-source), nor
+                            senders on a UDP port of its own, whatever their address. The options for answers,
+                            buffers and connections are not about datagrams
   Port 0 lets the system choose. Each bound address is printed on standard output:
   listening on tcp://127.0.0.1:10000
 
@@ -133,8 +134,8 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Sockets")]
     unix_mode: Option<u32>,
 
-    /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer
-    /// sends it to tell the client's address; datagrams have no header
+    /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, in which a
+    /// balancer names the client; datagrams have no header
     #[arg(long, value_name = "WHETHER", default_value = "off", help_heading = "Sockets")]
     proxy_protocol: Announcement,
 
@@ -157,12 +158,12 @@ pub(crate) struct ServeArguments {
           value_parser = humantime::parse_duration, help_heading = "Sockets")]
     busy_poll: Duration,
 
-    /// Tell figures and health over HTTP, on HOST:PORT, PORT, :PORT or unix:PATH; without a host on loopback only
+    /// Serve figures and health over HTTP, on HOST:PORT, PORT, :PORT or unix:PATH; without a host on loopback only
     #[arg(long, value_name = "ENDPOINT", value_parser = admin_endpoint, help_heading = "Administration")]
     admin: Option<Endpoint>,
 
-    /// Record each turn of the loop, and what each connection does in it, in FILE, for ui.perfetto.dev. It slows the
-    /// server down
+    /// Record each turn of the loop, and the work of each connection in it, in FILE, for ui.perfetto.dev. It slows the
+    /// server down, and a slow disk slows it more; FILE may not be a pipe or a terminal
     #[arg(long, value_name = "FILE", help_heading = "Trace")]
     trace: Option<PathBuf>,
 
