@@ -111,6 +111,11 @@ impl TraceFile {
         self.record(&Event { s: Some('t'), ..event });
     }
 
+    /// Numbers that hold from here on.
+    pub(super) fn counter(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
+        self.record(&self.event('C', row, name, at, args));
+    }
+
     /// The beginning of something whose end is not known yet. All that comes on this row until its end is within it.
     pub(super) fn begin(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
         self.record(&self.event('B', row, name, at, args));
