@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::acceptor::{ACCEPTS_PER_TURN, Acceptor, Offer};
 use super::admin::{
-    AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, Scraper, Status,
+    AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, SCRAPERS_PER_TURN, Scraper,
+    Status,
 };
 use super::connections::{Client, Connections, Step};
 use super::counters::{Counters, Summary};
@@ -136,6 +137,7 @@ impl Handler for Router {
         if !self.connections.turn_ended(context.turn()) {
             self.process.descriptor_closed();
         }
+        self.admin.turn_ended();
         if !self.is_listening() && self.counters.open == 0 {
             context.stop();
         }
@@ -172,12 +174,12 @@ impl Router {
     /// # Errors
     /// When the kernel can't poll one more. The connection is closed then, as good as refused.
     fn take_in(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) -> io::Result<()> {
-        let now = context.now();
+        let (now, interest) = (context.now(), socket.interest());
         let source = match self.header_timeout {
             None => Source::Connection(Client::new(socket, peer, now)),
             Some(_) => Source::AwaitingHeader(AwaitingHeader::new(socket, peer, now)),
         };
-        let token = match context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
+        let token = match context.insert(source, interest, Stage::Connections) {
             Ok(token) => token,
             Err(error) => {
                 log::debug!("{peer}: refused, since it can't be polled: {}", describe(&error));
@@ -206,6 +208,9 @@ impl Router {
             Ok(None) => {}
             Ok(Some(introduced)) => {
                 let proxy = introduced.proxy;
+                if proxy.is_none() {
+                    self.connections.note_probe(token);
+                }
                 *source = Source::Connection(Client::introduced(introduced, now));
                 context.clear_deadline(token);
                 self.begin(context, token, proxy);
@@ -235,7 +240,12 @@ impl Router {
     fn follow(&mut self, context: &mut Context<Source>, token: Token, step: Step) {
         match step {
             Step::Remove => self.remove_connection(context, token),
-            Step::Keep { again, deadline } => {
+            Step::Keep { again, deadline, interest } => {
+                if let Some(interest) = interest
+                    && let Err(error) = context.reregister(token, interest)
+                {
+                    return self.break_off(context, token, error);
+                }
                 if let Some(at) = deadline {
                     context.set_deadline_no_later_than(token, at);
                 }
@@ -243,6 +253,15 @@ impl Router {
                     context.run_again(token);
                 }
             }
+        }
+    }
+
+    /// Closes a connection that can't be polled any more.
+    fn break_off(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
+        let now = context.now();
+        if let Some(Source::Connection(client)) = context.get_mut(token) {
+            self.connections.break_off(token, client, error, &mut self.counters, now);
+            self.remove_connection(context, token);
         }
     }
 
@@ -344,22 +363,41 @@ impl Router {
 
 /// The admin endpoint and the report.
 impl Router {
+    /// Takes scrapers in. When there is no place left, one of them gives way in each turn, and the next turn, in which its
+    /// descriptor is free, goes on.
     fn accept_scrapers(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
-        for _ in 0..ACCEPTS_PER_TURN {
+        for _ in 0..SCRAPERS_PER_TURN {
             let Some(Source::AdminListener(listener)) = context.get_mut(token) else { return };
-            let scraper = match self.admin.accept(listener, now) {
+            if self.admin.is_full() {
+                if listener.has_waiting() {
+                    self.make_place_for_scraper(context);
+                    context.run_again(token);
+                }
+                return;
+            }
+            let scraper = match AdminEndpoint::accept(listener, now) {
                 Admission::Scraper(scraper) => Source::Scraper(Box::new(scraper)),
-                Admission::Refused => continue,
                 Admission::Nothing => return,
                 Admission::NothingBefore(at) => return context.set_deadline(token, at),
             };
             match context.insert(scraper, CONNECTION_INTEREST, Stage::Connections) {
-                Ok(token) => context.set_deadline(token, self.admin.took_in(now)),
+                Ok(scraper) => {
+                    context.set_deadline(scraper, self.admin.took_in(scraper, now));
+                    self.serve_scraper(context, scraper);
+                }
                 Err(error) => log::debug!("admin: a connection can't be polled: {}", describe(&error)),
             }
         }
         context.run_again(token);
+    }
+
+    fn make_place_for_scraper(&mut self, context: &mut Context<Source>) {
+        let has_asked =
+            |token| matches!(context.get(token), Some(Source::Scraper(scraper)) if scraper.has_asked());
+        if let Some(token) = self.admin.to_give_way(has_asked) {
+            self.close_scraper(context, token, "gave its place to another one");
+        }
     }
 
     fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
@@ -385,7 +423,7 @@ impl Router {
 
     fn close_scraper(&mut self, context: &mut Context<Source>, token: Token, reason: &str) {
         let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
-        self.admin.close(scraper, reason);
+        self.admin.close(token, scraper, reason);
         context.remove(token);
     }
 

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// The program in a process that may have so many descriptors, and can't allow itself more.
-fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
+pub(crate) fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
     command.arg(env!("CARGO_BIN_EXE_echoloop")).args(arguments);

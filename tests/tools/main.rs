@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `doctor.rs` | the report on this machine, its exit status, and that the server counts alike |
 //! | `generated.rs` | completions and manual pages: shells and `man` take them |
+//! | `trace_page.rs` | a recording as a page that steps through it, in a browser |
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod doctor;
 mod generated;
+mod trace_page;
