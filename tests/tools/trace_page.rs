@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::support::{Finished, Server, installed, program, run, skip};
@@ -76,42 +77,51 @@ fn the_page_shows_each_step_of_an_echo() {
         skip("the_page_shows_each_step_of_an_echo", "chromium is not installed");
         return;
     };
-    let (_, count) = text(&first, "step").split_once(" of ").expect("a number of steps");
-    let count: usize = count.split(',').next().expect("a number").parse().expect("a number");
-    let mut seen = Vec::new();
-    for step in 1..=count.min(20) {
-        let dom = shown(&file, step).expect("the browser is still there");
-        assert!(text(&dom, "step").starts_with(&format!("Step {step} of {count}, at ")), "{dom}");
-        seen.push((text(&dom, "step").to_owned(), text(&dom, "source").to_owned(), dom));
-        if seen.last().is_some_and(|(step, ..)| step.contains(": closed")) {
-            break;
-        }
-    }
-    let find = |what: &str| {
-        seen.iter().find(|(step, ..)| step.contains(what)).unwrap_or_else(|| panic!("no {what}"))
+    let steps = steps(&trace);
+    let begins = format!("Step 1 of {}, at ", steps.len());
+    assert!(text(&first, "step").starts_with(&begins), "{first}");
+    let show = |tid: u64, name: &str| {
+        let found = steps.iter().position(|step| step.0 == tid && step.1 == name);
+        let number = found.unwrap_or_else(|| panic!("no {name} in {steps:?}")) + 1;
+        shown(&file, number).expect("the browser is still there")
     };
-    let (_, source, dom) = find(&format!("{name}: read 17"));
-    assert!(source.ends_with("let result = self.transport.read(buffer);"), "{source}");
-    assert!(dom.contains(&format!("<tr class=\"acts\"><td>{name}</td><td>Open</td><td>0</td>")), "{dom}");
+    // The loop is row 1, the trace file 2, and the listener was the table's first source.
+    let row = steps.iter().find(|step| step.1 == name).expect("it was accepted").0;
+
+    let read = show(row, "read 17");
+    assert!(text(&read, "step").contains(&format!("{name}: read 17, for ")), "{read}");
+    assert!(text(&read, "source").ends_with("let result = self.transport.read(buffer);"), "{read}");
+    assert!(read.contains(&format!("<tr class=\"acts\"><td>{name}</td><td>Open</td><td>0</td>")), "{read}");
     assert!(
-        dom.contains("<td>in ") && dom.contains("<td>has room</td>"),
-        "its deadline and its send buffer: {dom}"
+        read.contains("<td>in ") && read.contains("<td>has room</td>"),
+        "deadline and send buffer: {read}"
     );
-    assert!(dom.contains("class=\"cursor\"") && dom.contains("<rect class=\"read\""), "the time line: {dom}");
-    let (_, source, _) = find(&format!("{name}: write 17"));
-    assert!(source.starts_with("src/net/connection.rs"), "{source}");
-    find("loop: poll");
-    find(&format!("{name}: accepted"));
-    let (_, _, dom) = find(&format!("{name}: closed"));
-    assert!(text(dom, "loop").starts_with("Run queue: 0: "), "{dom}");
+    assert!(read.contains("class=\"cursor\"") && read.contains("<rect class=\"read\""), "time line: {read}");
+    let accepted = show(row, &name);
+    assert!(text(&accepted, "step").contains(&format!("{name}: accepted")), "{accepted}");
+    let closed = show(row, "closed");
+    assert!(text(&closed, "loop").starts_with("Run queue: 0: "), "{closed}");
+    assert!(text(&show(1, "poll"), "source").contains("poll.poll("));
+}
+
+/// The steps of a recording as the page counts them: row and name.
+fn steps(trace: &Path) -> Vec<(u64, String)> {
+    let text = fs::read_to_string(trace).expect("it was recorded");
+    let mut events: Vec<Value> = serde_json::from_str(&text).expect("an array of events");
+    events.retain(|event| {
+        event["ph"] != "M" && event["ph"] != "C" && event["tid"] != 2 && event["name"] != "end of turn"
+    });
+    events.sort_by(|one, other| one["ts"].as_f64().partial_cmp(&other["ts"].as_f64()).expect("numbers"));
+    let name = |event: &Value| event["name"].as_str().expect("text").to_owned();
+    events.iter().map(|event| (event["tid"].as_u64().expect("a number"), name(event))).collect()
 }
 
 #[test]
 fn the_example_of_the_guide_was_made_by_this_version_and_opens() {
     let page = fs::read_to_string(example()).expect("there is one");
     assert_is_one_file(&page);
-    for recorded in ["\"paused\"", "\"queued\"", "\"drained\""] {
-        assert!(page.contains(recorded), "nothing of {recorded}");
+    for recorded in ["paused", "queued", "drained"] {
+        assert!(page.contains(&format!("\"name\":\"{recorded}\"")), "nothing of {recorded}");
     }
     match shown(&example(), 1) {
         Some(dom) => assert!(text(&dom, "step").starts_with("Step 1 of "), "{dom}"),
