@@ -135,6 +135,8 @@ fn read(text: &str) -> Result<BTreeMap<u64, Row>, String> {
 /// The window of this length in which the most different things happen: each name once a row, however often it comes.
 fn most_to_see(rows: &BTreeMap<u64, Row>) -> (f64, f64) {
     const LENGTH: f64 = 10_000.0;
+    // So that nothing of it is at the edge.
+    const MARGIN: f64 = LENGTH / 20.0;
     let mut begun: Vec<(f64, (u64, &str))> = Vec::new();
     for (&number, row) in rows {
         begun.extend(row.bars.iter().map(|bar| (bar.from, (number, bar.kind()))));
@@ -144,7 +146,7 @@ fn most_to_see(rows: &BTreeMap<u64, Row>) -> (f64, f64) {
     let (mut best, mut from, mut last) = (0, 0.0, 0);
     let mut within: BTreeMap<(u64, &str), usize> = BTreeMap::new();
     for (first, &(start, thing)) in begun.iter().enumerate() {
-        while let Some((_, next)) = begun.get(last).filter(|(at, _)| *at < start + LENGTH) {
+        while let Some((_, next)) = begun.get(last).filter(|(at, _)| *at < start + LENGTH - 2.0 * MARGIN) {
             *within.entry(*next).or_default() += 1;
             last += 1;
         }
@@ -158,8 +160,7 @@ fn most_to_see(rows: &BTreeMap<u64, Row>) -> (f64, f64) {
             }
         }
     }
-    // A little before the first of them, so that it is not at the edge.
-    let from = (from - LENGTH / 20.0).max(0.0);
+    let from = (from - MARGIN).max(0.0);
     (from, from + LENGTH)
 }
 

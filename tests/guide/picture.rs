@@ -90,11 +90,11 @@ fn the_picture_finds_the_part_with_the_most_to_see() {
         )
     };
     let mut text: String = (0..1000).map(|number| bar("read 1", number)).collect();
-    text += &(bar("write 1", 500) + &bar("paused", 504) + &bar("read 77", 505));
+    text += &(bar("write 1", 500) + &bar("paused", 504) + &bar("run queue", 505));
     fs::write(&file, text).expect("a file");
     let drawn = draw(&[file.to_str().expect("text")]);
     assert_eq!((drawn.code, drawn.stderr.as_str()), (Some(0), ""));
-    for shown in ["write 1, ", "paused, ", "read 77, "] {
+    for shown in ["write 1, ", "paused, ", "run queue, "] {
         assert!(drawn.stdout.contains(&format!("<title>{shown}")), "no {shown}:\n{}", drawn.stdout);
     }
     assert!(drawn.stdout.matches("<title>read 1, ").count() <= 11, "ten milliseconds and no more");
