@@ -2,10 +2,11 @@
 
 use clap::{Parser, Subcommand};
 
-use super::compare::CompareArguments;
+use super::compare::{self, CompareArguments};
 use super::doctor::{self, DoctorArguments};
 use super::generate::{self, CompletionsArguments, ManArguments};
 use super::load::{self, LoadArguments};
+use super::merge::{self, MergeArguments};
 use super::send::{self, SendArguments};
 use super::serve::{self, ServeArguments};
 
@@ -33,7 +34,11 @@ pub(crate) enum Command {
     #[command(after_help = load::EXAMPLES)]
     Load(Box<LoadArguments>),
     /// Show results of `load --json` side by side
+    #[command(after_help = compare::EXAMPLES)]
     Compare(CompareArguments),
+    /// Make one report of those of several generators that ran at the same time
+    #[command(after_help = merge::EXAMPLES)]
+    Merge(MergeArguments),
     /// Say how many connections this machine can hold, which limit comes first, and what raises it
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(DoctorArguments),

@@ -5,8 +5,10 @@ mod compare;
 mod doctor;
 mod generate;
 mod load;
+mod merge;
 mod output;
 mod progress;
+mod results;
 mod send;
 mod serve;
 mod service_manager;
@@ -27,6 +29,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Send(arguments) => send::send(&arguments),
         Command::Load(arguments) => load::load(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Merge(arguments) => merge::merge(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Completions(arguments) => generate::completions(arguments, program()),
         Command::Man(arguments) => generate::man(&arguments, program()),

@@ -1,5 +1,7 @@
 //! The values that options take, as people write them: sizes, durations, endpoints, text with escapes.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -90,6 +92,18 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A file for a picture. Any name without a suffix will do, but none that promises another format.
+pub(super) fn svg_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension().and_then(OsStr::to_str) {
+        Some(suffix) if !suffix.eq_ignore_ascii_case("svg") => Err(format!(
+            "the picture is SVG, not {suffix}: name it `{}`",
+            path.with_extension("svg").display()
+        )),
+        _ => Ok(path),
+    }
+}
+
 pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
     if text == "none" { Ok(Timeout(None)) } else { positive_duration(text).map(|time| Timeout(Some(time))) }
 }
@@ -173,6 +187,15 @@ mod tests {
         for nonsense in ["udp://:9100", "localhost", "127.0.0.1", ":http", ""] {
             assert!(admin_endpoint(nonsense).is_err(), "{nonsense}");
         }
+    }
+
+    #[test]
+    fn a_picture_is_svg() {
+        for good in ["run.svg", "RUN.SVG", "/dev/stdout", "a.b/run"] {
+            assert_eq!(svg_file(good), Ok(good.into()));
+        }
+        let error = svg_file("a/run.png").expect_err("another format");
+        assert_eq!(error, "the picture is SVG, not png: name it `a/run.svg`");
     }
 
     #[test]

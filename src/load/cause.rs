@@ -106,6 +106,18 @@ impl Errors {
         } += 1;
     }
 
+    /// Adds those of another generator.
+    pub(super) fn merge(&mut self, other: &Errors) {
+        let Errors { refused, timeout, greeting, reset, closed, mismatch, local } = other;
+        self.refused += refused;
+        self.timeout += timeout;
+        self.greeting += greeting;
+        self.reset += reset;
+        self.closed += closed;
+        self.mismatch += mismatch;
+        self.local += local;
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         let Errors { refused, timeout, greeting, reset, closed, mismatch, local } = self;

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::cause::{Cause, Errors};
 use super::fairness::Fairness;
-use super::fault::Mismatch;
 use super::greetings::Greetings;
+use super::mismatch::Mismatch;
+use super::outages::Outages;
 use super::series::{Counts, Point, Series};
 use super::times::Histogram;
 use crate::reactor::Moment;
@@ -51,6 +52,7 @@ pub(super) struct Figures {
     pub(super) mismatches: Vec<Mismatch>,
     pub(super) greetings: Greetings,
     pub(super) datagrams: DatagramFates,
+    pub(super) outages: Outages,
     pub(super) fairness: Fairness,
     series: Series,
 }
@@ -109,6 +111,7 @@ impl Figures {
             mismatches: Vec::new(),
             greetings: Greetings::default(),
             datagrams: DatagramFates::default(),
+            outages: Outages::new(now),
             fairness: Fairness::default(),
             series: Series::new(now, Counts::default()),
         }
@@ -228,6 +231,18 @@ impl Figures {
 }
 
 impl DatagramFates {
+    /// Those of two generators together.
+    pub(super) fn plus(self, other: DatagramFates) -> DatagramFates {
+        DatagramFates {
+            lost: self.lost + other.lost,
+            late: self.late + other.late,
+            duplicated: self.duplicated + other.duplicated,
+            reordered: self.reordered + other.reordered,
+            corrupted: self.corrupted + other.corrupted,
+            unknown: self.unknown + other.unknown,
+        }
+    }
+
     /// Messages that have ended without being received.
     pub(super) fn not_received(&self) -> u64 {
         self.lost + self.late + self.corrupted

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The most different greetings that are told apart.
-const MOST_DIFFERENT: usize = 64;
+pub(super) const MOST_DIFFERENT: usize = 64;
 /// As much of a greeting is kept; those that differ only behind it count as the same.
 const LONGEST_KEPT: usize = 256;
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Server, Toy, load, run};
+use crate::support::{Server, Toy, as_run, load, run, spawn};
 
 fn schema() -> Value {
     let text = include_str!("../../schema/load-report.schema.json");
@@ -105,6 +105,129 @@ fn the_files_are_written() {
     let output = run(&["load", "--quiet", &server.endpoint, "-m", "10", "--plot", &file("no/such/run.svg")]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot draw"));
+}
+
+#[test]
+fn a_path_that_cannot_be_written_costs_no_measurement_and_a_full_disk_no_report() {
+    let echoed = Toy::changing(|_, _| ());
+    let arguments = ["load", "--quiet", &echoed.endpoint(), "-d", "1h"];
+    for (file, part) in [("--hgrm", "cannot write"), ("--plot", "cannot draw")] {
+        let output = run(&[&arguments[..], &[file, "/no/such/run.svg"]].concat());
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains(part) && output.stdout.is_empty(), "{errors}");
+    }
+    let output = run(&[&arguments[..], &["--plot", "run.png"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("the picture is SVG, not png: name it `run.svg`"), "{errors}");
+
+    let full = load(&[&echoed.endpoint(), "-m", "10", "--hgrm", "/dev/full"]);
+    assert_eq!((full.status, full.number("/messages/received")), (1, 10.0));
+    assert!(full.errors.contains("cannot write /dev/full"), "{}", full.errors);
+}
+
+#[test]
+fn a_file_that_is_there_is_replaced_and_a_condition_that_is_pointless_is_refused_before_that() {
+    let server = Server::plain();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("run.hgrm");
+    fs::write(&path, "x".repeat(100_000)).expect("it is written");
+    let file = path.display().to_string();
+    let arguments = ["load", "--quiet", &server.endpoint, "-m", "10", "--hgrm", &file];
+    let output = run(&[&arguments[..], &["--fail-if", "not_sent>0"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("--fail-if 'not_sent>0' can never hold: only an open loop"), "{errors}");
+    assert_eq!(fs::metadata(&path).expect("it is there").len(), 100_000);
+    assert_eq!(run(&arguments).status.code(), Some(0));
+    let text = fs::read_to_string(&path).expect("it is there");
+    assert!(text.trim_start().starts_with("Value") && !text.contains("xx"), "{text}");
+}
+
+#[test]
+fn generators_that_ran_together_are_merged() {
+    let server = Server::plain();
+    let endpoint = server.endpoint.as_str();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let generators: Vec<_> = ["1", "2"]
+        .iter()
+        .map(|seed| {
+            let arguments = ["load", "--json", "--quiet", endpoint, "-d", "3s", "--rate", "200"];
+            spawn(&[&arguments[..], &["--clients", "3", "--seed", seed]].concat())
+        })
+        .collect();
+    let mut text = String::from("INFO a line of a log\n");
+    let (mut received, mut reports) = (0, Vec::new());
+    for generator in generators {
+        let output = generator.wait_with_output().expect("it ends");
+        let report = String::from_utf8(output.stdout).expect("UTF-8");
+        let value: Value = serde_json::from_str(&report).expect("a report");
+        received += value["messages"]["received"].as_u64().expect("a number");
+        text += &report;
+        reports.push(report);
+    }
+    let all = file("all.log");
+    fs::write(&all, &text).expect("it is written");
+    let (hgrm, plot) = (file("all.hgrm"), file("all.svg"));
+    let results = ["--hgrm", &hgrm, "--plot", &plot, "--fail-if", "received<1"];
+    let merged = as_run(run(&[&["merge", "--json", all.as_str()], &results[..]].concat()));
+    assert_eq!(merged.status, 0, "{}", merged.errors);
+    assert_valid(&merged.report);
+    assert_eq!(merged.number("/messages/received"), received as f64);
+    assert_eq!(merged.number("/latency_us/count"), received as f64);
+    assert_eq!((merged.number("/settings/clients"), merged.number("/settings/pace/open/rate")), (6.0, 400.0));
+    assert_eq!(merged.report["merged"]["generators"].as_array().map(Vec::len), Some(2));
+    let rate = merged.number("/rate");
+    assert!((rate - 400.0).abs() < 80.0, "the sum of both: {rate}");
+    assert!(fs::read_to_string(&hgrm).expect("it is written").contains(&format!("{received:>12}]")));
+    assert!(fs::read_to_string(&plot).expect("it is written").contains("<polyline"));
+
+    let table = run(&["merge", &all, "--fail-if", "received>1"]);
+    assert_eq!(table.status.code(), Some(8));
+    let text = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(text.contains("6 clients, open loop of 400 messages/s") && text.contains("1 on "), "{text}");
+
+    let other = load(&[endpoint, "-m", "10", "--rate", "100", "--depth", "2"]).report;
+    for (other, part) in [
+        (other.to_string(), "report 2 had other settings than the first: depth: 1 and 2"),
+        (load(&[endpoint, "-d", "100ms", "--rate", "100"]).report.to_string(), "duration_s: 3.0 and 0.1"),
+    ] {
+        let path = file("other.json");
+        fs::write(&path, reports[0].clone() + &other).expect("it is written");
+        let output = run(&["merge", &path]);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && errors.contains(part), "{errors}");
+    }
+}
+
+#[test]
+fn a_run_is_repeated_and_sides_with_repetitions_are_compared() {
+    let server = Server::plain();
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut files = Vec::new();
+    for (name, clients) in [("a.json", "1"), ("b.json", "4")] {
+        let path = directory.path().join(name).display().to_string();
+        let arguments = ["load", "--json", "--quiet", &server.endpoint, "-m", "200", "--repeat", "3"];
+        let output = run(&[&arguments[..], &["-c", clients]].concat());
+        assert_eq!(output.status.code(), Some(0));
+        fs::write(&path, output.stdout).expect("it is written");
+        files.push(path);
+    }
+    let output = run(&["compare", &files[0], &files[1]]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("a.json (3 runs): 1 client") && text.contains(" ±"), "{text}");
+    assert!(
+        text.contains("\nB ÷ A") && text.contains("B had other settings than A: clients: 1 and 4"),
+        "{text}"
+    );
+
+    let table =
+        run(&["load", "--quiet", &server.endpoint, "-m", "200", "--repeat", "2", "--fail-if", "p50>1ns"]);
+    assert_eq!(table.status.code(), Some(8));
+    let text = String::from_utf8(table.stdout).expect("UTF-8");
+    assert!(text.contains("run 2: ") && text.contains("all runs (2 runs)"), "{text}");
 }
 
 #[test]

@@ -35,8 +35,9 @@ pub(crate) fn load(arguments: &[&str]) -> Run {
     as_run(run(&[&["load", "--json", "--quiet"], arguments].concat()))
 }
 
+/// Reads what a run with `--json` printed.
 #[track_caller]
-fn as_run(output: Output) -> Run {
+pub(crate) fn as_run(output: Output) -> Run {
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let errors = String::from_utf8(output.stderr).expect("UTF-8");
     let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{errors}"));

@@ -1,12 +1,12 @@
 //! The options of `echoloop load`.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use echoloop::Endpoint;
-use echoloop::load::{Arrivals, Condition, Pace, Plan, Sizes, Sources, Usage};
+use echoloop::load::{Arrivals, Pace, Plan, Reconnect, Sizes, Sources, Usage};
 
+use crate::cli::results::ResultArguments;
 use crate::cli::values::{at_least_one, endpoint, positive_duration, rate, size, sizes};
 use crate::cli::verbosity::Verbosity;
 
@@ -22,6 +22,7 @@ Examples:
   echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
   echoloop load --connect-per-message --greeting 7 :7 which of the servers behind a balancer said `node-1\\n`
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
+  echoloop load --repeat 5 --json :7 > a.json         five runs, for `echoloop compare a.json b.json`
   echoloop load --rate 20000 --size 1400 --fail-if 'loss>0.1%' udp://localhost:7
 
 Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` is what
@@ -96,6 +97,12 @@ pub(crate) struct LoadArguments {
           value_parser = humantime::parse_duration, help_heading = "Length")]
     warmup: Duration,
 
+    /// Do the whole run so many times, and sum it up: medians, and how far the runs lie apart
+    #[arg(long, value_name = "K", default_value = "1", hide_default_value = true,
+          value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["hgrm", "plot"],
+          help_heading = "Length")]
+    repeat: u32,
+
     /// Begin at most so many connections a second
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Connections")]
     connect_rate: Option<f64>,
@@ -112,6 +119,15 @@ pub(crate) struct LoadArguments {
     /// How long a reply may take [default: 10s; udp:// 1s]
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Connections")]
     timeout: Option<Duration>,
+
+    /// How clients connect again: at once, then after a time that doubles from the first to the second of these, until a
+    /// reply comes
+    #[arg(long, value_name = "FIRST..LONGEST", default_value = "10ms..1s", help_heading = "Connections")]
+    reconnect: Reconnect,
+
+    /// A client that loses its connection, or can't get one, is out of the run
+    #[arg(long, conflicts_with = "reconnect", help_heading = "Connections")]
+    no_reconnect: bool,
 
     /// Connect from these addresses in turn: an address, a network such as 127.0.0.0/8, or a list of such
     #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
@@ -130,22 +146,8 @@ pub(crate) struct LoadArguments {
     #[arg(long, help_heading = "Verification")]
     no_verify: bool,
 
-    /// Print the results as one JSON object
-    #[arg(long, help_heading = "Results")]
-    json: bool,
-
-    /// Write the distribution of latency in the format of HdrHistogram
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
-    hgrm: Option<PathBuf>,
-
-    /// Draw percentiles, rate and latency over time
-    #[arg(long, value_name = "FILE.svg", help_heading = "Results")]
-    plot: Option<PathBuf>,
-
-    /// Exit with status 8 if this holds, such as p99>5ms, errors>0 or rate<1000 (lost are connections, over UDP
-    /// messages); may be repeated
-    #[arg(long, value_name = "CONDITION", help_heading = "Results")]
-    fail_if: Vec<Condition>,
+    #[command(flatten)]
+    results: ResultArguments,
 
     #[command(flatten)]
     verbosity: Verbosity,
@@ -189,26 +191,20 @@ impl LoadArguments {
             connecting: count(self.connecting),
             connect_timeout: self.connect_timeout,
             timeout: self.timeout.unwrap_or(usual.timeout),
+            reconnect: (!self.no_reconnect).then_some(self.reconnect),
             sources: self.source.clone(),
             greeting: self.greeting.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
             reset: self.reset,
         }
     }
 
-    pub(crate) fn json(&self) -> bool {
-        self.json
+    /// How often to run.
+    pub(super) fn repeat(&self) -> u32 {
+        self.repeat
     }
 
-    pub(crate) fn hgrm(&self) -> Option<&Path> {
-        self.hgrm.as_deref()
-    }
-
-    pub(crate) fn plot(&self) -> Option<&Path> {
-        self.plot.as_deref()
-    }
-
-    pub(crate) fn conditions(&self) -> &[Condition] {
-        &self.fail_if
+    pub(super) fn results(&self) -> &ResultArguments {
+        &self.results
     }
 
     pub(crate) fn verbosity(&self) -> Verbosity {

@@ -2,16 +2,16 @@
 
 mod arguments;
 
-use std::fs;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use echoloop::load::{Load, LoadError, Report, Table, Verdict, hgrm, plot};
+use echoloop::load::{Load, LoadError, Report, Side};
 use echoloop::{DescriptorLimit, StopSignal};
 
 pub(crate) use self::arguments::{EXAMPLES, LoadArguments};
-use super::output::{FAILED, WRONG_USAGE, complain, fail, print};
+use super::output::{FAILED, WRONG_USAGE, fail};
 use super::progress::ProgressLine;
+use super::results::Outputs;
 use super::verbosity::install_log;
 
 /// The name of an endpoint does not resolve.
@@ -20,19 +20,54 @@ const NOT_RESOLVED: u8 = 3;
 /// Carries a load run out and prints its results.
 pub(crate) fn load(arguments: &LoadArguments) -> ExitCode {
     install_log(arguments.verbosity().level());
+    if let Err(error) = arguments.results().check(&arguments.plan()) {
+        return fail(WRONG_USAGE, &error);
+    }
+    let outputs = match arguments.results().open() {
+        Ok(outputs) => outputs,
+        Err(error) => return fail(FAILED, &error),
+    };
+    if arguments.repeat() > 1 {
+        return repeat(arguments, &outputs);
+    }
     match run(arguments) {
-        Ok(report) => match publish(&report, arguments) {
-            Ok(()) => judge(&report, arguments),
-            Err(error) => fail(FAILED, &error),
-        },
-        Err(error) => {
-            let code = match error {
-                LoadError::Plan(_) | LoadError::SourceFamily { .. } => WRONG_USAGE,
-                LoadError::Resolve { .. } => NOT_RESOLVED,
-                _ => FAILED,
-            };
-            fail(code, &error)
+        Ok(report) => outputs.publish(&report),
+        Err(error) => fail(status(&error), &error),
+    }
+}
+
+/// Runs several times, publishes each run as it comes, and sums them up. The worst of them is the exit status.
+fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> ExitCode {
+    let mut side = Side { name: "all runs".into(), reports: Vec::new() };
+    let mut worst = 0;
+    for number in 1..=arguments.repeat() {
+        let report = match run(arguments) {
+            Ok(report) => report,
+            Err(error) => return fail(status(&error), &error),
+        };
+        let published = match outputs.publish_run(number, &report) {
+            Ok(status) => status,
+            Err(error) => return fail(FAILED, &error),
+        };
+        worst = worst.max(published);
+        let interrupted = report.interrupted;
+        side.reports.push(report);
+        if interrupted {
+            break;
         }
+    }
+    match outputs.sum_up(&[side]) {
+        Ok(()) => ExitCode::from(worst),
+        Err(error) => fail(FAILED, &error),
+    }
+}
+
+/// The exit status of a run that did not take place.
+fn status(error: &LoadError) -> u8 {
+    match error {
+        LoadError::Plan(_) | LoadError::SourceFamily { .. } => WRONG_USAGE,
+        LoadError::Resolve { .. } => NOT_RESOLVED,
+        _ => FAILED,
     }
 }
 
@@ -49,34 +84,4 @@ fn run(arguments: &LoadArguments) -> Result<Report, LoadError> {
         load.watch(Box::new(ProgressLine::new()));
     }
     load.run()
-}
-
-fn publish(report: &Report, arguments: &LoadArguments) -> Result<(), String> {
-    if let Some(path) = arguments.hgrm() {
-        fs::write(path, hgrm(report)).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
-    if let Some(path) = arguments.plot() {
-        let picture = plot(report).map_err(|error| error.to_string())?;
-        fs::write(path, picture).map_err(|error| format!("cannot draw {}: {error}", path.display()))?;
-    }
-    let text = if arguments.json() {
-        for warning in &report.warnings {
-            log::warn!("{warning}");
-        }
-        serde_json::to_string_pretty(report).map_err(|error| format!("cannot write the report: {error}"))?
-            + "\n"
-    } else {
-        Table(report).to_string()
-    };
-    print(&text).map_err(|error| format!("cannot write the results to standard output: {error}"))
-}
-
-fn judge(report: &Report, arguments: &LoadArguments) -> ExitCode {
-    let verdict = Verdict::of(report, arguments.conditions());
-    if let Verdict::Failed(reasons) = &verdict {
-        for reason in reasons {
-            complain(&format!("failed by {reason}"));
-        }
-    }
-    ExitCode::from(verdict.status())
 }

@@ -1,97 +1,178 @@
-//! `echoloop compare`: two or more results side by side, with ratios to the first.
+//! `echoloop compare`: results side by side, with ratios to the first, and whether they differ by more than chance.
 
 use std::fmt::Write as _;
 
+use super::super::plan::Pace;
 use super::super::times::{STATISTICS, text as time};
-use super::json::{FORMAT_VERSION, Report};
+use super::differences::differences;
+use super::json::Report;
+use super::samples::Samples;
 use super::table::title;
 
-/// Why results can't be compared.
-#[derive(Debug, thiserror::Error)]
-pub enum CompareError {
-    /// It is no report.
-    #[error("{name} is no report of `echoloop load --json`: {source}")]
-    NoReport {
-        /// The file.
-        name: String,
-        /// What was found instead.
-        source: serde_json::Error,
-    },
-    /// It is of another version.
-    #[error("{name} has version {found} of the format; this program knows {FORMAT_VERSION}")]
-    Version {
-        /// The file.
-        name: String,
-        /// Its version.
-        found: u32,
-    },
+/// One side of a comparison: the same run once, or several times.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// Its files.
+    pub name: String,
+    /// Its runs; one at least.
+    pub reports: Vec<Report>,
 }
 
-/// Compares results, each with the name of its file and its JSON text.
-///
-/// # Errors
-/// When one of them is no report.
-pub fn compare(results: &[(String, String)]) -> Result<String, CompareError> {
-    let mut reports = Vec::new();
-    for (name, text) in results {
-        let report: Report = serde_json::from_str(text)
-            .map_err(|source| CompareError::NoReport { name: name.clone(), source })?;
-        if report.version != FORMAT_VERSION {
-            return Err(CompareError::Version { name: name.clone(), found: report.version });
-        }
-        reports.push(report);
-    }
+/// A figure of all sides.
+struct Row {
+    name: String,
+    sides: Vec<Option<Samples>>,
+    show: fn(f64) -> String,
+}
+
+/// Compares sides with the first one. One side alone is summed up: medians, and how far its runs lie apart.
+pub fn compare(sides: &[Side]) -> String {
     let mut text = String::new();
     // Writing to a string can't fail.
-    for (place, ((name, _), report)) in results.iter().zip(&reports).enumerate() {
-        let _ = writeln!(text, "{}  {name}: {}", letter(place), title(report));
+    for (place, side) in sides.iter().enumerate() {
+        let runs =
+            if side.reports.len() > 1 { format!(" ({} runs)", side.reports.len()) } else { String::new() };
+        let what = side.reports.first().map(title).unwrap_or_default();
+        let _ = writeln!(text, "{}  {}{runs}: {what}", letter(place), side.name);
     }
     let _ = write!(text, "\n{:<16}", "");
-    for place in 0..reports.len() {
-        let _ = write!(text, "{:>22}", letter(place));
+    for place in 0..sides.len() {
+        let _ = write!(text, "{:>26}", letter(place));
     }
     text.push('\n');
-    let _ = latency_rows(&mut text, &reports);
-    Ok(text)
+    let rows = rows(sides);
+    for row in &rows {
+        row.write(&mut text);
+    }
+    for place in 1..sides.len() {
+        write_ratios(&mut text, &rows, place);
+    }
+    let warnings = warnings(sides);
+    if !warnings.is_empty() {
+        text.push_str("\nWarnings:\n");
+    }
+    for warning in warnings {
+        let _ = writeln!(text, "  {warning}");
+    }
+    text
 }
 
-fn latency_rows(text: &mut String, reports: &[Report]) -> std::fmt::Result {
-    row(text, "rate /s", reports, |report| Some(report.rate), |value| format!("{value:.0}"))?;
+fn rows(sides: &[Side]) -> Vec<Row> {
+    let row = |name: &str, of: &dyn Fn(&Report) -> Option<f64>, show| Row {
+        name: name.into(),
+        sides: sides.iter().map(|side| Samples::new(side.reports.iter().filter_map(of).collect())).collect(),
+        show,
+    };
+    let number: fn(f64) -> String = |value| format!("{value:.0}");
+    let mut rows = vec![row("rate /s", &|report| Some(report.rate), number)];
     for statistic in STATISTICS {
-        let latency = |report: &Report| report.latency_us.as_ref().map(statistic.of);
-        row(text, &format!("latency {}", statistic.name), reports, latency, time)?;
+        let of = |report: &Report| report.latency_us.as_ref().map(statistic.of);
+        rows.push(row(&format!("latency {}", statistic.name), &of, time));
     }
-    row(text, "connect p99", reports, |report| report.connect_us.as_ref().map(|times| times.p99), time)?;
-    let errors = |report: &Report| Some(report.errors.total() as f64);
-    row(text, "errors", reports, errors, |value| format!("{value:.0}"))?;
     let cpu = |report: &Report| {
         let received = report.messages.received;
         (received > 0).then(|| report.generator.cpu_seconds * 1e6 / received as f64)
     };
-    row(text, "CPU/message", reports, cpu, time)
+    rows.push(row("connect p99", &|report| report.connect_us.as_ref().map(|times| times.p99), time));
+    rows.push(row("errors", &|report| Some(report.errors.total() as f64), number));
+    rows.push(row("not received", &|report| Some(not_received(report) as f64), number));
+    rows.push(row("CPU/message", &cpu, time));
+    rows
 }
 
-/// One figure of all reports, with ratios to the first.
-fn row(
-    text: &mut String,
-    name: &str,
-    reports: &[Report],
-    figure: impl Fn(&Report) -> Option<f64>,
-    show: impl Fn(f64) -> String,
-) -> std::fmt::Result {
-    write!(text, "{name:<16}")?;
-    let first = reports.first().and_then(&figure);
-    for (place, report) in reports.iter().enumerate() {
-        let cell = match (figure(report), first) {
-            (None, _) => "-".into(),
-            (Some(value), Some(first)) if place > 0 && first > 0.0 => {
-                format!("{} ×{:.3}", show(value), value / first)
-            }
-            (Some(value), _) => show(value),
-        };
-        write!(text, "{cell:>22}")?;
+fn not_received(report: &Report) -> u64 {
+    report.messages.sent - report.messages.received + report.messages.not_sent
+}
+
+impl Row {
+    fn write(&self, text: &mut String) {
+        let _ = write!(text, "{:<16}", self.name);
+        for place in 0..self.sides.len() {
+            let _ = write!(text, "{:>26}", self.cell(place));
+        }
+        text.push('\n');
     }
-    writeln!(text)
+
+    fn cell(&self, place: usize) -> String {
+        let Some(samples) = &self.sides[place] else { return "-".into() };
+        let mut cell = (self.show)(samples.median());
+        if samples.are_repeated() {
+            let _ = write!(cell, " ±{:.1} %", samples.spread() * 100.0);
+        }
+        if let Some(base) = self.sides[0].as_ref().filter(|base| place > 0 && base.median() > 0.0) {
+            let _ = write!(cell, " ×{:.3}", samples.median() / base.median());
+        }
+        cell
+    }
+}
+
+/// Whether a side differs from the first by more than noise, where both were repeated.
+fn write_ratios(text: &mut String, rows: &[Row], place: usize) {
+    let repeated = |samples: &Option<Samples>| samples.clone().filter(Samples::are_repeated);
+    let pairs: Vec<_> = rows
+        .iter()
+        .filter_map(|row| Some((row, repeated(&row.sides[place])?, repeated(&row.sides[0])?)))
+        .filter(|(_, samples, base)| samples.median() > 0.0 && base.median() > 0.0)
+        .collect();
+    if pairs.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{} ÷ A      ratio of medians, in 95 of 100 cases", letter(place));
+    for (row, samples, base) in pairs {
+        let (low, high) = samples.ratio(&base);
+        let verdict = if low > 1.0 || high < 1.0 { "more than noise" } else { "within the noise" };
+        let ratio = samples.median() / base.median();
+        let _ = writeln!(text, "{:<16}×{ratio:.3}  ×{low:.3} to ×{high:.3}  {verdict}", row.name);
+    }
+}
+
+/// Why a comparison may mislead.
+fn warnings(sides: &[Side]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Some(first) = sides.first().and_then(|side| side.reports.first()) else { return warnings };
+    let is_open = |report: &Report| matches!(report.settings.pace, Pace::Open { .. });
+    for (place, side) in sides.iter().enumerate() {
+        let name = letter(place);
+        let other = &side.reports[0];
+        if is_open(other) != is_open(first) {
+            warnings.push(format!(
+                "{name} and A: an open and a closed loop. Latency counts from different moments, and the rate of one \
+                 was chosen, that of the other found"
+            ));
+        }
+        let differing = differences(
+            &first.settings,
+            &other.settings,
+            &["seed", "pace.rate", "pace.arrivals", "pace.think_s", "pace"],
+        );
+        let rates = (first.settings.rate(), other.settings.rate());
+        let rates = (rates.0 != rates.1 && is_open(first) && is_open(other)).then(|| "pace.rate".to_owned());
+        let differing: Vec<String> = differing.into_iter().chain(rates).collect();
+        if place > 0 && !differing.is_empty() {
+            warnings.push(format!("{name} had other settings than A: {}", differing.join("; ")));
+        }
+        let within = |report: &&Report| !differences(&other.settings, &report.settings, &["seed"]).is_empty();
+        if side.reports.iter().any(|report| within(&report)) {
+            warnings.push(format!("{name}: its runs had different settings"));
+        }
+        if side.reports.iter().any(|report| report.interrupted) {
+            warnings.push(format!("{name}: a run was cut short by a signal"));
+        }
+        if side.reports.iter().any(|report| report.generator.bottleneck) {
+            warnings.push(format!("{name}: the generator was the bottleneck, not the server"));
+        }
+        if side.reports.iter().any(|report| report.host != first.host) {
+            warnings.push(format!("{name}: it ran on {}, the first run of A on {}", other.host, first.host));
+        }
+        if (2..5).contains(&side.reports.len()) && sides.len() > 1 {
+            warnings.push(format!(
+                "{name}: {} runs are few. With three a side, one comparison in ten of equal sides looks like more than \
+                 noise; five or more are better (--repeat 5)",
+                side.reports.len()
+            ));
+        }
+    }
+    warnings
 }
 
 /// A, B, C …
@@ -100,4 +181,52 @@ fn letter(place: usize) -> String {
         .ok()
         .filter(|place| *place < 26)
         .map_or_else(|| format!("#{}", place + 1), |place| char::from(b'A' + place).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::plan::{Arrivals, Plan};
+    use super::super::json::tests::report;
+    use super::*;
+
+    fn side(name: &str, latencies: &[u64]) -> Side {
+        let reports = latencies.iter().map(|latency| report(100.0, &[*latency; 100])).collect();
+        Side { name: name.into(), reports }
+    }
+
+    #[test]
+    fn a_difference_is_told_from_noise() {
+        let base = side("a", &[100_000, 101_000, 102_000, 99_000, 98_000]);
+        let slower = side("b", &[150_000, 151_000, 149_000, 152_000, 150_000]);
+        let text = compare(&[base, slower]);
+        let row = |text: &str, name: &str| {
+            text.lines().rfind(|line| line.starts_with(name)).expect("a row").to_owned()
+        };
+        let latency = row(&text, "latency p50");
+        assert!(latency.contains("×1.5") && latency.ends_with("more than noise"), "{text}");
+        assert!(row(&text, "rate /s").ends_with("within the noise"), "{text}");
+        assert!(!text.contains("Warnings"), "{text}");
+    }
+
+    #[test]
+    fn once_a_side_says_nothing_of_noise_and_one_side_is_summed_up() {
+        let text = compare(&[side("a", &[100_000]), side("b", &[150_000])]);
+        assert!(text.contains("×1.5") && !text.contains("noise"), "{text}");
+        let text = compare(&[side("a", &[100_000, 120_000])]);
+        assert!(text.contains("110 µs ±9.") && !text.contains('×'), "{text}");
+    }
+
+    #[test]
+    fn what_misleads_is_said() {
+        let base = side("a", &[100_000]);
+        let mut other = side("b", &[100_000]);
+        let Plan { pace, depth, .. } = &mut other.reports[0].settings;
+        *pace = Pace::Open { rate: 5.0, arrivals: Arrivals::Fixed };
+        *depth = 4;
+        other.reports[0].interrupted = true;
+        let text = compare(&[base, other]);
+        for part in ["an open and a closed loop", "other settings than A: depth: 1 and 4", "cut short"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
 }

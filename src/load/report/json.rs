@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::super::cause::Errors;
 use super::super::fairness::Fairness;
-use super::super::fault::Mismatch;
 use super::super::figures::{DatagramFates, Figures};
+use super::super::mismatch::Mismatch;
 use super::super::plan::{Pace, Plan, Usage};
 use super::super::series::Point;
 use super::super::times::{Histogram, Times};
+use super::outages::OutageFigures;
 use super::warnings;
 use crate::reactor::Moment;
 
@@ -59,6 +60,8 @@ pub struct Report {
     /// What became of datagrams; only over UDP.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub udp: Option<DatagramFates>,
+    /// When clients lost their connections, and for how long.
+    pub outages: OutageFigures,
     /// Connections that failed, by cause; over UDP also each datagram of other bytes than were sent.
     pub errors: Errors,
     /// The first failures, in words.
@@ -81,8 +84,43 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Whether it was ended early by a signal.
     pub interrupted: bool,
+    /// The generators that this report is merged from; missing in a report of one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub merged: Option<Merged>,
     /// The whole distributions that the times were read from.
     pub histograms: Histograms,
+}
+
+/// What a merged report is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Merged {
+    /// How long after the first generator the last one began to measure.
+    pub start_spread_s: f64,
+    /// Each generator.
+    pub generators: Vec<GeneratorPart>,
+}
+
+/// One generator of several.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GeneratorPart {
+    /// The machine that it ran on.
+    pub host: String,
+    /// The version of its program.
+    pub program: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Its share of the clients.
+    pub clients: u64,
+    /// When it began to measure, in seconds since 1970.
+    pub started: f64,
+    /// How long it measured.
+    pub seconds: f64,
+    /// Its replies a second in the part that all measured.
+    pub rate: f64,
+    /// What it took.
+    pub generator: Generator,
+    /// Whether it was ended early by a signal.
+    pub interrupted: bool,
 }
 
 /// The distributions of a run.
@@ -181,6 +219,7 @@ impl Report {
             service_time_us: histograms.service.as_ref().and_then(Histogram::times),
             connect_us: histograms.connect.times(),
             udp: settings.is_over_udp().then_some(figures.datagrams),
+            outages: OutageFigures::new(figures.outages, figures.from, ended),
             errors: figures.errors,
             failures: figures.failures,
             mismatches: figures.mismatches,
@@ -192,6 +231,7 @@ impl Report {
             warnings: Vec::new(),
             interrupted: figures.interrupted,
             settings,
+            merged: None,
             histograms,
         };
         report.warnings = warnings::find(&report);
@@ -221,4 +261,30 @@ impl Generator {
 fn unix_seconds(moment: Moment) -> f64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since_1970.saturating_sub(Moment::now().since(moment)).as_secs_f64()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A run of ten seconds from `started`, with so many nanoseconds of latency each, evenly over the time.
+    pub(in crate::load) fn report(started: f64, latencies: &[u64]) -> Report {
+        let plan = Plan::new(vec![":7".parse().expect("an endpoint")]);
+        let from = Moment::now();
+        let mut figures = Figures::new(false, from);
+        figures.begin(from);
+        let step = Duration::from_secs(10) / u32::try_from(latencies.len().max(1)).expect("few");
+        let mut now = from;
+        for nanoseconds in latencies {
+            while figures.interval_end() <= now {
+                figures.end_interval(figures.interval_end());
+            }
+            figures.sending(10, now, Duration::ZERO);
+            figures.completed(10, now, now, now + Duration::from_nanos(*nanoseconds));
+            now = now + step;
+        }
+        figures.end_interval(from + Duration::from_secs(10));
+        figures.ended = Some((from + Duration::from_secs(10), figures.received));
+        Report { started, ..Report::new(plan, figures) }
+    }
 }

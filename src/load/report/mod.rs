@@ -3,24 +3,38 @@
 //! | file | |
 //! |---|---|
 //! | `json.rs` | the [`Report`], as programs read it |
+//! | `outages.rs` | outages and silences in it |
 //! | `warnings.rs` | what a reader of the figures should know |
 //! | `conditions.rs` | `--fail-if`, and the exit status |
 //! | `table.rs`, `hgrm.rs`, `plot.rs` | the report as text, for HdrHistogram's plotters, as a picture (`chart.rs`) |
-//! | `compare.rs` | several reports side by side |
+//! | `reading.rs` | reports, read back from files and logs |
+//! | `merge.rs` | one report of generators that ran at the same time |
+//! | `compare.rs` | reports side by side |
+//! | `differences.rs` | in which settings two runs differ; `samples.rs`: what is more than noise |
 
 mod chart;
 mod compare;
 mod conditions;
+mod differences;
 mod hgrm;
 mod json;
+mod merge;
+mod outages;
 mod plot;
+mod reading;
+mod samples;
 mod table;
 mod warnings;
 
 pub use self::chart::PlotError;
-pub use self::compare::{CompareError, compare};
+pub use self::compare::{Side, compare};
 pub use self::conditions::{Condition, ConditionError, Verdict};
 pub use self::hgrm::hgrm;
-pub use self::json::{Bytes, Connections, FORMAT_VERSION, Generator, Histograms, Messages, Report};
+pub use self::json::{
+    Bytes, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms, Merged, Messages, Report,
+};
+pub use self::merge::{MergeError, merge};
+pub use self::outages::{OutageFigures, OutageRecord};
 pub use self::plot::plot;
+pub use self::reading::{ReadError, read};
 pub use self::table::Table;

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use super::super::figures::DatagramFates;
 use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::times::{Histogram, STATISTICS, text as time};
-use super::json::Report;
+use super::json::{GeneratorPart, Report};
 
 /// Rows of the histogram.
 const ROWS: usize = 16;
@@ -26,6 +26,7 @@ impl fmt::Display for Table<'_> {
         }
         self.write_times(f)?;
         self.write_greetings(f)?;
+        self.write_generators(f)?;
         if report.histograms.latency.len() > 1 {
             write!(f, "\n{}", histogram(&report.histograms.latency))?;
         }
@@ -45,6 +46,26 @@ impl fmt::Display for Table<'_> {
 }
 
 impl Table<'_> {
+    /// Each generator of a merged report.
+    fn write_generators(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(merged) = &self.0.merged else { return Ok(()) };
+        writeln!(
+            f,
+            "\n  {:<24}{:>8}{:>12}{:>11}{:>8}{:>11}",
+            "generator", "clients", "messages/s", "began", "CPU", "lag p99"
+        )?;
+        for (place, part) in merged.generators.iter().enumerate() {
+            let GeneratorPart { host, clients, started, seconds, rate, generator, .. } = part;
+            let began = format!("+{}", time((started - self.0.started).max(0.0) * 1e6));
+            let busy = format!("{:.0} %", generator.cpu_seconds / seconds.max(1e-9) * 100.0);
+            let lag = generator.lag_us.map_or("-".into(), |lag| time(lag.p99));
+            let name = format!("{} on {host}", place + 1);
+            write!(f, "  {name:<24}{clients:>8}{rate:>12.0}{began:>11}{busy:>8}{lag:>11}")?;
+            writeln!(f, "{}", if generator.bottleneck { "  bottleneck" } else { "" })?;
+        }
+        Ok(())
+    }
+
     /// The most frequent first.
     fn write_greetings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(greetings) = self.0.greetings.as_ref().filter(|greetings| !greetings.is_empty()) else {
@@ -76,6 +97,7 @@ impl Table<'_> {
             lines.push(("rate", self.rate_and_volume()));
         }
         lines.push(("errors", errors.to_string()));
+        lines.extend(self.0.outages.lines(settings.clients));
         lines.push(("generator", self.generator_cost()));
         if let Some(lag) = generator.lag_us {
             let text = format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max));

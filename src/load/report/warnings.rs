@@ -2,10 +2,13 @@
 
 use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::times::text;
-use super::json::Report;
+use super::json::{GeneratorPart, Report};
 
 /// The most messages of an open loop that may be missing before it is said that the rate was not reached.
 const RATE_TOLERANCE: f64 = 0.01;
+
+/// Generators that began further apart than this share of the common time did not quite run together.
+const MOST_APART: f64 = 0.1;
 
 /// All warnings about a report.
 pub(super) fn find(report: &Report) -> Vec<String> {
@@ -19,6 +22,9 @@ pub(super) fn find(report: &Report) -> Vec<String> {
         unevenly_spread(report),
         few_messages(report),
         short_run(report),
+        apart(report),
+        same_seed(report),
+        several_versions(report),
     ];
     warnings.into_iter().flatten().collect()
 }
@@ -78,6 +84,9 @@ fn bottleneck(report: &Report) -> Option<String> {
     if !generator.bottleneck {
         return None;
     }
+    if let Some(merged) = &report.merged {
+        return Some(slow_generators(&merged.generators));
+    }
     Some(if report.settings.rate().is_some() {
         format!(
             "the generator was the bottleneck: one message of a hundred left {} late although its connection was \
@@ -126,4 +135,46 @@ fn short_run(report: &Report) -> Option<String> {
     (short && !report.interrupted).then(|| {
         "less than a second is short: the first moments weigh much (try --duration 10s --warmup 1s)".into()
     })
+}
+
+fn slow_generators(generators: &[GeneratorPart]) -> String {
+    let slow: Vec<String> = generators
+        .iter()
+        .enumerate()
+        .filter(|(_, part)| part.generator.bottleneck)
+        .map(|(place, part)| format!("{} (on {})", place + 1, part.host))
+        .collect();
+    format!(
+        "of {} generators these were the bottleneck themselves, and their share is slower than the server: {}",
+        generators.len(),
+        slow.join(", ")
+    )
+}
+
+fn apart(report: &Report) -> Option<String> {
+    let spread = report.merged.as_ref()?.start_spread_s;
+    (spread > report.seconds * MOST_APART).then(|| {
+        format!(
+            "the generators began {spread:.3} s apart: the rate is that of the {:.3} s that all measured, the \
+             percentiles are those of all messages (--start-at begins them together)",
+            report.seconds
+        )
+    })
+}
+
+fn same_seed(report: &Report) -> Option<String> {
+    let generators = &report.merged.as_ref()?.generators;
+    let mut seeds: Vec<u64> = generators.iter().map(|part| part.seed).collect();
+    seeds.sort_unstable();
+    seeds.windows(2).any(|pair| pair[0] == pair[1]).then(|| {
+        "generators had the same seed, so they sent the same bytes: a reply that one of them had instead of another \
+         would not be noticed (give each a --seed of its own)"
+            .into()
+    })
+}
+
+fn several_versions(report: &Report) -> Option<String> {
+    let generators = &report.merged.as_ref()?.generators;
+    let differ = generators.iter().any(|part| part.program != generators[0].program);
+    differ.then(|| "the generators are of different versions of the program".into())
 }

@@ -1,0 +1,169 @@
+//! Where the results of `load` and `merge` go: standard output, files, the exit status.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use echoloop::load::{Condition, ConditionError, Plan, Report, Side, Table, Verdict, compare, hgrm, plot};
+
+use super::output::{FAILED, complain, print};
+use super::values::svg_file;
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct ResultArguments {
+    /// Print the results as one JSON object
+    #[arg(long, help_heading = "Results")]
+    json: bool,
+
+    /// Write the distribution of latency in the format of HdrHistogram
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    hgrm: Option<PathBuf>,
+
+    /// Draw percentiles, rate and latency over time
+    #[arg(long, value_name = "FILE.svg", value_parser = svg_file, help_heading = "Results")]
+    plot: Option<PathBuf>,
+
+    #[arg(long, value_name = "CONDITION", help = Condition::help(), help_heading = "Results")]
+    fail_if: Vec<Condition>,
+}
+
+/// The files, open, and what else becomes of results.
+///
+/// They are opened before the run, so that a wrong path costs no measurement. The report is printed whatever happens
+/// to them afterwards.
+pub(super) struct Outputs {
+    json: bool,
+    conditions: Vec<Condition>,
+    hgrm: Option<Output>,
+    plot: Option<Output>,
+}
+
+struct Output {
+    path: PathBuf,
+    file: File,
+}
+
+impl ResultArguments {
+    /// Refuses conditions whose answer is known before the run.
+    pub(super) fn check(&self, plan: &Plan) -> Result<(), ConditionError> {
+        self.fail_if.iter().try_for_each(|condition| condition.check(plan))
+    }
+
+    /// Opens the files.
+    ///
+    /// # Errors
+    /// The reason, in words, why one of them can't be written.
+    pub(super) fn open(&self) -> Result<Outputs, String> {
+        let open = |path: &Option<PathBuf>, verb: &str| {
+            path.as_deref().map(Output::open).transpose().map_err(|error| format!("cannot {verb} {error}"))
+        };
+        Ok(Outputs {
+            json: self.json,
+            conditions: self.fail_if.clone(),
+            hgrm: open(&self.hgrm, "write")?,
+            plot: open(&self.plot, "draw")?,
+        })
+    }
+}
+
+impl Outputs {
+    /// Publishes a report everywhere, and judges it.
+    pub(super) fn publish(self, report: &Report) -> ExitCode {
+        let Outputs { json, conditions, hgrm: distribution, plot: picture } = self;
+        let text = if json { as_json(report) } else { Ok(Table(report).to_string()) };
+        let report_printed = text.and_then(|text| printed(&text));
+        let distribution = distribution.map_or(Ok(()), |output| output.write(&hgrm(report), "write"));
+        let picture = picture.map_or(Ok(()), |output| {
+            let svg =
+                plot(report).map_err(|error| format!("cannot draw {}: {error}", output.path.display()))?;
+            output.write(&svg, "draw")
+        });
+        let mut all_written = true;
+        for failure in [report_printed, distribution, picture].into_iter().filter_map(Result::err) {
+            complain(&failure);
+            all_written = false;
+        }
+        match judge(report, &conditions) {
+            0 if !all_written => ExitCode::from(FAILED),
+            status => ExitCode::from(status),
+        }
+    }
+}
+
+impl Outputs {
+    /// Publishes one run of several, and judges it.
+    ///
+    /// # Errors
+    /// The reason, in words, why it can't be printed.
+    pub(super) fn publish_run(&self, number: u32, report: &Report) -> Result<u8, String> {
+        let text = if self.json {
+            as_json(report)?
+        } else {
+            let p99 = report.latency_us.map_or(0.0, |times| times.p99);
+            let Report { rate, errors, .. } = report;
+            format!("run {number}: {rate:.0} messages/s, p99 {p99:.0} µs, errors: {errors}\n")
+        };
+        printed(&text)?;
+        Ok(judge(report, &self.conditions))
+    }
+
+    /// Sums up several runs for people; programs have the runs themselves.
+    ///
+    /// # Errors
+    /// The reason, in words, why it can't be printed.
+    pub(super) fn sum_up(&self, sides: &[Side]) -> Result<(), String> {
+        if self.json { Ok(()) } else { printed(&format!("\n{}", compare(sides))) }
+    }
+}
+
+impl Output {
+    fn open(path: &Path) -> Result<Output, String> {
+        // What is there stays until there is something to replace it.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        match file {
+            Ok(file) => Ok(Output { path: path.into(), file }),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    }
+
+    fn write(mut self, text: &str, verb: &str) -> Result<(), String> {
+        self.replace(text).map_err(|error| format!("cannot {verb} {}: {error}", self.path.display()))
+    }
+
+    fn replace(&mut self, text: &str) -> io::Result<()> {
+        // A pipe or a terminal has nothing that could be replaced.
+        if self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+        }
+        self.file.write_all(text.as_bytes())
+    }
+}
+
+fn printed(text: &str) -> Result<(), String> {
+    print(text).map_err(|error| format!("cannot write the results to standard output: {error}"))
+}
+
+/// The report as JSON; its warnings go to the log as well.
+fn as_json(report: &Report) -> Result<String, String> {
+    for warning in &report.warnings {
+        log::warn!("{warning}");
+    }
+    match serde_json::to_string_pretty(report) {
+        Ok(text) => Ok(text + "\n"),
+        Err(error) => Err(format!("cannot write the report: {error}")),
+    }
+}
+
+/// The exit status, after the reasons for it.
+fn judge(report: &Report, conditions: &[Condition]) -> u8 {
+    let verdict = Verdict::of(report, conditions);
+    if let Verdict::Failed(reasons) = &verdict {
+        for reason in reasons {
+            complain(&format!("failed by {reason}"));
+        }
+    }
+    verdict.status()
+}

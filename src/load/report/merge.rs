@@ -1,0 +1,375 @@
+//! Reports of several generators that ran at the same time, as one.
+//!
+//! Distributions are added value by value, so that percentiles are those of all messages. Rates are added over the part
+//! of the time that all generators measured.
+
+use std::collections::BTreeMap;
+
+use super::super::figures::MOST_DESCRIBED;
+use super::super::greetings::MOST_DIFFERENT;
+use super::super::plan::{Pace, Plan};
+use super::super::series::{Point, larger};
+use super::super::times::Histogram;
+use super::differences::differences;
+use super::json::{Bytes, Connections, Generator, GeneratorPart, Histograms, Merged, Messages, Report};
+use super::warnings;
+
+/// Settings that each generator may have its own of: its share of the load, and what keeps generators apart.
+const OWN: [&str; 8] =
+    ["clients", "pace.rate", "messages", "connect_rate", "connecting", "seed", "sources", "first_connection"];
+
+/// Why reports can't be merged.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum MergeError {
+    /// There is nothing to merge.
+    #[error("there is no report to merge")]
+    Nothing,
+    /// One of them is a merged one.
+    #[error("report {0} is a merged one already: merge the reports that it was made of")]
+    Merged(usize),
+    /// They did different things.
+    #[error("report {place} had other settings than the first: {differences}")]
+    Settings {
+        /// The report, counted from 1.
+        place: usize,
+        /// Which settings.
+        differences: String,
+    },
+    /// There is no time at which all of them measured.
+    #[error(
+        "the runs do not overlap: report {late} began {gap_s:.3} s after report {early} had ended (--start-at begins \
+         them together; between machines, are the clocks right?)"
+    )]
+    Apart {
+        /// The report that ended first, counted from 1.
+        early: usize,
+        /// The one that began last.
+        late: usize,
+        /// How long after.
+        gap_s: f64,
+    },
+    /// A histogram has other bounds than those of this program.
+    #[error("report {0} has a histogram that can't be added: {1}")]
+    Histogram(usize, String),
+}
+
+/// The part of the time that all generators measured, in seconds since 1970.
+#[derive(Clone, Copy, Debug)]
+struct Common {
+    from: f64,
+    until: f64,
+}
+
+/// Makes one report of those of several generators.
+///
+/// # Errors
+/// When they did not run at the same time or had different settings.
+pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
+    let first = reports.first().ok_or(MergeError::Nothing)?;
+    for (place, report) in reports.iter().enumerate() {
+        if report.merged.is_some() {
+            return Err(MergeError::Merged(place + 1));
+        }
+        let differences = differences(&first.settings, &report.settings, &OWN);
+        if !differences.is_empty() {
+            return Err(MergeError::Settings { place: place + 1, differences: differences.join("; ") });
+        }
+    }
+    let common = Common::of(reports)?;
+    let started = reports.iter().map(|report| report.started).fold(f64::MAX, f64::min);
+    let histograms = add_histograms(reports)?;
+    let mut fairness = first.fairness;
+    reports.iter().skip(1).for_each(|report| fairness.merge(&report.fairness));
+    let (mut errors, mut udp) = (first.errors, first.udp);
+    for report in reports.iter().skip(1) {
+        errors.merge(&report.errors);
+        udp = udp.zip(report.udp).map(|(sum, more)| sum.plus(more));
+    }
+    let mut outages = first.outages.clone();
+    for (place, report) in reports.iter().enumerate().skip(1) {
+        let words = |error: hdrhistogram::AdditionError| MergeError::Histogram(place + 1, error.to_string());
+        outages.merge(&report.outages).map_err(words)?;
+    }
+    let (greetings, greetings_other) = add_greetings(reports).unzip();
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let mut merged = Report {
+        version: first.version,
+        program: first.program.clone(),
+        host: hosts(reports),
+        started,
+        settings: together(reports),
+        connections: Connections {
+            requested: sum(|report| report.connections.requested),
+            opened: sum(|report| report.connections.opened),
+            lost: sum(|report| report.connections.lost),
+        },
+        messages: Messages {
+            sent: sum(|report| report.messages.sent),
+            received: sum(|report| report.messages.received),
+            cut_off: sum(|report| report.messages.cut_off),
+            not_sent: sum(|report| report.messages.not_sent),
+        },
+        bytes: Bytes { sent: sum(|report| report.bytes.sent), received: sum(|report| report.bytes.received) },
+        seconds: common.seconds(),
+        rate: reports.iter().map(|report| common.rate(report)).sum(),
+        latency_us: histograms.latency.times(),
+        service_time_us: histograms.service.as_ref().and_then(Histogram::times),
+        connect_us: histograms.connect.times(),
+        udp,
+        outages,
+        errors,
+        failures: first_of(reports, |report| &report.failures),
+        mismatches: first_of(reports, |report| &report.mismatches),
+        greetings,
+        greetings_other,
+        fairness,
+        generator: Generator {
+            cpu_seconds: reports.iter().map(|report| report.generator.cpu_seconds).sum(),
+            lag_us: histograms.lag.as_ref().and_then(Histogram::times),
+            bottleneck: reports.iter().any(|report| report.generator.bottleneck),
+        },
+        series: add_series(reports, started),
+        warnings: Vec::new(),
+        interrupted: reports.iter().any(|report| report.interrupted),
+        merged: Some(Merged {
+            start_spread_s: common.from - started,
+            generators: reports.iter().map(|report| part(report, common)).collect(),
+        }),
+        histograms,
+    };
+    merged.warnings = warnings::find(&merged);
+    Ok(merged)
+}
+
+impl Common {
+    fn of(reports: &[Report]) -> Result<Common, MergeError> {
+        let end = |report: &Report| report.started + report.seconds;
+        let by = |of: &dyn Fn(&Report) -> f64, sign: f64| {
+            let places = reports.iter().enumerate().map(|(place, report)| (place, of(report)));
+            places.max_by(|one, other| (one.1 * sign).total_cmp(&(other.1 * sign))).unwrap_or((0, 0.0))
+        };
+        let (late, from) = by(&|report| report.started, 1.0);
+        let (early, until) = by(&end, -1.0);
+        if from >= until && late != early {
+            return Err(MergeError::Apart { early: early + 1, late: late + 1, gap_s: from - until });
+        }
+        Ok(Common { from, until })
+    }
+
+    fn seconds(self) -> f64 {
+        self.until - self.from
+    }
+
+    /// Replies a second of one generator in this time. Those of an interval that lies in it in part are taken as
+    /// spread evenly over the interval.
+    fn rate(self, report: &Report) -> f64 {
+        let within = |point: &Point| {
+            let began = report.started + point.at;
+            let inside = (began + point.seconds).min(self.until) - began.max(self.from);
+            point.received as f64 * (inside / point.seconds).clamp(0.0, 1.0)
+        };
+        if self.seconds() <= report.seconds * (1.0 - 1e-9) {
+            report.series.iter().map(within).sum::<f64>() / self.seconds()
+        } else {
+            report.rate
+        }
+    }
+}
+
+fn part(report: &Report, common: Common) -> GeneratorPart {
+    GeneratorPart {
+        host: report.host.clone(),
+        program: report.program.clone(),
+        seed: report.settings.seed,
+        clients: report.settings.clients as u64,
+        started: report.started,
+        seconds: report.seconds,
+        rate: common.rate(report),
+        generator: report.generator,
+        interrupted: report.interrupted,
+    }
+}
+
+fn hosts(reports: &[Report]) -> String {
+    let mut hosts: Vec<&str> = reports.iter().map(|report| report.host.as_str()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts.join(" ")
+}
+
+/// The settings of the whole: shares are added, everything else is the same.
+fn together(reports: &[Report]) -> Plan {
+    let plans = || reports.iter().map(|report| &report.settings);
+    let mut whole = reports[0].settings.clone();
+    whole.clients = plans().map(|plan| plan.clients).sum();
+    whole.connecting = plans().map(|plan| plan.connecting).sum();
+    whole.messages = plans().map(|plan| plan.messages).sum();
+    whole.connect_rate = plans().map(|plan| plan.connect_rate).sum();
+    if let Pace::Open { rate, .. } = &mut whole.pace {
+        *rate = plans().filter_map(Plan::rate).sum();
+    }
+    whole
+}
+
+fn add_histograms(reports: &[Report]) -> Result<Histograms, MergeError> {
+    let mut sum = Histograms {
+        latency: Histogram::new(),
+        service: reports[0].histograms.service.is_some().then(Histogram::new),
+        lag: reports[0].histograms.lag.is_some().then(Histogram::new),
+        connect: Histogram::new(),
+    };
+    for (place, Report { histograms, .. }) in reports.iter().enumerate() {
+        let pairs = [
+            (Some(&mut sum.latency), Some(&histograms.latency)),
+            (sum.service.as_mut(), histograms.service.as_ref()),
+            (sum.lag.as_mut(), histograms.lag.as_ref()),
+            (Some(&mut sum.connect), Some(&histograms.connect)),
+        ];
+        for (sum, histogram) in pairs {
+            let (Some(sum), Some(histogram)) = (sum, histogram) else { continue };
+            sum.add(&**histogram).map_err(|error| MergeError::Histogram(place + 1, error.to_string()))?;
+        }
+    }
+    Ok(sum)
+}
+
+/// Nothing if no server spoke first. As many as one generator tells apart are told apart.
+fn add_greetings(reports: &[Report]) -> Option<(BTreeMap<String, u64>, u64)> {
+    let mut counts = BTreeMap::new();
+    let mut others = 0;
+    for report in reports {
+        others += report.greetings_other?;
+        for (text, count) in report.greetings.as_ref()? {
+            if counts.len() < MOST_DIFFERENT || counts.contains_key(text) {
+                *counts.entry(text.clone()).or_insert(0) += count;
+            } else {
+                others += count;
+            }
+        }
+    }
+    Some((counts, others))
+}
+
+fn first_of<T: Clone>(reports: &[Report], list: impl Fn(&Report) -> &Vec<T>) -> Vec<T> {
+    reports.iter().flat_map(|report| list(report).iter().cloned()).take(MOST_DESCRIBED).collect()
+}
+
+/// Intervals as long as the longest of any generator. Each point counts where its middle lies.
+fn add_series(reports: &[Report], started: f64) -> Vec<Point> {
+    let length = reports
+        .iter()
+        .filter_map(|report| report.series.first())
+        .map(|point| point.seconds.round().max(1.0))
+        .fold(1.0, f64::max);
+    let mut cells: BTreeMap<u64, (Point, f64)> = BTreeMap::new();
+    for report in reports {
+        let shift = report.started - started;
+        let mut open = BTreeMap::new();
+        for point in &report.series {
+            let place = ((shift + point.at + point.seconds / 2.0) / length) as u64;
+            let end = shift + point.at + point.seconds;
+            let (cell, until) = cells.entry(place).or_insert((blank(place as f64 * length), 0.0));
+            *until = until.max(end);
+            cell.received += point.received;
+            cell.bytes += point.bytes;
+            cell.errors += point.errors;
+            cell.p50_us = larger(cell.p50_us, point.p50_us);
+            cell.p99_us = larger(cell.p99_us, point.p99_us);
+            cell.max_us = larger(cell.max_us, point.max_us);
+            open.insert(place, point.open);
+        }
+        for (place, open) in open {
+            cells.entry(place).and_modify(|(cell, _)| cell.open += open);
+        }
+    }
+    let whole = |(cell, until): (Point, f64)| {
+        let seconds = (until - cell.at).clamp(f64::MIN_POSITIVE, length);
+        Point { seconds, rate: cell.received as f64 / seconds, ..cell }
+    };
+    cells.into_values().map(whole).collect()
+}
+
+fn blank(at: f64) -> Point {
+    Point {
+        at,
+        seconds: 0.0,
+        received: 0,
+        bytes: 0,
+        rate: 0.0,
+        p50_us: None,
+        p99_us: None,
+        max_us: None,
+        errors: 0,
+        open: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::plan::Usage;
+    use super::super::json::tests::report;
+    use super::*;
+
+    proptest! {
+        /// The percentiles of a merge are those of one generator that saw all messages, also after a way through JSON.
+        #[test]
+        fn percentiles_are_those_of_all_values(
+            parts in prop::collection::vec(prop::collection::vec(1..10_000_000_u64, 0..200), 1..5)
+        ) {
+            let reports: Vec<Report> = parts.iter().map(|latencies| report(100.0, latencies)).collect();
+            let text: String = reports.iter().map(|report| serde_json::to_string(report).expect("JSON") + "\n").collect();
+            let merged = merge(&super::super::reading::read("text", &text).expect("reports")).expect("the same run");
+            let all: Vec<u64> = parts.concat();
+            let whole = report(100.0, &all);
+            prop_assert_eq!(merged.histograms.latency.times(), whole.histograms.latency.times());
+            prop_assert_eq!(merged.latency_us, whole.latency_us);
+            prop_assert_eq!(merged.messages.received, all.len() as u64);
+        }
+    }
+
+    #[test]
+    fn rates_are_added_over_the_common_part() {
+        let (one, other) = (report(100.0, &[5; 1000]), report(105.0, &[7; 500]));
+        let merged = merge(&[one, other]).expect("they overlap");
+        // Each ran for ten seconds; evenly, as far as the series of a second each tells.
+        assert_eq!((merged.seconds, merged.started), (5.0, 100.0));
+        assert!((merged.rate - 150.0).abs() < 1e-6, "{}", merged.rate);
+        let parts = merged.merged.expect("it is one");
+        assert_eq!((parts.start_spread_s, parts.generators.len()), (5.0, 2));
+        assert_eq!(merged.series.len(), 15);
+        assert_eq!(merged.series.iter().map(|point| point.received).sum::<u64>(), 1500);
+        assert_eq!((merged.series[7].received, merged.series[7].rate.round()), (150, 150.0));
+        assert!(
+            merged.warnings.iter().any(|warning| warning.contains("began 5.000 s apart")),
+            "{:?}",
+            merged.warnings
+        );
+    }
+
+    #[test]
+    fn shares_are_added_and_everything_else_is_the_same() {
+        let mut other = report(100.0, &[5]);
+        other.settings.clients = 3;
+        other.settings.seed += 1;
+        let merged = merge(&[report(100.0, &[5]), other.clone()]).expect("shares may differ");
+        assert_eq!(merged.settings.clients, report(100.0, &[]).settings.clients + 3);
+
+        other.settings.depth = 9;
+        let error = merge(&[report(100.0, &[5]), other]).expect_err("the depth differs").to_string();
+        assert!(error.starts_with("report 2 had other settings than the first: depth: 1 and 9"), "{error}");
+        let mut held = report(100.0, &[5]);
+        held.settings.usage = Usage::Hold;
+        assert!(matches!(merge(&[held, report(100.0, &[5])]), Err(MergeError::Settings { place: 2, .. })));
+    }
+
+    #[test]
+    fn runs_at_different_times_and_merged_ones_are_refused() {
+        let error = merge(&[report(120.0, &[5]), report(100.0, &[5])]).expect_err("ten seconds apart");
+        assert_eq!(error, MergeError::Apart { early: 2, late: 1, gap_s: 10.0 });
+        assert_eq!(merge(&[]).expect_err("nothing"), MergeError::Nothing);
+        let merged = merge(&[report(100.0, &[5])]).expect("one alone is whole");
+        assert_eq!(merge(&[merged]).expect_err("it is merged"), MergeError::Merged(1));
+    }
+}
