@@ -169,7 +169,7 @@ impl Shell {
     fn ours(&self, command: &str) -> String {
         let port = |port: &str| self.ports[port].to_string();
         let mut ours = command.replace("cargo run --example http_get --", "http_get");
-        ours = ours.replace("/tmp/echoloop-haproxy.sock", "admin");
+        ours = ours.replace("/tmp/echoloop-haproxy.sock", "./admin");
         let server = ours.strip_suffix('&').map(str::trim_end);
         if let Some(server) = server
             && server.starts_with("echoloop")
