@@ -79,11 +79,18 @@ pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn size(text: &str) -> Result<usize, String> {
+    match memory_size(text)? {
+        bytes if bytes as u64 > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// A size of more than one connection's memory.
+pub(super) fn memory_size(text: &str) -> Result<usize, String> {
     let size: ByteSize =
         text.parse().map_err(|_| "a size is expected, such as 16, 64KiB or 1MiB".to_owned())?;
     match size.as_u64() {
         0 => Err("it must be at least 1 byte".into()),
-        bytes if bytes > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
         bytes => usize::try_from(bytes).map_err(|_| "it is more than this machine can address".into()),
     }
 }
