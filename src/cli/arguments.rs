@@ -10,6 +10,7 @@ use super::load::{self, LoadArguments};
 use super::merge::{self, MergeArguments};
 use super::send::{self, SendArguments};
 use super::serve::{self, ServeArguments};
+use super::trace_page::{self, TracePageArguments};
 
 /// An echo server on one event loop: whatever a client sends comes back.
 ///
@@ -27,7 +28,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run the echo server (this is what happens without a command, too)
     #[command(after_help = terminal(serve::EXAMPLES))]
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// Talk to an echo server, or to any other
     #[command(after_help = terminal(send::EXAMPLES))]
     Send(SendArguments),
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// Say how many connections this machine can hold, which limit comes first, and what raises it
     #[command(after_help = terminal(doctor::EXAMPLES))]
     Doctor(DoctorArguments),
+    /// Make a page of a recording (`serve --trace`) that steps through the loop
+    #[command(after_help = trace_page::EXAMPLES)]
+    TracePage(TracePageArguments),
     /// Print a completion script for a shell
     #[command(after_help = terminal(generate::COMPLETIONS_EXAMPLES))]
     Completions(CompletionsArguments),
@@ -54,7 +58,7 @@ pub(crate) enum Command {
 impl Arguments {
     /// The command, the default one made explicit.
     pub(crate) fn command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
+        self.command.unwrap_or(Command::Serve(Box::new(self.serve)))
     }
 }
 
@@ -67,7 +71,7 @@ mod tests {
     fn serve(arguments: &[&str]) -> ServeArguments {
         let all = std::iter::once(&"echoloop").chain(arguments);
         match Arguments::try_parse_from(all).expect("well formed").command() {
-            Command::Serve(arguments) => arguments,
+            Command::Serve(arguments) => *arguments,
             other => panic!("{other:?}"),
         }
     }

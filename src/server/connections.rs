@@ -83,11 +83,13 @@ impl Client {
 impl Connections {
     pub(super) fn new(
         limits: Limits,
+        buffer_limit: usize,
         timeouts: Timeouts,
         protocol: Protocol,
         trace: Option<Trace>,
     ) -> Connections {
         let mut workspace = Workspace::new(limits);
+        workspace.set_buffer_limit(buffer_limit);
         workspace.keep_journal(trace.is_some());
         Connections { echo: Echo::new(protocol), workspace, timeouts, trace, probes: HashSet::new() }
     }
@@ -168,6 +170,9 @@ impl Connections {
             trace.record(token, self.workspace.take_journal());
             if let Next::Again = next {
                 trace.queued(token);
+            }
+            if !matches!(next, Next::Close(_)) {
+                trace.looked(token, connection, connection.deadline(&self.timeouts).map(|(at, _)| at));
             }
         }
         let again = match next {
