@@ -4,6 +4,8 @@ mod arguments;
 mod compare;
 mod doctor;
 mod generate;
+mod help;
+mod hints;
 mod load;
 mod merge;
 mod output;
@@ -20,11 +22,17 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use self::arguments::{Arguments, Command};
+use self::output::{WRONG_USAGE, fail};
 
 /// Does what the arguments of the process ask for.
 pub(crate) fn run() -> ExitCode {
     let program = <Arguments as CommandFactory>::command;
-    match Arguments::parse().command() {
+    let first = std::env::args_os().nth(1).and_then(|first| first.into_string().ok());
+    if let Some(hint) = first.and_then(|first| hints::misspelt(&first, &program())) {
+        return fail(WRONG_USAGE, &hint);
+    }
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| hints::explained(error).exit());
+    match arguments.command() {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Send(arguments) => send::send(&arguments),
         Command::Load(arguments) => load::load(&arguments),

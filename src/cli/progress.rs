@@ -15,8 +15,8 @@ impl ProgressLine {
     pub(super) fn new() -> ProgressLine {
         // It is updated in several steps, of which the last must be drawn: its own limit is far above ours.
         let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(u8::MAX));
-        // The template is a constant; should it be wrong, the default one has to do.
-        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {prefix:10} [{bar:30}] {msg}") {
+        // The bar has the columns that the words leave, so the line never wraps. The template is a constant; should it be wrong, the default one has to do.
+        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {prefix} [{wide_bar}] {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         ProgressLine { bar }

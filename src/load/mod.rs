@@ -15,7 +15,7 @@
 //! | `stream.rs`, `flights.rs` | the messages of one connection |
 //! | `datagram_client.rs`, `datagrams.rs` | the messages of one client over UDP |
 //! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | what all clients share; the bytes; a difference between bytes |
-//! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
+//! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs`, `starvation.rs` | the counts of a run; `times.rs`: distributions |
 //! | `report/` | the results, as programs and people read them |
 //! | `error.rs` | why a run does not take place; `encoding.rs`: settings in JSON |
 //!
@@ -68,6 +68,7 @@ mod schedule;
 mod series;
 mod slot;
 mod sources;
+mod starvation;
 mod stream;
 mod targets;
 mod times;

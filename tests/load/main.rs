@@ -7,5 +7,7 @@ mod library;
 mod limits;
 mod loops;
 mod many;
+mod outages;
 mod report;
+mod starvation;
 mod support;

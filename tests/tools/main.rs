@@ -4,9 +4,13 @@
 //! |---|---|
 //! | `doctor.rs` | the report on this machine, its exit status, and that the server counts alike |
 //! | `generated.rs` | completions and manual pages: shells and `man` take them |
+//! | `usage.rs` | wrong input and its hints |
+//! | `signals.rs` | Ctrl-C while a name is resolved, and a terminal that goes |
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod doctor;
 mod generated;
+mod signals;
+mod usage;

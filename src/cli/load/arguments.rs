@@ -7,42 +7,55 @@ use echoloop::Endpoint;
 use echoloop::load::{Arrivals, Pace, Plan, Reconnect, Sizes, Sources, Usage};
 
 use crate::cli::results::ResultArguments;
-use crate::cli::values::{at_least_one, endpoint, positive_duration, rate, size, sizes};
+use crate::cli::values::{at_least_one, positive_duration, rate, size, sizes, target};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
 Endpoints are written as for `serve`. Clients are dealt out to several of them in turn. Of a name with several
 addresses the first one where somebody listens is used.
 
+Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` counts
+from when it was sent, `lag` is how late the generator was itself. To be on time the generator sleeps until shortly
+before a message is due and polls for the rest, which takes up to a core. It waits for every reply, as long as
+--timeout.
+
+A client that loses its connection connects again, and the run lasts as long as asked. Messages under way are cut off,
+never sent twice; messages that were due meanwhile keep their moment. The report tells the loss as an outage; judge it
+by --fail-if 'outage>2s' or 'outages>0'. If nobody is there at the beginning, the run ends at once.
+
+Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number. So lost,
+late, duplicated, reordered and corrupted messages are counted apart. A message without an answer within --timeout is
+lost, and the next one leaves; should its answer come after all, it is late instead. A run over UDP fails only if bytes
+are corrupted (7) or nothing is ever answered (4, 5), unless you say --fail-if 'loss>1%', or late, duplicated or
+reordered.
+
 Examples:
-  echoloop load localhost                             8 clients in a closed loop for 10 seconds
-  echoloop load --clients 1000 --size 512 :7          a thousand clients
-  echoloop load --rate 20000 --warmup 1s :7           open loop: latency from when a message should have left
-  echoloop load --connect-per-message --reset :7      connections per second
+  echoloop load localhost  8 clients in a closed loop for 10 seconds
+  echoloop load --clients 1000 --size 512 :7  a thousand clients
+  echoloop load --rate 20k --warmup 1s :7  open loop: latency from when a message should have left
+  echoloop load --connect-per-message --reset :7  connections per second
   echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
-  echoloop load --connect-per-message --greeting 7 :7 which of the servers behind a balancer said `node-1\\n`
-  echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
-  echoloop load --repeat 5 --json :7 > a.json         five runs, for `echoloop compare a.json b.json`
-  echoloop load --rate 20000 --size 1400 --fail-if 'loss>0.1%' udp://localhost:7
+  echoloop load --connect-per-message --greeting 7 :7  which of the servers behind a balancer said `node-1\\n`
+  echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > a.json
+  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' :7  does the service survive a failover?
+  echoloop load --repeat 5 --json :7 > a.json  five runs, for `echoloop compare a.json b.json`
+  echoloop load --rate 20k -s 1400 --fail-if 'loss>0.1%' udp://:7
 
-Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` is what
-it took once it was sent, `lag` how late the generator was itself. To be on time it sleeps until shortly before and
-polls for the rest, which takes up to a core. Every reply is waited for, as long as --timeout.
-
-Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number, so that
-what is lost, late, duplicated, reordered or corrupted is counted apart. A message without an answer within --timeout is
-lost, and the next one leaves; should its answer come after all, it is late instead. None of these fails the run, but
-corruption (7) and that nothing is ever answered (4, 5): say --fail-if 'loss>1%', or late, duplicated or reordered.
-
-Exit status: 0 every message was echoed, or (UDP) was lost (also when ended early by a signal), 1 connections failed, or
-another failure, 2 wrong usage, 3 a name does not resolve, 4 no connection was ever established, or (UDP) no message
-answered: refused, 5 the same: timed out, 7 other bytes came back than were sent, 8 a --fail-if condition held.";
+Exit status:
+  0  every message was echoed, or (UDP) was lost; also when a signal ended the run early
+  1  connections failed, no reply came, or another failure
+  2  wrong usage
+  3  a name does not resolve
+  4  no connection was ever established, or (UDP) no message answered: refused
+  5  the same: timed out
+  7  other bytes came back than were sent
+  8  a --fail-if condition held";
 
 #[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("end").args(["duration", "messages"])))]
 pub(crate) struct LoadArguments {
     /// Where to connect to, any number of endpoints [default: localhost:10000]
-    #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
+    #[arg(value_name = "ENDPOINT", value_parser = target)]
     endpoints: Vec<Endpoint>,
 
     /// Clients at once
@@ -138,9 +151,10 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "LENGTH", value_parser = size, alias = "greeting-bytes", help_heading = "Connections")]
     greeting: Option<usize>,
 
-    /// What the bytes, sizes and arrivals come from: the same seed repeats a run
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "Verification")]
-    seed: u64,
+    /// The bytes, sizes and arrivals follow from this number: the same one repeats them [default: a random one, which the
+    /// results name]
+    #[arg(long, value_name = "N", help_heading = "Verification")]
+    seed: Option<u64>,
 
     /// Count bytes only, don't compare them
     #[arg(long, help_heading = "Verification")]
@@ -185,7 +199,8 @@ impl LoadArguments {
             duration: self.duration,
             messages: self.messages,
             warmup: self.warmup,
-            seed: self.seed,
+            // Short, so that people can type it, and exact in every reader of JSON.
+            seed: self.seed.unwrap_or_else(|| fastrand::u32(..).into()),
             verify: !self.no_verify,
             connect_rate: self.connect_rate,
             connecting: count(self.connecting),
@@ -225,12 +240,14 @@ mod tests {
 
     #[test]
     fn without_options_it_is_the_plan_of_the_library() {
-        assert_eq!(plan(&[]), Ok(Plan::new(vec![Endpoint::default()])));
+        let usual = Plan::new(vec![Endpoint::default()]);
+        assert_eq!(plan(&["--seed", &usual.seed.to_string()]), Ok(usual));
+        let seed = || plan(&[]).expect("no options are well formed").seed;
+        assert!((0..9).any(|_| seed() != seed()), "another one each time");
     }
 
     #[test]
-    fn the_examples_fit_into_a_terminal_line_by_line() {
-        assert!(EXAMPLES.lines().all(|line| line.chars().count() <= 120), "{EXAMPLES}");
+    fn an_escape_is_shown_as_one_types_it() {
         assert!(EXAMPLES.contains(r"said `node-1\n`"), "{EXAMPLES}");
     }
 

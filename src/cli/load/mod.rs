@@ -74,8 +74,11 @@ fn status(error: &LoadError) -> u8 {
 fn run(arguments: &LoadArguments) -> Result<Report, LoadError> {
     let limit = DescriptorLimit::raise();
     let stop = StopSignal::new()?;
-    stop.on_interrupt_and_terminate()?;
+    let stop_request = stop.handle()?;
+    stop_request.on_signals()?;
     let mut load = Load::new(arguments.plan(), stop)?;
+    // The names are resolved. Until here Ctrl-C ends the process as usual.
+    stop_request.heed_signals();
     log::debug!("descriptor limit {}; at most {} connections are possible", limit.soft, load.ceiling());
     if let Some(warning) = load.warning() {
         log::warn!("{warning}");

@@ -9,48 +9,53 @@ use echoloop::{
 };
 
 use crate::cli::values::{
-    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, positive_duration, size, text, timeout,
-    trace_limit,
+    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, mode, positive_duration, size, text,
+    timeout, trace_limit,
 };
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
 Endpoints:
-  HOST, HOST:PORT, PORT     a name listens on every address that it has; port 10000 if none is given
-  :PORT                     every interface, IPv6 and IPv4
-  [V6ADDRESS]:PORT          an IPv6 address
-  unix:PATH, unix:@NAME     a Unix stream socket, whose file is removed at the end; or one with an abstract name
-  udp://HOST:PORT           datagrams: each comes back whole, from the address that it was sent to. Never answered are
-                            broadcasts, multicasts, senders on ports below 1024 (see --udp-any-source) and senders
-                            on a UDP port of this server, whatever their address. The options for answers, buffers and connections are not about datagrams
-  Port 0 lets the system choose. Each bound address is printed on standard output:
-  listening on tcp://127.0.0.1:10000
+  HOST, HOST:PORT, PORT  every address that the name has; port 10000 if none is given
+  :PORT                  every interface, IPv6 and IPv4
+  [V6ADDRESS]:PORT       an IPv6 address
+  unix:PATH, unix:@NAME  a Unix stream socket, whose file is removed at the end; or one with an abstract name
+  udp://HOST:PORT        datagrams: each comes back whole, from the address that it was sent to
 
-Sizes are written as 16, 64KiB, 1MiB; durations as 50us, 10s, 5min.
-TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH.
+Port 0 lets the system choose. The server prints each bound address on standard output, as
+`listening on tcp://127.0.0.1:10000`.
+
+The server never answers broadcasts, multicasts, senders on UDP ports below 1024 (see --udp-any-source) and senders on
+a UDP port of its own, whatever their address. The options for answers, buffers and connections don't concern datagrams.
+
+Sizes are written as 16, 64KiB, 1MiB; durations as 50us, 10s, 5min. TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH.
+
+With --admin the server has /metrics (for Prometheus), /healthz (it lives) and /readyz (it accepts; 503 and the reason
+if it does not). It prints `admin on http://127.0.0.1:9100` once it listens. SIGUSR1 logs the same figures, with --quiet
+and without --admin too.
+
+The first SIGINT, SIGTERM or SIGHUP stops accepting and lets connections end (see --drain); a second one exits at once.
+Under systemd with Type=notify the server says when it listens and when it stops. Sockets that a socket unit hands over
+(LISTEN_FDS) take the place of the default endpoint, and stand beside endpoints that are named.
 
 Examples:
-  echoloop                                  echo on localhost:10000
-  echoloop -v                               the same, each 16-byte chunk logged
-  echoloop :7 unix:/run/echo.sock           echo on port 7 of every interface, and on a Unix socket
+  echoloop                              echo on localhost:10000
+  echoloop -v                           the same, each 16-byte chunk logged
+  echoloop :7 unix:/run/echo.sock       echo on port 7 of every interface, and on a Unix socket
   echoloop --prefix 'Echo=>' --chunk 1024 :50007
-  echoloop --once --max-accepts 1 :8888     answer one read of one client, then exit
-  echoloop :7 udp://:7                      the echo service of RFC 862, over TCP and UDP
-  echoloop --reuse-port :7                  one of several processes that share a port
+  echoloop --once --max-accepts 1 :8888
+                                        answer one read of one client, then exit
+  echoloop :7 udp://:7                  the echo service of RFC 862, over TCP and UDP
+  echoloop --reuse-port :7              one of several processes that share a port
   echoloop --proxy-protocol require 10.0.0.7:7
-                                            behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
-  echoloop --greeting '{host}\\n' :7        say who answers, so that one sees how a balancer spreads connections
-  echoloop --admin :9100 :7                 with figures and health on loopback, port 9100: `curl localhost:9100/metrics`
+                                        behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
+  echoloop --greeting '{host}\\n' :7    say who answers, so that one sees how a balancer spreads connections
+  echoloop --admin :9100 :7             figures and health on loopback: `curl localhost:9100/metrics`
 
-Administration: with --admin there are /metrics (for Prometheus), /healthz (it lives) and /readyz (it accepts; 503 and
-the reason if it does not). Once it listens it prints `admin on http://127.0.0.1:9100`. SIGUSR1 logs the same figures,
-with --quiet and without --admin too.
-
-Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
-at once. Under systemd with Type=notify it says when it listens and when it stops; sockets that a socket unit hands over
-(LISTEN_FDS) are served in place of the default endpoint, and beside those that are named.
-
-Exit status: 0 fine, 1 something failed, 2 wrong usage.";
+Exit status:
+  0  fine
+  1  something failed
+  2  wrong usage";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArguments {
@@ -124,13 +129,17 @@ pub(crate) struct ServeArguments {
     #[arg(long, help_heading = "Sockets")]
     reuse_port: bool,
 
-    /// Ask a silent peer for a sign of life after this time
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2h",
-          value_parser = positive_duration, help_heading = "Sockets")]
-    keepalive: Option<Duration>,
+    /// Ask a silent TCP peer for a sign of life after this time (or `none`); one that does not answer for as long again
+    /// is dead, and its connection ends
+    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = timeout, help_heading = "Sockets")]
+    keepalive: Timeout,
 
-    /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer
-    /// sends it to tell the client's address; datagrams have no header
+    /// Give the files of Unix sockets these permissions, as in 0660 [default: what the umask leaves]
+    #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Sockets")]
+    unix_mode: Option<u32>,
+
+    /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, in which a
+    /// balancer names the client; datagrams have no header
     #[arg(long, value_name = "WHETHER", default_value = "off", help_heading = "Sockets")]
     proxy_protocol: Announcement,
 
@@ -153,12 +162,12 @@ pub(crate) struct ServeArguments {
           value_parser = humantime::parse_duration, help_heading = "Sockets")]
     busy_poll: Duration,
 
-    /// Tell figures and health over HTTP, on HOST:PORT, PORT, :PORT or unix:PATH; without a host on loopback only
+    /// Serve figures and health over HTTP, on HOST:PORT, PORT, :PORT or unix:PATH; without a host on loopback only
     #[arg(long, value_name = "ENDPOINT", value_parser = admin_endpoint, help_heading = "Administration")]
     admin: Option<Endpoint>,
 
-    /// Record each turn of the loop, and what each connection does in it, in FILE, for ui.perfetto.dev. It slows the
-    /// server down
+    /// Record each turn of the loop, and the work of each connection in it, in FILE, for ui.perfetto.dev. It slows the
+    /// server down, and a slow disk slows it more; FILE may not be a pipe or a terminal
     #[arg(long, value_name = "FILE", help_heading = "Trace")]
     trace: Option<PathBuf>,
 
@@ -210,7 +219,8 @@ impl ServeArguments {
             write_limit: self.write_limit,
             backlog: self.backlog,
             reuse_port: self.reuse_port,
-            keepalive: self.keepalive,
+            keepalive: self.keepalive.0,
+            unix_mode: self.unix_mode,
             max_connections: self.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             when_full: match self.when_full {
                 Full::Wait => WhenFull::Wait,
@@ -274,7 +284,8 @@ mod tests {
             "--write-timeout=none",
             "--drain=0s",
             "--reuse-port",
-            "--keepalive",
+            "--keepalive=2h",
+            "--unix-mode=0660",
             "--proxy-protocol=require",
             "--proxy-timeout=1s",
             "--udp-any-source",
@@ -299,6 +310,7 @@ mod tests {
             backlog: 5,
             reuse_port: true,
             keepalive: Some(Duration::from_secs(7200)),
+            unix_mode: Some(0o660),
             max_connections: Some(9),
             when_full: WhenFull::Refuse,
             max_accepts: Some(3),
@@ -315,10 +327,7 @@ mod tests {
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
-        assert_eq!(
-            serve(&["--keepalive=1min", ":7"]).expect("well formed").options().keepalive,
-            Some(Duration::from_secs(60))
-        );
+        assert_eq!(serve(&["--keepalive", "none", ":7"]).expect("well formed").options().keepalive, None);
     }
 
     #[test]
@@ -337,6 +346,8 @@ mod tests {
             &["--idle-timeout", "10"],
             &["--drain", "soon"],
             &["--keepalive=0s"],
+            &["--unix-mode=0880"],
+            &["--unix-mode=10660"],
             &["--when-full", "panic"],
             &["--proxy-protocol", "guess"],
             &["--proxy-timeout", "0s"],
