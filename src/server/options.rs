@@ -19,6 +19,8 @@ pub struct ServerOptions {
     pub read_size: usize,
     /// Unsent bytes at which a connection is not read any further.
     pub write_limit: usize,
+    /// Whether bulk data that is answered with itself goes through pipes in the kernel where that pays.
+    pub splice: bool,
     /// Connections that the kernel keeps until they are accepted.
     pub backlog: u16,
     /// Whether other processes may listen on the same port.
@@ -80,6 +82,7 @@ impl Default for ServerOptions {
             protocol: Protocol::default(),
             read_size: 64 * 1024,
             write_limit: 64 * 1024,
+            splice: true,
             backlog: 4096,
             reuse_port: false,
             // Dead peers must not hold their slots for ever, and a probe in five minutes is next to nothing.

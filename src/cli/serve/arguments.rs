@@ -148,6 +148,10 @@ pub(crate) struct ServeArguments {
           help_heading = "Sockets")]
     proxy_timeout: Duration,
 
+    /// Whether bulk data that is answered with itself goes through a pipe in the kernel instead of being copied
+    #[arg(long, value_name = "WHETHER", default_value = "auto", help_heading = "Limits")]
+    splice: Splice,
+
     /// Answer datagrams from ports below 1024 too: if one is forged, two services may talk to each other for ever
     #[arg(long, help_heading = "Sockets")]
     udp_any_source: bool,
@@ -189,6 +193,14 @@ enum Full {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Splice {
+    /// Where a connection's reads are full, and chunks are neither changed nor logged (Linux, TCP)
+    Auto,
+    /// Every byte is copied
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Announcement {
     /// All bytes are the client's own
     Off,
@@ -217,6 +229,7 @@ impl ServeArguments {
             },
             read_size: self.read_size,
             write_limit: self.write_limit,
+            splice: matches!(self.splice, Splice::Auto),
             backlog: self.backlog,
             reuse_port: self.reuse_port,
             keepalive: self.keepalive.0,
@@ -283,6 +296,7 @@ mod tests {
             "--idle-timeout=30s",
             "--write-timeout=none",
             "--drain=0s",
+            "--splice=never",
             "--reuse-port",
             "--keepalive=2h",
             "--unix-mode=0660",
@@ -307,6 +321,7 @@ mod tests {
             },
             read_size: 1 << 20,
             write_limit: 32_000,
+            splice: false,
             backlog: 5,
             reuse_port: true,
             keepalive: Some(Duration::from_secs(7200)),
