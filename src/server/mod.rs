@@ -152,11 +152,12 @@ impl Server {
             log::warn!("--receive-buffer is about UDP, and there is no UDP endpoint");
         }
         let admin_endpoints = listen_for_scrapers(context, admin_bound)?;
+        let header_timeout = options.header_timeout();
         let mut connections = Connections::new(options.limits(), options.timeouts(), options.protocol, trace);
         connections.allow_splicing(places.pipes);
         let router = Router {
             acceptor,
-            header_timeout: options.header_timeout(),
+            header_timeout,
             connections,
             datagrams,
             counters: Counters::default(),
