@@ -730,10 +730,10 @@ impl<T: Transport> Connection<T> {
             Ok(count) => {
                 let drained = count < buffer.len() && self.transport.short_means_done() && !self.read_to_end;
                 self.readable = count > 0 && !drained;
+                self.read_to_end &= count > 0;
                 if count == buffer.len() {
                     self.bulk = (self.bulk + 1).min(BULKIEST);
                 }
-                self.read_to_end &= count > 0;
                 self.received += count as u64;
                 desk.traffic.received += count as u64;
                 Ok(Some(count))
