@@ -10,6 +10,7 @@ use super::load::{self, LoadArguments};
 use super::merge::{self, MergeArguments};
 use super::send::{self, SendArguments};
 use super::serve::{self, ServeArguments};
+use super::trace_page::{self, TracePageArguments};
 
 /// An echo server on one event loop: whatever a client sends comes back.
 ///
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// Say how many connections this machine can hold, which limit comes first, and what raises it
     #[command(after_help = terminal(doctor::EXAMPLES))]
     Doctor(DoctorArguments),
+    /// Make a page of a recording (`serve --trace`) that steps through the loop
+    #[command(after_help = trace_page::EXAMPLES)]
+    TracePage(TracePageArguments),
     /// Print a completion script for a shell
     #[command(after_help = terminal(generate::COMPLETIONS_EXAMPLES))]
     Completions(CompletionsArguments),

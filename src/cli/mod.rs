@@ -14,6 +14,7 @@ mod results;
 mod send;
 mod serve;
 mod service_manager;
+mod trace_page;
 mod values;
 mod verbosity;
 
@@ -39,6 +40,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
+        Command::TracePage(arguments) => trace_page::trace_page(&arguments),
         Command::Completions(arguments) => generate::completions(arguments, program()),
         Command::Man(arguments) => generate::man(&arguments, program()),
     }

@@ -79,6 +79,11 @@ impl Load {
         self.run.watch(watcher);
     }
 
+    /// Makes the intervals of the series so long; a second unless this is called.
+    pub fn set_interval(&mut self, length: Duration) {
+        self.run.figures().interval = length;
+    }
+
     /// Opens all connections of the plan.
     ///
     /// # Errors

@@ -160,6 +160,10 @@ pub(crate) struct LoadArguments {
     #[arg(long, help_heading = "Verification")]
     no_verify: bool,
 
+    /// How long an interval of the series is, and of the lines of --json-lines
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration, help_heading = "Results")]
+    interval: Duration,
+
     #[command(flatten)]
     results: ResultArguments,
 
@@ -216,6 +220,14 @@ impl LoadArguments {
     /// How often to run.
     pub(super) fn repeat(&self) -> u32 {
         self.repeat
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    pub(super) fn has_json_lines(&self) -> bool {
+        self.results.has_json_lines()
     }
 
     pub(super) fn results(&self) -> &ResultArguments {

@@ -1,14 +1,16 @@
 //! `echoloop load`: carries a load run out and prints its results.
 
 mod arguments;
+mod records;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use echoloop::load::{Load, LoadError, Report, Side};
+use echoloop::load::{Load, LoadError, Point, Progress, Report, Side, Watcher};
 use echoloop::{DescriptorLimit, StopSignal};
 
 pub(crate) use self::arguments::{EXAMPLES, LoadArguments};
+use self::records::Records;
 use super::output::{FAILED, WRONG_USAGE, fail};
 use super::progress::ProgressLine;
 use super::results::Outputs;
@@ -83,8 +85,31 @@ fn run(arguments: &LoadArguments) -> Result<Report, LoadError> {
     if let Some(warning) = load.warning() {
         log::warn!("{warning}");
     }
-    if io::stderr().is_terminal() {
-        load.watch(Box::new(ProgressLine::new()));
+    load.set_interval(arguments.interval());
+    let line = io::stderr().is_terminal().then(ProgressLine::new);
+    let records = arguments.has_json_lines().then(Records::new);
+    if line.is_some() || records.is_some() {
+        load.watch(Box::new(Onlookers { line, records }));
     }
     load.run()
+}
+
+/// All that is shown while a run goes on.
+struct Onlookers {
+    line: Option<ProgressLine>,
+    records: Option<Records>,
+}
+
+impl Watcher for Onlookers {
+    fn watch(&mut self, progress: &Progress) {
+        if let Some(line) = &mut self.line {
+            line.watch(progress);
+        }
+    }
+
+    fn interval(&mut self, point: &Point) {
+        if let Some(records) = &mut self.records {
+            records.write(point);
+        }
+    }
 }
