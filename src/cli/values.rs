@@ -55,7 +55,7 @@ fn meant(text: &str) -> Option<String> {
         .then(|| format!("for port {port} write `[{host}]:{port}`, for the address `[{text}]`"))
 }
 
-/// Without a host it is on loopback: what is told there is not for everybody. `*` is every interface.
+/// An endpoint without a host is on loopback, since its figures are not for everybody. `*` is every interface.
 pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
     let host_is_named = text.contains('*');
     match endpoint(text)? {
@@ -178,7 +178,7 @@ pub(super) fn text(text: &str) -> Result<Text, String> {
     Ok(Text(bytes))
 }
 
-/// Text whose placeholders stand for who answers whom.
+/// Text with placeholders for the names of both ends.
 pub(super) fn greeting(words: &str) -> Result<Greeting, String> {
     Greeting::parse(&text(words)?.0).map_err(|error| error.to_string())
 }
