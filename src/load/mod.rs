@@ -14,6 +14,8 @@
 //! | `conducting.rs` | the run as a whole: opening, warm-up, measuring, draining |
 //! | `figures.rs`, `series.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
 //! | `report/` | the results, as programs and people read them |
+//! | `processes.rs` | one run by several processes |
+//! | `rate_search.rs` | the highest rate that a server takes, found by many runs |
 //! | `error.rs` | why a run does not take place; `encoding.rs`: settings in JSON |
 //!
 //! # A run
@@ -55,7 +57,9 @@ mod flights;
 mod greetings;
 mod pattern;
 mod plan;
+mod processes;
 mod ramp;
+mod rate_search;
 mod report;
 mod schedule;
 mod series;
@@ -92,6 +96,8 @@ pub use self::fairness::Fairness;
 pub use self::fault::{LooksLike, Mismatch};
 pub use self::figures::DatagramFates;
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Sizes, Usage};
+pub use self::processes::{ProcessesError, Share, run_processes, shares};
+pub use self::rate_search::{FoundRate, RateSearch, SearchEnding, SearchPart, SearchStep};
 pub use self::report::{
     Bytes, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms,
     MergeError, Merged, Messages, PlotError, ReadError, Report, Side, Table, Verdict, compare, hgrm, merge,
