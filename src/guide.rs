@@ -24,6 +24,7 @@ macro_rules! chapters {
         /// [`BENCHMARKS.md`]: ../../../../../BENCHMARKS.md
         /// [`src/net/buffers.rs`]: ../../../src/echoloop/net/buffers.rs.html
         /// [`src/net/connection.rs`]: ../../../src/echoloop/net/connection.rs.html
+        /// [`src/reactor/context.rs`]: ../../../src/echoloop/reactor/context.rs.html
         /// [`src/reactor/mod.rs`]: ../../../src/echoloop/reactor/mod.rs.html
         /// [`src/server/acceptor.rs`]: ../../../src/echoloop/server/acceptor.rs.html
         /// [`src/server/connections.rs`]: ../../../src/echoloop/server/connections.rs.html

@@ -40,15 +40,17 @@
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
 //! | `net/connected_datagram.rs` | UDP with one peer, for clients |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
-//! | `net/observer.rs` | who watches a connection |
 //! | `net/phase.rs` | where a connection stands, and how it ends |
 //! | `net/service.rs` | what a connection asks for its answers |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
+//! | `net/journal.rs` | the steps of a connection, for the log and for `--trace` |
 //! | `net/bounds.rs` | what bounds a connection: memory, share of a turn, time |
 //! | `net/transport.rs` | what a connection needs of a socket |
 //! | [`reactor`] | **the loop**: poll, dispatch, run queue, deadlines, end of turn. Knows no sockets |
-//! | `reactor/deadlines.rs` | a heap that gives the poll its timeout |
+//! | `reactor/handler.rs`, `reactor/context.rs` | the program that it runs, and what that may do |
+//! | `reactor/readiness.rs` | the bits of an event |
+//! | `reactor/deadlines.rs`, `reactor/timer.rs` | a heap that gives the poll its timeout |
 //! | `reactor/sources.rs` | the slab; why a late event never reaches the wrong source |
 //! | `reactor/turn.rs` | what a turn consisted of, for those who watch |
 //! | `reactor/moment.rs` | a point in time in eight bytes |

@@ -26,5 +26,6 @@ pub(super) fn fail(code: u8, reason: &impl Display) -> ExitCode {
 
 /// The last word on standard error. If nobody can hear it, the exit status still says it.
 pub(super) fn complain(error: &impl Display) {
+    log::logger().flush();
     let _ = writeln!(io::stderr(), "echoloop: {error}");
 }

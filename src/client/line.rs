@@ -6,9 +6,7 @@ use super::outcome::ClientError;
 use super::racing::{Race, Standing, candidates};
 use super::{Source, describe_socket, socket};
 use crate::net::Endpoint;
-use crate::net::{
-    Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Unobserved, Workspace,
-};
+use crate::net::{Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Workspace};
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 
 /// The longest line that is accepted: a peer that never ends one must not fill the memory.
@@ -211,7 +209,7 @@ impl LineClient {
         let token = self.token;
         let context = self.reactor.context();
         if let Some(connection) = socket(context, token) {
-            connection.half_close(&mut Unobserved);
+            connection.half_close(&mut self.link.workspace);
             context.run_again(token);
         }
         self.turn_until("our side could not be ended", MOST_READ_AHEAD, |client| {

@@ -17,7 +17,7 @@ use super::racing::{Race, Standing};
 use super::{Source, announcement, describe_socket, socket};
 use crate::net::Endpoint;
 use crate::net::proxy::ProxyVersion;
-use crate::net::{Answer, End, Limits, Next, Service, Socket, Target, Unobserved, Workspace};
+use crate::net::{Answer, End, Limits, Next, Service, Socket, Target, Workspace};
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 use crate::system::Escaped;
 
@@ -203,7 +203,7 @@ impl Session {
             Step::HalfClose => {
                 log::debug!("{}: nothing more to send", self.peer);
                 if let Some(connection) = socket(context, token) {
-                    connection.half_close(&mut Unobserved);
+                    connection.half_close(&mut self.workspace);
                 }
                 Ok(true)
             }

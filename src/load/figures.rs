@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::cause::{Cause, Errors};
 use super::fairness::Fairness;
-use super::fault::Mismatch;
 use super::greetings::Greetings;
+use super::mismatch::Mismatch;
+use super::outages::Outages;
 use super::series::{Counts, Point, Series};
 use super::times::Histogram;
 use crate::reactor::Moment;
@@ -51,6 +52,7 @@ pub(super) struct Figures {
     pub(super) mismatches: Vec<Mismatch>,
     pub(super) greetings: Greetings,
     pub(super) datagrams: DatagramFates,
+    pub(super) outages: Outages,
     pub(super) fairness: Fairness,
     series: Series,
 }
@@ -109,6 +111,7 @@ impl Figures {
             mismatches: Vec::new(),
             greetings: Greetings::default(),
             datagrams: DatagramFates::default(),
+            outages: Outages::new(now),
             fairness: Fairness::default(),
             series: Series::new(now, Counts::default()),
         }

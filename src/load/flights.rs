@@ -25,8 +25,8 @@ impl Flights {
         Flights { count: 0, first: none, others: VecDeque::new() }
     }
 
-    pub(super) fn count(&self) -> u32 {
-        self.count
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     pub(super) fn oldest(&self) -> Option<&Flight> {
@@ -71,7 +71,7 @@ mod tests {
                 assert_eq!(flights.oldest().map(|flight| flight.size), Some(size));
                 assert_eq!(flights.pop().size, size);
             }
-            assert_eq!(flights.count(), 0);
+            assert!(flights.is_empty());
         }
     }
 }

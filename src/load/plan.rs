@@ -1,10 +1,12 @@
 //! What a load run is to do: the settings, their defaults, and what can't go together.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::datagram_exchange::NUMBER_SIZE;
+use super::datagrams::NUMBER_SIZE;
 use super::encoding::{optional_text, seconds, texts};
 use super::sources::Sources;
 use crate::net::Endpoint;
@@ -59,6 +61,9 @@ pub struct Plan {
     /// How long a reply may take; over UDP, after how long a message counts as lost.
     #[serde(rename = "timeout_s", with = "seconds")]
     pub timeout: Duration,
+    /// How clients connect again that lost their connection, or failed to get one; `None`: they don't.
+    #[serde(with = "optional_text", default)]
+    pub reconnect: Option<Reconnect>,
     /// The addresses to connect from.
     #[serde(with = "optional_text")]
     pub sources: Option<Sources>,
@@ -66,6 +71,45 @@ pub struct Plan {
     pub greeting: u32,
     /// Whether connections are ended by a reset, which leaves no port in TIME_WAIT.
     pub reset: bool,
+}
+
+/// How clients connect again: the first time at once, then after a time that doubles from `first` to `longest`, half of
+/// it up to chance. It begins anew with the next reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconnect {
+    /// The delay after the second failure.
+    pub first: Duration,
+    /// The longest delay.
+    pub longest: Duration,
+}
+
+impl Default for Reconnect {
+    /// From 10 milliseconds to a second.
+    fn default() -> Reconnect {
+        Reconnect { first: Duration::from_millis(10), longest: Duration::from_secs(1) }
+    }
+}
+
+impl FromStr for Reconnect {
+    type Err = String;
+
+    /// Two times with dots between them, such as `10ms..1s`.
+    fn from_str(text: &str) -> Result<Reconnect, String> {
+        let (first, longest) = text.split_once("..").ok_or("write FIRST..LONGEST, as in 100ms..5s")?;
+        let time =
+            |text: &str| humantime::parse_duration(text.trim()).map_err(|error| format!("{text}: {error}"));
+        let (first, longest) = (time(first)?, time(longest)?);
+        if first.is_zero() || first > longest {
+            return Err("the first time is above zero and not above the longest".into());
+        }
+        Ok(Reconnect { first, longest })
+    }
+}
+
+impl fmt::Display for Reconnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", humantime::format_duration(self.first), humantime::format_duration(self.longest))
+    }
 }
 
 /// How long messages are: uniformly from one length to another.
@@ -175,6 +219,7 @@ impl Plan {
             connecting: 100,
             connect_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(seconds),
+            reconnect: Some(Reconnect::default()),
             sources: None,
             greeting: 0,
             reset: false,
@@ -267,6 +312,12 @@ impl Sizes {
     pub fn fixed(size: usize) -> Sizes {
         Sizes { shortest: size, longest: size }
     }
+
+    /// The length of one message.
+    pub(super) fn draw(self, random: &mut fastrand::Rng) -> usize {
+        let Sizes { shortest, longest } = self;
+        if shortest == longest { shortest } else { random.usize(shortest..=longest) }
+    }
 }
 
 #[cfg(test)]
@@ -293,6 +344,17 @@ mod tests {
             Plan { usage: Usage::Churn, depth: 2, ..plan.clone() },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_reconnecting_are_two_times() {
+        let reconnect: Reconnect = "100ms..5s".parse().expect("two times");
+        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(5));
+        assert_eq!(reconnect, Reconnect { first, longest });
+        assert_eq!(reconnect.to_string(), "100ms..5s");
+        for wrong in ["", "1s", "..1s", "0s..1s", "2s..1s", "1..2", "1s..2s..3s"] {
+            assert!(wrong.parse::<Reconnect>().is_err(), "{wrong}");
         }
     }
 

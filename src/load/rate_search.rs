@@ -346,7 +346,11 @@ mod tests {
         let found = search.find(|plan| {
             steps += 1;
             let (latency, lag) = run(plan.rate().expect("an open loop"), steps);
-            Ok::<_, std::convert::Infallible>(report(plan, Duration::from_millis(latency), Duration::from_millis(lag)))
+            Ok::<_, std::convert::Infallible>(report(
+                plan,
+                Duration::from_millis(latency),
+                Duration::from_millis(lag),
+            ))
         });
         found.expect("each run takes place")
     }

@@ -18,14 +18,20 @@ pub(super) struct Schedule {
     arrivals: Arrivals,
 }
 
-/// Where in the schedule a client is.
+/// A client's next place in the schedule.
 #[derive(Debug)]
 pub(super) struct Turn {
     /// When its next message is due.
     pub(super) due: Moment,
-    client: u32,
     number: u64,
     random: fastrand::Rng,
+}
+
+impl Turn {
+    /// A turn that no schedule gave.
+    pub(super) fn at(due: Moment) -> Turn {
+        Turn { due, number: 0, random: fastrand::Rng::with_seed(0) }
+    }
 }
 
 impl Schedule {
@@ -33,30 +39,58 @@ impl Schedule {
         Schedule { start, clients: clients as u64, nanoseconds: 1e9 / rate, arrivals }
     }
 
+    /// The first messages are due from this moment on.
+    pub(super) fn begin(&mut self, start: Moment) {
+        self.start = start;
+    }
+
     /// The first message of a client.
     pub(super) fn first(&self, client: u32, seed: u64) -> Turn {
         let mut seeds = fastrand::Rng::with_seed(seed ^ (u64::from(client) << 20));
-        let mut turn =
-            Turn { due: self.start, client, number: 0, random: fastrand::Rng::with_seed(seeds.u64(..)) };
+        let random = fastrand::Rng::with_seed(seeds.u64(..));
+        let mut turn = Turn { due: self.start, number: 0, random };
         match self.arrivals {
             Arrivals::Fixed => turn.due = self.fixed(client, 0),
-            Arrivals::Poisson => self.advance(&mut turn),
+            Arrivals::Poisson => self.advance(client, &mut turn),
         }
         turn
     }
 
     /// From one message of a client to its next.
-    pub(super) fn advance(&self, turn: &mut Turn) {
+    pub(super) fn advance(&self, client: u32, turn: &mut Turn) {
         turn.number += 1;
-        match self.arrivals {
+        turn.due = match self.arrivals {
             // Computed from the start, so that no rounding adds up.
-            Arrivals::Fixed => turn.due = self.fixed(turn.client, turn.number),
-            Arrivals::Poisson => {
-                // Many independent clients with exponential gaps make one Poisson stream of the whole rate.
-                let gap = -(1.0 - turn.random.f64()).ln() * self.nanoseconds * self.clients as f64;
-                turn.due = turn.due + Duration::from_nanos(gap as u64);
-            }
+            Arrivals::Fixed => self.fixed(client, turn.number),
+            Arrivals::Poisson => turn.due + self.gap(&mut turn.random),
+        };
+    }
+
+    /// To the first message of a client that is due at this moment or later.
+    pub(super) fn skip_to(&self, from: Moment, client: u32, turn: &mut Turn) {
+        if turn.due >= from {
+            return;
         }
+        match self.arrivals {
+            Arrivals::Fixed => {
+                let missed =
+                    from.since(turn.due).as_nanos() as f64 / (self.nanoseconds * self.clients as f64);
+                turn.number += missed as u64;
+                turn.due = self.fixed(client, turn.number);
+                // Rounding may leave it one or two too early.
+                while turn.due < from {
+                    self.advance(client, turn);
+                }
+            }
+            // Chance has no memory: the wait for the next message is the same from any moment.
+            Arrivals::Poisson => turn.due = from + self.gap(&mut turn.random),
+        }
+    }
+
+    /// Many independent clients with exponential gaps make one Poisson stream of the whole rate.
+    fn gap(&self, random: &mut fastrand::Rng) -> Duration {
+        let gap = -(1.0 - random.f64()).ln() * self.nanoseconds * self.clients as f64;
+        Duration::from_nanos(gap as u64)
     }
 
     /// How many messages of a client were due from `from` until `end` and have not left.
@@ -69,7 +103,7 @@ impl Schedule {
             return 0;
         }
         let gap = self.nanoseconds * self.clients as f64;
-        (end.since(turn.due).as_nanos() as f64 / gap) as u64 + 1
+        (end.since(turn.due).as_nanos() as f64 / gap).ceil() as u64
     }
 
     fn fixed(&self, client: u32, number: u64) -> Moment {
@@ -90,7 +124,7 @@ mod tests {
             let mut turn = schedule.first(client, 9);
             while turn.due.since(schedule.start) < until {
                 all.push(turn.due.since(schedule.start));
-                schedule.advance(&mut turn);
+                schedule.advance(client, &mut turn);
             }
         }
         all.sort();
@@ -114,6 +148,22 @@ mod tests {
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         assert!((0.9..1.1).contains(&variance), "gaps of chance vary as much as they are long: {variance}");
+    }
+
+    #[test]
+    fn a_backlog_is_skipped_to_the_next_place_in_the_schedule() {
+        let start = Moment::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let schedule = Schedule::new(start, 7, 1000.0, Arrivals::Fixed);
+        let mut turn = schedule.first(3, 9);
+        schedule.skip_to(at(500), 3, &mut turn);
+        assert_eq!(turn.due, at(500), "client 3 of 7 has the places 3, 10, … 493, 500");
+        schedule.skip_to(at(501), 3, &mut turn);
+        assert_eq!(turn.due, at(507));
+        let chance = Schedule::new(start, 7, 1000.0, Arrivals::Poisson);
+        let mut turn = chance.first(3, 9);
+        chance.skip_to(at(500), 3, &mut turn);
+        assert!(turn.due >= at(500));
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 use std::io;
 
 use super::bounds::Limits;
+use super::journal::{Entry, Journal};
 use super::ring::{Ring, SMALLEST};
 use crate::reactor::Moment;
 
@@ -12,14 +13,33 @@ const POOLED_BUFFERS: usize = 64;
 /// The largest buffer worth keeping. With the number above it bounds the pool at 8 MiB.
 const POOLED_CAPACITY: usize = SMALLEST;
 
-/// What all connections of a loop share. A connection that holds no bytes owns no heap memory: it reads into this
-/// buffer, and its replies are collected in this one.
+/// All connections of a loop share one. A connection that holds no bytes owns no heap memory: it reads into this
+/// input, and its replies are collected on this desk.
 #[derive(Debug)]
 pub struct Workspace {
-    pub(super) limits: Limits,
     pub(super) input: Box<[u8]>,
+    pub(super) desk: Desk,
+}
+
+/// The workspace without the input, so that a service can be handed input while its answers are being sent.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) limits: Limits,
     pub(super) staged: Vec<u8>,
     pub(super) pool: Pool,
+    pub(super) journal: Journal,
+    pub(super) traffic: Traffic,
+    /// The time of the pump that is under way.
+    pub(super) now: Moment,
+}
+
+/// Bytes that all connections of a workspace have moved so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes read from peers.
+    pub received: u64,
+    /// Bytes that the kernel took from us.
+    pub sent: u64,
 }
 
 impl Workspace {
@@ -33,20 +53,42 @@ impl Workspace {
         };
         Workspace {
             input: vec![0; limits.read_size].into_boxed_slice(),
-            staged: Vec::new(),
-            pool: Pool::default(),
-            limits,
+            desk: Desk {
+                limits,
+                staged: Vec::new(),
+                pool: Pool::default(),
+                journal: Journal::default(),
+                traffic: Traffic::default(),
+                now: Moment::now(),
+            },
         }
     }
 
     /// The memory of the buffers of its connections.
     pub fn buffer_bytes(&self) -> BufferBytes {
-        BufferBytes { in_use: self.pool.in_use, pooled: self.pool.rings.iter().map(Ring::capacity).sum() }
+        let pool = &self.desk.pool;
+        BufferBytes { in_use: pool.in_use, pooled: pool.rings.iter().map(Ring::capacity).sum() }
     }
 
-    /// How often a connection was not read any further, because as much as may be was unsent.
+    /// How often a connection was not read any further because its write buffer was full.
     pub fn pauses(&self) -> u64 {
-        self.pool.pauses
+        self.desk.pool.pauses
+    }
+
+    /// Bytes that its connections have moved so far.
+    pub fn traffic(&self) -> Traffic {
+        self.desk.traffic
+    }
+
+    /// Keeps the steps of connections from here on, or no longer. Fetch them with [`Workspace::take_journal`] after each
+    /// pump: some ten thousand are kept at most, and they don't say whose they are.
+    pub fn keep_journal(&mut self, keep: bool) {
+        self.desk.journal.keep(keep);
+    }
+
+    /// The steps since the last time, oldest first.
+    pub fn take_journal(&mut self) -> Vec<Entry> {
+        self.desk.journal.take()
     }
 }
 
@@ -65,7 +107,7 @@ pub(super) struct Pool {
     rings: Vec<Ring>,
     /// Bytes of the buffers that connections own.
     in_use: usize,
-    /// Counted here because it is here that everything comes by that the kernel did not take.
+    /// How often a connection was not read because its write buffer was full.
     pub(super) pauses: u64,
 }
 
@@ -279,14 +321,14 @@ mod tests {
         let (mut workspace, now) = (Workspace::new(limits), Moment::now());
         let (mut one, mut other) = (Held::default(), Held::default());
         assert_eq!(workspace.buffer_bytes(), BufferBytes::default());
-        one.add_unsent(b"unsent", &mut workspace.pool, now).expect("memory");
-        other.retain(b"retained", &mut workspace.pool, now).expect("memory");
+        one.add_unsent(b"unsent", &mut workspace.desk.pool, now).expect("memory");
+        other.retain(b"retained", &mut workspace.desk.pool, now).expect("memory");
         assert_eq!(workspace.buffer_bytes(), BufferBytes { in_use: 2 * SMALLEST, pooled: 0 });
         // One grows, and is too large for the pool when it comes back.
-        one.add_unsent(&[0; SMALLEST], &mut workspace.pool, now).expect("memory");
+        one.add_unsent(&[0; SMALLEST], &mut workspace.desk.pool, now).expect("memory");
         assert_eq!(workspace.buffer_bytes().in_use, 3 * SMALLEST);
-        one.consume_unsent(6 + SMALLEST, &mut workspace.pool, now);
-        other.discard(&mut workspace.pool);
+        one.consume_unsent(6 + SMALLEST, &mut workspace.desk.pool, now);
+        other.discard(&mut workspace.desk.pool);
         assert_eq!(workspace.buffer_bytes(), BufferBytes { in_use: 0, pooled: SMALLEST });
     }
 

@@ -23,19 +23,19 @@
 //! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. What may be done next is *derived*
 //! from the state in one place, [`Connection::next_action`]; [`Connection::pump`] does it until nothing is left to do
 //! or its budget is spent. So "the connection is queued for another turn" and "it can make progress" are the same
-//! fact, and can't come apart. An [`Observer`] can be told of its reads and writes, pauses and phases.
+//! fact, and can't come apart. The [`Workspace`] can keep a journal of its reads and writes, pauses and phases.
 
 use std::io::{self, ErrorKind};
 
 use super::bounds::{Limits, Timeout, Timeouts};
-use super::buffers::{Held, Pool, Workspace};
-use super::observer::{Observer, Unobserved};
+use super::buffers::{Desk, Held, Workspace};
+use super::journal::{Deed, Journal};
 use super::phase::{End, Phase};
 use super::service::Service;
 use super::transport::Transport;
 use crate::reactor::{Moment, Readiness};
 
-/// What to do with a connection after it was pumped.
+/// The next step of the handler, after it has pumped a connection.
 #[derive(Debug)]
 pub enum Next {
     /// Nothing can be done until an event comes.
@@ -46,7 +46,7 @@ pub enum Next {
     Close(End),
 }
 
-/// What [`Connection::pump`] can do next.
+/// The next thing that [`Connection::pump`] can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Establish,
@@ -105,44 +105,37 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Remembers what an event said.
+    #[inline]
     pub fn note(&mut self, readiness: Readiness) {
         // An error or a hang-up wakes both directions: the next call of either tells what happened.
-        let Readiness { readable, writable, read_closed, write_closed, error, priority } = readiness;
-        self.readable |= readable | read_closed | error;
-        self.writable |= writable | error | (read_closed & write_closed);
-        self.read_to_end |= read_closed | error | priority;
+        const WAKES_READER: Readiness = Readiness::READABLE.or(Readiness::READ_CLOSED).or(Readiness::ERROR);
+        const WAKES_WRITER: Readiness = Readiness::WRITABLE.or(Readiness::WRITE_CLOSED).or(Readiness::ERROR);
+        const READ_TO_END: Readiness = Readiness::READ_CLOSED.or(Readiness::PRIORITY).or(Readiness::ERROR);
+        self.readable |= readiness.has(WAKES_READER);
+        self.writable |= readiness.has(WAKES_WRITER);
+        self.read_to_end |= readiness.has(READ_TO_END);
     }
 
     /// Does whatever can be done, until nothing can or the budget of the turn is spent.
+    #[inline]
     pub fn pump(&mut self, service: &mut impl Service, workspace: &mut Workspace, now: Moment) -> Next {
-        self.pump_observed(service, workspace, now, &mut Unobserved)
-    }
-
-    /// As [`Connection::pump`], with somebody who is told of each thing that is done. Each kind of observer gets
-    /// machine code of its own, so that without one nothing is asked and nothing is told.
-    pub fn pump_observed(
-        &mut self,
-        service: &mut impl Service,
-        workspace: &mut Workspace,
-        now: Moment,
-        observer: &mut impl Observer,
-    ) -> Next {
-        let budget = workspace.limits.turn_budget;
-        let mut spent = 0;
+        let Workspace { input, desk } = workspace;
+        desk.now = now;
+        let mut budget = desk.limits.turn_budget;
         loop {
-            let action = self.next_action(&workspace.limits);
+            let action = self.next_action(&desk.limits);
             if action == Action::Nothing {
                 return Next::Wait;
             }
-            if spent >= budget {
+            if budget == 0 {
                 return Next::Again;
             }
-            match self.perform(action, service, workspace, budget - spent, now, observer) {
+            match self.perform(action, service, input, desk, budget) {
                 // Even an action that moved nothing costs something, or a transport that is interrupted for ever
                 // would hold the loop.
-                Ok(moved) => spent += moved.max(1),
+                Ok(moved) => budget = budget.saturating_sub(moved.max(1)),
                 Err(end) => {
-                    self.enter(Phase::Ended, observer);
+                    self.enter(Phase::Ended, &mut desk.journal);
                     return Next::Close(end);
                 }
             }
@@ -154,7 +147,8 @@ impl<T: Transport> Connection<T> {
     /// # Errors
     /// When the connection turns out to be gone.
     pub fn send(&mut self, bytes: &[u8], workspace: &mut Workspace, now: Moment) -> io::Result<()> {
-        if bytes.is_empty() { Ok(()) } else { self.offer(bytes, &mut workspace.pool, now, &mut Unobserved) }
+        workspace.desk.now = now;
+        if bytes.is_empty() { Ok(()) } else { self.offer(bytes, &mut workspace.desk) }
     }
 
     /// Begins to end an open connection: what has arrived by now is answered and sent, then our side is shut down, and
@@ -162,13 +156,13 @@ impl<T: Transport> Connection<T> {
     ///
     /// # Errors
     /// When the socket can't say how much has arrived.
-    pub fn stop(&mut self, observer: &mut impl Observer) -> io::Result<()> {
+    pub fn stop(&mut self, workspace: &mut Workspace) -> io::Result<()> {
         if self.phase == Phase::Open {
             // A peer that never ceases to send must not keep us: only what is here already counts.
             let arrived = u32::try_from(self.transport.pending_input()?).unwrap_or(u32::MAX);
-            self.enter(Phase::Stopping { quota: arrived }, observer);
-            // Some of it may have come after the last poll, its event still to be fetched. So look for it, and take
-            // no short read for the last one: what that event announces is not known yet.
+            self.enter(Phase::Stopping { quota: arrived }, &mut workspace.desk.journal);
+            // Input may have arrived after the last poll, and its event is still pending. Read now, and do not trust a
+            // short read.
             self.readable = true;
             self.read_to_end = true;
         }
@@ -177,15 +171,22 @@ impl<T: Transport> Connection<T> {
 
     /// Ends our sending side when what is unsent has gone; the peer's bytes go on to reach the service. Pump it
     /// afterwards.
-    pub fn half_close(&mut self, observer: &mut impl Observer) {
+    pub fn half_close(&mut self, workspace: &mut Workspace) {
         if self.phase == Phase::Open {
-            self.enter(Phase::HalfClosing, observer);
+            self.enter(Phase::HalfClosing, &mut workspace.desk.journal);
         }
     }
 
     /// Gives the buffers back with whatever they still hold, before the connection is removed.
     pub fn abandon(&mut self, workspace: &mut Workspace) {
-        self.held.discard(&mut workspace.pool);
+        self.held.discard(&mut workspace.desk.pool);
+    }
+
+    /// Whether [`Connection::deadline`] is that of the idle timeout, or none. Then it can only have moved away, and
+    /// whoever has set it once need not look again before it is due.
+    #[inline]
+    pub fn is_at_ease(&self) -> bool {
+        self.held.is_empty() && self.phase == Phase::Open
     }
 
     /// The nearest moment at which a timeout strikes if nothing happens until then, and which one it is. It is
@@ -289,18 +290,17 @@ impl<T: Transport> Connection<T> {
         &mut self,
         action: Action,
         service: &mut impl Service,
-        workspace: &mut Workspace,
+        input: &mut [u8],
+        desk: &mut Desk,
         budget: usize,
-        now: Moment,
-        observer: &mut impl Observer,
     ) -> Result<usize, End> {
         match action {
-            Action::Establish => self.establish(now, observer),
-            Action::Flush => self.flush(workspace, now, observer).map_err(End::Reset),
-            Action::Consume => self.consume(service, workspace, budget, now, observer),
-            Action::Read { at_most } => self.fill(at_most, service, workspace, budget, now, observer),
-            Action::Discard => self.throw_away(workspace, observer),
-            Action::ShutDown => self.shut_down(now, observer),
+            Action::Establish => self.establish(desk),
+            Action::Flush => self.flush(desk).map_err(End::Reset),
+            Action::Consume => self.consume(service, desk, budget),
+            Action::Read { at_most } => self.fill(service, &mut input[..at_most], desk, budget),
+            Action::Discard => self.throw_away(input, desk),
+            Action::ShutDown => self.shut_down(desk),
             // The end of input was read, so nothing can be unread: closing the socket sends our FIN and no reset,
             // which is all that a shutdown would have done.
             Action::Finish => Err(End::Finished),
@@ -308,10 +308,10 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn establish(&mut self, now: Moment, observer: &mut impl Observer) -> Result<usize, End> {
+    fn establish(&mut self, desk: &mut Desk) -> Result<usize, End> {
         if self.transport.is_established().map_err(End::NotConnected)? {
-            self.last_activity = now;
-            self.enter(Phase::Open, observer);
+            self.last_activity = desk.now;
+            self.enter(Phase::Open, &mut desk.journal);
         } else {
             // An event that came too early; another one follows.
             self.writable = false;
@@ -319,39 +319,30 @@ impl<T: Transport> Connection<T> {
         Ok(0)
     }
 
-    fn shut_down(&mut self, now: Moment, observer: &mut impl Observer) -> Result<usize, End> {
+    fn shut_down(&mut self, desk: &mut Desk) -> Result<usize, End> {
         match self.transport.shutdown_write() {
             // The peer was faster: there is nobody left to tell.
             Err(error) if error.kind() != ErrorKind::NotConnected => return Err(End::Reset(error)),
             _ => {}
         }
         // From here on the time counts in which the peer is to end as well.
-        self.last_activity = now;
+        self.last_activity = desk.now;
         let next = if self.phase == Phase::HalfClosing { Phase::HalfClosed } else { Phase::Lingering };
-        self.enter(next, observer);
+        self.enter(next, &mut desk.journal);
         Ok(0)
     }
 
-    fn flush(
-        &mut self,
-        workspace: &mut Workspace,
-        now: Moment,
-        observer: &mut impl Observer,
-    ) -> io::Result<usize> {
-        let front = self.held.unsent_front();
-        let offered = front.len();
-        let result = write(&mut self.transport, front, &mut self.writable, observer);
-        log::trace!("socket {}: write of {offered} unsent bytes: {result:?}", self.transport.number());
-        let taken = result?;
+    fn flush(&mut self, desk: &mut Desk) -> io::Result<usize> {
+        let taken =
+            write(&mut self.transport, self.held.unsent_front(), &mut self.writable, &mut desk.journal)?;
         if taken > 0 {
-            self.sent += taken as u64;
-            self.last_activity = now;
-            self.held.consume_unsent(taken, &mut workspace.pool, now);
-            let was_paused = self.paused;
+            self.count_sent(taken, desk);
+            self.held.consume_unsent(taken, &mut desk.pool, desk.now);
+            let unsent = self.held.unsent();
             // Not before half is gone: a peer that takes a byte at a time must not cost a read for each.
-            self.paused &= self.held.unsent() > workspace.limits.write_limit / 2;
-            if was_paused && !self.paused {
-                observer.resumed(self.held.unsent());
+            if self.paused && unsent <= desk.limits.write_limit / 2 {
+                self.paused = false;
+                desk.journal.note(self.transport.number(), Deed::Resumed { unsent });
             }
         }
         Ok(taken)
@@ -360,46 +351,32 @@ impl<T: Transport> Connection<T> {
     #[inline(always)]
     fn fill(
         &mut self,
-        at_most: usize,
         service: &mut impl Service,
-        workspace: &mut Workspace,
+        input: &mut [u8],
+        desk: &mut Desk,
         budget: usize,
-        now: Moment,
-        observer: &mut impl Observer,
     ) -> Result<usize, End> {
-        let Workspace { limits, input, staged, pool } = workspace;
-        let Some(count) = self.read(&mut input[..at_most], observer)? else { return Ok(0) };
+        let Some(count) = self.read(input, desk)? else { return Ok(0) };
         if count == 0 {
-            self.enter(Phase::Draining, observer);
+            self.enter(Phase::Draining, &mut desk.journal);
             return Ok(0);
         }
-        self.received += count as u64;
-        self.last_activity = now;
+        self.last_activity = desk.now;
         if let Phase::Stopping { quota } = self.phase {
             let left = if self.readable { quota - count as u32 } else { 0 };
             self.phase = Phase::Stopping { quota: left };
         }
-        let mut output = Output { limits, staged, pool, now };
-        let (fed, result) = self.feed(&input[..count], service, &mut output, budget, observer);
+        let (fed, result) = self.feed(&input[..count], service, desk, budget);
         if fed.consumed < count {
-            self.held.retain(&input[fed.consumed..count], output.pool, now).map_err(End::Reset)?;
+            self.held.retain(&input[fed.consumed..count], &mut desk.pool, desk.now).map_err(End::Reset)?;
         }
         result.map(|()| count + fed.answered).map_err(End::Reset)
     }
 
-    fn consume(
-        &mut self,
-        service: &mut impl Service,
-        workspace: &mut Workspace,
-        budget: usize,
-        now: Moment,
-        observer: &mut impl Observer,
-    ) -> Result<usize, End> {
-        let Workspace { limits, staged, pool, .. } = workspace;
+    fn consume(&mut self, service: &mut impl Service, desk: &mut Desk, budget: usize) -> Result<usize, End> {
         let Some(retained) = self.held.take_retained() else { return Ok(0) };
-        let mut output = Output { limits, staged, pool, now };
-        let (fed, result) = self.feed(retained.front(), service, &mut output, budget, observer);
-        self.held.put_retained_back(retained, fed.consumed, output.pool, now);
+        let (fed, result) = self.feed(retained.front(), service, desk, budget);
+        self.held.put_retained_back(retained, fed.consumed, &mut desk.pool, desk.now);
         result.map(|()| fed.consumed + fed.answered).map_err(End::Reset)
     }
 
@@ -410,45 +387,44 @@ impl<T: Transport> Connection<T> {
         &mut self,
         input: &[u8],
         service: &mut impl Service,
-        output: &mut Output<'_>,
+        desk: &mut Desk,
         budget: usize,
-        observer: &mut impl Observer,
     ) -> (Fed, io::Result<()>) {
+        let limit = desk.limits.write_limit;
         let mut fed = Fed { consumed: 0, answered: 0 };
         let mut result = Ok(());
-        while result.is_ok()
-            && fed.consumed < input.len()
-            && self.held.unsent() < output.limits.write_limit
-            && fed.answered < budget
-        {
+        let mut unsent = self.held.unsent();
+        while result.is_ok() && fed.consumed < input.len() && unsent < limit && fed.answered < budget {
             let rest = &input[fed.consumed..];
             let chunk = &rest[..rest.len().min(service.chunk().max(1))];
             fed.consumed += chunk.len();
-            let answer = service.answer(chunk, output.staged);
+            let answer = service.answer(chunk, &mut desk.staged);
             // Small answers are collected, so that a read's worth of them costs one write and not thousands.
-            let collected = self.held.unsent() + output.staged.len();
             let may_collect = answer.bytes.is_empty() && !answer.last && fed.consumed < input.len();
-            if may_collect && collected < output.limits.write_limit {
+            if may_collect && unsent + desk.staged.len() < limit {
                 continue;
             }
-            fed.answered += output.staged.len() + answer.bytes.len();
-            if !output.staged.is_empty() {
-                result = self.offer(output.staged, output.pool, output.now, observer);
-                output.staged.clear();
+            fed.answered += desk.staged.len() + answer.bytes.len();
+            if !desk.staged.is_empty() {
+                let mut staged = std::mem::take(&mut desk.staged);
+                result = self.offer(&staged, desk);
+                staged.clear();
+                desk.staged = staged;
             }
             if !answer.bytes.is_empty() {
-                result = result.and(self.offer(answer.bytes, output.pool, output.now, observer));
+                result = result.and(self.offer(answer.bytes, desk));
             }
             if answer.last {
                 self.discarded += (input.len() - fed.consumed) as u64;
                 fed.consumed = input.len();
-                self.enter(Phase::Stopping { quota: 0 }, observer);
+                self.enter(Phase::Stopping { quota: 0 }, &mut desk.journal);
             }
+            unsent = self.held.unsent();
         }
-        if self.held.unsent() >= output.limits.write_limit && !self.paused {
+        if unsent >= limit && !self.paused {
             self.paused = true;
-            output.pool.pauses += 1;
-            observer.paused(self.held.unsent());
+            desk.pool.pauses += 1;
+            desk.journal.note(self.transport.number(), Deed::Paused { unsent });
         }
         (fed, result)
     }
@@ -456,36 +432,27 @@ impl<T: Transport> Connection<T> {
     /// Writes first, and keeps only what the kernel does not take. While something is unsent, everything goes behind
     /// it: answers never overtake each other. After a failure all of it counts as unsent, which is what was lost.
     #[inline(always)]
-    fn offer(
-        &mut self,
-        bytes: &[u8],
-        pool: &mut Pool,
-        now: Moment,
-        observer: &mut impl Observer,
-    ) -> io::Result<()> {
+    fn offer(&mut self, bytes: &[u8], desk: &mut Desk) -> io::Result<()> {
         let mut result = Ok(0);
         if self.writable && self.held.unsent() == 0 {
-            result = write(&mut self.transport, bytes, &mut self.writable, observer);
-            log::trace!("socket {}: write of {} bytes: {result:?}", self.transport.number(), bytes.len());
+            result = write(&mut self.transport, bytes, &mut self.writable, &mut desk.journal);
         }
         let taken = *result.as_ref().unwrap_or(&0);
         if taken > 0 {
-            self.sent += taken as u64;
-            self.last_activity = now;
+            self.count_sent(taken, desk);
         }
         if taken < bytes.len() {
-            self.held.add_unsent(&bytes[taken..], pool, now)?;
+            self.held.add_unsent(&bytes[taken..], &mut desk.pool, desk.now)?;
         }
         result.map(drop)
     }
 
     /// Reads and discards. The peer's end or a reset is the end.
-    fn throw_away(&mut self, workspace: &mut Workspace, observer: &mut impl Observer) -> Result<usize, End> {
-        match self.read(&mut workspace.input, observer)? {
+    fn throw_away(&mut self, input: &mut [u8], desk: &mut Desk) -> Result<usize, End> {
+        match self.read(input, desk)? {
             None => Ok(0),
             Some(0) => Err(End::Lingered),
             Some(count) => {
-                self.received += count as u64;
                 self.discarded += count as u64;
                 Ok(count)
             }
@@ -494,16 +461,17 @@ impl<T: Transport> Connection<T> {
 
     /// One read. `None`: nothing there (or interrupted, and `readable` still set); `Some(0)`: the end of input.
     #[inline(always)]
-    fn read(&mut self, buffer: &mut [u8], observer: &mut impl Observer) -> Result<Option<usize>, End> {
-        observer.calling();
+    fn read(&mut self, buffer: &mut [u8], desk: &mut Desk) -> Result<Option<usize>, End> {
+        let began = desk.journal.begin();
         let result = self.transport.read(buffer);
-        observer.read(buffer.len(), &result);
-        log::trace!("socket {}: read of {} bytes: {result:?}", self.transport.number(), buffer.len());
+        desk.journal.read(began, self.transport.number(), buffer.len(), &result);
         match result {
             Ok(count) => {
                 let drained = count < buffer.len() && self.transport.short_means_done() && !self.read_to_end;
                 self.readable = count > 0 && !drained;
                 self.read_to_end &= count > 0;
+                self.received += count as u64;
+                desk.traffic.received += count as u64;
                 Ok(Some(count))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -519,11 +487,17 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    #[inline]
+    fn count_sent(&mut self, count: usize, desk: &mut Desk) {
+        self.sent += count as u64;
+        desk.traffic.sent += count as u64;
+        self.last_activity = desk.now;
+    }
+
     /// The one door through which a connection changes its phase. (The quota of `Stopping` is counted down in place:
     /// the phase stays the same.)
-    fn enter(&mut self, phase: Phase, observer: &mut impl Observer) {
-        log::trace!("socket {}: {:?} → {phase:?}", self.transport.number(), self.phase);
-        observer.entered(phase);
+    fn enter(&mut self, phase: Phase, journal: &mut Journal) {
+        journal.note(self.transport.number(), Deed::Entered(phase));
         self.phase = phase;
     }
 }
@@ -534,11 +508,11 @@ fn write(
     transport: &mut impl Transport,
     bytes: &[u8],
     writable: &mut bool,
-    observer: &mut impl Observer,
+    journal: &mut Journal,
 ) -> io::Result<usize> {
-    observer.calling();
+    let began = journal.begin();
     let result = transport.write(bytes);
-    observer.wrote(bytes.len(), &result);
+    journal.wrote(began, transport.number(), bytes.len(), &result);
     match result {
         Ok(0) => Err(ErrorKind::WriteZero.into()),
         Ok(taken) => {
@@ -558,15 +532,7 @@ fn write(
     }
 }
 
-/// Where answers go, and what bounds them.
-struct Output<'a> {
-    limits: &'a Limits,
-    staged: &'a mut Vec<u8>,
-    pool: &'a mut Pool,
-    now: Moment,
-}
-
-/// What the service was fed: bytes of input, and bytes that it answered.
+/// Input that the service was fed, and the bytes that it answered.
 struct Fed {
     consumed: usize,
     answered: usize,

@@ -8,8 +8,8 @@ mod connector;
 mod datagram;
 mod endpoint;
 mod inherited;
+mod journal;
 mod listener;
-mod observer;
 mod overflow;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
@@ -21,18 +21,18 @@ mod socket_file;
 mod transport;
 
 pub use self::bounds::{Limits, Timeout, Timeouts};
-pub use self::buffers::{BufferBytes, Workspace};
+pub use self::buffers::{BufferBytes, Traffic, Workspace};
 pub use self::connected_datagram::ConnectedDatagramSocket;
 pub use self::connection::{Connection, Next};
 pub use self::connector::{Target, connect};
 pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAYLOAD};
 pub use self::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use self::inherited::{InheritError, Inherited};
+pub use self::journal::{Deed, Entry};
 pub use self::listener::{
     Accept, AcceptError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
     classify_accept_error,
 };
-pub use self::observer::{Observer, Unobserved};
 pub use self::overflow::Overflow;
 pub use self::phase::{End, Phase};
 pub use self::service::{Answer, Service};

@@ -4,7 +4,9 @@
 //! entry, a deadline is moved or taken out in `O(log n)` and dies with its source: a server that opens and closes
 //! thousands of connections a second does not collect entries that wait for a time long after their connection.
 
-use super::Moment;
+use std::collections::TryReserveError;
+
+use super::moment::Moment;
 
 const NOWHERE: u32 = u32::MAX;
 
@@ -17,6 +19,12 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
+    /// Makes room for the deadlines of so many more keys.
+    pub(super) fn reserve(&mut self, additional: usize) -> Result<(), TryReserveError> {
+        self.heap.try_reserve(additional + self.place.len() - self.heap.len())?;
+        self.place.try_reserve(additional)
+    }
+
     /// Sets or moves the deadline of `key`.
     pub(super) fn set(&mut self, key: usize, at: Moment) {
         if self.place.len() <= key {

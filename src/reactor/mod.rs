@@ -1,24 +1,31 @@
 //! The reactor: a loop around one blocking call.
 //!
-//! It holds *sources* (anything with a descriptor) in a slab, waits until one of them is ready, and tells a
+//! It holds *sources* (anything with a descriptor) in a slab, waits until one of them is ready, and calls a
 //! [`Handler`]. It knows nothing of echo, of connections or even of sockets: its own tests drive it with pipes.
 //!
 //! # A turn
 //!
 //! ```text
-//!   timeout ◄── 0 if the run queue holds something, else until the nearest deadline
+//!   timeout ◄── 0 if the run queue holds something, else until the nearest deadline or timer
 //!      │
 //!    poll            the only call that blocks; Interrupted is an empty batch
 //!      │
 //!   connections      Handler::ready for each event of the batch …
 //!   listeners        … then for the listeners among them
-//!   run queue        Handler::resume for what was queued before this point, once each
-//!   deadlines        Handler::deadline for each that is due
+//!   run queue        Handler::resume for the first entries that were there before the poll
+//!   deadlines        Handler::deadline for those that are due, then Handler::timer
 //!   signals          Handler::ready for the signals, when everything else has settled
 //!   end of turn      removed sources are dropped, their slots become free; Handler::turn_end
 //! ```
 //!
 //! [`Reactor::turn`] is that list, line by line.
+//!
+//! # The bound of a turn
+//!
+//! An event that came while a turn is under way waits until the turn ends, so a turn must be short. It consists of at
+//! most [`EVENTS_PER_TURN`] events, [`RESUMES_PER_TURN`] entries of the run queue and [`DEADLINES_PER_TURN`] deadlines,
+//! and each source has at most one share of it: the handler's own budget for one call. Entries and deadlines beyond
+//! that keep their places for the next turn, which doesn't sleep; events beyond that wait in the kernel.
 //!
 //! # The laws of readiness
 //!
@@ -36,112 +43,56 @@
 //! **Interrupted is nothing.** A signal may end the wait; the turn then goes on with an empty batch, and the time to
 //! wait is computed anew from absolute deadlines.
 
+mod context;
 mod deadlines;
+mod handler;
 mod moment;
+mod readiness;
 mod sources;
+mod timer;
 mod turn;
 
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Poll};
+use mio::Events;
 
-use self::deadlines::Deadlines;
-use self::sources::Sources;
-
+pub use self::context::Context;
+pub use self::handler::Handler;
 pub use self::moment::Moment;
+pub use self::readiness::Readiness;
 pub use self::sources::{Stage, Token};
+pub use self::timer::Timer;
 pub use self::turn::{Turn, TurnTimes};
 
 /// What a source is registered for; see [`mio::Interest`].
 pub use mio::Interest;
 
-/// Events taken from the kernel at a time. A larger batch only delays the listeners and the run queue.
-const EVENTS_PER_POLL: usize = 1024;
+/// Events taken from the kernel at a time. A larger batch would spare little, since 256 events share one call, and make
+/// the others wait for longer.
+pub const EVENTS_PER_TURN: usize = 256;
 
-/// What is told when a source may have something to do.
-///
-/// None of its methods may block, and none returns an error: what goes wrong with one source is that source's end,
-/// not the loop's. The token is the name that [`Context::insert`] gave; [`Context::get_mut`] has the source.
-pub trait Handler {
-    /// What the handler keeps for each registered descriptor; usually an enum of its kinds.
-    type Source: AsFd;
+/// Entries of the run queue that have their share in a turn. Each of them may move a quarter of a megabyte, so that
+/// sixteen take about a millisecond: a source with a small message does not wait for longer, however many are queued.
+pub const RESUMES_PER_TURN: usize = 16;
 
-    /// The source became ready.
-    fn ready(&mut self, context: &mut Context<Self::Source>, token: Token, readiness: Readiness);
-
-    /// It is the turn of a source that asked for it by [`Context::run_again`].
-    fn resume(&mut self, context: &mut Context<Self::Source>, token: Token) {
-        let _ = (context, token);
-    }
-
-    /// The deadline of the source is due, and taken out. All that are due in a turn are taken out before the first is
-    /// told, so clearing or moving one then comes too late for this turn.
-    fn deadline(&mut self, context: &mut Context<Self::Source>, token: Token) {
-        let _ = (context, token);
-    }
-
-    /// Everything in this turn was handled, and what was removed has been dropped.
-    fn turn_end(&mut self, context: &mut Context<Self::Source>) {
-        let _ = context;
-    }
-}
-
-/// What an event said; see "The laws of readiness" above for what it is worth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
-    /// There may be bytes, a connection, or the end of input to read.
-    pub readable: bool,
-    /// There may be room to write, or a connect has ended.
-    pub writable: bool,
-    /// The peer has shut down its sending side, or the connection is gone.
-    pub read_closed: bool,
-    /// Our sending side is shut down, or the connection is gone.
-    pub write_closed: bool,
-    /// The kernel holds an error for the descriptor.
-    pub error: bool,
-    /// Something exceptional arrived, such as urgent data on a TCP socket.
-    pub priority: bool,
-}
-
-impl From<&mio::event::Event> for Readiness {
-    fn from(event: &mio::event::Event) -> Readiness {
-        Readiness {
-            readable: event.is_readable(),
-            writable: event.is_writable(),
-            read_closed: event.is_read_closed(),
-            write_closed: event.is_write_closed(),
-            error: event.is_error(),
-            priority: event.is_priority(),
-        }
-    }
-}
+/// Deadlines that are told in a turn. A process that was stopped finds all of them due when it goes on, and each costs
+/// some system calls.
+pub const DEADLINES_PER_TURN: usize = 256;
 
 /// The loop. `S` is the handler's [`Source`](Handler::Source).
 pub struct Reactor<S> {
     events: Events,
     context: Context<S>,
-    /// Events of this batch that are to be told later in the turn.
-    late: Vec<(Token, Stage, Readiness)>,
+    /// Events of this batch whose stage comes later in the turn.
+    late: Vec<(Token, Readiness)>,
     due: Vec<Token>,
+    timers: Vec<Timer>,
     busy_poll: Duration,
     spin_until: Option<Moment>,
     prompt: bool,
     timed: bool,
-}
-
-/// What a [`Handler`] may do: add, find and remove sources, ask for another turn, set deadlines, stop.
-pub struct Context<S> {
-    poll: Poll,
-    sources: Sources<S>,
-    run_queue: VecDeque<Token>,
-    deadlines: Deadlines,
-    now: Moment,
-    turn: Turn,
-    stopped: bool,
 }
 
 impl<S: AsFd> Reactor<S> {
@@ -151,18 +102,11 @@ impl<S: AsFd> Reactor<S> {
     /// When the kernel gives no poll descriptor (see `epoll_create1(2)`).
     pub fn new() -> io::Result<Reactor<S>> {
         Ok(Reactor {
-            events: Events::with_capacity(EVENTS_PER_POLL),
-            context: Context {
-                poll: Poll::new()?,
-                sources: Sources::new(),
-                run_queue: VecDeque::new(),
-                deadlines: Deadlines::default(),
-                now: Moment::now(),
-                turn: Turn::default(),
-                stopped: false,
-            },
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            context: Context::new()?,
             late: Vec::new(),
             due: Vec::new(),
+            timers: Vec::new(),
             busy_poll: Duration::ZERO,
             spin_until: None,
             prompt: false,
@@ -199,87 +143,78 @@ impl<S: AsFd> Reactor<S> {
     /// # Errors
     /// When polling itself fails, which no peer can cause.
     pub fn run<H: Handler<Source = S>>(&mut self, handler: &mut H) -> io::Result<()> {
-        self.context.stopped = false;
-        while !self.context.stopped {
+        self.context.take_stopped();
+        while !self.context.take_stopped() {
             self.turn(handler)?;
         }
         Ok(())
     }
 
-    /// Takes one turn: waits once, then tells the handler everything that is due.
+    /// Takes one turn: waits once, then calls the handler for everything that is due, within the bound of a turn.
     ///
     /// # Errors
     /// When polling itself fails, which no peer can cause.
     pub fn turn<H: Handler<Source = S>>(&mut self, handler: &mut H) -> io::Result<()> {
         let began = self.timed.then(Moment::now);
+        let queued_before = self.context.queued();
         self.poll()?;
-        let mut times = began.map(|began| TurnTimes::after_poll(began, self.context.now));
-        let Reactor { events, context, late, due, .. } = self;
+        let times = began.map(|began| TurnTimes::after_poll(began, self.context.now()));
+        let mut turn = Turn { times, ..Turn::default() };
+        let Reactor { events, context, late, due, timers, .. } = self;
 
         for event in events.iter() {
+            turn.events += 1;
             let (token, readiness) = (Token::from(event.token()), Readiness::from(event));
-            match context.sources.stage(token) {
-                Some(Stage::Connections) => handler.ready(context, token, readiness),
-                Some(stage) => late.push((token, stage, readiness)),
-                None => log::trace!("{token:?}: {readiness:?} came after its source was removed"),
+            match token.stage() {
+                Stage::Connections => handler.ready(context, token, readiness),
+                Stage::Listeners | Stage::Signals => late.push((token, readiness)),
             }
         }
-        for &(token, stage, readiness) in late.iter() {
-            if stage == Stage::Listeners && context.sources.get(token).is_some() {
-                handler.ready(context, token, readiness);
+        tell(handler, context, late, Stage::Listeners);
+        turn.mark(|times| &mut times.batch_ended);
+
+        // A source that queued itself in this turn has had its share of it.
+        for _ in 0..queued_before {
+            if turn.queued == RESUMES_PER_TURN {
+                break;
             }
-        }
-
-        TurnTimes::mark(&mut times, |times| &mut times.batch_ended);
-
-        // Only as many as there are now: what queues itself again waits for the next turn, behind the others.
-        let queued = context.run_queue.len();
-        for _ in 0..queued {
-            let Some(token) = context.run_queue.pop_front() else { break };
-            if context.sources.clear_queued(token) {
+            if let Some(token) = context.pop_queued() {
+                turn.queued += 1;
                 handler.resume(context, token);
             }
         }
+        turn.mark(|times| &mut times.run_queue_ended);
 
-        TurnTimes::mark(&mut times, |times| &mut times.run_queue_ended);
-
-        // The due set is taken before any is told: a deadline set to "now" by a handler waits for the next turn.
-        while let Some(key) = context.deadlines.pop_due(context.now) {
-            due.extend(context.sources.token_of_key(key));
-        }
-        let deadlines = due.len();
+        // Taken out before the first is told: a deadline that a handler sets to "now" waits for the next turn.
+        due.extend(std::iter::from_fn(|| context.pop_due()).take(DEADLINES_PER_TURN));
+        turn.deadlines = due.len();
         for token in due.drain(..) {
-            if context.sources.get(token).is_some() {
+            if context.get(token).is_some() {
                 handler.deadline(context, token);
             }
         }
-        TurnTimes::mark(&mut times, |times| &mut times.deadlines_ended);
-
-        for (token, stage, readiness) in late.drain(..) {
-            if stage == Stage::Signals && context.sources.get(token).is_some() {
-                handler.ready(context, token, readiness);
-            }
+        timers.extend(std::iter::from_fn(|| context.pop_due_timer()));
+        for timer in timers.drain(..) {
+            handler.timer(context, timer);
         }
+        turn.mark(|times| &mut times.deadlines_ended);
 
-        context.sources.free_removed();
-        TurnTimes::mark(&mut times, |times| &mut times.ended);
-        context.turn = Turn { events: events.iter().count(), queued, deadlines, times };
+        tell(handler, context, late, Stage::Signals);
+        late.clear();
+        context.free_removed();
+        turn.mark(|times| &mut times.ended);
+        context.set_turn(turn);
         handler.turn_end(context);
         Ok(())
     }
 
     fn poll(&mut self) -> io::Result<()> {
         let timeout = self.timeout();
-        match self.context.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            result => result?,
-        }
-        // Read once for the whole turn: everything that happens in it happens "now".
-        self.context.now = Moment::now();
+        let now = self.context.wait(&mut self.events, timeout)?;
         if !self.busy_poll.is_zero() {
             if !self.events.is_empty() {
-                self.spin_until = Some(self.context.now + self.busy_poll);
-            } else if self.spin_until.is_some_and(|until| until <= self.context.now) {
+                self.spin_until = Some(now + self.busy_poll);
+            } else if self.spin_until.is_some_and(|until| until <= now) {
                 self.spin_until = None;
             }
         }
@@ -287,12 +222,26 @@ impl<S: AsFd> Reactor<S> {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.context.run_queue.is_empty() || self.spin_until.is_some() {
+        if self.context.queued() > 0 || self.spin_until.is_some() {
             return Some(Duration::ZERO);
         }
         // Measured from this moment, not from the start of the turn: a long turn must not make deadlines late.
-        let left = self.context.deadlines.nearest()?.since(Moment::now());
+        let left = self.context.nearest()?.since(Moment::now());
         Some(if self.prompt { sleep_before(left) } else { left })
+    }
+}
+
+/// Calls the handler for the events of one late stage, unless their sources were removed meanwhile.
+fn tell<H: Handler>(
+    handler: &mut H,
+    context: &mut Context<H::Source>,
+    late: &[(Token, Readiness)],
+    stage: Stage,
+) {
+    for &(token, readiness) in late.iter().filter(|(token, _)| token.stage() == stage) {
+        if context.get(token).is_some() {
+            handler.ready(context, token, readiness);
+        }
     }
 }
 
@@ -302,141 +251,6 @@ fn sleep_before(left: Duration) -> Duration {
     const WAKE_UP: Duration = Duration::from_micros(150);
     let milliseconds = left.saturating_sub(WAKE_UP).as_millis();
     Duration::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX))
-}
-
-impl<S: AsFd> Context<S> {
-    /// Takes a source in and registers its descriptor, once and for all of its life.
-    ///
-    /// # Errors
-    /// When the kernel refuses the registration (see `epoll_ctl(2)`): out of memory, too many watches, or a regular
-    /// file, which can't be polled (see [`Context::insert_unpolled`]). The source is dropped at the end of
-    /// the turn.
-    pub fn insert(&mut self, source: S, interest: Interest, stage: Stage) -> io::Result<Token> {
-        let descriptor = source.as_fd().as_raw_fd();
-        let token = self.insert_unpolled(source, stage)?;
-        if let Err(error) = self.poll.registry().register(&mut SourceFd(&descriptor), token.into(), interest)
-        {
-            self.remove(token);
-            return Err(error);
-        }
-        Ok(token)
-    }
-
-    /// Takes a source in that the kernel can't poll, such as a regular file. It never gets an event; it is driven by
-    /// [`Context::run_again`] and deadlines.
-    ///
-    /// # Errors
-    /// When more sources are held than a token can name.
-    pub fn insert_unpolled(&mut self, source: S, stage: Stage) -> io::Result<Token> {
-        self.sources
-            .insert(source, stage)
-            .ok_or_else(|| io::Error::other("more sources than a token can name"))
-    }
-
-    /// Asks the kernel to report anew what is ready already. Only needed for descriptors that are read in a way that
-    /// leaves no `WouldBlock` behind, such as a blocking standard input; sockets never need it.
-    ///
-    /// # Errors
-    /// When the source is not registered, or the kernel refuses.
-    pub fn reregister(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        let source = self.sources.get(token).ok_or(io::ErrorKind::NotFound)?;
-        let descriptor = source.as_fd().as_raw_fd();
-        self.poll.registry().reregister(&mut SourceFd(&descriptor), token.into(), interest)
-    }
-
-    /// Takes the source's descriptor out of the poll. Only needed if another process may hold the same socket, or a
-    /// duplicate of the descriptor in this one: the kernel keeps a registration until the last descriptor is closed,
-    /// wherever that is, and would wake the loop for a source that it no longer has. To be called before
-    /// [`Context::remove`]: afterwards the source can't be found, and nothing is done.
-    pub fn deregister(&mut self, token: Token) {
-        let Some(source) = self.sources.get(token) else { return };
-        if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&source.as_fd().as_raw_fd())) {
-            log::debug!("{token:?}: cannot deregister: {error}");
-        }
-    }
-
-    /// The source, unless it was removed.
-    pub fn get(&self, token: Token) -> Option<&S> {
-        self.sources.get(token)
-    }
-
-    /// The source, unless it was removed.
-    pub fn get_mut(&mut self, token: Token) -> Option<&mut S> {
-        self.sources.get_mut(token)
-    }
-
-    /// Removes a source with all that hangs on it: its place in the run queue and its deadline. It is dropped, and
-    /// its descriptor closed, at the end of the turn. No deregistration: closing the only descriptor is one. (Of an
-    /// inherited socket there is another one in the process that it comes from: call [`Context::deregister`] first.)
-    pub fn remove(&mut self, token: Token) {
-        if self.sources.remove(token) {
-            self.deadlines.clear(token.key());
-        }
-    }
-
-    /// Puts the source into the run queue, unless it is there: its [`Handler::resume`] comes in this turn if the
-    /// queue has not been run yet, else in the next, which then does not wait.
-    pub fn run_again(&mut self, token: Token) {
-        if self.sources.mark_queued(token) {
-            self.run_queue.push_back(token);
-        }
-    }
-
-    /// Sets the deadline of the source, instead of the one that it had.
-    pub fn set_deadline(&mut self, token: Token, at: Moment) {
-        if self.sources.get(token).is_some() {
-            self.deadlines.set(token.key(), at);
-        }
-    }
-
-    /// Sets the deadline of the source unless it has a nearer one. With it, a deadline that is put off by every byte
-    /// costs nothing per byte: it is left where it is, and when it is due the handler looks and sets the next.
-    pub fn set_deadline_no_later_than(&mut self, token: Token, at: Moment) {
-        if self.deadlines.get(token.key()).is_none_or(|set| at < set) {
-            self.set_deadline(token, at);
-        }
-    }
-
-    /// Takes the source's deadline away.
-    pub fn clear_deadline(&mut self, token: Token) {
-        if self.sources.get(token).is_some() {
-            self.deadlines.clear(token.key());
-        }
-    }
-
-    /// The time at which this turn's poll returned.
-    pub fn now(&self) -> Moment {
-        self.now
-    }
-
-    /// What the turn consisted of; complete when [`Handler::turn_end`] is called, and of the turn before until then.
-    pub fn turn(&self) -> &Turn {
-        &self.turn
-    }
-
-    /// How many sources there are.
-    pub fn len(&self) -> usize {
-        self.sources.len()
-    }
-
-    /// True if there is no source at all.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The tokens of all sources, in no particular order.
-    pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
-        self.sources.tokens()
-    }
-
-    /// Makes [`Reactor::run`] return at the end of this turn.
-    pub fn stop(&mut self) {
-        self.stopped = true;
-    }
-
-    /// What one source costs in the table, in bytes: the slot and its place among the deadlines.
-    #[cfg(test)]
-    pub(crate) const BYTES_PER_SOURCE: usize = Sources::<S>::SLOT_SIZE + size_of::<u32>();
 }
 
 #[cfg(test)]

@@ -8,33 +8,50 @@
 //! 2. **A token carries a generation.** Whoever keeps a token across turns (a run queue, a list of paused listeners)
 //!    gets `None` for it once its source is gone, even when the slot has a new owner.
 
+use std::collections::TryReserveError;
+
 use slab::Slab;
 
-/// Half of a token is the slab key, the other half the generation, on machines of any word size.
+/// Half of a token is the slab key, on machines of any word size; then come two bits for the stage, and the rest is the
+/// generation.
 const KEY_BITS: u32 = usize::BITS / 2;
 const KEY_MASK: usize = (1 << KEY_BITS) - 1;
+const STAGE_MASK: usize = 0b11;
+const GENERATION_SHIFT: u32 = KEY_BITS + 2;
+const GENERATION_MASK: u32 = (usize::MAX >> GENERATION_SHIFT) as u32;
 
 /// Names a source that the reactor holds, for as long as it holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(usize);
 
 impl Token {
-    fn new(key: usize, generation: u32) -> Token {
-        Token((generation as usize) << KEY_BITS | key)
+    fn new(key: usize, stage: Stage, generation: u32) -> Token {
+        Token((generation as usize) << GENERATION_SHIFT | (stage as usize) << KEY_BITS | key)
     }
 
     pub(super) fn key(self) -> usize {
         self.0 & KEY_MASK
     }
 
-    /// Which of all sources that the table ever took in it is, counted from 0 and over again after four billion (where
-    /// a word has 32 bits, after 65,536): what tells it from others that had its slot before.
+    /// When in a turn the source gets its events. It is part of the token, so that an event is put into its place
+    /// without a look at the table.
+    #[inline]
+    pub(super) fn stage(self) -> Stage {
+        match self.0 >> KEY_BITS & STAGE_MASK {
+            0 => Stage::Connections,
+            1 => Stage::Listeners,
+            _ => Stage::Signals,
+        }
+    }
+
+    /// The source's number among all that the table ever took in, which tells it from earlier owners of its slot. It
+    /// begins anew at 0 after a billion sources (where a word has 32 bits, after 16,384).
     pub fn number(self) -> u32 {
         self.generation()
     }
 
     fn generation(self) -> u32 {
-        (self.0 >> KEY_BITS) as u32
+        (self.0 >> GENERATION_SHIFT) as u32
     }
 }
 
@@ -50,19 +67,19 @@ impl From<Token> for mio::Token {
     }
 }
 
-/// When in a turn a source is told of its event.
+/// When in a turn a source gets its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// While the batch is walked: what is already open is served first.
+    /// While the batch is walked: open connections are served first.
     Connections,
-    /// After the whole batch, so that new connections never share a batch with those that just closed.
+    /// After the whole batch, so that a new connection never shares a batch with one that has just closed.
     Listeners,
     /// After everything else that was due in the turn, so that a signal to stop finds a settled state.
     Signals,
 }
 
-/// In this order, so that what an event looks at first lies in one cache line with the beginning of the source. Among
-/// ten thousand connections each line that is touched comes from far away.
+/// The fields that an event needs first lie in one cache line with the beginning of the source. Among ten thousand
+/// connections each line that is touched comes from far away.
 #[repr(C)]
 struct Slot<S> {
     generation: u32,
@@ -70,6 +87,12 @@ struct Slot<S> {
     removed: bool,
     queued: bool,
     source: S,
+}
+
+impl<S> Slot<S> {
+    fn token(&self, key: usize) -> Token {
+        Token::new(key, self.stage, self.generation)
+    }
 }
 
 /// The slab with its two rules; `S` is whatever the handler keeps for a source.
@@ -84,19 +107,34 @@ impl<S> Sources<S> {
         Sources { slots: Slab::new(), removed: Vec::new(), next_generation: 0 }
     }
 
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, additional: usize) -> Result<(), TryReserveError> {
+        // `Slab::reserve` aborts when memory is short, so ask for as much in a way that can fail, and give it back.
+        let slots = self.slots.len().saturating_add(additional);
+        Vec::<Slot<S>>::new().try_reserve_exact(slots.saturating_mul(2))?;
+        self.slots.reserve(additional);
+        self.removed.try_reserve(slots)
+    }
+
+    /// True if another source needs more memory for the table.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.len() == self.slots.capacity()
+    }
+
     /// `None` when every key that a token can hold is taken.
     pub(super) fn insert(&mut self, source: S, stage: Stage) -> Option<Token> {
         let entry = self.slots.vacant_entry();
         // mio keeps the very last token for itself, hence `<` and not `<=`.
         (entry.key() < KEY_MASK).then(|| {
-            let generation = self.next_generation & KEY_MASK as u32;
+            let generation = self.next_generation & GENERATION_MASK;
             self.next_generation = self.next_generation.wrapping_add(1);
-            let token = Token::new(entry.key(), generation);
+            let token = Token::new(entry.key(), stage, generation);
             entry.insert(Slot { source, generation, stage, removed: false, queued: false });
             token
         })
     }
 
+    #[inline]
     fn slot(&mut self, token: Token) -> Option<&mut Slot<S>> {
         self.slots.get_mut(token.key()).filter(|slot| slot.generation == token.generation() && !slot.removed)
     }
@@ -106,12 +144,9 @@ impl<S> Sources<S> {
         (slot.generation == token.generation() && !slot.removed).then_some(&slot.source)
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut S> {
         self.slot(token).map(|slot| &mut slot.source)
-    }
-
-    pub(super) fn stage(&mut self, token: Token) -> Option<Stage> {
-        self.slot(token).map(|slot| slot.stage)
     }
 
     /// Marks the slot; its source lives on, unreachable, until the end of the turn. False if it was gone already.
@@ -134,6 +169,10 @@ impl<S> Sources<S> {
         self.slot(token).is_some_and(|slot| !std::mem::replace(&mut slot.queued, true))
     }
 
+    pub(super) fn is_queued(&self, token: Token) -> bool {
+        self.slots.get(token.key()).is_some_and(|slot| slot.generation == token.generation() && slot.queued)
+    }
+
     /// True if its source is still there.
     pub(super) fn clear_queued(&mut self, token: Token) -> bool {
         self.slot(token).map(|slot| slot.queued = false).is_some()
@@ -145,16 +184,13 @@ impl<S> Sources<S> {
     }
 
     pub(super) fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
-        self.slots
-            .iter()
-            .filter(|(_, slot)| !slot.removed)
-            .map(|(key, slot)| Token::new(key, slot.generation))
+        self.slots.iter().filter(|(_, slot)| !slot.removed).map(|(key, slot)| slot.token(key))
     }
 
-    /// The same tokens, by key: what a deadline knows of its source.
+    /// The token of the source in a slot: a deadline knows its source by the key alone.
     pub(super) fn token_of_key(&self, key: usize) -> Option<Token> {
         let slot = self.slots.get(key)?;
-        (!slot.removed).then(|| Token::new(key, slot.generation))
+        (!slot.removed).then(|| slot.token(key))
     }
 
     #[cfg(test)]
@@ -209,7 +245,7 @@ mod tests {
         sources.remove(gone);
         assert_eq!(sources.len(), 1);
         assert_eq!(sources.tokens().collect::<Vec<_>>(), [kept]);
-        assert_eq!(sources.stage(kept), Some(Stage::Listeners));
+        assert_eq!(kept.stage(), Stage::Listeners);
         assert_eq!(sources.token_of_key(gone.key()), None);
     }
 }

@@ -13,6 +13,7 @@ enum Told {
     Ready(&'static str),
     Resumed(&'static str),
     Deadline(&'static str),
+    Timer(u8),
     TurnEnd,
 }
 
@@ -45,7 +46,8 @@ impl Toy {
     }
 
     fn note(&mut self, context: &mut Context<Source>, token: Token, told: fn(&'static str) -> Told) {
-        let name = context.get(token).expect("only living sources are told of").name;
+        // An earlier event of the batch may have removed it.
+        let Some(Source { name, .. }) = context.get(token) else { return };
         let told = told(name);
         (self.action)(context, token, &told);
         self.told.push(told);
@@ -65,6 +67,10 @@ impl Handler for Toy {
 
     fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
         self.note(context, token, Told::Deadline);
+    }
+
+    fn timer(&mut self, _: &mut Context<Source>, Timer(number): Timer) {
+        self.told.push(Told::Timer(number));
     }
 
     fn turn_end(&mut self, _: &mut Context<Source>) {
@@ -101,6 +107,7 @@ fn a_turn_has_the_order_that_the_diagram_shows() {
     let (_connection, _c) = ready_source(&mut reactor, "connection", Stage::Connections);
     reactor.context().set_deadline(late, Moment::now());
     reactor.context().run_again(again);
+    reactor.context().set_timer(Timer(3), Moment::now());
 
     let mut toy = Toy::new();
     reactor.turn(&mut toy).expect("a turn");
@@ -111,6 +118,7 @@ fn a_turn_has_the_order_that_the_diagram_shows() {
             Told::Ready("listener"),
             Told::Resumed("again"),
             Told::Deadline("late"),
+            Told::Timer(3),
             Told::Ready("signal"),
             Told::TurnEnd
         ]
@@ -235,7 +243,7 @@ fn a_deadline_ends_the_wait_and_comes_once() {
     reactor.run(&mut toy).expect("turns");
     assert!(Moment::now() >= at);
     assert!(toy.told.contains(&Told::Deadline("pipe")));
-    assert!(reactor.context.deadlines.nearest().is_none());
+    assert!(reactor.context.nearest().is_none());
 }
 
 #[test]
@@ -247,7 +255,7 @@ fn a_deadline_set_to_now_by_a_deadline_waits_for_the_next_turn() {
     reactor.turn(&mut toy).expect("a turn");
     assert_eq!(toy.told, [Told::Deadline("pipe"), Told::TurnEnd]);
     reactor.context().clear_deadline(token);
-    assert!(reactor.context.deadlines.nearest().is_none());
+    assert!(reactor.context.nearest().is_none());
 }
 
 #[test]
@@ -378,4 +386,102 @@ fn a_turn_tells_what_it_consisted_of() {
         "the slow part is the run queue: {times:?}"
     );
     assert!(times.run_queue_ended <= times.deadlines_ended && times.deadlines_ended <= times.ended);
+}
+
+/// Each source that is in the run queue, or becomes ready, wants another share at once.
+#[derive(Default)]
+struct Greedy {
+    events: usize,
+    resumed: Vec<Token>,
+    deadlines: usize,
+}
+
+impl Handler for Greedy {
+    type Source = Source;
+
+    fn ready(&mut self, context: &mut Context<Source>, token: Token, _: Readiness) {
+        self.events += 1;
+        context.run_again(token);
+    }
+
+    fn resume(&mut self, context: &mut Context<Source>, token: Token) {
+        self.resumed.push(token);
+        context.run_again(token);
+    }
+
+    fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
+        self.deadlines += 1;
+        context.set_deadline(token, context.now());
+    }
+}
+
+#[test]
+fn no_turn_exceeds_its_budget_and_everybody_has_a_share() {
+    const SOURCES: usize = 300;
+    let mut reactor = reactor();
+    let mut senders = Vec::new();
+    let mut tokens = Vec::new();
+    for _ in 0..SOURCES {
+        let (token, sender) = ready_source(&mut reactor, "greedy", Stage::Connections);
+        reactor.context().set_deadline(token, Moment::now());
+        senders.push(sender);
+        tokens.push(token);
+    }
+    let (mut shares, mut events, mut deadlines) = (Vec::new(), 0, 0);
+    // As many turns as it takes until each has had its share once, if nobody has two before.
+    for turn in 0..2 + SOURCES.div_ceil(RESUMES_PER_TURN) {
+        let mut greedy = Greedy::default();
+        reactor.turn(&mut greedy).expect("a turn");
+        let Turn { events: told, queued, deadlines: due, .. } = *reactor.context().turn();
+        assert_eq!((greedy.events, greedy.resumed.len(), greedy.deadlines), (told, queued, due));
+        assert!(told <= EVENTS_PER_TURN && queued <= RESUMES_PER_TURN && due <= DEADLINES_PER_TURN);
+        assert_eq!(queued, if turn == 0 { 0 } else { RESUMES_PER_TURN }, "an event is a share of its turn");
+        assert!(deadlines > 0 || due == DEADLINES_PER_TURN);
+        events += told;
+        deadlines += due;
+        shares.extend(greedy.resumed);
+    }
+    assert_eq!(events, SOURCES, "the events of the second batch came in the second turn");
+    for token in tokens {
+        assert!(shares.contains(&token), "{token:?} starves");
+    }
+}
+
+#[test]
+fn a_source_in_the_run_queue_says_so() {
+    let mut reactor = reactor();
+    let (token, _sender) = source(&mut reactor, "pipe", Stage::Connections);
+    let (other, _other) = source(&mut reactor, "other", Stage::Connections);
+    reactor.context().run_again(token);
+    assert!(reactor.context().is_queued(token) && !reactor.context().is_queued(other));
+    reactor.turn(&mut Toy::new()).expect("a turn");
+    assert!(!reactor.context().is_queued(token));
+}
+
+#[test]
+fn a_timer_needs_no_source_and_can_be_moved_and_cleared() {
+    let mut reactor = reactor();
+    let now = Moment::now();
+    let hour = Duration::from_secs(3600);
+    reactor.context().set_timer(Timer(0), now);
+    reactor.context().set_timer(Timer(0), now + hour);
+    reactor.context().set_timer(Timer(1), now);
+    reactor.context().clear_timer(Timer(1));
+    reactor.context().set_timer(Timer(7), now + Duration::from_millis(1));
+    let mut toy = Toy::new();
+    while toy.told.iter().all(|told| *told == Told::TurnEnd) {
+        reactor.turn(&mut toy).expect("a turn that ends when the timer is due");
+    }
+    toy.told.retain(|told| *told != Told::TurnEnd);
+    assert_eq!(toy.told, [Told::Timer(7)]);
+    assert_eq!(reactor.context.nearest(), Some(now + hour));
+}
+
+#[test]
+fn a_table_without_memory_for_more_says_so() {
+    let mut reactor = reactor();
+    let error = reactor.context().reserve(usize::MAX / 4096).expect_err("no machine has so much");
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    let (token, _sender) = source(&mut reactor, "pipe", Stage::Connections);
+    assert!(reactor.context().get(token).is_some(), "the table is as it was");
 }

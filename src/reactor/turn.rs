@@ -7,12 +7,21 @@ use super::moment::Moment;
 pub struct Turn {
     /// Events that the poll brought.
     pub events: usize,
-    /// Sources that were in the run queue when it came up.
+    /// Sources of the run queue that had their share.
     pub queued: usize,
-    /// Deadlines that were due.
+    /// Deadlines that were due and told.
     pub deadlines: usize,
     /// When its parts ended, if [`Reactor::set_timed`](super::Reactor::set_timed) asked for it.
     pub times: Option<TurnTimes>,
+}
+
+impl Turn {
+    /// Notes the end of a part, if the turn is timed at all.
+    pub(super) fn mark(&mut self, part: fn(&mut TurnTimes) -> &mut Moment) {
+        if let Some(times) = &mut self.times {
+            *part(times) = Moment::now();
+        }
+    }
 }
 
 /// The moments of one turn, in the order in which they came.
@@ -42,13 +51,6 @@ impl TurnTimes {
             run_queue_ended: poll_ended,
             deadlines_ended: poll_ended,
             ended: poll_ended,
-        }
-    }
-
-    /// Notes the end of a part, if the turn is timed at all.
-    pub(super) fn mark(times: &mut Option<TurnTimes>, part: fn(&mut TurnTimes) -> &mut Moment) {
-        if let Some(times) = times {
-            *part(times) = Moment::now();
         }
     }
 }

@@ -9,8 +9,8 @@ use super::echo::{Echo, Protocol};
 use super::proxy_header::Introduced;
 use super::trace::Trace;
 use crate::net::{
-    BufferBytes, Connection, End, Limits, Next, Observer, Peer, Socket, Timeout, Timeouts, Transport,
-    Unobserved, Workspace,
+    BufferBytes, Connection, End, Limits, Next, Peer, Socket, Timeout, Timeouts, Traffic, Transport,
+    Workspace,
 };
 use crate::reactor::{Moment, Readiness, Token, Turn};
 use crate::system::describe;
@@ -65,7 +65,7 @@ impl Client {
         let Introduced { socket, peer, opened, .. } = introduced;
         let mut client = Client { opened, ..Client::new(socket, peer, now) };
         // The events before were for the header. Urgent bytes may be among what has arrived behind it.
-        client.connection.note(Readiness { priority: true, ..Readiness::default() });
+        client.connection.note(Readiness::PRIORITY);
         client
     }
 
@@ -81,7 +81,9 @@ impl Connections {
         protocol: Protocol,
         trace: Option<Trace>,
     ) -> Connections {
-        Connections { echo: Echo::new(protocol), workspace: Workspace::new(limits), timeouts, trace }
+        let mut workspace = Workspace::new(limits);
+        workspace.keep_journal(trace.is_some());
+        Connections { echo: Echo::new(protocol), workspace, timeouts, trace }
     }
 
     /// Serves a connection from now on: greets it, and reads at once, since a client that speaks first has often
@@ -100,25 +102,30 @@ impl Connections {
             None => log::info!("connection from {peer}"),
         }
         counters.served += 1;
-        let greeting = self.echo.greeting(peer, connection.transport());
-        let greeted = connection.send(greeting, &mut self.workspace, now);
-        counters.bytes_out += connection.sent();
         if let Some(trace) = &mut self.trace {
-            trace.opened(token, peer, connection.sent());
+            trace.opened(token, peer);
         }
-        if let Err(error) = greeted {
+        let greeting = self.echo.greeting(peer, connection.transport());
+        if let Err(error) = connection.send(greeting, &mut self.workspace, now) {
             return self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now);
         }
-        connection.note(Readiness { readable: true, ..Readiness::default() });
-        self.pump(token, client, counters, now)
+        // It may stay silent for ever, and then no event leads to its deadline.
+        let idle = connection.deadline(&self.timeouts).map(|(at, _)| at);
+        connection.note(Readiness::READABLE);
+        match self.pump(token, client, counters, now) {
+            Step::Keep { again, deadline } => Step::Keep { again, deadline: deadline.or(idle) },
+            Step::Remove => Step::Remove,
+        }
     }
 
-    /// An event came.
+    /// An event came. A connection that waits in the run queue keeps its place there.
+    #[inline]
     pub(super) fn ready(
         &mut self,
         token: Token,
         client: &mut Client,
         readiness: Readiness,
+        is_queued: bool,
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
@@ -126,15 +133,19 @@ impl Connections {
         if let Some(trace) = &mut self.trace {
             trace.ready(token, readiness);
         }
-        if readiness.error {
+        if readiness.has(Readiness::ERROR) {
             // Input that it sent and we have not read can't be answered any more.
             return self.close(token, client, &Reason::Broken, counters, now);
         }
         client.connection.note(readiness);
+        if is_queued {
+            return Step::Keep { again: false, deadline: None };
+        }
         self.pump(token, client, counters, now)
     }
 
     /// Lets a connection do what it can.
+    #[inline]
     pub(super) fn pump(
         &mut self,
         token: Token,
@@ -142,23 +153,25 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        let next = match &mut self.trace {
-            None => client.pump(&mut self.echo, &mut self.workspace, counters, now, &mut Unobserved),
-            Some(trace) => {
-                let mut observer = trace.connection(token);
-                let next = client.pump(&mut self.echo, &mut self.workspace, counters, now, &mut observer);
-                if let Next::Again = next {
-                    observer.queued();
-                }
-                next
+        let Client { connection, peer, .. } = client;
+        let next = connection.pump(&mut self.echo.with(peer), &mut self.workspace, now);
+        if let Some(trace) = &mut self.trace {
+            trace.record(token, self.workspace.take_journal());
+            if let Next::Again = next {
+                trace.queued(token);
             }
-        };
+        }
         let again = match next {
             Next::Close(end) => return self.close(token, client, &Reason::Ended(end), counters, now),
             Next::Again => true,
             Next::Wait => false,
         };
-        let deadline = client.connection.deadline(&self.timeouts).map(|(at, _)| at);
+        // At ease, its deadline can only have moved away from the one that was set when it began.
+        let deadline = if connection.is_at_ease() {
+            None
+        } else {
+            connection.deadline(&self.timeouts).map(|(at, _)| at)
+        };
         Step::Keep { again, deadline }
     }
 
@@ -187,10 +200,10 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        let stopped = match &mut self.trace {
-            Some(trace) => client.connection.stop(&mut trace.connection(token)),
-            None => client.connection.stop(&mut Unobserved),
-        };
+        let stopped = client.connection.stop(&mut self.workspace);
+        if let Some(trace) = &mut self.trace {
+            trace.record(token, self.workspace.take_journal());
+        }
         match stopped {
             Ok(()) => Step::Keep { again: true, deadline: None },
             Err(error) => self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now),
@@ -215,6 +228,7 @@ impl Connections {
         {
             // The reactor goes on to time its turns, which costs a turn a few reads of the clock.
             self.trace = None;
+            self.workspace.keep_journal(false);
             return false;
         }
         true
@@ -230,6 +244,11 @@ impl Connections {
     /// How often a connection was not read any further, because its write buffer was full.
     pub(super) fn pauses_of_reading(&self) -> u64 {
         self.workspace.pauses()
+    }
+
+    /// Bytes that connections have moved.
+    pub(super) fn traffic(&self) -> Traffic {
+        self.workspace.traffic()
     }
 
     pub(super) fn buffer_bytes(&self) -> BufferBytes {
@@ -256,7 +275,7 @@ impl Connections {
         let is_told = self.trace.is_some() || log::log_enabled!(Level::Info);
         let reason = if is_told { reason.text(connection) } else { String::new() };
         if let Some(trace) = &mut self.trace {
-            trace.connection(token).closed(connection, peer, &reason);
+            trace.closed(token, connection, peer, &reason);
         }
         log::info!(
             "{peer}: {reason}; {} bytes in, {} bytes out{lost}, {:.1?}",
@@ -266,23 +285,6 @@ impl Connections {
         );
         connection.abandon(&mut self.workspace);
         Step::Remove
-    }
-}
-
-impl Client {
-    fn pump(
-        &mut self,
-        echo: &mut Echo,
-        workspace: &mut Workspace,
-        counters: &mut Counters,
-        now: Moment,
-        observer: &mut impl Observer,
-    ) -> Next {
-        let (received, sent) = (self.connection.received(), self.connection.sent());
-        let next = self.connection.pump_observed(&mut echo.with(&self.peer), workspace, now, observer);
-        counters.bytes_in += self.connection.received() - received;
-        counters.bytes_out += self.connection.sent() - sent;
-        next
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::datagrams::DatagramCounts;
 use super::histogram::Histogram;
+use crate::net::Traffic;
 use crate::reactor::Turn;
 
 /// What a server did.
@@ -38,8 +39,8 @@ pub(super) struct Counters {
     pub(super) accepted: u64,
     pub(super) served: u64,
     pub(super) refused: u64,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
+    /// Bytes that connections have moved, as of the end of the last turn.
+    pub(super) traffic: Traffic,
     pub(super) cut_off: u64,
     pub(super) bytes_cut_off: u64,
     pub(super) endings: Endings,
@@ -114,8 +115,8 @@ impl Counters {
             refused: self.refused,
             unannounced: self.endings.of(Ending::NoProxyHeader),
             most_at_once: self.most_at_once,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
+            bytes_in: self.traffic.received,
+            bytes_out: self.traffic.sent,
             cut_off: self.cut_off,
             bytes_cut_off: self.bytes_cut_off,
             datagrams,

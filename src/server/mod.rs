@@ -136,7 +136,7 @@ impl Server {
         // Only these two look at the times.
         reactor.set_timed(trace.is_some() || !admin_bound.is_empty());
         let context = reactor.context();
-        let signal = context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
+        context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let mut acceptor = Acceptor::new(&options, max_connections);
         let mut datagrams = Datagrams::new(options.udp_any_source, options.receive_buffer);
@@ -158,7 +158,7 @@ impl Server {
             counters: Counters::default(),
             admin: AdminEndpoint::new(),
             process: Process::new(context.len()),
-            shutdown: Shutdown::new(signal, options.drain),
+            shutdown: Shutdown::new(options.drain),
         };
         Ok(Server { reactor, router, endpoints, admin_endpoints })
     }

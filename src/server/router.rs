@@ -15,7 +15,7 @@ use super::error::Error;
 use super::proxy_header::{AwaitingHeader, Refusal};
 use super::shutdown::Shutdown;
 use crate::net::{CONNECTION_INTEREST, DatagramSocket, Listener, Next, Peer, Socket};
-use crate::reactor::{Context, Handler, Readiness, Stage, Token};
+use crate::reactor::{Context, Handler, Readiness, Stage, Timer, Token};
 use crate::system::{ReportSignal, StopSignal, describe};
 
 /// What a slot of the reactor holds. All but connections are boxed: there are few of them, and the slots of many
@@ -30,6 +30,9 @@ pub(super) enum Source {
     AdminListener(Box<Listener>),
     Scraper(Box<Scraper>),
 }
+
+/// The end of the time that connections have to end, once the server was asked to stop.
+const DRAIN: Timer = Timer(0);
 
 /// The parts of the server.
 pub(super) struct Router {
@@ -48,13 +51,16 @@ impl Handler for Router {
     type Source = Source;
 
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
-        let now = context.now();
+        let (now, is_queued) = (context.now(), context.is_queued(token));
         match context.get_mut(token) {
             Some(Source::Connection(client)) => {
-                let step = self.connections.ready(token, client, readiness, &mut self.counters, now);
+                let step =
+                    self.connections.ready(token, client, readiness, is_queued, &mut self.counters, now);
                 self.follow(context, token, step);
             }
-            Some(Source::AwaitingHeader(_)) => self.read_header(context, token, readiness.read_closed),
+            Some(Source::AwaitingHeader(_)) => {
+                self.read_header(context, token, readiness.has(Readiness::READ_CLOSED));
+            }
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
             Some(Source::Stop(signal)) => {
@@ -108,15 +114,21 @@ impl Handler for Router {
             }
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
-            Some(Source::Stop(_)) => self.end_drain(context),
             Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
             Some(Source::Scraper(_)) => self.close_scraper(context, token, "cut off: its time is over"),
-            Some(Source::Report(_)) | None => {}
+            Some(Source::Stop(_) | Source::Report(_)) | None => {}
+        }
+    }
+
+    fn timer(&mut self, context: &mut Context<Source>, timer: Timer) {
+        if timer == DRAIN {
+            self.end_drain(context);
         }
     }
 
     fn turn_end(&mut self, context: &mut Context<Source>) {
         self.counters.turns.add(context.turn());
+        self.counters.traffic = self.connections.traffic();
         for listener in self.acceptor.turn_ended(&self.counters) {
             context.run_again(listener);
         }
@@ -251,7 +263,7 @@ impl Router {
             // A connection whose header is still to come is stopped when the header has come.
             self.stop_connection(context, token);
         }
-        context.set_deadline(self.shutdown.signal, context.now() + self.shutdown.drain);
+        context.set_timer(DRAIN, context.now() + self.shutdown.drain);
     }
 
     fn stop_connection(&mut self, context: &mut Context<Source>, token: Token) {

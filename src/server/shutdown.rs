@@ -4,12 +4,9 @@ use std::mem;
 use std::time::Duration;
 
 use super::error::Error;
-use crate::reactor::Token;
 
 /// Whether the server stops, and how it will have ended.
 pub(super) struct Shutdown {
-    /// The source of the requests to stop.
-    pub(super) signal: Token,
     /// How long connections have to end.
     pub(super) drain: Duration,
     begun: bool,
@@ -18,8 +15,8 @@ pub(super) struct Shutdown {
 }
 
 impl Shutdown {
-    pub(super) fn new(signal: Token, drain: Duration) -> Shutdown {
-        Shutdown { signal, drain, begun: false, on_begin: None, failure: None }
+    pub(super) fn new(drain: Duration) -> Shutdown {
+        Shutdown { drain, begun: false, on_begin: None, failure: None }
     }
 
     pub(super) fn on_begin(&mut self, call: impl FnOnce() + Send + 'static) {

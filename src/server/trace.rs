@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::trace_file::{FIRST_ROW, Nothing, Over, Row, TraceFile};
-use crate::net::{Connection, Observer, Peer, Phase, Socket};
+use crate::net::{Connection, Deed, Entry, Peer, Phase, Socket};
 use crate::reactor::{Moment, Readiness, Token, Turn};
 use crate::server::error::Error;
 use crate::system::describe;
@@ -50,35 +50,82 @@ impl Trace {
         Ok(Trace { file, options })
     }
 
-    /// A connection was taken in. What it was sent before that is told here.
-    pub(super) fn opened(&mut self, token: Token, peer: &Peer, greeted: u64) {
+    /// A connection was taken in.
+    pub(super) fn opened(&mut self, token: Token, peer: &Peer) {
         let (row, now) = (row(token), Moment::now());
         self.file.name(row, &peer.to_string());
         self.file.begin(row, format_args!("{peer}"), now, Nothing {});
-        if greeted > 0 {
-            let call = Write { offered: greeted, bytes: Some(greeted) };
-            self.file.complete(row, format_args!("write {greeted}"), (now, now), call);
-        }
     }
 
     /// An event came for a connection.
     pub(super) fn ready(&mut self, token: Token, readiness: Readiness) {
-        let said = [
-            (readiness.readable, "readable"),
-            (readiness.writable, "writable"),
-            (readiness.read_closed, "read closed"),
-            (readiness.write_closed, "write closed"),
-            (readiness.error, "error"),
-            (readiness.priority, "priority"),
-        ];
-        let said: Vec<&str> = said.iter().filter(|(is_said, _)| *is_said).map(|(_, name)| *name).collect();
+        let said: Vec<&str> = readiness.names().collect();
         let name = said.first().unwrap_or(&"woken");
         self.file.instant(row(token), name, Moment::now(), Event { said: said.join(", ") });
     }
 
-    /// Who watches a connection.
-    pub(super) fn connection(&mut self, token: Token) -> ConnectionTrace<'_> {
-        ConnectionTrace { file: &mut self.file, row: row(token), called: None }
+    /// The steps of a connection, after it was pumped.
+    pub(super) fn record(&mut self, token: Token, steps: Vec<Entry>) {
+        let row = row(token);
+        for Entry { began, ended, deed } in steps {
+            match deed {
+                Deed::Read { asked, result } => {
+                    let bytes = result.as_ref().ok().copied();
+                    self.call(row, "read", &result, (began, ended), Read { asked, bytes });
+                }
+                Deed::Wrote { offered, result } => {
+                    let bytes = result.as_ref().ok().copied();
+                    self.call(row, "write", &result, (began, ended), Write { offered, bytes });
+                }
+                Deed::Paused { unsent } => self.file.begin(row, "paused", began, Unsent { unsent }),
+                Deed::Resumed { unsent } => {
+                    self.file.end(row, "paused", began, Nothing {});
+                    self.file.instant(row, "drained", began, Unsent { unsent });
+                }
+                // The end is recorded, with its reason, when the connection is closed.
+                Deed::Entered(Phase::Ended) => {}
+                Deed::Entered(phase) => self.file.instant(row, format_args!("{phase:?}"), began, Nothing {}),
+            }
+        }
+    }
+
+    /// A connection had its share of the turn, and waits for the next.
+    pub(super) fn queued(&mut self, token: Token) {
+        self.file.instant(row(token), "queued", Moment::now(), Nothing {});
+    }
+
+    /// A connection is about to be removed.
+    pub(super) fn closed(
+        &mut self,
+        token: Token,
+        connection: &Connection<Socket>,
+        peer: &Peer,
+        reason: &str,
+    ) {
+        let (row, now, unsent) = (row(token), Moment::now(), connection.unsent());
+        if connection.is_paused() {
+            self.file.end(row, "paused", now, Unsent { unsent });
+        }
+        let closed = Closed { reason, received: connection.received(), sent: connection.sent(), unsent };
+        self.file.instant(row, "closed", now, closed);
+        self.file.end(row, format_args!("{peer}"), now, Nothing {});
+    }
+
+    fn call(
+        &mut self,
+        row: Row,
+        name: &str,
+        result: &io::Result<usize>,
+        time: (Moment, Moment),
+        args: impl Serialize,
+    ) {
+        match result {
+            Ok(count) => self.file.complete(row, format_args!("{name} {count}"), time, args),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.file.complete(row, format_args!("{name} WouldBlock"), time, args);
+            }
+            Err(error) => self.file.complete(row, format_args!("{name}: {}", describe(error)), time, args),
+        }
     }
 
     /// Records the turn that has just ended, and writes all that was recorded in it, so that the file of a killed
@@ -131,78 +178,6 @@ fn complain(options: &TraceOptions, error: &io::Error) {
     log::warn!("the trace {} ends early: {}", options.path.display(), describe(error));
 }
 
-/// Who watches one connection.
-pub(super) struct ConnectionTrace<'a> {
-    file: &'a mut TraceFile,
-    row: Row,
-    called: Option<Moment>,
-}
-
-impl ConnectionTrace<'_> {
-    /// It had its share of the turn, and waits for the next.
-    pub(super) fn queued(&mut self) {
-        self.file.instant(self.row, "queued", Moment::now(), Nothing {});
-    }
-
-    /// It is about to be removed.
-    pub(super) fn closed(&mut self, connection: &Connection<Socket>, peer: &Peer, reason: &str) {
-        let (now, unsent) = (Moment::now(), connection.unsent());
-        if connection.is_paused() {
-            self.file.end(self.row, "paused", now, Unsent { unsent });
-        }
-        let closed = Closed { reason, received: connection.received(), sent: connection.sent(), unsent };
-        self.file.instant(self.row, "closed", now, closed);
-        self.file.end(self.row, format_args!("{peer}"), now, Nothing {});
-    }
-
-    fn call(&mut self, name: &str, result: &io::Result<usize>, args: impl Serialize) {
-        let now = Moment::now();
-        let time = (self.called.take().unwrap_or(now), now);
-        match result {
-            Ok(count) => self.file.complete(self.row, format_args!("{name} {count}"), time, args),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.file.complete(self.row, format_args!("{name} WouldBlock"), time, args);
-            }
-            Err(error) => {
-                self.file.complete(self.row, format_args!("{name}: {}", describe(error)), time, args);
-            }
-        }
-    }
-}
-
-impl Observer for ConnectionTrace<'_> {
-    fn calling(&mut self) {
-        self.called = Some(Moment::now());
-    }
-
-    fn read(&mut self, asked: usize, result: &io::Result<usize>) {
-        let bytes = result.as_ref().ok().copied();
-        self.call("read", result, Read { asked, bytes });
-    }
-
-    fn wrote(&mut self, offered: usize, result: &io::Result<usize>) {
-        let bytes = result.as_ref().ok().map(|&bytes| bytes as u64);
-        self.call("write", result, Write { offered: offered as u64, bytes });
-    }
-
-    fn paused(&mut self, unsent: usize) {
-        self.file.begin(self.row, "paused", Moment::now(), Unsent { unsent });
-    }
-
-    fn resumed(&mut self, unsent: usize) {
-        let now = Moment::now();
-        self.file.end(self.row, "paused", now, Nothing {});
-        self.file.instant(self.row, format_args!("drained"), now, Unsent { unsent });
-    }
-
-    fn entered(&mut self, phase: Phase) {
-        // That it is over is told, with the reason, when it is closed.
-        if phase != Phase::Ended {
-            self.file.instant(self.row, format_args!("{phase:?}"), Moment::now(), Nothing {});
-        }
-    }
-}
-
 /// Each connection has a row of its own, also where it has the slot of one that has gone.
 fn row(token: Token) -> Row {
     Row(FIRST_CONNECTION + u64::from(token.number()))
@@ -227,9 +202,9 @@ struct Read {
 
 #[derive(Serialize)]
 struct Write {
-    offered: u64,
+    offered: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<u64>,
+    bytes: Option<usize>,
 }
 
 #[derive(Serialize)]

@@ -132,7 +132,7 @@ fn the_diagram_of_the_buffers_shows_the_fields() {
         let held = fields(&buffers, name).into_iter().filter(|(_, kind)| kinds.contains(kind));
         held.map(|(name, _)| (name.to_owned(), heading)).collect()
     };
-    let shared = of("Workspace", headings[0], &["Box<[u8]>", "Vec<u8>"]);
+    let shared = ["Workspace", "Desk"].map(|name| of(name, headings[0], &["Box<[u8]>", "Vec<u8>"])).concat();
     let own = of("Buffers", headings[1], &["Option<Ring>"]);
     assert_eq!(drawn, [shared, own].concat().into_iter().collect());
 

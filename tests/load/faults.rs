@@ -87,7 +87,7 @@ fn a_truncated_reply() {
             let _ = stream.write_all(&message[..40]);
         }
     });
-    let run = load(&[&server.endpoint(), "-c", "3", "-m", "30"]);
+    let run = load(&[&server.endpoint(), "-c", "3", "-m", "30", "--no-reconnect"]);
     assert_eq!((run.status, run.number("/errors/closed")), (1, 3.0), "{:#}", run.report);
     assert_eq!((run.number("/connections/lost"), run.number("/messages/cut_off")), (3.0, 3.0));
     let words = run.report["failures"][0].as_str().expect("text");
@@ -155,7 +155,7 @@ fn a_reset() {
         let _ = stream.read_exact(&mut [0; 64]);
         reset(stream);
     });
-    let run = load(&[&server.endpoint(), "-c", "2", "-m", "10"]);
+    let run = load(&[&server.endpoint(), "-c", "2", "-m", "10", "--no-reconnect"]);
     assert_eq!((run.status, run.number("/errors/reset")), (1, 2.0), "{:#}", run.report);
 }
 
@@ -172,7 +172,7 @@ fn an_early_close_without_a_word() {
         let _ = stream.shutdown(Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let run = load(&[&server.endpoint(), "-c", "2", "-d", "10s", "--think", "1ms"]);
+    let run = load(&[&server.endpoint(), "-c", "2", "-d", "10s", "--think", "1ms", "--no-reconnect"]);
     assert_eq!((run.status, run.number("/errors/closed")), (1, 2.0), "{:#}", run.report);
     assert_eq!(run.number("/messages/received"), 10.0);
 }
@@ -182,7 +182,7 @@ fn an_early_close_without_a_word() {
 fn a_connection_that_ends_as_soon_as_it_is_there() {
     let server = Toy::start(drop);
     for mode in [&["-d", "1s"] as &[_], &["--hold", "-d", "1s"]] {
-        let run = load(&[&[server.endpoint().as_str(), "-c", "200"], mode].concat());
+        let run = load(&[&[server.endpoint().as_str(), "-c", "200", "--no-reconnect"], mode].concat());
         assert_eq!(run.status, 1, "{:#}", run.report["errors"]);
         assert_eq!(run.number("/connections/opened"), run.number("/connections/lost"));
         // Those that had sent something already were reset.
@@ -223,7 +223,7 @@ fn lost_connections_are_found_while_they_are_held() {
         }
         let _ = thread::Builder::new().spawn(move || std::io::copy(&mut stream.try_clone()?, &mut stream));
     });
-    let run = load(&[&server.endpoint(), "--hold", "-c", "4", "-d", "300ms"]);
+    let run = load(&[&server.endpoint(), "--hold", "-c", "4", "-d", "300ms", "--no-reconnect"]);
     assert_eq!((run.status, run.number("/errors/closed")), (1, 1.0), "{:#}", run.report);
     assert_eq!((run.number("/connections/opened"), run.number("/connections/lost")), (4.0, 1.0));
     assert_eq!(run.number("/messages/received"), 7.0, "four at the beginning, three at the end");

@@ -1,10 +1,16 @@
 //! The log and standard output: what they say, and that nothing that becomes of them can stop the server.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Read, pipe};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl};
+use rustix::process::{Signal, geteuid};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::{Client, Process, Server, assert_same, eventually, pattern, program};
@@ -42,7 +48,7 @@ impl Unheard {
 }
 
 fn is_listening(path: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(path).is_ok()
+    UnixStream::connect(path).is_ok()
 }
 
 #[test]
@@ -235,4 +241,92 @@ fn standard_output_has_a_line_for_each_bound_address_and_nothing_else() {
     Client::tcp(address).echo(b"it really listens");
     assert_eq!(process.wait().code(), Some(0));
     assert!(output.next().is_none());
+}
+
+/// A pseudo-terminal: the side that its emulator holds, and the side that programs hold.
+fn terminal() -> (File, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
+    let name = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("text");
+    let open = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
+    (File::from(master), File::from(open.expect("its other side")))
+}
+
+/// A connection logs more with every byte, so soon the terminal takes nothing any more.
+#[test]
+fn a_terminal_that_nobody_reads_does_not_stop_the_server() {
+    let (mut screen, terminal) = terminal();
+    let server = Unheard::start(&["-vv", "--read-size", "16"], |command| {
+        command.stdout(Stdio::null()).stderr(terminal.try_clone().expect("a descriptor"));
+    });
+    server.serves(1 << 20);
+    // Neither does it become nonblocking for the shell and all others that hold it.
+    let flags = fcntl_getfl(&terminal).expect("an open descriptor");
+    assert!(!flags.contains(OFlags::NONBLOCK), "{flags:?}");
+    let path = server.path.clone();
+    server.stops();
+    drop(terminal);
+    assert!(!path.exists());
+    let mut log = Vec::new();
+    // A terminal whose other side has gone fails; that is the end.
+    let _ = screen.read_to_end(&mut log);
+    let log = String::from_utf8(log).expect("text");
+    let (whole, last) = log.rsplit_once("\r\n").expect("a line");
+    assert!(whole.lines().all(|line| line.contains(" [echoloop] ")), "{}", end_of(whole));
+    assert!(last.len() < 4096, "{last}");
+}
+
+/// As under systemd, whose journal reads a socket.
+#[test]
+fn a_socket_that_nobody_reads_does_not_stop_the_server() {
+    let (mut journal, ours) = UnixStream::pair().expect("a socket pair");
+    let server = Unheard::start(&["-vv", "--read-size", "16"], |command| {
+        command.stdout(Stdio::null()).stderr(OwnedFd::from(ours));
+    });
+    server.serves(1 << 20);
+    server.stops();
+    let mut log = String::new();
+    journal.read_to_string(&mut log).expect("text until the server has gone");
+    assert!(log.lines().count() > 100, "{log}");
+    assert!(log.lines().all(|line| line.contains(" [echoloop] ")), "{}", end_of(&log));
+}
+
+/// A pipe of another user, as that of a container's supervisor, can't be opened again.
+#[test]
+fn a_pipe_of_another_user_is_written_to_after_a_question() {
+    let (reader, writer) = pipe().expect("a pipe");
+    fchmod(&writer, Mode::empty()).expect("it is ours");
+    let nobody = geteuid().is_root();
+    let mut server = program(&["-v", "--read-size", "16", "127.0.0.1:0"]);
+    if nobody {
+        server.uid(65_534);
+    }
+    server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer);
+    let mut process = Process::spawn(&mut server);
+    drop(server);
+    let mut line = String::new();
+    let stdout = process.child.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut line).expect("it listens");
+    let address = line.trim_end().rsplit('/').next().expect("an address").parse().expect("an address");
+    let serves = || {
+        let message = pattern(1 << 16, 21);
+        assert_same(&Client::tcp(address).exchange(&message), &message);
+    };
+    serves();
+    let log = read_what_is_there(reader, serves);
+    assert!(log.lines().all(|line| line.contains(" [echoloop] ")), "{}", end_of(&log));
+    // The reader has gone now.
+    serves();
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait().code(), Some(0));
+}
+
+#[test]
+fn the_bytes_of_a_peer_can_not_drive_the_terminal() {
+    let server = Server::on_ipv4(&["--proxy-protocol", "require", "-v"]);
+    let client = server.connect();
+    client.send(b"PROXY \x1b[2J\r\n");
+    server.await_log("PROXY");
+    let (_, log) = server.stop();
+    assert!(!log.contains('\x1b'), "{log}");
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args, ValueEnum};
 use echoloop::Endpoint;
-use echoloop::load::{Arrivals, Pace, Plan, RateSearch, Sizes, Sources, Usage};
+use echoloop::load::{Arrivals, Pace, Plan, RateSearch, Reconnect, Sizes, Sources, Usage};
 
 use crate::cli::results::ResultArguments;
 use crate::cli::values::{at_least_one, endpoint, percent, positive_duration, rate, size, sizes, time};
@@ -157,6 +157,15 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Connections")]
     timeout: Option<Duration>,
 
+    /// How clients connect again: at once, then after a time that doubles from the first to the second of these, until a
+    /// reply comes
+    #[arg(long, value_name = "FIRST..LONGEST", default_value = "10ms..1s", help_heading = "Connections")]
+    reconnect: Reconnect,
+
+    /// A client that loses its connection, or can't get one, is out of the run
+    #[arg(long, conflicts_with = "reconnect", help_heading = "Connections")]
+    no_reconnect: bool,
+
     /// Connect from these addresses in turn: an address, a network such as 127.0.0.0/8, or a list of such
     #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
     source: Option<Sources>,
@@ -221,6 +230,7 @@ impl LoadArguments {
             connecting: count(self.connecting),
             connect_timeout: self.connect_timeout,
             timeout: self.timeout.unwrap_or(usual.timeout),
+            reconnect: (!self.no_reconnect).then_some(self.reconnect),
             sources: self.source.clone(),
             greeting: self.greeting.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
             reset: self.reset,

@@ -4,10 +4,9 @@ mod arguments;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use echoloop::{
-    DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StandardErrorLog, StopSignal, Summary,
+    DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StopSignal, Summary,
     survive_file_size_limit,
 };
 
@@ -16,16 +15,15 @@ use super::output::{FAILED, WRONG_USAGE, fail};
 use super::service_manager::ServiceManager;
 use super::verbosity::install_log;
 
-/// How long the summary waits for somebody to read what was logged before it.
-const LAST_LINE: Duration = Duration::from_millis(500);
-
 /// Serves until it is asked to stop.
 pub(crate) fn serve(arguments: &ServeArguments) -> ExitCode {
     install_log(arguments.verbosity().level());
     match run(arguments) {
         Ok(summary) => {
-            StandardErrorLog::wait_for_reader(LAST_LINE);
+            // A reader that lags gets some time for the lines before the last one, and for that one.
+            log::logger().flush();
             log::info!("stopped: {summary}");
+            log::logger().flush();
             ExitCode::SUCCESS
         }
         Err(error) => {

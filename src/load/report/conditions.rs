@@ -107,7 +107,7 @@ const DISTRIBUTIONS: [Distribution; 4] = [
     Distribution { prefix: "connect_", holds: Holds::Streams, of: |report| report.connect_us },
 ];
 
-const NUMBERS: [Number; 12] = [
+const NUMBERS: [Number; 14] = [
     number("rate", Holds::Messages, |report| report.rate),
     number("received", Holds::Always, |report| report.messages.received as f64),
     number("errors", Holds::Always, |report| report.errors.total() as f64),
@@ -118,6 +118,14 @@ const NUMBERS: [Number; 12] = [
     }),
     number("cut_off", Holds::Always, |report| report.messages.cut_off as f64),
     number("not_sent", Holds::OpenLoop, |report| report.messages.not_sent as f64),
+    number("outages", Holds::Always, |report| report.outages.count as f64),
+    Number {
+        name: "outage",
+        unit: "s",
+        holds: Holds::Always,
+        range: (0.0, f64::INFINITY),
+        of: |report| report.outages.longest_s,
+    },
     number("late", Holds::Datagrams, |report| report.udp.unwrap_or_default().late as f64),
     number("duplicated", Holds::Datagrams, |report| report.udp.unwrap_or_default().duplicated as f64),
     number("reordered", Holds::Datagrams, |report| report.udp.unwrap_or_default().reordered as f64),
@@ -206,6 +214,10 @@ impl Figure {
                 let share = value.strip_suffix('%').and_then(|number| number.trim().parse().ok());
                 (share, "a share is expected, such as 0.1%")
             }
+            Figure::Number(Number { unit: "s", .. }) => {
+                let time = humantime::parse_duration(value).ok();
+                (time.map(|time| time.as_secs_f64()), "a time is expected, such as 2s")
+            }
             Figure::Number(_) => (value.parse().ok(), "a number is expected"),
         };
         bound.filter(|bound: &f64| bound.is_finite()).ok_or(expected)
@@ -281,6 +293,7 @@ impl Condition {
                 _ if !value.is_finite() => "nothing was measured".into(),
                 Figure::Time(..) => text(value),
                 Figure::Number(Number { unit: "%", .. }) => format!("{value:.3}%"),
+                Figure::Number(Number { unit: "s", .. }) => text(value * 1e6),
                 Figure::Number(_) => format!("{value:.0}"),
             };
             format!("{}: it is {value}", self.text)

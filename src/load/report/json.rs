@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::super::cause::Errors;
 use super::super::fairness::Fairness;
-use super::super::fault::Mismatch;
 use super::super::figures::{DatagramFates, Figures};
+use super::super::mismatch::Mismatch;
 use super::super::plan::{Pace, Plan, Usage};
 use super::super::series::Point;
 use super::super::times::{Histogram, Times};
+use super::outages::OutageFigures;
 use super::warnings;
 use crate::reactor::Moment;
 
@@ -59,6 +60,8 @@ pub struct Report {
     /// What became of datagrams; only over UDP.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub udp: Option<DatagramFates>,
+    /// When clients lost their connections, and for how long.
+    pub outages: OutageFigures,
     /// Connections that failed, by cause; over UDP also each datagram of other bytes than were sent.
     pub errors: Errors,
     /// The first failures, in words.
@@ -216,6 +219,7 @@ impl Report {
             service_time_us: histograms.service.as_ref().and_then(Histogram::times),
             connect_us: histograms.connect.times(),
             udp: settings.is_over_udp().then_some(figures.datagrams),
+            outages: OutageFigures::new(figures.outages, figures.from, ended),
             errors: figures.errors,
             failures: figures.failures,
             mismatches: figures.mismatches,

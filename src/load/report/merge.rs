@@ -85,6 +85,11 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         errors.merge(&report.errors);
         udp = udp.zip(report.udp).map(|(sum, more)| sum.plus(more));
     }
+    let mut outages = first.outages.clone();
+    for (place, report) in reports.iter().enumerate().skip(1) {
+        let words = |error: hdrhistogram::AdditionError| MergeError::Histogram(place + 1, error.to_string());
+        outages.merge(&report.outages).map_err(words)?;
+    }
     let (greetings, greetings_other) = add_greetings(reports).unzip();
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let mut merged = Report {
@@ -111,6 +116,7 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         service_time_us: histograms.service.as_ref().and_then(Histogram::times),
         connect_us: histograms.connect.times(),
         udp,
+        outages,
         errors,
         failures: first_of(reports, |report| &report.failures),
         mismatches: first_of(reports, |report| &report.mismatches),

@@ -3,6 +3,7 @@
 //! | file | |
 //! |---|---|
 //! | `json.rs` | the [`Report`], as programs read it |
+//! | `outages.rs` | outages and silences in it |
 //! | `warnings.rs` | what a reader of the figures should know |
 //! | `conditions.rs` | `--fail-if`, and the exit status |
 //! | `table.rs`, `hgrm.rs`, `plot.rs` | the report as text, for HdrHistogram's plotters, as a picture (`chart.rs`) |
@@ -18,6 +19,7 @@ mod differences;
 mod hgrm;
 mod json;
 mod merge;
+mod outages;
 mod plot;
 mod reading;
 mod samples;
@@ -33,6 +35,7 @@ pub use self::json::{
     Bytes, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms, Merged, Messages, Report,
 };
 pub use self::merge::{MergeError, merge};
+pub use self::outages::{OutageFigures, OutageRecord};
 pub use self::plot::plot;
 pub use self::reading::{ReadError, read};
 pub use self::table::Table;

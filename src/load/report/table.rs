@@ -97,6 +97,7 @@ impl Table<'_> {
             lines.push(("rate", self.rate_and_volume()));
         }
         lines.push(("errors", errors.to_string()));
+        lines.extend(self.0.outages.lines(settings.clients));
         lines.push(("generator", self.generator_cost()));
         if let Some(lag) = generator.lag_us {
             let text = format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max));

@@ -14,7 +14,7 @@ use super::*;
 
 /// One thing that happens, in an order that nobody chose.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum Event {
     /// Bytes arrive.
     Deliver(usize),
     /// Something arrives at which a read ends early: urgent data on TCP, a passed descriptor on a Unix socket.
@@ -37,27 +37,27 @@ enum Step {
     Reset,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        8 => (1..400_usize).prop_map(Step::Deliver),
-        1 => (1..80_000_usize).prop_map(Step::Deliver),
-        2 => Just(Step::Boundary),
-        8 => (1..400_usize).prop_map(Step::Room),
-        1 => (1..200_000_usize).prop_map(Step::Room),
-        2 => Just(Step::Interrupt),
-        2 => Just(Step::Spurious),
-        12 => Just(Step::Poll),
-        6 => Just(Step::Resume),
+        8 => (1..400_usize).prop_map(Event::Deliver),
+        1 => (1..80_000_usize).prop_map(Event::Deliver),
+        2 => Just(Event::Boundary),
+        8 => (1..400_usize).prop_map(Event::Room),
+        1 => (1..200_000_usize).prop_map(Event::Room),
+        2 => Just(Event::Interrupt),
+        2 => Just(Event::Spurious),
+        12 => Just(Event::Poll),
+        6 => Just(Event::Resume),
     ]
 }
 
 /// At most one of these ends a schedule before the peer is heard to the end.
-fn ending() -> impl Strategy<Value = Option<Step>> {
+fn ending() -> impl Strategy<Value = Option<Event>> {
     prop_oneof![
         4 => Just(None),
-        2 => Just(Some(Step::Stop)),
-        2 => Just(Some(Step::EndOfInput)),
-        1 => Just(Some(Step::Reset)),
+        2 => Just(Some(Event::Stop)),
+        2 => Just(Some(Event::EndOfInput)),
+        1 => Just(Some(Event::Reset)),
     ]
 }
 
@@ -93,13 +93,15 @@ impl Run {
     fn new(is_tcp: bool, limits: Limits, chunk: usize, answers: Answers) -> Run {
         let now = Moment::now();
         let service = Recorded::new(chunk, answers);
+        let mut workspace = Workspace::new(limits);
+        workspace.keep_journal(true);
         let mut run = Run {
             connection: Connection::new(Kernel::new(is_tcp), now),
             expected: Expected::new(service.greeting()),
             checked: 0,
             service,
             watcher: Watcher::default(),
-            workspace: Workspace::new(limits),
+            workspace,
             now,
             queued: false,
             end: None,
@@ -110,27 +112,26 @@ impl Run {
         run
     }
 
-    fn perform(&mut self, step: Step) {
+    fn perform(&mut self, step: Event) {
         let kernel = &mut self.connection.transport;
         match step {
-            Step::Deliver(count) => kernel.deliver(count),
-            Step::Boundary => kernel.boundary(),
-            Step::Room(count) => kernel.make_room(count),
-            Step::Interrupt => kernel.interrupt(),
-            Step::Spurious => kernel.spurious(),
-            Step::EndOfInput => kernel.end_input(),
-            Step::Reset => kernel.reset(),
-            Step::Poll => self.poll(),
-            Step::Resume if self.queued => self.pump(),
-            Step::Resume => {}
-            Step::Stop if self.end.is_none() => {
+            Event::Deliver(count) => kernel.deliver(count),
+            Event::Boundary => kernel.boundary(),
+            Event::Room(count) => kernel.make_room(count),
+            Event::Interrupt => kernel.interrupt(),
+            Event::Spurious => kernel.spurious(),
+            Event::EndOfInput => kernel.end_input(),
+            Event::Reset => kernel.reset(),
+            Event::Poll => self.poll(),
+            Event::Resume if self.queued => self.pump(),
+            Event::Resume => {}
+            Event::Stop if self.end.is_none() => {
                 let arrived = self.connection.transport.queued() as u64 + self.connection.received;
-                self.watcher.catch_up(&self.connection);
-                self.connection.stop(&mut self.watcher).expect("FIONREAD works here");
+                self.connection.stop(&mut self.workspace).expect("FIONREAD works here");
                 self.arrived_at_stop = Some(arrived);
                 self.queued = true;
             }
-            Step::Stop => {}
+            Event::Stop => {}
         }
     }
 
@@ -145,14 +146,9 @@ impl Run {
 
     fn pump(&mut self) {
         let calls = self.connection.transport.idle_calls();
-        self.watcher.catch_up(&self.connection);
-        let next = self.connection.pump_observed(
-            &mut self.service,
-            &mut self.workspace,
-            self.now,
-            &mut self.watcher,
-        );
-        self.watcher.check(&self.connection);
+        let next = self.connection.pump(&mut self.service, &mut self.workspace, self.now);
+        self.watcher.follow(self.workspace.take_journal());
+        self.watcher.check(&self.connection, self.workspace.traffic());
         // Spinning would show as calls that move nothing: at most one in each direction a pump, and the retries
         // after an interruption.
         let idle_calls = self.connection.transport.idle_calls() - calls;
@@ -195,7 +191,7 @@ impl Run {
     }
 
     fn check_bounds(&self) {
-        let limits = self.workspace.limits;
+        let limits = self.workspace.desk.limits;
         let largest_answer = self.service.largest_answer(limits.read_size);
         assert!(self.connection.retained() <= limits.read_size);
         assert!(
@@ -228,7 +224,7 @@ impl Run {
                 _ => false,
             };
         let progress = (connection.writable && unsent > 0)
-            || (retained > 0 && unsent < self.workspace.limits.write_limit)
+            || (retained > 0 && unsent < self.workspace.desk.limits.write_limit)
             || (connection.readable && reads_more)
             || is_over;
         assert_eq!(self.queued, progress, "queued is not the same as able to make progress: {connection:?}");
@@ -269,9 +265,9 @@ proptest! {
         limits in limits(),
         chunk in chunk(),
         answers in services::answers(),
-        steps in proptest::collection::vec(step(), 1..60),
+        steps in proptest::collection::vec(event(), 1..60),
         ending in ending(),
-        more in proptest::collection::vec(step(), 0..20),
+        more in proptest::collection::vec(event(), 0..20),
     ) {
         let mut run = Run::new(is_tcp, limits, chunk, answers);
         for step in steps.into_iter().chain(ending).chain(more) {

@@ -107,8 +107,8 @@ impl Families<'_> {
             "Connections that ended before everything was answered and taken",
             *cut_off,
         )?;
-        self.bytes("echoloop_received", "Bytes read from connections", counters.bytes_in)?;
-        self.bytes("echoloop_sent", "Bytes written to connections", counters.bytes_out)?;
+        self.bytes("echoloop_received", "Bytes read from connections", counters.traffic.received)?;
+        self.bytes("echoloop_sent", "Bytes written to connections", counters.traffic.sent)?;
         self.bytes("echoloop_cut_off", "Bytes not answered, or not taken", counters.bytes_cut_off)?;
         let pauses = [("limit", counters.pauses_at_limit), ("exhausted", counters.pauses_exhausted)];
         self.by_reason("echoloop_accept_pauses", "Times that accepting was paused", pauses)

@@ -109,8 +109,8 @@ impl Figures {
             ),
             format!(
                 "{} bytes in, {} bytes out; {} datagrams in, {} answered, {} ignored, {} dropped{overflowed}",
-                counters.bytes_in,
-                counters.bytes_out,
+                counters.traffic.received,
+                counters.traffic.sent,
                 datagrams.received,
                 datagrams.answered,
                 datagrams.ignored,

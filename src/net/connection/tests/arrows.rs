@@ -23,10 +23,10 @@ fn phase(run: &Run) -> Phase {
 /// A peer that has stopped taking, so that something is unsent.
 fn stalled(answers: Answers) -> Run {
     let mut run = run(answers);
-    run.perform(Step::Deliver(1200));
-    run.perform(Step::Poll);
+    run.perform(Event::Deliver(1200));
+    run.perform(Event::Poll);
     while run.queued {
-        run.perform(Step::Resume);
+        run.perform(Event::Resume);
     }
     assert!(run.connection.unsent() > 0);
     run
@@ -46,7 +46,7 @@ fn connecting_becomes_open_when_the_handshake_has_ended() {
     run.connection = Connection::connecting(Kernel::connecting(), run.now);
     assert!(matches!(turn(&mut run), Next::Wait));
     // An event that is too early changes nothing.
-    run.connection.note(Readiness { writable: true, ..Readiness::default() });
+    run.connection.note(Readiness::WRITABLE);
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!(phase(&run), Phase::Connecting);
     run.connection.transport.establish(Ok(()));
@@ -67,12 +67,12 @@ fn connecting_ends_when_nobody_listens() {
 #[test]
 fn open_drains_after_the_end_of_input_and_then_ends() {
     let mut run = run(Answers::Greeted(vec![b'g'; 1100]));
-    run.perform(Step::Deliver(30));
-    run.perform(Step::EndOfInput);
+    run.perform(Event::Deliver(30));
+    run.perform(Event::EndOfInput);
     while phase(&run) == Phase::Open {
-        run.perform(Step::Room(50));
-        run.perform(Step::Poll);
-        run.perform(Step::Resume);
+        run.perform(Event::Room(50));
+        run.perform(Event::Poll);
+        run.perform(Event::Resume);
     }
     assert_eq!(phase(&run), Phase::Draining);
     run.play_out();
@@ -85,8 +85,7 @@ fn open_drains_after_the_end_of_input_and_then_ends() {
 fn open_half_closes_and_goes_on_to_receive() {
     let mut run = run(Answers::Nothing);
     run.connection.send(&[b'x'; 1200], &mut run.workspace, run.now).expect("open");
-    run.watcher.catch_up(&run.connection);
-    run.connection.half_close(&mut run.watcher);
+    run.connection.half_close(&mut run.workspace);
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!(phase(&run), Phase::HalfClosing, "200 bytes are unsent");
     run.connection.transport.make_room(300);
@@ -102,8 +101,7 @@ fn open_half_closes_and_goes_on_to_receive() {
 fn half_closing_ends_like_open_when_the_peer_is_faster() {
     let mut run = run(Answers::Nothing);
     run.connection.send(&[b'x'; 1200], &mut run.workspace, run.now).expect("open");
-    run.watcher.catch_up(&run.connection);
-    run.connection.half_close(&mut run.watcher);
+    run.connection.half_close(&mut run.workspace);
     run.connection.transport.end_input();
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!(phase(&run), Phase::Draining);
@@ -115,36 +113,36 @@ fn half_closing_ends_like_open_when_the_peer_is_faster() {
 #[test]
 fn stopping_answers_what_has_arrived_and_lingers() {
     let mut run = run(Answers::Plain);
-    run.perform(Step::Deliver(40));
+    run.perform(Event::Deliver(40));
     // Stopped before the event was fetched: the bytes have arrived all the same.
-    run.perform(Step::Stop);
+    run.perform(Event::Stop);
     assert_eq!(phase(&run), Phase::Stopping { quota: 40 });
-    run.perform(Step::Resume);
+    run.perform(Event::Resume);
     assert_eq!(phase(&run), Phase::Lingering);
     assert_eq!(run.connection.transport.output().len(), 40);
-    run.perform(Step::Deliver(30));
-    run.perform(Step::Poll);
+    run.perform(Event::Deliver(30));
+    run.perform(Event::Poll);
     assert_eq!(run.connection.discarded(), 30, "too late");
-    run.perform(Step::EndOfInput);
-    run.perform(Step::Poll);
+    run.perform(Event::EndOfInput);
+    run.perform(Event::Poll);
     assert!(matches!(run.end, Some(End::Lingered)));
 }
 
 #[test]
 fn stopping_answers_what_is_behind_an_urgent_byte_that_nobody_has_announced_yet() {
     let mut run = run(Answers::Plain);
-    run.perform(Step::Deliver(5));
-    run.perform(Step::Boundary);
-    run.perform(Step::Stop);
-    run.perform(Step::Resume);
+    run.perform(Event::Deliver(5));
+    run.perform(Event::Boundary);
+    run.perform(Event::Stop);
+    run.perform(Event::Resume);
     assert_eq!(run.connection.transport.output().len(), 6);
 }
 
 #[test]
 fn stopping_ends_like_open_when_the_peer_is_faster() {
     let mut run = stalled(Answers::Plain);
-    run.perform(Step::Stop);
-    run.perform(Step::Resume);
+    run.perform(Event::Stop);
+    run.perform(Event::Resume);
     assert!(matches!(phase(&run), Phase::Stopping { .. }), "the peer takes nothing");
     run.play_out();
     assert!(matches!(run.end, Some(End::Lingered | End::Finished)), "{:?}", run.end);
@@ -154,8 +152,8 @@ fn stopping_ends_like_open_when_the_peer_is_faster() {
 #[test]
 fn the_last_answer_begins_to_stop() {
     let mut run = run(Answers::Once);
-    run.perform(Step::Deliver(20));
-    run.perform(Step::Poll);
+    run.perform(Event::Deliver(20));
+    run.perform(Event::Poll);
     assert_eq!(phase(&run), Phase::Lingering);
     assert_eq!(run.connection.transport.output().len(), 16);
     assert_eq!(run.connection.discarded(), 4);
@@ -175,7 +173,7 @@ fn the_last_answer_begins_to_stop_from_the_half_closed_phases_too() {
         }
     }
     let mut closed = run(Answers::Nothing);
-    closed.connection.half_close(&mut Unobserved);
+    closed.connection.half_close(&mut closed.workspace);
     assert!(matches!(turn(&mut closed), Next::Wait));
     assert_eq!(phase(&closed), Phase::HalfClosed);
     closed.connection.transport.deliver(16);
@@ -186,7 +184,7 @@ fn the_last_answer_begins_to_stop_from_the_half_closed_phases_too() {
 
     let mut closing = run(Answers::Once);
     closing.connection.send(&[b'x'; 1200], &mut closing.workspace, closing.now).expect("open");
-    closing.connection.half_close(&mut Unobserved);
+    closing.connection.half_close(&mut closing.workspace);
     closing.connection.transport.deliver(16);
     turn(&mut closing);
     assert_eq!(phase(&closing), Phase::HalfClosing, "200 bytes are unsent");
@@ -200,7 +198,7 @@ fn limits_of_zero_are_taken_for_one() {
     let none = Limits { read_size: 0, write_limit: 0, turn_budget: 0 };
     let mut run = Run::new(true, none, 0, Answers::Plain);
     let one = Limits { read_size: 1, write_limit: 1, turn_budget: 1 };
-    assert_eq!(run.workspace.limits, one);
+    assert_eq!(run.workspace.desk.limits, one);
     run.connection.transport.deliver(3);
     while let Next::Again = turn(&mut run) {}
     assert_eq!(run.connection.transport.output().len(), 3);
@@ -211,13 +209,13 @@ fn a_reset_ends_every_phase() {
     let open = run(Answers::Plain);
     let waiting = stalled(Answers::Plain);
     let mut draining = run(Answers::Greeted(vec![b'g'; 1100]));
-    draining.perform(Step::EndOfInput);
-    draining.perform(Step::Poll);
+    draining.perform(Event::EndOfInput);
+    draining.perform(Event::Poll);
     let mut stopping = stalled(Answers::Plain);
-    stopping.perform(Step::Stop);
+    stopping.perform(Event::Stop);
     let mut lingering = run(Answers::Plain);
-    lingering.perform(Step::Stop);
-    lingering.perform(Step::Resume);
+    lingering.perform(Event::Stop);
+    lingering.perform(Event::Resume);
     let runs = [open, waiting, draining, stopping, lingering];
     let phases = runs.each_ref().map(|run| std::mem::discriminant(&phase(run)));
     let quota = 0;
@@ -225,8 +223,8 @@ fn a_reset_ends_every_phase() {
     assert_eq!(phases, expected.map(|phase| std::mem::discriminant(&phase)));
     for mut run in runs {
         let before = phase(&run);
-        run.perform(Step::Reset);
-        run.perform(Step::Poll);
+        run.perform(Event::Reset);
+        run.perform(Event::Poll);
         assert!(matches!(run.end, Some(End::Reset(_))), "{before:?}");
         assert_eq!(phase(&run), Phase::Ended);
     }
@@ -236,8 +234,8 @@ fn a_reset_ends_every_phase() {
 fn an_event_on_a_quiet_socket_is_harmless() {
     let mut run = run(Answers::Plain);
     for _ in 0..3 {
-        run.perform(Step::Spurious);
-        run.perform(Step::Poll);
+        run.perform(Event::Spurious);
+        run.perform(Event::Poll);
         assert_eq!(phase(&run), Phase::Open);
         assert!(!run.queued);
     }
@@ -246,17 +244,17 @@ fn an_event_on_a_quiet_socket_is_harmless() {
 #[test]
 fn a_short_read_is_the_last_one_unless_something_was_announced() {
     let mut run = run(Answers::Plain);
-    run.perform(Step::Deliver(10));
-    run.perform(Step::Poll);
+    run.perform(Event::Deliver(10));
+    run.perform(Event::Poll);
     assert_eq!(
         run.connection.transport.idle_calls(),
         0,
         "the read that would only say WouldBlock is left out"
     );
-    run.perform(Step::Deliver(10));
-    run.perform(Step::Boundary);
-    run.perform(Step::Deliver(10));
-    run.perform(Step::Poll);
+    run.perform(Event::Deliver(10));
+    run.perform(Event::Boundary);
+    run.perform(Event::Deliver(10));
+    run.perform(Event::Poll);
     assert_eq!(run.connection.received(), 31, "nothing stays behind the urgent byte");
     assert_eq!(run.connection.transport.idle_calls(), 1, "and so it reads until WouldBlock");
 }
@@ -274,16 +272,16 @@ fn a_short_write_is_the_last_one() {
 #[test]
 fn above_the_high_water_mark_nothing_is_read_until_half_is_gone() {
     let mut run = run(Answers::Greeted(vec![b'g'; 1000 + 60]));
-    run.perform(Step::Deliver(10));
-    run.perform(Step::Poll);
+    run.perform(Event::Deliver(10));
+    run.perform(Event::Poll);
     assert_eq!(run.connection.unsent(), 70, "over the limit of 64");
     let reads = run.connection.transport.reads().len();
-    run.perform(Step::Deliver(10));
-    run.perform(Step::Room(30));
-    run.perform(Step::Poll);
+    run.perform(Event::Deliver(10));
+    run.perform(Event::Room(30));
+    run.perform(Event::Poll);
     assert_eq!((run.connection.unsent(), run.connection.transport.reads().len()), (40, reads));
-    run.perform(Step::Room(10));
-    run.perform(Step::Poll);
+    run.perform(Event::Room(10));
+    run.perform(Event::Poll);
     assert_eq!((run.connection.unsent(), run.connection.transport.reads().len()), (40, reads + 1));
 }
 
@@ -306,7 +304,7 @@ fn deadlines_follow_from_the_last_activity() {
     assert_eq!(run.connection.deadline(&endless), None);
 
     run.now = later + Duration::from_secs(5);
-    run.connection.stop(&mut run.watcher).expect("FIONREAD works here");
+    run.connection.stop(&mut run.workspace).expect("FIONREAD works here");
     run.connection.transport.make_room(10_000);
     while let Next::Again = turn(&mut run) {}
     assert_eq!(phase(&run), Phase::Lingering);

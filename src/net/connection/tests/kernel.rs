@@ -68,17 +68,15 @@ impl Kernel {
 
     pub(super) fn establish(&mut self, result: Result<(), ErrorKind>) {
         self.established = Some(result);
-        self.signal(|event| {
-            event.writable = true;
-            event.error = result.is_err();
-        });
+        let error = if result.is_err() { Readiness::ERROR } else { Readiness::NONE };
+        self.signal(Readiness::WRITABLE | error);
     }
 
     pub(super) fn deliver(&mut self, count: usize) {
         if !self.end_of_input && !self.reset {
             self.delivered += count as u64;
             self.queue.push_back(Queued::Bytes(count));
-            self.signal(|event| event.readable = true);
+            self.signal(Readiness::READABLE);
         }
     }
 
@@ -89,40 +87,29 @@ impl Kernel {
             self.queue.push_back(Queued::Boundary);
             self.queue.push_back(Queued::Bytes(1));
             self.delivered += 1;
-            let is_tcp = self.is_tcp;
-            self.signal(|event| {
-                event.readable = true;
-                event.priority = is_tcp;
-            });
+            let announced = if self.is_tcp { Readiness::PRIORITY } else { Readiness::NONE };
+            self.signal(Readiness::READABLE | announced);
         }
     }
 
     pub(super) fn make_room(&mut self, count: usize) {
         self.room = (self.room + count).min(1 << 20);
         if std::mem::take(&mut self.wants_room) {
-            self.signal(|event| event.writable = true);
+            self.signal(Readiness::WRITABLE);
         }
     }
 
     pub(super) fn end_input(&mut self) {
         if !std::mem::replace(&mut self.end_of_input, true) {
-            self.signal(|event| {
-                event.readable = true;
-                event.read_closed = true;
-            });
+            self.signal(Readiness::READABLE);
         }
     }
 
     pub(super) fn reset(&mut self) {
         self.reset = true;
         self.end_of_input = true;
-        self.signal(|event| {
-            event.readable = true;
-            event.writable = true;
-            event.read_closed = true;
-            event.write_closed = true;
-            event.error = true;
-        });
+        let gone = Readiness::WRITE_CLOSED | Readiness::ERROR;
+        self.signal(Readiness::READABLE | Readiness::WRITABLE | gone);
     }
 
     pub(super) fn interrupt(&mut self) {
@@ -131,16 +118,19 @@ impl Kernel {
     }
 
     pub(super) fn spurious(&mut self) {
-        self.signal(|event| event.readable = true);
+        self.signal(Readiness::READABLE);
     }
 
-    fn signal(&mut self, set: impl FnOnce(&mut Readiness)) {
-        let (has_room, end_of_input) = (self.room > 0, self.end_of_input);
-        let event = self.event.get_or_insert_default();
-        set(event);
+    fn signal(&mut self, edge: Readiness) {
         // epoll reports with any edge all that holds at that moment.
-        event.writable |= has_room && self.established.is_some();
-        event.read_closed |= end_of_input;
+        let mut event = self.event.unwrap_or(Readiness::NONE) | edge;
+        if self.room > 0 && self.established.is_some() {
+            event = event | Readiness::WRITABLE;
+        }
+        if self.end_of_input {
+            event = event | Readiness::READ_CLOSED;
+        }
+        self.event = Some(event);
     }
 
     pub(super) fn take_event(&mut self) -> Option<Readiness> {

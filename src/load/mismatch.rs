@@ -68,6 +68,11 @@ impl Fault {
         Fault { connection, offset, place, expected, evidence: Vec::new() }
     }
 
+    /// The number of the connection.
+    pub(super) fn connection(&self) -> u64 {
+        self.connection
+    }
+
     pub(super) fn add(&mut self, bytes: &[u8]) {
         let room = MOST_EVIDENCE - self.evidence.len();
         self.evidence.extend_from_slice(&bytes[..bytes.len().min(room)]);

@@ -1,0 +1,77 @@
+//! A client: everything that outlives its connections.
+
+use super::pacer::{Pacer, Pacing};
+use super::targets::Choice;
+use super::traffic::Traffic;
+use crate::reactor::Moment;
+
+/// One client, whether it has a connection or waits for one.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) pacer: Pacer,
+    /// The number of its connection, over all connections of the run.
+    pub(super) number: u64,
+    /// Where that connection goes, of the addresses of its endpoint.
+    pub(super) choice: Choice,
+    /// Connections that failed since a reply came.
+    pub(super) tries: u32,
+    /// Replies that count.
+    pub(super) completed: u64,
+    /// It has had a connection.
+    pub(super) was_open: bool,
+    /// Since when it has heard nothing, if it lost its connection since.
+    silent_since: Option<Moment>,
+}
+
+impl Client {
+    pub(super) fn new(client: u32, pacing: &Pacing, seed: u64, now: Moment) -> Client {
+        Client {
+            pacer: Pacer::new(client, pacing, seed, now),
+            number: 0,
+            choice: Choice::default(),
+            tries: 0,
+            completed: 0,
+            was_open: false,
+            silent_since: None,
+        }
+    }
+
+    /// A reply is complete.
+    #[inline]
+    pub(super) fn replied(
+        &mut self,
+        traffic: &mut Traffic,
+        size: usize,
+        (intended, sent): (Moment, Moment),
+        now: Moment,
+    ) -> bool {
+        self.pacer.landed(&mut traffic.pacing, now);
+        self.tries = 0;
+        if self.silent_since.is_some() {
+            self.recovered(traffic, now);
+        }
+        let counts = traffic.figures.completed(size, intended, sent, now);
+        self.completed += u64::from(counts);
+        counts
+    }
+
+    /// It has lost its connection, and has heard nothing since that moment.
+    pub(super) fn silenced(&mut self, since: Moment) -> bool {
+        let was_heard = self.silent_since.is_none();
+        self.silent_since.get_or_insert(since);
+        was_heard
+    }
+
+    /// It is served again.
+    #[cold]
+    pub(super) fn recovered(&mut self, traffic: &mut Traffic, now: Moment) {
+        if let Some(since) = self.silent_since.take() {
+            traffic.figures.outages.recovered(since, now);
+        }
+    }
+
+    /// Whether it waits for service since it lost a connection.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_since.is_some()
+    }
+}

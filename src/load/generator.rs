@@ -1,0 +1,158 @@
+//! The load generator as others use it: a whole run with its report, or window after window over open connections.
+
+use std::time::{Duration, SystemTime};
+
+use super::error::LoadError;
+use super::plan::{Pace, Plan};
+use super::report::Report;
+use super::run::{Run, Watcher, Window};
+use super::slot::Slot;
+use super::targets::{Ceiling, Targets};
+use crate::reactor::{Interest, Moment, Reactor, Stage};
+use crate::system::StopSignal;
+
+/// A load generator with its connections.
+///
+/// For a whole run with its report, [`Load::run`]. For benchmarks, [`Load::open`] and then [`Load::exchange`] any
+/// number of times:
+///
+/// ```
+/// use echoloop::load::{Load, Plan};
+/// use echoloop::{Server, ServerOptions, StopSignal};
+///
+/// let stop = StopSignal::new()?;
+/// let handle = stop.handle()?;
+/// let server = Server::bind(&["127.0.0.1:0".parse()?], ServerOptions::default(), stop)?;
+/// let endpoint = server.endpoints()[0].parse()?;
+/// let server = std::thread::spawn(move || server.run());
+///
+/// let mut load = Load::new(Plan { clients: 4, ..Plan::new(vec![endpoint]) }, StopSignal::new()?)?;
+/// load.open()?;
+/// let first = load.exchange(1000)?;
+/// let second = load.exchange(1000)?;
+/// assert!(!first.is_zero() && !second.is_zero());
+/// drop(load);
+///
+/// handle.stop();
+/// assert_eq!(server.join().expect("no panic")?.served, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Load {
+    pub(super) reactor: Reactor<Slot>,
+    pub(super) run: Run,
+    ceiling: Ceiling,
+    is_open: bool,
+    start: Option<Moment>,
+}
+
+impl Load {
+    /// Resolves the endpoints and sees whether the plan can be carried out. A request from `stop` ends the run early.
+    ///
+    /// # Errors
+    /// When settings exclude each other, a name does not resolve, or there are not enough ports or descriptors.
+    pub fn new(plan: Plan, stop: StopSignal) -> Result<Load, LoadError> {
+        plan.check()?;
+        let targets = Targets::resolve(&plan)?;
+        let ceiling = Ceiling::of(&plan, &targets);
+        ceiling.check(plan.clients)?;
+
+        let mut reactor = Reactor::new()?;
+        reactor.set_prompt_deadlines(matches!(plan.pace, Pace::Open { .. }));
+        reactor.context().insert(Slot::Stop(stop), Interest::READABLE, Stage::Signals)?;
+        let run = Run::new(plan, targets, ceiling);
+        Ok(Load { reactor, run, ceiling, is_open: false, start: None })
+    }
+
+    /// What may stand in the way of the plan, said before it does.
+    pub fn warning(&self) -> Option<String> {
+        self.ceiling.warning(self.run.plan())
+    }
+
+    /// How many connections at once are possible: ports × sources × targets, or descriptors if these are fewer.
+    pub fn ceiling(&self) -> u64 {
+        self.ceiling.connections()
+    }
+
+    /// Shows how the run goes on, several times a second.
+    pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
+        self.run.watch(watcher);
+    }
+
+    /// Lets messages flow from this time on, by the clock of the machine, and not as soon as all connections are open.
+    pub fn start_at(&mut self, time: SystemTime) {
+        self.start = time.duration_since(SystemTime::now()).ok().map(|left| Moment::now() + left);
+    }
+
+    /// Opens all connections of the plan.
+    ///
+    /// # Errors
+    /// When not all of them could be opened, or the plan is not a closed loop over connections that are kept.
+    pub fn open(&mut self) -> Result<(), LoadError> {
+        self.run.plan().check_exchange()?;
+        self.connect()?;
+        self.complete()
+    }
+
+    /// Sends so many messages over all open connections, in a closed loop, waits for all replies, and returns the time
+    /// from the first message to the last reply.
+    ///
+    /// # Errors
+    /// When a connection has failed, a reply was not what had been sent, a datagram was not answered in time, or the
+    /// plan is not a closed loop over connections that are kept.
+    pub fn exchange(&mut self, messages: u64) -> Result<Duration, LoadError> {
+        self.run.plan().check_exchange()?;
+        self.connect()?;
+        let window = Window { warmup: Duration::ZERO, duration: Duration::ZERO, messages: Some(messages) };
+        self.measure(window)?;
+        self.complete()?;
+        let figures = self.run.figures();
+        Ok(figures.last_reply.since(figures.from))
+    }
+
+    /// Carries the plan out, over the connections that are open already if there are any.
+    ///
+    /// # Errors
+    /// When the loop itself fails. Whatever happens to connections is in the report.
+    pub fn run(mut self) -> Result<Report, LoadError> {
+        self.connect()?;
+        if let Some(start) = self.start.filter(|_| !self.run.figures().interrupted) {
+            self.run.begin_waiting(self.reactor.context(), start);
+            self.reactor.run(&mut self.run)?;
+        }
+        if !self.run.figures().interrupted {
+            self.measure(self.run.planned_window())?;
+        }
+        if self.run.begin_closing(self.reactor.context()) {
+            self.reactor.run(&mut self.run)?;
+        }
+        let (plan, figures) = self.run.into_figures();
+        Ok(Report::new(plan, figures))
+    }
+
+    fn connect(&mut self) -> Result<(), LoadError> {
+        if !std::mem::replace(&mut self.is_open, true) && self.run.begin_opening(self.reactor.context()) {
+            self.reactor.run(&mut self.run)?;
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self, window: Window) -> Result<(), LoadError> {
+        self.run.begin_window(self.reactor.context(), window);
+        Ok(self.reactor.run(&mut self.run)?)
+    }
+
+    fn complete(&mut self) -> Result<(), LoadError> {
+        let clients = self.run.plan().clients;
+        let figures = self.run.figures();
+        let all_open = figures.errors.total() == 0 && figures.open == clients as u64;
+        let missing = figures.datagrams.lost + figures.datagrams.late;
+        if all_open && !figures.interrupted {
+            return if missing == 0 { Ok(()) } else { Err(LoadError::Lost(missing)) };
+        }
+        Err(LoadError::Connections {
+            failed: figures.errors.total(),
+            asked: clients,
+            first: figures.failures.first().cloned().unwrap_or_else(|| "it was interrupted".into()),
+        })
+    }
+}

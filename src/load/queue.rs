@@ -1,0 +1,226 @@
+//! The clients without a connection: those that have not had one yet, those between two, and those that get none any
+//! more. It also says when the next one may begin to connect.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::client::Client;
+use super::plan::{Plan, Reconnect};
+use super::ramp::Ramp;
+use super::traffic::Traffic;
+use crate::reactor::Moment;
+
+/// All clients without a connection.
+pub(super) struct Queue {
+    /// Clients that have not begun to connect yet.
+    fresh: Range<u32>,
+    waiting: BinaryHeap<Waiting>,
+    /// Clients whose first connection failed. They try again when all others have had their first.
+    held_back: Vec<Waiting>,
+    /// Clients that get no connection any more.
+    gone: Vec<Client>,
+    ramp: Ramp,
+    reconnect: Reconnect,
+    /// Clients in `waiting` that go on with a connect that they have begun.
+    trying: usize,
+    /// How many connections have been begun.
+    numbers: u64,
+    random: fastrand::Rng,
+}
+
+/// A client that begins to connect.
+pub(super) struct Attempt {
+    pub(super) client: Client,
+    /// When it began, if this goes on with an attempt; otherwise this is a new one.
+    pub(super) since: Option<Moment>,
+}
+
+/// A client that is to connect at some time.
+struct Waiting {
+    at: Moment,
+    attempt: Attempt,
+}
+
+impl Queue {
+    pub(super) fn new(plan: &Plan, now: Moment) -> Queue {
+        Queue {
+            fresh: 0..u32::try_from(plan.clients).unwrap_or(u32::MAX),
+            waiting: BinaryHeap::new(),
+            held_back: Vec::new(),
+            gone: Vec::new(),
+            ramp: Ramp::new(plan.connecting, plan.connect_rate, now),
+            reconnect: plan.reconnect.unwrap_or_default(),
+            trying: 0,
+            numbers: 0,
+            // Not from the seed: several generators of one seed must not come back in step.
+            random: fastrand::Rng::new(),
+        }
+    }
+
+    /// The next client that may begin to connect now.
+    pub(super) fn take(&mut self, traffic: &Traffic, now: Moment) -> Option<Attempt> {
+        let is_due = !self.fresh.is_empty() || self.waiting.peek().is_some_and(|waiting| waiting.at <= now);
+        if !is_due || !self.ramp.take(now) {
+            return None;
+        }
+        let mut attempt = match self.fresh.next() {
+            Some(client) => {
+                Attempt { client: Client::new(client, &traffic.pacing, traffic.seed, now), since: None }
+            }
+            None => self.waiting.pop()?.attempt,
+        };
+        if attempt.since.is_some() {
+            self.trying -= 1;
+        } else {
+            attempt.client.number = self.numbers;
+            self.numbers += 1;
+        }
+        Some(attempt)
+    }
+
+    /// When the next client may begin to connect, if only time is in its way.
+    pub(super) fn wakes_at(&self) -> Option<Moment> {
+        let may_begin = self.ramp.waits_until()?;
+        if !self.fresh.is_empty() {
+            return Some(may_begin);
+        }
+        Some(self.waiting.peek()?.at.max(may_begin))
+    }
+
+    /// A connect that was taken from here has ended, one way or the other.
+    pub(super) fn connect_ended(&mut self) {
+        self.ramp.ended();
+    }
+
+    /// How many connects are under way.
+    pub(super) fn connecting(&self) -> usize {
+        self.ramp.under_way()
+    }
+
+    /// The client wants another connection at this time.
+    pub(super) fn push(&mut self, client: Client, at: Moment) {
+        self.waiting.push(Waiting { at, attempt: Attempt { client, since: None } });
+    }
+
+    /// The client goes on at this time with a connect that it has begun.
+    pub(super) fn go_on(&mut self, client: Client, at: Moment, since: Moment) {
+        self.trying += 1;
+        self.waiting.push(Waiting { at, attempt: Attempt { client, since: Some(since) } });
+    }
+
+    /// The client tries again when all others have had their first connection.
+    pub(super) fn hold_back(&mut self, client: Client, at: Moment) {
+        self.held_back.push(Waiting { at, attempt: Attempt { client, since: None } });
+    }
+
+    /// Those that were held back may try again.
+    pub(super) fn release(&mut self) {
+        self.waiting.extend(self.held_back.drain(..));
+    }
+
+    /// All clients begin to wait, each for its first message.
+    pub(super) fn await_first_messages(&mut self, traffic: &Traffic, now: Moment) {
+        for client in std::mem::take(&mut self.fresh) {
+            let client = Client::new(client, &traffic.pacing, traffic.seed, now);
+            let at = client.pacer.due();
+            self.push(client, at);
+        }
+    }
+
+    /// The client gets no connection any more.
+    pub(super) fn give_up(&mut self, client: Client) {
+        self.gone.push(client);
+    }
+
+    /// Nobody gets a connection any more who has not begun to connect.
+    pub(super) fn give_all_up(&mut self) {
+        self.fresh = 0..0;
+        self.trying = 0;
+        let waiting = self.waiting.drain().chain(self.held_back.drain(..));
+        self.gone.extend(waiting.map(|waiting| waiting.attempt.client));
+    }
+
+    /// Clients that have not begun to connect do not.
+    pub(super) fn give_fresh_up(&mut self) {
+        self.fresh = 0..0;
+    }
+
+    /// Whether each client has had its first connection, or has failed to get it.
+    pub(super) fn all_have_tried(&self) -> bool {
+        self.fresh.is_empty() && self.ramp.under_way() == 0 && self.trying == 0
+    }
+
+    /// Whether no client will get a connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all_have_tried() && self.waiting.is_empty() && self.held_back.is_empty()
+    }
+
+    /// When a client connects again that has failed so many times since its last reply: at once the first time, then
+    /// after a time that doubles. Chance moves it to anywhere in the second half of that time, so that clients that
+    /// were lost together do not come back together.
+    pub(super) fn again_at(&mut self, tries: u32, now: Moment) -> Moment {
+        let Some(doublings) = tries.checked_sub(1) else { return now };
+        let Reconnect { first, longest } = self.reconnect;
+        let delay = first.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(longest);
+        now + delay.mul_f64(0.5 + self.random.f64() / 2.0).max(Duration::from_micros(1))
+    }
+
+    /// All clients without a connection.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
+        let waiting = self.waiting.iter().chain(&self.held_back);
+        waiting.map(|waiting| &waiting.attempt.client).chain(&self.gone)
+    }
+
+    /// Does something to each client without a connection.
+    pub(super) fn for_each(&mut self, mut change: impl FnMut(&mut Client)) {
+        // The order depends on nothing that can be changed.
+        let mut waiting = std::mem::take(&mut self.waiting).into_vec();
+        let all = waiting.iter_mut().chain(&mut self.held_back);
+        all.map(|waiting| &mut waiting.attempt.client).chain(&mut self.gone).for_each(&mut change);
+        self.waiting = waiting.into();
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Waiting) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Waiting) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    /// The earliest is the greatest: it is what the heap gives first.
+    fn cmp(&self, other: &Waiting) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reconnects_are_spread_and_their_distance_doubles_up_to_a_bound() {
+        let now = Moment::now();
+        let mut queue = Queue::new(&Plan::new(vec![crate::Endpoint::default()]), now);
+        let mut delays =
+            |tries| -> Vec<Duration> { (0..200).map(|_| queue.again_at(tries, now).since(now)).collect() };
+        assert!(delays(0).iter().all(Duration::is_zero), "the first time at once");
+        for (tries, milliseconds) in [(1, 10), (2, 20), (4, 80), (8, 1000), (40, 1000)] {
+            let delays = delays(tries);
+            let longest = Duration::from_millis(milliseconds);
+            assert!(delays.iter().all(|delay| (longest / 2..=longest).contains(delay)), "{delays:?}");
+            let distinct: std::collections::HashSet<_> = delays.iter().collect();
+            assert!(distinct.len() > 190, "never in step: {} of 200 differ", distinct.len());
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! The run as a whole: its parts, what happens at regular times, and its end.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::clients::{Clients, END_TIME};
+use super::figures::Figures;
+use super::pacer::FOREVER;
+use super::plan::{Plan, Usage};
+use super::slot::Slot;
+use super::targets::{Ceiling, Targets};
+use crate::reactor::{Context, Handler, Moment, Readiness, Timer, Token};
+
+/// How often a watcher is told.
+const WATCH: Duration = Duration::from_millis(200);
+/// How often it is looked for timeouts at most and at least.
+const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Wakes the loop for the run as a whole, whose work is done at the end of each turn.
+const RUN: Timer = Timer(0);
+
+/// Is told how a run goes on.
+pub trait Watcher {
+    /// How it stands now.
+    fn watch(&mut self, progress: &Progress);
+}
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// What it is doing.
+    pub doing: &'static str,
+    /// How much of the measured part is done, from 0 to 1.
+    pub done: f64,
+    /// Replies a second, over the whole measured part.
+    pub rate: f64,
+    /// The 99th percentile of latency in microseconds.
+    pub p99_us: f64,
+    /// Connections that failed.
+    pub errors: u64,
+    /// Connections that are open.
+    pub open: u64,
+    /// Connections that are asked for.
+    pub clients: u64,
+}
+
+/// Messages that are sent and counted together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    /// How long messages flow before they count.
+    pub(super) warmup: Duration,
+    /// How long they count, if no number of messages ends it.
+    pub(super) duration: Duration,
+    pub(super) messages: Option<u64>,
+}
+
+/// Where in the run we are; the list is in `mod.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Opening,
+    /// Connections are open, and the time to begin has not come.
+    Waiting,
+    /// The reactor stands still until the next window is begun, or the end.
+    Resting,
+    WarmUp,
+    Measuring,
+    Draining,
+    Closing,
+}
+
+/// The handler of the reactor: it hands events on to the clients, and takes them from one part of the run to the next.
+pub(super) struct Run {
+    plan: Rc<Plan>,
+    clients: Clients,
+    watcher: Option<Box<dyn Watcher>>,
+    part: Part,
+    part_ends: Moment,
+    window: Window,
+    next_sweep: Moment,
+    next_watch: Moment,
+    /// Replies that had come when the measured part began.
+    received_before: u64,
+    /// CPU time that had been taken by then.
+    cpu_before: Duration,
+}
+
+impl Handler for Run {
+    type Source = Slot;
+
+    fn ready(&mut self, context: &mut Context<Slot>, token: Token, readiness: Readiness) {
+        if let Some(Slot::Stop(signal)) = context.get_mut(token) {
+            if signal.received() > 0 {
+                self.interrupt(context);
+            }
+        } else {
+            self.clients.ready(context, token, readiness);
+        }
+    }
+
+    fn resume(&mut self, context: &mut Context<Slot>, token: Token) {
+        self.clients.resume(context, token);
+    }
+
+    fn deadline(&mut self, context: &mut Context<Slot>, token: Token) {
+        self.clients.deadline(context, token);
+    }
+
+    fn turn_end(&mut self, context: &mut Context<Slot>) {
+        self.conduct(context);
+    }
+}
+
+impl Run {
+    pub(super) fn new(plan: Plan, targets: Targets, ceiling: Ceiling) -> Run {
+        let now = Moment::now();
+        let plan = Rc::new(plan);
+        let window = Window { warmup: plan.warmup, duration: plan.duration, messages: plan.messages };
+        let mut clients = Clients::new(Rc::clone(&plan), targets, ceiling, now);
+        if plan.usage == Usage::Hold {
+            clients.traffic().pacing.allow(u64::MAX, now + FOREVER);
+        }
+        Run {
+            plan,
+            clients,
+            watcher: None,
+            part: Part::Opening,
+            part_ends: now + FOREVER,
+            window,
+            next_sweep: now,
+            next_watch: now,
+            received_before: 0,
+            cpu_before: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn figures(&mut self) -> &mut Figures {
+        &mut self.clients.traffic().figures
+    }
+
+    #[cfg(test)]
+    pub(super) fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    pub(super) fn watch(&mut self, watcher: Box<dyn Watcher>) {
+        self.watcher = Some(watcher);
+    }
+
+    /// The window that the plan asks for.
+    pub(super) fn planned_window(&self) -> Window {
+        Window { warmup: self.plan.warmup, duration: self.plan.duration, messages: self.plan.messages }
+    }
+
+    /// All clients connect; the reactor stops when they have. In a churn there is nothing to be opened before.
+    pub(super) fn begin_opening(&mut self, context: &mut Context<Slot>) -> bool {
+        context.set_timer(RUN, Moment::now());
+        if self.plan.usage == Usage::Churn {
+            self.part = Part::Resting;
+        }
+        self.part == Part::Opening
+    }
+
+    /// Nothing is sent until then; the reactor stops when the time has come.
+    pub(super) fn begin_waiting(&mut self, context: &mut Context<Slot>, until: Moment) {
+        self.part = Part::Waiting;
+        self.part_ends = until;
+        context.set_timer(RUN, Moment::now());
+    }
+
+    /// Messages flow; the reactor stops when the last of them is answered or given up.
+    pub(super) fn begin_window(&mut self, context: &mut Context<Slot>, window: Window) {
+        let now = Moment::now();
+        self.window = window;
+        context.set_timer(RUN, now);
+        if self.plan.usage == Usage::Hold {
+            // The first echoes have come already. They are counted, but not in this time.
+            self.clients.start(context, now);
+            return self.measure(context, now);
+        }
+        self.clients.forget_messages(context);
+        self.figures().from = now + FOREVER;
+        self.clients.start(context, now);
+        self.part = Part::WarmUp;
+        self.part_ends = now + window.warmup;
+        if window.warmup.is_zero() {
+            self.measure(context, now);
+        } else {
+            self.clients.traffic().pacing.allow(u64::MAX, now + FOREVER);
+        }
+        self.clients.send_all(context);
+    }
+
+    /// The connections end. False: there is nothing to wait for.
+    pub(super) fn begin_closing(&mut self, context: &mut Context<Slot>) -> bool {
+        let now = Moment::now();
+        context.set_timer(RUN, now);
+        self.part = Part::Closing;
+        self.part_ends = now + END_TIME;
+        // With --reset nothing is awaited, but one more turn shows what has come by now.
+        let is_waiting = !self.figures().interrupted && (self.clients.end_all(context) || self.plan.reset);
+        if self.plan.reset {
+            self.part_ends = now;
+        }
+        is_waiting
+    }
+
+    /// The figures of the run, which is over.
+    pub(super) fn into_figures(mut self) -> (Plan, Figures) {
+        let blank = Figures::new(false, Moment::now());
+        let figures = std::mem::replace(self.figures(), blank);
+        ((*self.plan).clone(), figures)
+    }
+
+    /// Ends the run early.
+    fn interrupt(&mut self, context: &mut Context<Slot>) {
+        self.figures().interrupted = true;
+        let now = Moment::now();
+        if matches!(self.part, Part::WarmUp | Part::Measuring) {
+            if self.part == Part::Measuring {
+                self.end_window(now);
+            }
+            self.clients.wind_down(context, now);
+        }
+        self.rest(context);
+    }
+
+    /// Does everything that is due for the run as a whole. It runs after every turn, so it only looks at the clock
+    /// that the turn has read already.
+    fn conduct(&mut self, context: &mut Context<Slot>) {
+        let now = context.now();
+        if self.connects_at().is_some_and(|at| at <= now) {
+            self.clients.connect(context);
+        }
+        match self.part {
+            Part::Opening => {
+                let first_echoes = self.clients.traffic().pacing.in_flight() > 0;
+                if self.clients.all_have_connected() && !first_echoes {
+                    self.part = Part::Resting;
+                    context.stop();
+                }
+            }
+            Part::Waiting if now >= self.part_ends => {
+                self.part = Part::Resting;
+                context.stop();
+            }
+            // Read anew: messages of this very turn have left after it began, and belong to the warm-up.
+            Part::WarmUp if now >= self.part_ends => {
+                self.measure(context, Moment::now());
+                self.clients.send_all(context);
+            }
+            Part::WarmUp if self.clients.nobody_is_left() => self.end_measuring(context, false),
+            Part::Measuring => {
+                let pacing = &self.clients.traffic().pacing;
+                let all_sent = pacing.budget() == 0 && pacing.in_flight() == 0;
+                let over = all_sent || now >= self.part_ends;
+                if over || self.clients.nobody_is_left() || self.is_in_vain(now) {
+                    self.end_measuring(context, all_sent);
+                }
+            }
+            Part::Draining if self.clients.traffic().pacing.in_flight() == 0 => self.rest(context),
+            Part::Closing if self.clients.ending() == 0 || now >= self.part_ends => context.stop(),
+            _ => {}
+        }
+        self.at_regular_times(context, now);
+    }
+
+    /// When the next client connects. In a churn none does before messages flow.
+    fn connects_at(&self) -> Option<Moment> {
+        let is_early = self.part == Part::Waiting && self.plan.usage == Usage::Churn;
+        if is_early { None } else { self.clients.connects_at() }
+    }
+
+    fn at_regular_times(&mut self, context: &mut Context<Slot>, now: Moment) {
+        if now >= self.next_sweep {
+            let timeout = self.plan.timeout.min(self.plan.connect_timeout);
+            self.next_sweep = now + (timeout / 10).clamp(SWEEP.0, SWEEP.1);
+            self.clients.sweep(context, now);
+        }
+        let measuring = self.part == Part::Measuring;
+        if measuring && now >= self.figures().interval_end() {
+            self.figures().end_interval(now);
+        }
+        if self.watcher.is_some() && now >= self.next_watch {
+            self.next_watch = now + WATCH;
+            let progress = self.progress(now);
+            if let Some(watcher) = &mut self.watcher {
+                watcher.watch(&progress);
+            }
+        }
+        let mut wake = self.part_ends.min(self.next_sweep);
+        if measuring {
+            wake = wake.min(self.figures().interval_end());
+        }
+        if self.watcher.is_some() {
+            wake = wake.min(self.next_watch);
+        }
+        if let Some(at) = self.connects_at() {
+            wake = wake.min(at);
+        }
+        context.set_timer(RUN, wake);
+    }
+
+    fn measure(&mut self, context: &mut Context<Slot>, now: Moment) {
+        self.figures().begin(now);
+        self.received_before = self.figures().received;
+        self.part = Part::Measuring;
+        self.part_ends = now + if self.window.messages.is_some() { FOREVER } else { self.window.duration };
+        if self.plan.usage != Usage::Hold {
+            let budget = self.window.messages.unwrap_or(u64::MAX);
+            self.clients.traffic().pacing.allow(budget, self.part_ends);
+            self.clients.skip_backlog(context, now);
+        }
+        if self.plan.usage == Usage::Churn {
+            let connecting = self.clients.connecting() as u64;
+            self.figures().begin_churn(connecting);
+        }
+        self.cpu_before = cpu_time();
+    }
+
+    fn end_measuring(&mut self, context: &mut Context<Slot>, all_sent: bool) {
+        let mut now = Moment::now();
+        let traffic = self.clients.traffic();
+        // Without a reply, it took until the last message was given up.
+        if all_sent && traffic.figures.received > 0 {
+            now = traffic.figures.last_reply;
+        } else if traffic.pacing.is_scheduled() {
+            // We may have been woken late. Messages that were due by then, and have a free connection, leave now; and
+            // the measured part is as long as its schedule.
+            self.clients.send_all(context);
+            now = now.min(self.part_ends);
+        }
+        self.end_window(now);
+        let asked_for = if self.window.messages.is_none() { self.part_ends } else { now };
+        self.clients.wind_down(context, asked_for);
+        self.part = Part::Draining;
+        self.part_ends = now + FOREVER;
+        if self.plan.usage == Usage::Hold {
+            self.clients.call_all(context, now);
+        }
+        let pacing = &mut self.clients.traffic().pacing;
+        pacing.allow(0, now + FOREVER);
+        if pacing.in_flight() == 0 {
+            self.rest(context);
+        }
+    }
+
+    fn end_window(&mut self, now: Moment) {
+        let (received_before, cpu_before) = (self.received_before, self.cpu_before);
+        let figures = self.figures();
+        if figures.ended.is_none() {
+            figures.ended = Some((now, figures.received - received_before));
+            figures.cpu_time = cpu_time().saturating_sub(cpu_before);
+            figures.end_interval(now);
+        }
+    }
+
+    /// The window is over; the reactor stands still.
+    fn rest(&mut self, context: &mut Context<Slot>) {
+        self.part = Part::Resting;
+        self.clients.settle(context);
+        context.stop();
+    }
+
+    /// Nobody takes the messages that are to be sent: clients would try for ever, as no time ends it.
+    fn is_in_vain(&mut self, now: Moment) -> bool {
+        let patience = self.plan.connect_timeout.max(self.plan.timeout);
+        let (is_churn, is_endless) = (self.plan.usage == Usage::Churn, self.window.messages.is_some());
+        let traffic = self.clients.traffic();
+        let nothing_moves = traffic.pacing.in_flight() == 0 && (is_churn || traffic.figures.open == 0);
+        is_endless
+            && nothing_moves
+            && traffic.figures.failing_since().is_some_and(|since| since + patience <= now)
+    }
+
+    fn progress(&mut self, now: Moment) -> Progress {
+        let (part, part_ends, window) = (self.part, self.part_ends, self.window);
+        let figures = self.figures();
+        let seconds = now.since(figures.from).as_secs_f64();
+        let measured = matches!(part, Part::Measuring | Part::Draining);
+        let done = match (part, window.messages) {
+            (Part::Draining | Part::Closing, _) => 1.0,
+            (Part::Measuring, Some(messages)) => figures.received as f64 / messages as f64,
+            (Part::Measuring, None) => {
+                1.0 - part_ends.since(now).as_secs_f64() / window.duration.as_secs_f64().max(1e-9)
+            }
+            _ => 0.0,
+        };
+        let (rate, p99_us, errors, open) = (
+            if measured && seconds > 0.0 { figures.received as f64 / seconds } else { 0.0 },
+            figures.p99_us(),
+            figures.errors.total(),
+            figures.open,
+        );
+        Progress {
+            doing: match part {
+                Part::Opening | Part::Resting => "opening",
+                Part::Waiting => "waiting",
+                Part::WarmUp => "warming up",
+                Part::Measuring if self.plan.usage == Usage::Hold => "holding",
+                Part::Measuring => "measuring",
+                Part::Draining | Part::Closing => "draining",
+            },
+            done: done.clamp(0.0, 1.0),
+            rate,
+            p99_us,
+            errors,
+            open,
+            clients: self.plan.clients as u64,
+        }
+    }
+}
+
+/// The CPU time that this process has taken.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,49 @@
+//! What the generator keeps in a slot of the reactor.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::client::Client;
+use super::datagram_client::DatagramClient;
+use super::stream::Stream;
+use crate::net::{Connection, Socket};
+use crate::system::StopSignal;
+
+/// One source of events.
+pub(super) enum Slot {
+    Stream(StreamClient),
+    Datagrams(DatagramClient),
+    /// The request to end early.
+    Stop(StopSignal),
+}
+
+/// A client with its connection.
+pub(super) struct StreamClient {
+    pub(super) connection: Connection<Socket>,
+    pub(super) stream: Stream,
+    pub(super) client: Client,
+    /// Nothing is sent any more: only the peer's end is awaited, and bytes that should not come.
+    pub(super) is_ending: bool,
+}
+
+impl AsFd for Slot {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Slot::Stream(client) => client.connection.transport().as_fd(),
+            Slot::Datagrams(client) => client.socket().as_fd(),
+            Slot::Stop(stop) => stop.as_fd(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::{Context, Moment};
+
+    #[test]
+    fn what_is_kept_of_a_connection_is_at_most_384_bytes() {
+        // The slot, its place among the deadlines, a deadline, and what the queue of clients may have kept of it.
+        let slot = Context::<Slot>::BYTES_PER_SOURCE + size_of::<(Moment, u32)>();
+        assert!(slot <= 384, "{slot} bytes");
+    }
+}

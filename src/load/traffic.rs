@@ -1,0 +1,44 @@
+//! What all clients share while messages flow.
+
+use super::figures::Figures;
+use super::pacer::Pacing;
+use super::pattern::Pattern;
+use super::plan::{Pace, Plan, Sizes, Usage};
+use crate::reactor::Moment;
+
+/// The most that one read asks for, and the largest read that is compared at once.
+pub(super) const READ_SIZE: usize = 64 * 1024;
+
+/// The bytes that are sent, when they are sent, and what is counted.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    pub(super) pattern: Pattern,
+    pub(super) pacing: Pacing,
+    pub(super) figures: Figures,
+    pub(super) sizes: Sizes,
+    pub(super) seed: u64,
+    pub(super) verify: bool,
+    /// Each connection carries one message.
+    pub(super) churn: bool,
+}
+
+impl Traffic {
+    pub(super) fn new(plan: &Plan, now: Moment) -> Traffic {
+        Traffic {
+            pattern: Pattern::new(plan.seed, plan.sizes.longest, plan.depth as usize, READ_SIZE),
+            pacing: Pacing::new(plan, now),
+            figures: Figures::new(matches!(plan.pace, Pace::Open { .. }), now),
+            sizes: plan.sizes,
+            seed: plan.seed,
+            verify: plan.verify,
+            churn: plan.usage == Usage::Churn,
+        }
+    }
+
+    /// Where the lengths of a stream's messages, or over UDP the length of the message with this number, come from:
+    /// the seed and the number, whatever the order in which clients send.
+    pub(super) fn lengths(&self, number: u64) -> fastrand::Rng {
+        let mut seeds = fastrand::Rng::with_seed(number);
+        fastrand::Rng::with_seed(self.seed ^ seeds.u64(..))
+    }
+}

@@ -1,0 +1,264 @@
+//! The handler's side of the reactor: sources, the run queue, deadlines and timers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
+
+use super::deadlines::Deadlines;
+use super::moment::Moment;
+use super::sources::{Sources, Stage, Token};
+use super::timer::Timer;
+use super::turn::Turn;
+
+/// A [`Handler`](super::Handler) adds, finds and removes sources here, asks for another turn, sets deadlines, stops.
+pub struct Context<S> {
+    poll: Poll,
+    sources: Sources<S>,
+    run_queue: VecDeque<Token>,
+    deadlines: Deadlines,
+    timers: Deadlines,
+    now: Moment,
+    turn: Turn,
+    stopped: bool,
+}
+
+impl<S: AsFd> Context<S> {
+    pub(super) fn new() -> io::Result<Context<S>> {
+        Ok(Context {
+            poll: Poll::new()?,
+            sources: Sources::new(),
+            run_queue: VecDeque::new(),
+            deadlines: Deadlines::default(),
+            timers: Deadlines::default(),
+            now: Moment::now(),
+            turn: Turn::default(),
+            stopped: false,
+        })
+    }
+
+    /// Makes room for so many sources, so that taking them in allocates nothing.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn reserve(&mut self, sources: usize) -> io::Result<()> {
+        self.sources.reserve(sources)?;
+        self.deadlines.reserve(sources)?;
+        self.run_queue.try_reserve(sources)?;
+        Ok(())
+    }
+
+    /// Takes a source in and registers its descriptor, once and for all of its life.
+    ///
+    /// # Errors
+    /// When there is no memory for another source, or the kernel refuses the registration (see `epoll_ctl(2)`): out of
+    /// memory, too many watches, or a regular file, which can't be polled (see [`Context::insert_unpolled`]). The source
+    /// is dropped at the end of the turn.
+    pub fn insert(&mut self, source: S, interest: Interest, stage: Stage) -> io::Result<Token> {
+        let descriptor = source.as_fd().as_raw_fd();
+        let token = self.insert_unpolled(source, stage)?;
+        if let Err(error) = self.poll.registry().register(&mut SourceFd(&descriptor), token.into(), interest)
+        {
+            self.remove(token);
+            return Err(error);
+        }
+        Ok(token)
+    }
+
+    /// Takes a source in that the kernel can't poll, such as a regular file. It never gets an event; it is driven by
+    /// [`Context::run_again`] and deadlines.
+    ///
+    /// # Errors
+    /// When there is no memory for another source, or a token can't name it.
+    pub fn insert_unpolled(&mut self, source: S, stage: Stage) -> io::Result<Token> {
+        // All tables grow here or nowhere, so that neither a place in the run queue nor a deadline can fail later.
+        if self.sources.is_full() {
+            let more = self.sources.len().max(16);
+            self.reserve(more)?;
+        }
+        self.sources
+            .insert(source, stage)
+            .ok_or_else(|| io::Error::other("more sources than a token can name"))
+    }
+
+    /// Replaces what a source is registered for. A source that became ready before is reported anew, which also helps
+    /// with descriptors that are read in a way that leaves no `WouldBlock` behind, such as a blocking standard input.
+    ///
+    /// # Errors
+    /// When the source is not registered, or the kernel refuses.
+    pub fn reregister(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        let source = self.sources.get(token).ok_or(io::ErrorKind::NotFound)?;
+        let descriptor = source.as_fd().as_raw_fd();
+        self.poll.registry().reregister(&mut SourceFd(&descriptor), token.into(), interest)
+    }
+
+    /// Takes the source's descriptor out of the poll. Only needed if another process may hold the same socket, or a
+    /// duplicate of the descriptor in this one: the kernel keeps a registration until the last descriptor is closed,
+    /// wherever that is, and would wake the loop for a source that it no longer has. To be called before
+    /// [`Context::remove`]: afterwards the source can't be found, and nothing is done.
+    pub fn deregister(&mut self, token: Token) {
+        let Some(source) = self.sources.get(token) else { return };
+        if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&source.as_fd().as_raw_fd())) {
+            log::debug!("{token:?}: cannot deregister: {error}");
+        }
+    }
+
+    /// The source, unless it was removed.
+    pub fn get(&self, token: Token) -> Option<&S> {
+        self.sources.get(token)
+    }
+
+    /// The source, unless it was removed.
+    #[inline]
+    pub fn get_mut(&mut self, token: Token) -> Option<&mut S> {
+        self.sources.get_mut(token)
+    }
+
+    /// Removes a source with all that hangs on it: its place in the run queue and its deadline. It is dropped, and
+    /// its descriptor closed, at the end of the turn. No deregistration: closing the only descriptor is one. (Of an
+    /// inherited socket there is another one in the process that it comes from: call [`Context::deregister`] first.)
+    pub fn remove(&mut self, token: Token) {
+        if self.sources.remove(token) {
+            self.deadlines.clear(token.key());
+        }
+    }
+
+    /// Puts the source into the run queue, unless it is there: its [`Handler::resume`](super::Handler::resume) comes in
+    /// a later turn, behind the others of the queue. The loop does not sleep before that.
+    pub fn run_again(&mut self, token: Token) {
+        if self.sources.mark_queued(token) {
+            self.run_queue.push_back(token);
+        }
+    }
+
+    /// Whether the source waits in the run queue. An event for it then only has to be noted.
+    #[inline]
+    pub fn is_queued(&self, token: Token) -> bool {
+        !self.run_queue.is_empty() && self.sources.is_queued(token)
+    }
+
+    /// Sets the deadline of the source, instead of the one that it had.
+    pub fn set_deadline(&mut self, token: Token, at: Moment) {
+        if self.sources.get(token).is_some() {
+            self.deadlines.set(token.key(), at);
+        }
+    }
+
+    /// Sets the deadline of the source unless it has a nearer one. With it, a deadline that is put off by every byte
+    /// costs nothing per byte: it is left where it is, and when it is due the handler looks and sets the next.
+    pub fn set_deadline_no_later_than(&mut self, token: Token, at: Moment) {
+        if self.deadlines.get(token.key()).is_none_or(|set| at < set) {
+            self.set_deadline(token, at);
+        }
+    }
+
+    /// Takes the source's deadline away.
+    pub fn clear_deadline(&mut self, token: Token) {
+        if self.sources.get(token).is_some() {
+            self.deadlines.clear(token.key());
+        }
+    }
+
+    /// Sets a timer, or moves it.
+    pub fn set_timer(&mut self, timer: Timer, at: Moment) {
+        self.timers.set(timer.0.into(), at);
+    }
+
+    /// Takes a timer away.
+    pub fn clear_timer(&mut self, timer: Timer) {
+        self.timers.clear(timer.0.into());
+    }
+
+    /// The time at which this turn's poll returned.
+    #[inline]
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// What the turn consisted of; complete when [`Handler::turn_end`](super::Handler::turn_end) is called, and of the
+    /// turn before until then.
+    pub fn turn(&self) -> &Turn {
+        &self.turn
+    }
+
+    /// How many sources there are.
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// True if there is no source at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tokens of all sources, in no particular order.
+    pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        self.sources.tokens()
+    }
+
+    /// Makes [`Reactor::run`](super::Reactor::run) return at the end of this turn.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// True once somebody has called [`Context::stop`], which this takes back.
+    pub(super) fn take_stopped(&mut self) -> bool {
+        std::mem::take(&mut self.stopped)
+    }
+
+    /// Waits for events; returns when the wait ended. Interrupted is an empty batch.
+    pub(super) fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<Moment> {
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            result => result?,
+        }
+        // Read once for the whole turn: everything that happens in it happens "now".
+        self.now = Moment::now();
+        Ok(self.now)
+    }
+
+    /// How many entries the run queue has. Some of them may be of sources that have gone.
+    pub(super) fn queued(&self) -> usize {
+        self.run_queue.len()
+    }
+
+    /// Takes the first entry out of the run queue; `None` if its source has gone.
+    pub(super) fn pop_queued(&mut self) -> Option<Token> {
+        self.run_queue.pop_front().filter(|&token| self.sources.clear_queued(token))
+    }
+
+    /// Takes out the deadline that has been due for the longest time; returns its source.
+    pub(super) fn pop_due(&mut self) -> Option<Token> {
+        // A deadline dies with its source, so each key has one.
+        self.deadlines.pop_due(self.now).and_then(|key| self.sources.token_of_key(key))
+    }
+
+    /// Takes out a timer that is due.
+    pub(super) fn pop_due_timer(&mut self) -> Option<Timer> {
+        self.timers.pop_due(self.now).map(|number| Timer(number as u8))
+    }
+
+    /// When the next deadline or timer is due.
+    pub(super) fn nearest(&self) -> Option<Moment> {
+        match (self.deadlines.nearest(), self.timers.nearest()) {
+            (Some(deadline), Some(timer)) => Some(deadline.min(timer)),
+            (deadline, timer) => deadline.or(timer),
+        }
+    }
+
+    /// Drops the sources that were removed in this turn.
+    pub(super) fn free_removed(&mut self) {
+        self.sources.free_removed();
+    }
+
+    pub(super) fn set_turn(&mut self, turn: Turn) {
+        self.turn = turn;
+    }
+
+    /// What one source costs in the table, in bytes: the slot and its place among the deadlines.
+    #[cfg(test)]
+    pub(crate) const BYTES_PER_SOURCE: usize = Sources::<S>::SLOT_SIZE + size_of::<u32>();
+}

@@ -1,0 +1,48 @@
+//! The program that a reactor runs.
+
+use std::os::fd::AsFd;
+
+use super::context::Context;
+use super::readiness::Readiness;
+use super::sources::Token;
+use super::timer::Timer;
+
+/// The reactor calls a handler whenever a source may have something to do.
+///
+/// None of its methods may block, and none returns an error: a failure of one source ends that source, not the loop.
+/// The token is the name that [`Context::insert`] gave; [`Context::get_mut`] has the source.
+pub trait Handler {
+    /// One registered descriptor with its state; usually an enum of the handler's kinds.
+    type Source: AsFd;
+
+    /// The source became ready. An earlier event of the same batch may have removed it: then
+    /// [`Context::get_mut`] has nothing, and there is nothing to do.
+    ///
+    /// A source that waits in the run queue ([`Context::is_queued`]) only notes its readiness and keeps its place, so
+    /// that no source has two shares of one turn.
+    fn ready(&mut self, context: &mut Context<Self::Source>, token: Token, readiness: Readiness);
+
+    /// It is the turn of a source that asked for it by [`Context::run_again`].
+    fn resume(&mut self, context: &mut Context<Self::Source>, token: Token) {
+        let _ = (context, token);
+    }
+
+    /// The deadline of the source is due, and no longer set. The turn has taken its due deadlines out before it calls
+    /// this for the first of them, so clearing or moving another one comes too late for this turn.
+    ///
+    /// **A deadline is a hint, like an event.** A process that was stopped, or is late, finds deadlines due whose
+    /// source became ready long ago: read and write first, then judge by what moved.
+    fn deadline(&mut self, context: &mut Context<Self::Source>, token: Token) {
+        let _ = (context, token);
+    }
+
+    /// The timer is due, and no longer set.
+    fn timer(&mut self, context: &mut Context<Self::Source>, timer: Timer) {
+        let _ = (context, timer);
+    }
+
+    /// The turn is over, and the sources that were removed in it have been dropped.
+    fn turn_end(&mut self, context: &mut Context<Self::Source>) {
+        let _ = context;
+    }
+}
