@@ -114,7 +114,7 @@ pub(super) fn time(text: &str) -> Result<SystemTime, String> {
 pub(super) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     match number.parse::<f64>() {
-        Ok(percent) if percent >= 0.1 && percent <= 50.0 => Ok(percent / 100.0),
+        Ok(percent) if (0.1..=50.0).contains(&percent) => Ok(percent / 100.0),
         _ => Err("a share between 0.1% and 50% is expected".into()),
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Each step is a run of its own with new connections, and settles before it is measured. Where the generator itself
-//! was late, the search ends: a condition that held then says nothing about the server.
+//! was late, a condition that held says nothing about the server: the step is repeated, and if the generator is late
+//! again and again, the search ends without an answer.
 
 use std::fmt;
 
@@ -23,6 +24,8 @@ use super::times::text;
 const WINDOWS: u32 = 3;
 /// The most steps. Bisecting to a thousandth takes half of them.
 const MOST_STEPS: usize = 60;
+/// How often a step is tried in which the generator is late.
+const ATTEMPTS: u32 = 3;
 /// Below this rate no answer is looked for.
 const LOWEST: f64 = 1.0;
 /// A plan takes no higher rate.
@@ -194,8 +197,26 @@ impl<E, R: FnMut(&Plan) -> Result<Report, E>> Search<R> {
         Ok(true)
     }
 
-    /// Runs a step. True if no condition held.
+    /// Runs a step, again if the generator was late: that may have been a hiccup of this machine. True if no condition
+    /// held.
     fn step(&mut self, part: SearchPart, rate: f64) -> Result<bool, Stop<E>> {
+        for _ in 0..ATTEMPTS {
+            let (good, late) = self.attempt(part, rate)?;
+            if late {
+                continue;
+            }
+            if good {
+                self.best = self.best.max(rate);
+            } else {
+                self.failing = Some(self.failing.map_or(rate, |failing| failing.min(rate)));
+            }
+            return Ok(good);
+        }
+        Err(Stop::Ended(SearchEnding::GeneratorLate))
+    }
+
+    /// Whether no condition held, and whether the generator was late.
+    fn attempt(&mut self, part: SearchPart, rate: f64) -> Result<(bool, bool), Stop<E>> {
         if self.steps.len() >= MOST_STEPS {
             return Err(Stop::Ended(SearchEnding::Unsteady));
         }
@@ -207,26 +228,16 @@ impl<E, R: FnMut(&Plan) -> Result<Report, E>> Search<R> {
         let report = (self.run)(&plan).map_err(Stop::Failed)?;
         let conditions = self.settings.conditions.iter();
         let failed: Vec<String> = conditions.filter_map(|condition| condition.violated(&report)).collect();
-        let good = failed.is_empty();
-        let (interrupted, late) = (report.interrupted, report.generator.bottleneck);
+        let (good, late) = (failed.is_empty(), report.generator.bottleneck);
+        let interrupted = report.interrupted;
         self.steps.push(SearchStep { part, rate, failed, report });
-        if interrupted {
-            return Err(Stop::Ended(SearchEnding::Interrupted));
-        }
-        if late {
-            return Err(Stop::Ended(SearchEnding::GeneratorLate));
-        }
-        if good {
-            self.best = self.best.max(rate);
-        } else {
-            self.failing = Some(self.failing.map_or(rate, |failing| failing.min(rate)));
-        }
-        Ok(good)
+        if interrupted { Err(Stop::Ended(SearchEnding::Interrupted)) } else { Ok((good, late)) }
     }
 
     /// The highest rate that passed and did not fail as well, nor any below it.
     fn best_so_far(&self) -> f64 {
-        let failed = self.steps.iter().filter(|step| !step.failed.is_empty()).map(|step| step.rate);
+        let is_failed = |step: &&SearchStep| !step.failed.is_empty() && !step.report.generator.bottleneck;
+        let failed = self.steps.iter().filter(is_failed).map(|step| step.rate);
         let lowest = failed.fold(f64::INFINITY, f64::min);
         let good = self.steps.iter().filter(|step| {
             step.failed.is_empty() && !step.report.interrupted && !step.report.generator.bottleneck
@@ -310,7 +321,12 @@ impl fmt::Display for FoundRate {
             write!(f, "{:>10}", time(latency.map(|times| times.p50)))?;
             write!(f, "{:>10}", time(latency.map(|times| times.p99)))?;
             write!(f, "{:>10}", time(report.generator.lag_us.map(|times| times.p99)))?;
-            writeln!(f, "  {}", if step.failed.is_empty() { "good".into() } else { step.failed.join(", ") })?;
+            let verdict = match (report.generator.bottleneck, step.failed.is_empty()) {
+                (true, _) => "the generator was late".into(),
+                (false, true) => "good".into(),
+                (false, false) => step.failed.join(", "),
+            };
+            writeln!(f, "  {verdict}")?;
         }
         writeln!(f, "\n  {:.0} messages/s: {}", self.rate, self.ending.words())
     }
@@ -373,6 +389,14 @@ mod tests {
         let found = search(1000.0, |rate, _| if rate > 5000.0 { (50, 50) } else { (1, 0) });
         assert_eq!((found.ending, found.rate), (SearchEnding::GeneratorLate, 4000.0), "{found}");
         assert!(found.to_string().contains("no answer: the generator was late"), "{found}");
+        let late = found.steps.iter().filter(|step| step.report.generator.bottleneck).count();
+        assert_eq!(late, ATTEMPTS as usize, "{found}");
+        let hiccup =
+            search(
+                1000.0,
+                |rate, step| if step == 3 { (50, 50) } else { (if rate <= 5000.0 { 1 } else { 50 }, 0) },
+            );
+        assert_eq!(hiccup.ending, SearchEnding::Found, "{hiccup}");
         let found = search(1000.0, |_, _| (500, 0));
         assert_eq!((found.ending, found.rate), (SearchEnding::NoneIsGood, 0.0), "{found}");
     }

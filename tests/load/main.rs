@@ -8,4 +8,5 @@ mod limits;
 mod loops;
 mod many;
 mod report;
+mod scale;
 mod support;
