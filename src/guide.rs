@@ -7,25 +7,45 @@
 //! [`short_read`]: c03_short_read
 //! [`write_buffer`]: c04_write_buffer
 //! [`backpressure`]: c05_backpressure
-//! [`half_close`]: c06_half_close
-//! [`fairness`]: c07_fairness
-//! [`descriptors`]: c08_descriptors
-//! [`deadlines`]: c09_deadlines
-//! [`signals`]: c10_signals
-//! [`measuring`]: c11_measuring
-//! [`io_uring`]: c12_io_uring
-//! [`seeing`]: c13_seeing
+//! [`writability`]: c06_writability
+//! [`half_close`]: c07_half_close
+//! [`fairness`]: c08_fairness
+//! [`whose_event`]: c09_whose_event
+//! [`descriptors`]: c10_descriptors
+//! [`deadlines`]: c11_deadlines
+//! [`signals`]: c12_signals
+//! [`measuring`]: c13_measuring
+//! [`io_uring`]: c14_io_uring
+//! [`seeing`]: c15_seeing
 #![doc = include_str!("../docs/guide.md")]
 
 // The pages link to each other and to the files that they quote as they lie in the repository. Here these links lead to
 // what rustdoc makes of them: of two definitions the first one counts.
 macro_rules! chapters {
     ($($chapter:ident: $file:literal $(with $picture:literal)?,)*) => { $(
+        /// [`guide`]: super
+        /// [`words`]: super#the-words
+        /// [`readiness`]: super::c01_readiness
+        /// [`edges`]: super::c02_edges
+        /// [`short_read`]: super::c03_short_read
+        /// [`write_buffer`]: super::c04_write_buffer
+        /// [`backpressure`]: super::c05_backpressure
+        /// [`writability`]: super::c06_writability
+        /// [`half_close`]: super::c07_half_close
+        /// [`fairness`]: super::c08_fairness
+        /// [`whose_event`]: super::c09_whose_event
+        /// [`descriptors`]: super::c10_descriptors
+        /// [`deadlines`]: super::c11_deadlines
+        /// [`signals`]: super::c12_signals
+        /// [`measuring`]: super::c13_measuring
+        /// [`io_uring`]: super::c14_io_uring
+        /// [`seeing`]: super::c15_seeing
         /// [`BENCHMARKS.md`]: ../../../../../BENCHMARKS.md
         /// [`src/net/buffers.rs`]: ../../../src/echoloop/net/buffers.rs.html
         /// [`src/net/connection.rs`]: ../../../src/echoloop/net/connection.rs.html
         /// [`src/reactor/context.rs`]: ../../../src/echoloop/reactor/context.rs.html
         /// [`src/reactor/mod.rs`]: ../../../src/echoloop/reactor/mod.rs.html
+        /// [`src/reactor/sources.rs`]: ../../../src/echoloop/reactor/sources.rs.html
         /// [`src/server/acceptor.rs`]: ../../../src/echoloop/server/acceptor.rs.html
         /// [`src/server/connections.rs`]: ../../../src/echoloop/server/connections.rs.html
         /// [`src/server/trace_file.rs`]: ../../../src/echoloop/server/trace_file.rs.html
@@ -47,12 +67,14 @@ chapters! {
     c03_short_read: "short_read.md",
     c04_write_buffer: "write_buffer.md",
     c05_backpressure: "backpressure.md",
-    c06_half_close: "half_close.md",
-    c07_fairness: "fairness.md",
-    c08_descriptors: "descriptors.md",
-    c09_deadlines: "deadlines.md",
-    c10_signals: "signals.md",
-    c11_measuring: "measuring.md",
-    c12_io_uring: "io_uring.md",
-    c13_seeing: "seeing.md" with "trace.svg",
+    c06_writability: "writability.md",
+    c07_half_close: "half_close.md",
+    c08_fairness: "fairness.md",
+    c09_whose_event: "whose_event.md",
+    c10_descriptors: "descriptors.md",
+    c11_deadlines: "deadlines.md",
+    c12_signals: "signals.md",
+    c13_measuring: "measuring.md",
+    c14_io_uring: "io_uring.md",
+    c15_seeing: "seeing.md" with "trace.svg",
 }

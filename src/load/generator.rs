@@ -58,6 +58,8 @@ impl Load {
 
         let mut reactor = Reactor::new()?;
         reactor.set_prompt_deadlines(matches!(plan.pace, Pace::Open { .. }));
+        // All at once, since a table that grows leaves its old places behind.
+        reactor.context().reserve(plan.clients + 1)?;
         reactor.context().insert(Slot::Stop(stop), Interest::READABLE, Stage::Signals)?;
         let run = Run::new(plan, targets, ceiling);
         Ok(Load { reactor, run, ceiling, is_open: false, start: None })

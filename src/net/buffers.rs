@@ -70,6 +70,15 @@ impl Workspace {
         BufferBytes { in_use: pool.in_use, pooled: pool.rings.iter().map(Ring::capacity).sum() }
     }
 
+    /// Bounds the memory of all buffers together. Once it is used up, a connection without a buffer gets none: it reads
+    /// only as much as the kernel takes the answer to, and leaves the rest with the kernel, which stops the peer. So a
+    /// connection whose peer reads goes on, and one whose peer doesn't waits for it as it always does. Exceeded only by
+    /// the answers to input that is already here, and by one chunk's answer for each connection whose service is not a
+    /// plain echo ([`Service::is_echo`](super::Service::is_echo)).
+    pub fn set_buffer_limit(&mut self, bytes: usize) {
+        self.desk.pool.set_limit(bytes);
+    }
+
     /// How often a connection was not read any further because its write buffer was full.
     pub fn pauses(&self) -> u64 {
         self.desk.pool.pauses
@@ -102,19 +111,40 @@ pub struct BufferBytes {
 }
 
 /// Buffers that were given back, and how many were not yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pool {
     rings: Vec<Ring>,
     /// Bytes of the buffers that connections own.
     in_use: usize,
+    /// The most that they should own together.
+    limit: usize,
+    /// There is no room for the two buffers of another connection. Kept for the hot path, which asks before each read.
+    pub(super) exhausted: bool,
     /// How often a connection was not read because its write buffer was full.
     pub(super) pauses: u64,
 }
 
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool { rings: Vec::new(), in_use: 0, limit: usize::MAX, exhausted: false, pauses: 0 }
+    }
+}
+
 impl Pool {
+    fn set_limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+        self.count(0, 0);
+    }
+
+    /// Counts memory that a connection took and gave back.
+    fn count(&mut self, taken: usize, given_back: usize) {
+        self.in_use = self.in_use + taken - given_back;
+        self.exhausted = self.in_use.saturating_add(2 * SMALLEST) > self.limit;
+    }
+
     fn take(&mut self) -> io::Result<Ring> {
         let ring = self.rings.pop().map_or_else(Ring::new, Ok)?;
-        self.in_use += ring.capacity();
+        self.count(ring.capacity(), 0);
         Ok(ring)
     }
 
@@ -122,14 +152,14 @@ impl Pool {
     fn push(&mut self, ring: &mut Ring, bytes: &[u8]) -> io::Result<()> {
         let before = ring.capacity();
         ring.push(bytes)?;
-        self.in_use += ring.capacity() - before;
+        self.count(ring.capacity() - before, 0);
         Ok(())
     }
 
     fn give_back(&mut self, mut ring: Ring) {
-        self.in_use -= ring.capacity();
+        self.count(0, ring.capacity());
         ring.clear();
-        if ring.capacity() <= POOLED_CAPACITY && self.rings.len() < POOLED_BUFFERS {
+        if ring.capacity() <= POOLED_CAPACITY && self.rings.len() < POOLED_BUFFERS && !self.exhausted {
             self.rings.push(ring);
         }
     }

@@ -1,9 +1,9 @@
-//! A client's datagram socket: connected, so that only its peer's datagrams arrive, and the peer's machine can say
-//! that nobody listens there.
+//! A client's datagram socket: connected, so that only its peer's datagrams arrive, and the peer's machine can say that
+//! nobody listens there.
 //!
-//! Connecting sends nothing. What it sets is where datagrams go and whose are taken; and the kernel can match an ICMP
-//! message that comes back to this socket, which is how a refusal is known at all. It is told of at the next call,
-//! which may be the sending of a later datagram: that one was not sent then.
+//! Connecting sends nothing. It sets the address that datagrams go to and may come from, and lets the kernel match an
+//! ICMP refusal to this socket. The kernel reports the refusal at the next call. If that call was to send a later
+//! datagram, the kernel did not send it.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};

@@ -27,13 +27,14 @@
 
 use std::io::{self, ErrorKind};
 
-use super::bounds::{Limits, Timeout, Timeouts};
+use super::bounds::{Timeout, Timeouts};
 use super::buffers::{Desk, Held, Workspace};
+use super::interest::{CONNECTION_INTEREST, INPUT_INTEREST};
 use super::journal::{Deed, Journal};
 use super::phase::{End, Phase};
 use super::service::Service;
 use super::transport::Transport;
-use crate::reactor::{Moment, Readiness};
+use crate::reactor::{Interest, Moment, Readiness};
 
 /// The next step of the handler, after it has pumped a connection.
 #[derive(Debug)]
@@ -75,8 +76,27 @@ pub struct Connection<T> {
     /// An event since the last `WouldBlock` told of the end of input, an error or urgent data. Then a short read
     /// proves nothing: there may be more behind it, for which no further event will come.
     read_to_end: bool,
-    /// The write buffer was full, and is not half empty yet: the socket is not read.
+    /// The socket is not read: the write buffer was full, and is not half empty yet; or there is no memory for one, and
+    /// the kernel has no room.
     paused: bool,
+    /// The handler has registered the socket for writability, which is not always watched.
+    watched: bool,
+}
+
+/// The outcome of a deadline that was due.
+#[derive(Debug)]
+pub enum Judgement {
+    /// It lives: give it another turn if `again`, and judge it anew at the deadline.
+    Alive {
+        /// Progress is possible right now.
+        again: bool,
+        /// Its next deadline, if it has one.
+        deadline: Option<Moment>,
+    },
+    /// It ended while it was looked at: remove it.
+    Ended(End),
+    /// Nothing moved, though there was the time for it: remove it.
+    TimedOut(Timeout),
 }
 
 impl<T: Transport> Connection<T> {
@@ -95,13 +115,19 @@ impl<T: Transport> Connection<T> {
             writable: true,
             read_to_end: false,
             paused: false,
+            watched: false,
         }
     }
 
     /// A connection whose handshake is under way (see [`connect`](super::connect)).
     pub fn connecting(transport: T, now: Moment) -> Connection<T> {
         // The event that the socket is writable tells that the handshake has ended, one way or the other.
-        Connection { phase: Phase::Connecting, writable: false, ..Connection::new(transport, now) }
+        Connection {
+            phase: Phase::Connecting,
+            writable: false,
+            watched: true,
+            ..Connection::new(transport, now)
+        }
     }
 
     /// Remembers what an event said.
@@ -121,9 +147,12 @@ impl<T: Transport> Connection<T> {
     pub fn pump(&mut self, service: &mut impl Service, workspace: &mut Workspace, now: Moment) -> Next {
         let Workspace { input, desk } = workspace;
         desk.now = now;
+        if self.paused && self.writable && self.held.is_empty() {
+            self.resume(desk);
+        }
         let mut budget = desk.limits.turn_budget;
         loop {
-            let action = self.next_action(&desk.limits);
+            let action = self.next_action(desk);
             if action == Action::Nothing {
                 return Next::Wait;
             }
@@ -182,11 +211,53 @@ impl<T: Transport> Connection<T> {
         self.held.discard(&mut workspace.desk.pool);
     }
 
-    /// Whether [`Connection::deadline`] is that of the idle timeout, or none. Then it can only have moved away, and
-    /// whoever has set it once need not look again before it is due.
+    /// Judges a connection whose deadline is due. **A deadline is a hint, like an event**: a process that was stopped and
+    /// continued finds all deadlines due before it has read one byte, and the kernel reports room to write only when a
+    /// third of a large send buffer is free, long after a slow peer has begun to take. So this reads and writes first,
+    /// and judges by what moved. Bytes that the peer took from the kernel's send buffer show as bytes that the kernel
+    /// takes from us.
+    pub fn judge(
+        &mut self,
+        service: &mut impl Service,
+        workspace: &mut Workspace,
+        timeouts: &Timeouts,
+        now: Moment,
+    ) -> Judgement {
+        let mut again = false;
+        if self.deadline(timeouts).is_some_and(|(at, _)| at <= now) {
+            self.note(Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY);
+            again = match self.pump(service, workspace, now) {
+                Next::Wait => false,
+                Next::Again => true,
+                Next::Close(end) => return Judgement::Ended(end),
+            };
+        }
+        match self.deadline(timeouts) {
+            Some((at, timeout)) if at <= now => Judgement::TimedOut(timeout),
+            deadline => Judgement::Alive { again, deadline: deadline.map(|(at, _)| at) },
+        }
+    }
+
+    /// The socket's registration from now on, if that has changed: on a Unix stream writability is watched only while
+    /// something waits for it. Ask after each pump, unless the connection [is at ease](Connection::is_at_ease), and
+    /// [reregister](crate::reactor::Context::reregister) it.
+    pub fn new_interest(&mut self) -> Option<Interest> {
+        if self.transport.is_watched_for_room() {
+            return None;
+        }
+        let waits = !self.writable && (self.phase == Phase::Connecting || self.paused || self.unsent() > 0);
+        if std::mem::replace(&mut self.watched, waits) == waits {
+            return None;
+        }
+        Some(if waits { CONNECTION_INTEREST } else { INPUT_INTEREST })
+    }
+
+    /// Whether it is open and nothing of it waits. Then its deadline is that of the idle timeout, or none, which can
+    /// only have moved away: a handler that has set it once need not look again before it is due. Nor has its
+    /// registration changed.
     #[inline]
     pub fn is_at_ease(&self) -> bool {
-        self.held.is_empty() && self.phase == Phase::Open
+        self.held.is_empty() && self.phase == Phase::Open && !self.watched && !self.paused
     }
 
     /// The nearest moment at which a timeout strikes if nothing happens until then, and which one it is. It is
@@ -248,7 +319,8 @@ impl<T: Transport> Connection<T> {
     /// What is possible now, the most urgent first: replies go out before more input is taken in, kept input is
     /// consumed before more is read, and a connection ends when nothing is left of either.
     #[inline(always)] // As all that an echo passes through: apart, they cost a fifth more instructions.
-    fn next_action(&self, limits: &Limits) -> Action {
+    fn next_action(&self, desk: &Desk) -> Action {
+        let Desk { limits, pool, .. } = desk;
         // Nearly always. The rules below say the same of it; this saves a twelfth of the instructions of an echo.
         if self.phase == Phase::Open && self.held.is_empty() {
             let may_read = self.readable && !self.paused;
@@ -263,16 +335,18 @@ impl<T: Transport> Connection<T> {
         if unsent > 0 && self.writable {
             return Action::Flush;
         }
+        let write_limit = if pool.exhausted { 1 } else { limits.write_limit };
         if retained > 0 {
-            return if unsent < limits.write_limit { Action::Consume } else { Action::Nothing };
+            return if unsent < write_limit { Action::Consume } else { Action::Nothing };
         }
+        let may_read = self.readable && !self.paused && (unsent == 0 || !pool.exhausted);
         match self.phase {
             Phase::HalfClosing if unsent == 0 => Action::ShutDown,
-            Phase::Open | Phase::HalfClosing | Phase::HalfClosed if self.readable && !self.paused => {
+            Phase::Open | Phase::HalfClosing | Phase::HalfClosed if may_read => {
                 Action::Read { at_most: limits.read_size }
             }
             Phase::Stopping { quota } if quota > 0 && self.readable => {
-                if self.paused {
+                if !may_read {
                     return Action::Nothing;
                 }
                 Action::Read { at_most: limits.read_size.min(quota as usize) }
@@ -341,8 +415,7 @@ impl<T: Transport> Connection<T> {
             let unsent = self.held.unsent();
             // Not before half is gone: a peer that takes a byte at a time must not cost a read for each.
             if self.paused && unsent <= desk.limits.write_limit / 2 {
-                self.paused = false;
-                desk.journal.note(self.transport.number(), Deed::Resumed { unsent });
+                self.resume(desk);
             }
         }
         Ok(taken)
@@ -356,6 +429,11 @@ impl<T: Transport> Connection<T> {
         desk: &mut Desk,
         budget: usize,
     ) -> Result<usize, End> {
+        if desk.pool.exhausted
+            && let Some(outcome) = self.fill_frugally(service, input, desk)
+        {
+            return outcome;
+        }
         let Some(count) = self.read(input, desk)? else { return Ok(0) };
         if count == 0 {
             self.enter(Phase::Draining, &mut desk.journal);
@@ -366,17 +444,91 @@ impl<T: Transport> Connection<T> {
             let left = if self.readable { quota - count as u32 } else { 0 };
             self.phase = Phase::Stopping { quota: left };
         }
-        let (fed, result) = self.feed(&input[..count], service, desk, budget);
+        let limit = desk.limits.write_limit;
+        let (fed, result) = self.feed(&input[..count], service, desk, limit, budget);
         if fed.consumed < count {
             self.held.retain(&input[fed.consumed..count], &mut desk.pool, desk.now).map_err(End::Reset)?;
+        }
+        if self.held.unsent() >= limit {
+            self.pause(desk);
         }
         result.map(|()| count + fed.answered).map_err(End::Reset)
     }
 
+    /// There is no memory for bytes that the kernel doesn't take: answers input that still lies in the kernel, and then
+    /// takes from there what was answered. `None`: there is no input, which a read will say as well.
+    #[cold]
+    fn fill_frugally(
+        &mut self,
+        service: &mut impl Service,
+        input: &mut [u8],
+        desk: &mut Desk,
+    ) -> Option<Result<usize, End>> {
+        if !self.writable {
+            self.pause(desk);
+            return Some(Ok(0));
+        }
+        let count = self.transport.peek(input).ok().filter(|&count| count > 0)?;
+        let (consumed, result) = if service.is_echo() {
+            let result = write(&mut self.transport, &input[..count], &mut self.writable, &mut desk.journal);
+            let taken = *result.as_ref().unwrap_or(&0);
+            if taken > 0 {
+                self.count_sent(taken, desk);
+            }
+            (taken, result.map(drop))
+        } else {
+            let (fed, result) = self.feed(&input[..count], service, desk, 1, usize::MAX);
+            (fed.consumed, result)
+        };
+        let taken = self.take_from_kernel(&mut input[..consumed], desk);
+        if !self.held.is_empty() || (consumed < count && !self.writable) {
+            self.pause(desk);
+        }
+        Some(taken.and(result.map_err(End::Reset)).map(|()| 2 * consumed))
+    }
+
+    /// Reads bytes that were seen in the kernel's buffer a moment ago.
+    fn take_from_kernel(&mut self, input: &mut [u8], desk: &mut Desk) -> Result<(), End> {
+        let (read_to_end, mut taken) = (self.read_to_end, 0);
+        while taken < input.len() {
+            match self.read(&mut input[taken..], desk)? {
+                // Interrupted: they are still there.
+                None => {}
+                Some(0) => return Err(End::Reset(ErrorKind::UnexpectedEof.into())),
+                Some(count) => {
+                    taken += count;
+                    self.last_activity = desk.now;
+                    if let Phase::Stopping { quota } = self.phase {
+                        self.phase = Phase::Stopping { quota: quota.saturating_sub(count as u32) };
+                    }
+                }
+            }
+        }
+        // No more was asked for than was there, so nothing is proved of what is behind it.
+        (self.readable, self.read_to_end) = (true, read_to_end);
+        Ok(())
+    }
+
+    fn pause(&mut self, desk: &mut Desk) {
+        if !std::mem::replace(&mut self.paused, true) {
+            desk.pool.pauses += 1;
+            desk.journal.note(self.transport.number(), Deed::Paused { unsent: self.held.unsent() });
+        }
+    }
+
+    fn resume(&mut self, desk: &mut Desk) {
+        self.paused = false;
+        desk.journal.note(self.transport.number(), Deed::Resumed { unsent: self.held.unsent() });
+    }
+
     fn consume(&mut self, service: &mut impl Service, desk: &mut Desk, budget: usize) -> Result<usize, End> {
         let Some(retained) = self.held.take_retained() else { return Ok(0) };
-        let (fed, result) = self.feed(retained.front(), service, desk, budget);
+        let limit = desk.limits.write_limit;
+        let (fed, result) = self.feed(retained.front(), service, desk, limit, budget);
         self.held.put_retained_back(retained, fed.consumed, &mut desk.pool, desk.now);
+        if self.held.unsent() >= limit {
+            self.pause(desk);
+        }
         result.map(|()| fed.consumed + fed.answered).map_err(End::Reset)
     }
 
@@ -388,9 +540,9 @@ impl<T: Transport> Connection<T> {
         input: &[u8],
         service: &mut impl Service,
         desk: &mut Desk,
+        limit: usize,
         budget: usize,
     ) -> (Fed, io::Result<()>) {
-        let limit = desk.limits.write_limit;
         let mut fed = Fed { consumed: 0, answered: 0 };
         let mut result = Ok(());
         let mut unsent = self.held.unsent();
@@ -420,11 +572,6 @@ impl<T: Transport> Connection<T> {
                 self.enter(Phase::Stopping { quota: 0 }, &mut desk.journal);
             }
             unsent = self.held.unsent();
-        }
-        if unsent >= limit && !self.paused {
-            self.paused = true;
-            desk.pool.pauses += 1;
-            desk.journal.note(self.transport.number(), Deed::Paused { unsent });
         }
         (fed, result)
     }

@@ -1,8 +1,8 @@
-//! Datagram sockets: what was sent to which of our addresses, and an answer that comes from there.
+//! Datagram sockets whose answers come from the address that was asked.
 //!
-//! A socket that is bound to one address answers from that address, whatever happens. One that is bound to every
-//! address would answer from the one that the routing table prefers, and the client would not know it; so it asks the
-//! kernel where each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO), and says so when it answers.
+//! A socket that is bound to one address always answers from that address. A socket that is bound to every address would
+//! answer from the address that the routing table prefers, which the client may not know. So such a socket asks the
+//! kernel where each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO), and names that address when it answers.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,7 +18,7 @@ use super::packet_info::PacketInfo;
 pub const LONGEST_DATAGRAM: usize = 65_535;
 /// A port for questions about an address, to which nothing is sent.
 const DISCARD: u16 = 9;
-/// The most bytes that can be sent in a datagram over both families: what IPv4 leaves beside its header and that of UDP.
+/// The most bytes that fit a datagram of either family: 65,535 less the headers of IPv4 and UDP.
 pub const LONGEST_PAYLOAD: usize = 65_535 - 20 - 8;
 
 /// A UDP socket, nonblocking, of one address family.
@@ -31,15 +31,15 @@ pub struct DatagramSocket {
     packet_info: Option<PacketInfo>,
 }
 
-/// What [`DatagramSocket::receive`] brought; the bytes are in the buffer that it was given.
+/// A datagram from [`DatagramSocket::receive`], whose bytes are in the caller's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// How many bytes it has, which may be none.
+    /// Its bytes; there may be none.
     pub length: usize,
-    /// Who sent it, or is said to.
+    /// Its sender, unless that is forged.
     pub from: SocketAddr,
-    /// The address of ours that it was sent to; `None` if it was sent to many at once, by broadcast or multicast, or if
-    /// that is not known.
+    /// The address of ours that it was sent to. `None`: it was sent to many, by broadcast or multicast, or the address is
+    /// not known.
     pub to: Option<SocketAddr>,
 }
 
@@ -47,8 +47,8 @@ impl DatagramSocket {
     /// Binds to an address. An IPv6 socket takes no IPv4 datagrams, since the two families differ in what is broadcast.
     ///
     /// # Errors
-    /// As `socket(2)` and `bind(2)`; [`ErrorKind::InvalidInput`] for an address that stands for many machines; and where
-    /// the system doesn't tell what a datagram was sent to, [`ErrorKind::Unsupported`] for "every address".
+    /// As `socket(2)` and `bind(2)`; [`ErrorKind::InvalidInput`] for an address that stands for many machines;
+    /// [`ErrorKind::Unsupported`] for "every address" on a system that doesn't tell where a datagram was sent to.
     pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<DatagramSocket> {
         refuse_many_machines(address)?;
         let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -59,14 +59,14 @@ impl DatagramSocket {
         if reuse_port {
             socket.set_reuse_port(true)?;
         }
-        // Before it is bound: what comes at once comes with the address that it was sent to.
+        // Before the socket is bound, so that the first datagram has its address too.
         let prepared = Prepared::new(&socket, address)?;
         socket.bind(&address.into())?;
         prepared.finish(socket)
     }
 
-    /// Takes over a socket that is bound already, and on which datagrams may wait. An IPv6 one may take IPv4 datagrams
-    /// too, which whoever bound it decided.
+    /// Takes over a bound socket, on which datagrams may wait. An IPv6 socket may take IPv4 datagrams too: the process that
+    /// bound it has decided that.
     pub(super) fn inherited(socket: socket2::Socket) -> io::Result<DatagramSocket> {
         let local = socket.local_addr()?.as_socket();
         let local = local.ok_or_else(|| io::Error::other("it has no address"))?;
@@ -91,11 +91,11 @@ impl DatagramSocket {
         self.local
     }
 
-    /// Receives one datagram, or `None` if there is none. What does not fit the buffer is cut off, so let it have room
-    /// for [`LONGEST_DATAGRAM`].
+    /// Receives one datagram, or `None` if there is none. The kernel cuts off what does not fit the buffer, so give it
+    /// room for [`LONGEST_DATAGRAM`].
     ///
     /// # Errors
-    /// As `recvmsg(2)`; an error that a datagram of ours caused elsewhere is not among them.
+    /// As `recvmsg(2)`. The socket is not connected, so errors that its answers cause elsewhere are not among them.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Datagram>> {
         loop {
             match self.receive_once(buffer) {
@@ -110,14 +110,15 @@ impl DatagramSocket {
     fn receive_once(&mut self, buffer: &mut [u8]) -> io::Result<Datagram> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some(packet_info) = &mut self.packet_info {
-            return packet_info.receive(&self.socket, self.local.port(), buffer);
+            let (length, from, to) = packet_info.receive(&self.socket, self.local.port(), buffer)?;
+            return Ok(Datagram { length, from, to });
         }
         let (length, from) = self.socket.recv_from(buffer)?;
-        // What is sent to one address can't have been sent to many.
+        // The socket is bound to an address of one machine.
         Ok(Datagram { length, from, to: Some(self.local) })
     }
 
-    /// Sends bytes to an address, from the address `source` of ours: that of [`Datagram::to`].
+    /// Sends bytes to an address, from our address `source`, which [`Datagram::to`] told.
     ///
     /// # Errors
     /// As `sendmsg(2)`; [`ErrorKind::WouldBlock`] when the send buffer is full.
@@ -131,7 +132,7 @@ impl DatagramSocket {
     }
 }
 
-/// What a socket that is bound to an address, or is to be, needs beside itself.
+/// The preparations for a socket that is bound to an address, or will be.
 struct Prepared {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     packet_info: Option<PacketInfo>,

@@ -58,7 +58,7 @@ pub enum Endpoint {
 /// The host part of an [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// Every interface, IPv6 and IPv4; as a client's target, this machine.
+    /// Every interface, IPv6 and IPv4. As a client's target: this machine.
     Any,
     /// An address.
     Address(IpAddr),
@@ -66,7 +66,7 @@ pub enum Host {
     Name(String),
 }
 
-/// What is wrong with the text of an endpoint.
+/// Why text is no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The part behind the colon is no port.
@@ -169,7 +169,7 @@ fn tcp(text: &str) -> Result<Endpoint, EndpointError> {
         let (inside, behind) = rest.split_once(']').ok_or_else(error)?;
         let host = match inside.parse::<Ipv6Addr>() {
             Ok(address) => Host::Address(address.into()),
-            // A zone (`fe80::1%eth0`) is for the resolver, which knows the interfaces.
+            // The resolver knows the interfaces, so it reads the zone (`fe80::1%eth0`).
             Err(_) => match inside.split_once('%') {
                 Some((address, zone)) if address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() => {
                     host(inside)?
@@ -232,7 +232,7 @@ impl fmt::Display for Endpoint {
 
 impl Host {
     /// Every address of the host, each once, in the order of the resolver. This blocks as long as the resolver does
-    /// (`getaddrinfo(3)`), so it is called before a loop runs and never in one.
+    /// (`getaddrinfo(3)`), so call it before a loop runs and never in one.
     ///
     /// # Errors
     /// When the name does not resolve.

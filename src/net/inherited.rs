@@ -1,8 +1,8 @@
-//! Sockets that somebody else has opened: what they are, and whether they can be served.
+//! Sockets that another process has opened: their kinds, and whether the server can serve them.
 //!
-//! A service manager that holds a socket can start the server when the first client comes, and keeps the others waiting
-//! while it is restarted. The socket is one and the same in both processes, so there are three things that we don't do
-//! with it: change its backlog, remove its file, shut it down.
+//! A service manager that holds a socket can start the server when the first client comes, and clients wait while the
+//! server restarts. Both processes have the same socket, so there are three things that we don't do with it: change its
+//! backlog, remove its file, shut it down.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ pub enum Inherited {
     Datagrams(DatagramSocket),
 }
 
-/// Why an open socket can't be served, and what to change where it comes from.
+/// Why the server can't serve an open socket, and how to change that at its origin.
 #[derive(Debug, thiserror::Error)]
 pub enum InheritError {
     /// The system refused.
@@ -32,16 +32,16 @@ pub enum InheritError {
         "it is one accepted connection; set `Accept=no` in the socket unit, and the server accepts them all"
     )]
     Connected,
-    /// Nobody can connect to it.
+    /// No client can connect to it.
     #[error("it does not listen; `listen(2)` has to be called before it is handed over")]
     NotListening,
-    /// Datagrams of one peer only reach it.
+    /// It receives the datagrams of one peer only.
     #[error("it takes datagrams of one peer only; `connect(2)` must not be called before it is handed over")]
     ConnectedDatagrams,
-    /// No datagram can reach it.
+    /// It can receive no datagram.
     #[error("it is bound to no port; `bind(2)` has to be called before it is handed over")]
     NotBound,
-    /// Something else than TCP, UDP or a Unix stream.
+    /// It is neither TCP nor UDP nor a Unix stream.
     #[error(
         "it is {0}; use `ListenStream=` with a port, an address or a path, or `ListenDatagram=` with a port or an \
          address"
@@ -50,12 +50,12 @@ pub enum InheritError {
 }
 
 impl Inherited {
-    /// Finds out from the socket itself what it is, and makes it one of ours. Of the options, only those that
-    /// connections inherit are set.
+    /// Finds out the socket's kind from the socket itself, and makes it one of ours. It gets only the options that
+    /// connections inherit.
     ///
     /// # Errors
-    /// When it is of a kind that isn't served, does not listen, is not bound or is connected, or as `getsockopt(2)` and
-    /// `setsockopt(2)`.
+    /// When the server can't serve its kind, when it does not listen, is not bound or is connected, or as `getsockopt(2)`
+    /// and `setsockopt(2)`.
     pub fn new(socket: OwnedFd, options: &ListenerOptions) -> Result<Inherited, InheritError> {
         let socket = socket2::Socket::from(socket);
         match Kind::of(&socket)? {
@@ -71,7 +71,7 @@ impl Inherited {
         }
     }
 
-    /// Where it is bound to, as the program prints it.
+    /// The endpoint that it is bound to, as the program prints it.
     ///
     /// # Errors
     /// As `getsockname(2)`.
@@ -86,7 +86,7 @@ impl Inherited {
     }
 }
 
-/// Kinds of sockets that can be served.
+/// The kinds of sockets that the server can serve.
 enum Kind {
     Tcp,
     Unix,
@@ -95,7 +95,7 @@ enum Kind {
 
 impl Kind {
     fn of(socket: &socket2::Socket) -> Result<Kind, InheritError> {
-        // Where it is bound to tells its family too, on systems that don't know SO_DOMAIN.
+        // Its address tells its family too, on systems without SO_DOMAIN.
         let domain = socket.local_addr()?.domain();
         let is_internet = domain == Domain::IPV4 || domain == Domain::IPV6;
         let kind = socket.r#type()?;
@@ -106,7 +106,7 @@ impl Kind {
             return match told::protocol(socket)? {
                 None | Some(Protocol::TCP) if kind == Type::STREAM => Ok(Kind::Tcp),
                 None | Some(Protocol::UDP) if kind == Type::DGRAM => Ok(Kind::Datagrams),
-                // SCTP and UDP-Lite, among others: they differ in what a short read or a border of a datagram means.
+                // SCTP and UDP-Lite, among others. A short read or the end of a datagram means something else there.
                 protocol => Err(InheritError::Kind(format!(
                     "of another protocol (number {}); leave `SocketProtocol=` out",
                     protocol.map_or(0, i32::from)
@@ -128,7 +128,7 @@ fn port(socket: &socket2::Socket) -> io::Result<u16> {
     Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()))
 }
 
-/// What only some systems tell of a socket.
+/// Facts about a socket that only some systems tell.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 mod told {
     use std::io;
@@ -144,7 +144,7 @@ mod told {
     }
 }
 
-/// The others are believed: what has no peer listens, and speaks the usual protocol of its type.
+/// Elsewhere we believe: a socket without a peer listens, and speaks the usual protocol of its type.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 mod told {
     use std::io;
@@ -160,7 +160,7 @@ mod told {
     }
 }
 
-/// The name of a Unix socket as people write it; systemd writes `@` for what is in no file system.
+/// The name of a Unix socket as people write it; an `@` begins an abstract name.
 fn unix_name(address: &SockAddr) -> String {
     match (address.as_pathname(), address.as_abstract_namespace()) {
         (Some(path), _) => format!("unix:{}", path.display()),

@@ -16,16 +16,16 @@ use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use super::socket_file::{self, BindError, SocketFile};
 use super::transport::Socket;
 
-/// How a listening socket is set up. All of it is set once, on the listener, from which accepted sockets inherit it:
-/// an accepted connection costs no `setsockopt`. (But for those that waited at an inherited listener before it had its
-/// options.)
+/// The options of a listening socket. Accepted TCP sockets inherit them from the listener, so a TCP connection costs no
+/// `setsockopt`, unless it waited at an inherited listener before the listener had its options. Unix sockets inherit
+/// nothing: each costs one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerOptions {
     /// Connections that the kernel completes and keeps until they are accepted; see `listen(2)`.
     pub backlog: i32,
     /// Whether other processes may listen on the same port, so that the kernel spreads connections over them.
     pub reuse_port: bool,
-    /// Ask a silent peer for a sign of life after this time; see `tcp(7)`.
+    /// The kernel asks a silent peer for a sign of life after this time; see `tcp(7)`.
     pub keepalive: Option<Duration>,
 }
 
@@ -34,17 +34,16 @@ pub struct ListenerOptions {
 pub enum Listener {
     /// TCP on one address.
     Tcp(TcpListener, Earlier),
-    /// A Unix stream socket; the file that is removed at its end if it is ours; and the number of the connection that
-    /// it accepted last.
+    /// A Unix stream socket, its file if we made it, and the number of the last accepted connection.
     Unix(UnixListener, Option<SocketFile>, u32),
 }
 
-/// What connections still lack that came before their listener had its options: those that waited at an inherited one.
-/// The kernel copies the options when a connection is made. `None` once all of those were accepted.
+/// Options for connections that predate our listener's settings: they waited at an inherited listener, and the kernel
+/// copies the options when a connection is made. `None` once all of them were accepted.
 #[derive(Debug)]
 pub struct Earlier(Option<ListenerOptions>);
 
-/// Who is at the other end, in 24 bytes.
+/// The other end of a connection, in 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A TCP peer.
@@ -56,32 +55,34 @@ pub enum Peer {
         /// The interface of a link-local IPv6 address, else 0.
         scope: u32,
     },
-    /// A Unix peer. It has no address of its own, so its listener numbers it.
+    /// A Unix peer. It has no address, so its listener numbers it.
     Unix {
         /// Counts from 1.
         number: u32,
     },
 }
 
-/// What [`Listener::accept`] brought.
+/// The outcome of [`Listener::accept`].
 #[derive(Debug)]
 pub enum Accept {
     /// A connection, nonblocking already.
     Connection(Socket, Peer),
-    /// Nothing waits; an event will tell of the next.
+    /// No connection waits. The next one raises an event.
     Drained,
-    /// It failed; what that means is the error's class.
+    /// Accepting failed, with the error's class.
     Failed(AcceptError, io::Error),
 }
 
-/// What a failed `accept(2)` means for the server.
+/// The meaning of a failed `accept(2)` for the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptError {
-    /// The failure of one connection that was waiting, and is gone now: try the next at once.
+    /// One connection failed while it waited, and is gone: try the next at once.
     ThisConnection,
     /// This process, or the machine, has no descriptor or memory left. The connection still waits: try again when
     /// one of our own has closed, and after a while, since nobody tells when the machine has room again.
     Exhausted,
+    /// Nobody knows this error, and it may last: trying again at once could spin. Try again after a while.
+    Unknown,
     /// The listener itself is broken, which no peer can cause.
     Listener,
 }
@@ -115,7 +116,7 @@ impl Listener {
         Ok(Listener::Tcp(TcpListener::from_std(socket.into()), Earlier(Some(*options))))
     }
 
-    /// Takes over a Unix socket that listens already. Its file is that of whoever made it.
+    /// Takes over a Unix socket that listens already. Its file belongs to the process that made it.
     pub(super) fn inherited_unix(socket: socket2::Socket) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
         Ok(Listener::Unix(UnixListener::from_std(socket.into()), None, 0))
@@ -143,7 +144,7 @@ impl Listener {
 
     /// Accepts one connection, if one waits.
     pub fn accept(&mut self) -> Accept {
-        // The address is the one that accept gives: a connection that was reset in the meantime has no peer to ask.
+        // The address comes from accept: a connection that was reset since has no peer to ask for.
         let result = match self {
             Listener::Tcp(listener, earlier) => listener.accept().map(|(stream, address)| {
                 earlier.make_up_for(&stream);
@@ -165,12 +166,11 @@ impl Listener {
         }
     }
 
-    /// Whether a connection waits to be accepted, or might: an accept that finds none is the dearest way to learn it.
-    /// Linux makes the new socket with all that belongs to it first and throws it away then, which costs more than ten
-    /// times what this question does.
+    /// Whether a connection waits to be accepted, or might. To learn this from `accept` costs more than ten times as much:
+    /// Linux makes the new socket first, and throws it away if no connection waits.
     pub fn has_waiting(&mut self) -> bool {
         let mut listener = [PollFd::new(self, PollFlags::IN)];
-        // Where the question fails, accept gives the answer.
+        // If the question fails, accept gives the answer.
         let asked = poll(&mut listener, Some(&Timespec::default()));
         let waiting = asked.is_err() || !listener[0].revents().is_empty();
         if !waiting {
@@ -179,7 +179,7 @@ impl Listener {
         waiting
     }
 
-    /// Nobody waits: whoever comes now comes with the options of the listener.
+    /// No connection waits: from now on each has the options of the listener.
     fn note_drained(&mut self) {
         if let Listener::Tcp(_, earlier) = self {
             *earlier = Earlier(None);
@@ -189,13 +189,28 @@ impl Listener {
 
 /// Sorts the errors of `accept(2)`. By number, since the standard library has no [`ErrorKind`] for most of them.
 ///
-/// A failure that is not known to concern the listener or a resource is taken to be that of one connection: Linux
-/// hands errors of the new connection's network to `accept` ("already pending network errors", says the man page).
+/// Linux hands errors of the new connection's network to `accept` ("already pending network errors", says the man page);
+/// these concern one connection.
 pub fn classify_accept_error(error: &io::Error) -> AcceptError {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted,
         Some(Errno::BADF | Errno::FAULT | Errno::INVAL | Errno::NOTSOCK) => AcceptError::Listener,
-        _ => AcceptError::ThisConnection,
+        Some(
+            Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::INTR
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::TIMEDOUT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH,
+        ) => AcceptError::ThisConnection,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Some(Errno::NONET) => AcceptError::ThisConnection,
+        _ => AcceptError::Unknown,
     }
 }
 
@@ -215,7 +230,7 @@ pub fn backlog_remedy(asked: i32) -> String {
 }
 
 impl ListenerOptions {
-    /// What connections inherit from their listener, on either.
+    /// Sets the options of connections, on a connection or on its listener.
     fn set_on_connections(&self, socket: &socket2::Socket) -> io::Result<()> {
         // An answer goes out when it is ready, not when the peer has acknowledged the one before.
         socket.set_tcp_nodelay(true)?;
@@ -233,7 +248,7 @@ impl Earlier {
         if let Some(options) = &self.0
             && let Err(error) = options.set_on_connections(&SockRef::from(stream))
         {
-            // It was reset while it waited, and its first read will say so.
+            // The peer reset it while it waited. Its first read will say so.
             log::debug!("cannot set the options of a connection that had waited: {error}");
         }
     }
@@ -297,7 +312,7 @@ mod tests {
             (Errno::CONNRESET, AcceptError::ThisConnection),
             (Errno::INTR, AcceptError::ThisConnection),
             (Errno::PROTO, AcceptError::ThisConnection),
-            (Errno::PERM, AcceptError::ThisConnection),
+            (Errno::PERM, AcceptError::Unknown),
             (Errno::NETDOWN, AcceptError::ThisConnection),
             (Errno::NETUNREACH, AcceptError::ThisConnection),
             (Errno::NOPROTOOPT, AcceptError::ThisConnection),
@@ -305,11 +320,13 @@ mod tests {
             (Errno::HOSTUNREACH, AcceptError::ThisConnection),
             (Errno::OPNOTSUPP, AcceptError::ThisConnection),
             (Errno::TIMEDOUT, AcceptError::ThisConnection),
+            (Errno::ACCESS, AcceptError::Unknown),
+            (Errno::IO, AcceptError::Unknown),
         ];
         for (errno, class) in table {
             assert_eq!(classify_accept_error(&errno.into()), class, "{errno:?}");
         }
-        assert_eq!(classify_accept_error(&io::Error::other("no number")), AcceptError::ThisConnection);
+        assert_eq!(classify_accept_error(&io::Error::other("no number")), AcceptError::Unknown);
     }
 
     #[test]

@@ -25,6 +25,8 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Overflow {
     sockets: Vec<Watched>,
+    /// The system doesn't list one of the sockets.
+    unlisted: bool,
     total: u64,
     read_at: Option<Moment>,
 }
@@ -38,13 +40,13 @@ struct Watched {
 }
 
 impl Overflow {
-    /// Watches another socket. One that the system doesn't list is left out.
+    /// Watches another socket.
     pub fn watch(&mut self, socket: &DatagramSocket) {
-        let Ok(inode) = fstat(socket).map(|status| status.st_ino) else { return };
-        // An inherited socket has a history, which is not ours.
-        if let Some(drops) = listed().and_then(|mut listed| listed.find(|found| found.inode == inode)) {
-            self.sockets.push(drops);
-        }
+        let inode = fstat(socket).map(|status| status.st_ino);
+        let found = inode.ok().and_then(|inode| listed().find(|found| found.inode == inode));
+        // What it says now is the history of an inherited socket, which is not ours.
+        self.unlisted |= found.is_none();
+        self.sockets.extend(found);
     }
 
     /// How many datagrams were dropped, up to a second ago. `None`: the system doesn't tell.
@@ -53,30 +55,32 @@ impl Overflow {
             self.read_at = Some(now);
             return self.exact();
         }
-        (!self.sockets.is_empty()).then_some(self.total)
+        self.known()
     }
 
     /// How many datagrams were dropped. `None`: the system doesn't tell.
     pub fn exact(&mut self) -> Option<u64> {
-        if self.sockets.is_empty() {
-            return None;
-        }
         // Without a descriptor left the tables can't be read, and what was counted before still holds.
-        for found in listed().into_iter().flatten() {
+        let listed = if self.sockets.is_empty() { None } else { Some(listed()) };
+        for found in listed.into_iter().flatten() {
             if let Some(known) = self.sockets.iter_mut().find(|known| known.inode == found.inode) {
                 self.total += u64::from(found.drops.wrapping_sub(known.drops));
                 known.drops = found.drops;
             }
         }
-        Some(self.total)
+        self.known()
+    }
+
+    fn known(&self) -> Option<u64> {
+        (!self.unlisted).then_some(self.total)
     }
 }
 
-/// All UDP sockets of this network namespace, read line by line. `None`: the system has no such tables.
-fn listed() -> Option<impl Iterator<Item = Watched>> {
-    let tables: Vec<File> = TABLES.into_iter().filter_map(|path| File::open(path).ok()).collect();
-    let lines = |table| BufReader::new(table).lines().map_while(io::Result::ok);
-    (!tables.is_empty()).then(|| tables.into_iter().flat_map(lines).filter_map(|line| row(&line)))
+/// All UDP sockets of this network namespace, read line by line; none, if the system has no such tables.
+fn listed() -> impl Iterator<Item = Watched> {
+    let tables = TABLES.into_iter().filter_map(|path| File::open(path).ok());
+    let lines = tables.flat_map(|table| BufReader::new(table).lines().map_while(io::Result::ok));
+    lines.filter_map(|line| row(&line))
 }
 
 fn row(line: &str) -> Option<Watched> {

@@ -1,4 +1,4 @@
-//! IP_PKTINFO and IPV6_RECVPKTINFO: which of our addresses a datagram was sent to, and which one an answer comes from.
+//! IP_PKTINFO and IPV6_RECVPKTINFO: the address of ours that a datagram was sent to, and that its answer comes from.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -10,39 +10,39 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
 };
 
-use super::datagram::Datagram;
-
-/// Room for control messages. Ours take 72 bytes at most; an inherited socket may have other options on, whose messages
-/// come as well and may come first: systemd's `Timestamping=` and `PassSecurity=`, or time to live, type of service and
-/// IP options. All of them together fit, but for a very long security label.
+/// Room for control messages. Ours take 72 bytes at most. An inherited socket may have other options on, whose messages
+/// come too and may come first: systemd's `Timestamping=` and `PassSecurity=`, or time to live, type of service and IP
+/// options. All of them together fit, unless a security label is very long.
 const CONTROL_SPACE: usize = 512;
 
-/// Room for what the kernel tells beside the bytes, kept from one datagram to the next.
+/// Room for control messages, kept from one datagram to the next.
 #[derive(Debug)]
 pub(super) struct PacketInfo(Vec<u8>);
 
 impl PacketInfo {
-    /// Asks the kernel to tell.
+    /// Asks the kernel for the message with each datagram.
     pub(super) fn enable(socket: &socket2::Socket, is_ipv4: bool) -> io::Result<PacketInfo> {
         if is_ipv4 {
             setsockopt(socket, Ipv4PacketInfo, &true)?;
         } else {
             setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
             if !socket.only_v6()? {
-                // One that takes IPv4 datagrams too. Of those it tells both, and only what it tells as IPv4 shows a
-                // broadcast.
+                // The socket takes IPv4 datagrams too. The kernel sends both messages with them, and only the IPv4
+                // message shows a broadcast.
                 setsockopt(socket, Ipv4PacketInfo, &true)?;
             }
         }
         Ok(PacketInfo(vec![0; CONTROL_SPACE]))
     }
 
+    /// Receives one datagram: its length, its sender, and the address of ours that it was sent to, with `port`. `None`:
+    /// it was sent to many, or the address is not known.
     pub(super) fn receive(
         &mut self,
         socket: &impl AsRawFd,
         port: u16,
         buffer: &mut [u8],
-    ) -> io::Result<Datagram> {
+    ) -> io::Result<(usize, SocketAddr, Option<SocketAddr>)> {
         let mut buffers = [IoSliceMut::new(buffer)];
         let message = recvmsg::<SockaddrStorage>(
             socket.as_raw_fd(),
@@ -50,19 +50,19 @@ impl PacketInfo {
             Some(&mut self.0),
             MsgFlags::empty(),
         )?;
-        // Control messages that were cut are an error here. The datagram itself is whole, and so is the next one: where
-        // it was sent to is unknown, and that is all.
+        // An error here means that control messages were cut. Then only the address is unknown: this datagram is whole,
+        // and so is the next one.
         let to = match message.cmsgs() {
             Ok(mut messages) => messages.find_map(|control| destination(&control, port)).flatten(),
             Err(_) => None,
         };
         let from = message.address.and_then(|address| socket_address(&address));
         let from = from.ok_or_else(|| io::Error::other("a datagram came without a sender"))?;
-        Ok(Datagram { length: message.bytes, from, to })
+        Ok((message.bytes, from, to))
     }
 
-    /// The answer comes from `source`, whatever the routing table prefers. (nix takes a few bytes of memory for that,
-    /// and gives them back: this is the price of "every address", not of a socket that is bound to one.)
+    /// Sends an answer from `source`, whatever the routing table prefers. (nix allocates and frees a few bytes for it.
+    /// Only sockets that are bound to every address pay this price.)
     pub(super) fn send(
         socket: &impl AsRawFd,
         bytes: &[u8],
@@ -88,13 +88,15 @@ impl PacketInfo {
     }
 }
 
-/// `None`: the message is about something else. `Some(None)`: the datagram was sent to many.
+/// The address that a control message tells. `None`: the message is about something else. `Some(None)`: the datagram was
+/// sent to many.
 fn destination(control: &ControlMessageOwned, port: u16) -> Option<Option<SocketAddr>> {
     match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
-            // The address in its header, and the one of ours that an answer would come from. They are the same unless
-            // it was sent to a broadcast or multicast address. What came before the kernel was asked, to an inherited
-            // socket, has only the first; no answer is sent then from an address that is not ours.
+            // The message has the address in the datagram's header, and the address of ours that an answer would come
+            // from. The two differ only if the datagram was sent to a broadcast or multicast address. A datagram that
+            // reached an inherited socket before the kernel was asked has only the first; the kernel then refuses to
+            // send an answer from an address that is not ours.
             let (header, ours) = (info.ipi_addr.s_addr, info.ipi_spec_dst.s_addr);
             let address = Ipv4Addr::from(header.to_ne_bytes());
             let to_us = header == ours || ours == 0 && !address.is_multicast() && !address.is_broadcast();
@@ -103,10 +105,10 @@ fn destination(control: &ControlMessageOwned, port: u16) -> Option<Option<Socket
         ControlMessageOwned::Ipv6PacketInfo(info) => {
             let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
             if address.to_ipv4_mapped().is_some() {
-                // It came over IPv4, and there is a second message, which tells more.
+                // The datagram came over IPv4, and its second message tells more.
                 return None;
             }
-            // Only a link-local address needs its interface; others are routed.
+            // Only a link-local address needs its interface; the kernel routes the others.
             let scope = if address.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
             Some((!address.is_multicast()).then(|| SocketAddrV6::new(address, port, 0, scope).into()))
         }
@@ -119,7 +121,7 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
         return Some(SocketAddrV4::from(*address).into());
     }
     let address = SocketAddrV6::from(*address.as_sockaddr_in6()?);
-    // An IPv4 sender is one, whatever the socket; the kernel takes such an address from either.
+    // An IPv4 sender keeps its IPv4 address on an IPv6 socket too. The kernel accepts it there as a target.
     Some(match address.ip().to_ipv4_mapped() {
         Some(ip) => SocketAddrV4::new(ip, address.port()).into(),
         None => address.into(),
@@ -136,8 +138,8 @@ mod tests {
 
     use super::*;
 
-    /// A socket of every address that tells of each datagram when it came (before it tells the address), where to send
-    /// to, and a client.
+    /// A socket bound to every address, its address, and a client. With each datagram the kernel first tells when it
+    /// came.
     fn timestamped() -> (UdpSocket, SocketAddr, UdpSocket) {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
         setsockopt(&socket, ReceiveTimestamp, &true).expect("Linux knows the option");
@@ -152,7 +154,7 @@ mod tests {
         socket: &UdpSocket,
         to: SocketAddr,
         client: &UdpSocket,
-    ) -> Datagram {
+    ) -> (usize, SocketAddr, Option<SocketAddr>) {
         client.send_to(b"abc", to).expect("loopback");
         poll(&mut [PollFd::new(socket, PollFlags::IN)], None).expect("it comes");
         packet_info.receive(socket, to.port(), &mut [0; 16]).expect("a datagram")
@@ -166,7 +168,7 @@ mod tests {
         for _ in 0..2 {
             let from = client.local_addr().expect("it is bound");
             let datagram = receive(&mut packet_info, &socket, to, &client);
-            assert_eq!(datagram, Datagram { length: 3, from, to: Some(to) });
+            assert_eq!(datagram, (3, from, Some(to)));
         }
     }
 
@@ -175,6 +177,6 @@ mod tests {
         let (socket, to, client) = timestamped();
         setsockopt(&socket, Ipv4PacketInfo, &true).expect("Linux knows the option");
         let mut too_little = PacketInfo(cmsg_space!(in_pktinfo));
-        assert_eq!(receive(&mut too_little, &socket, to, &client).to, None);
+        assert_eq!(receive(&mut too_little, &socket, to, &client).2, None);
     }
 }

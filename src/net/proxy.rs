@@ -1,9 +1,8 @@
-//! The PROXY protocol: what a proxy says before the first byte of a connection, so that it is known for whom it made
-//! it. See <https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt>.
+//! The PROXY protocol: a proxy begins a connection with a header that names the client. See
+//! <https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt>.
 //!
-//! Where a header ends is found here, what it says is read by the crate `ppp`, which is handed whole headers only: a
-//! header may arrive in pieces of any size, and whether the bytes so far can still become one has an answer that does
-//! not depend on how patient a parser is with the half of a number.
+//! A header may arrive in pieces of any size. This file finds its end, and judges whether the bytes so far can still
+//! become a header. The crate `ppp` reads the whole header, so it never sees half a number.
 
 use std::net::SocketAddr;
 
@@ -11,7 +10,7 @@ use ppp::{v1, v2};
 
 use crate::system::Escaped;
 
-/// The longest line of version 1, its CR LF included; the specification says so.
+/// The longest line of version 1 with its CR LF, by the specification.
 const LONGEST_LINE: usize = 107;
 /// The beginning of a header of version 1, and of one that names no client.
 const LINE_START: &[u8] = b"PROXY ";
@@ -20,12 +19,12 @@ const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
 const PORTS_BEGIN: usize = 4;
 /// The fixed part of version 2: signature, version and command, family, length of the rest.
 const FIXED_PART: usize = 16;
-/// The longest rest of version 2 that is accepted. It could be 64 KiB; addresses take at most 216 bytes, and what
-/// HAProxy adds about TLS a few hundred.
+/// The longest rest of version 2 that we accept. The format allows 64 KiB. Addresses take at most 216 bytes, and HAProxy
+/// adds a few hundred about TLS.
 const LONGEST_REST: usize = 4096;
-/// A version 2 header by which the proxy speaks for itself, as in a health check.
+/// The command of a version 2 header in which the proxy speaks for itself, as in a health check.
 const LOCAL: u8 = 0x20;
-/// How much is shown of what is no header.
+/// How much the log shows of bytes that are no header.
 const SHOWN: usize = 16;
 
 /// The longest header of either version.
@@ -43,14 +42,14 @@ pub enum ProxyVersion {
 /// A complete header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Its length; what follows is the client's.
+    /// Its length. The bytes behind it are the client's.
     pub(crate) length: usize,
-    /// The client. `None` if the proxy speaks for itself (LOCAL), or does not know (UNKNOWN), or if the client has no
-    /// IP address: then the address of the connection is all there is.
+    /// The client. `None`: the proxy speaks for itself (LOCAL), does not know the client (UNKNOWN), or the client has no
+    /// IP address. Then the address of the connection has to do.
     pub(crate) client: Option<SocketAddr>,
 }
 
-/// Why bytes are no header, however many more may come.
+/// Why bytes can't begin a header, whatever follows.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum HeaderError {
     #[error("it began with {}", Escaped(.0))]
@@ -61,7 +60,7 @@ pub(crate) enum HeaderError {
     Line(v1::BinaryParseError),
     #[error("its line of version 1 has the port {}, which is not written in digits", Escaped(.0))]
     Port(Vec<u8>),
-    #[error("its header of version 2 is {0} bytes long, of which {LONGEST_REST} are accepted")]
+    #[error("its header of version 2 is {0} bytes long; at most {LONGEST_REST} are accepted")]
     LongRest(usize),
     #[error("its header of version 2 is wrong: {}", words(.0))]
     Block(v2::ParseError),
@@ -72,7 +71,7 @@ fn words(error: &impl ToString) -> String {
     error.to_string().trim_end_matches('.').replace("\r\n", "CR LF")
 }
 
-/// Looks for a header at the beginning of the bytes that have come so far. `None`: there may be one when more come.
+/// Looks for a header at the beginning of the bytes so far. `None`: they may become one.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
     let begins_with = |start: &[u8]| bytes.iter().zip(start).all(|(byte, expected)| byte == expected);
     if begins_with(v2::PROTOCOL_PREFIX) {
@@ -91,7 +90,7 @@ fn line(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
         return if possible.len() == LONGEST_LINE { Err(HeaderError::LongLine) } else { Ok(None) };
     };
     let line = &bytes[..=end];
-    // Whatever else is said of an unknown client is to be ignored, even if it can't be understood.
+    // The specification says to ignore the rest of the line, even if it makes no sense.
     let is_unknown = line.strip_prefix(UNKNOWN).is_some_and(|rest| rest == b"\r\n" || rest.starts_with(b" "));
     if is_unknown && line.ends_with(b"\r\n") {
         return Ok(Some(Header { length: line.len(), client: None }));
@@ -120,11 +119,11 @@ fn block(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
     let Some(block) = bytes.get(..FIXED_PART + rest) else { return Ok(None) };
     let length = block.len();
     if block[v2::PROTOCOL_PREFIX.len()] == LOCAL {
-        // All that it says besides is to be ignored, the family included.
+        // The specification says to ignore everything else in it, the family included.
         return Ok(Some(Header { length, client: None }));
     }
     let header = v2::Header::try_from(block).map_err(HeaderError::Block)?;
-    // Nothing that is said beside the addresses is used, but it has to be well formed.
+    // We use nothing beside the addresses, but all of it has to be well formed.
     for extension in header.tlvs() {
         extension.map_err(HeaderError::Block)?;
     }
@@ -136,7 +135,8 @@ fn block(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
     Ok(Some(Header { length, client }))
 }
 
-/// The header that announces a client, by its address and the one that it connected to; without, one that names none.
+/// The header that announces a client, by its address and the address that it connected to. `None`: a header that names
+/// no client.
 pub(crate) fn header(version: ProxyVersion, ends: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
     match version {
         ProxyVersion::V1 => ends.map_or(v1::Addresses::Unknown, v1::Addresses::from).to_string().into_bytes(),
@@ -206,7 +206,7 @@ mod tests {
             (binary(0x21, 0x00, &[]), None),
             (binary(0x20, 0x00, &[]), None),
             (binary(0x20, 0x00, &[EXTENSIONS]), None),
-            // Of what LOCAL says besides, nothing counts, not even a family too large for it.
+            // Nothing else counts in LOCAL, not even a family that needs more bytes than there are.
             (binary(0x20, 0x21, &[b"short"]), None),
             (binary(0x20, 0x11, &[ENDS]), None),
             (binary(0x21, 0x11, &[ENDS, &[4, 0x0f, 0xf1], &[0; 0xff1]]), four),
@@ -259,7 +259,7 @@ mod tests {
             (b"PROXY TCP4 2001:db8::7 192.0.2.1 1 7\r\n".to_vec(), "invalid IP address for the source"),
             (b"PROXY TCP4 203.0.113.7  192.0.2.1 1 7\r\n".to_vec(), "invalid IP address for the destination"),
             (b"PROXY TCP4 \xff 192.0.2.1 1 7\r\n".to_vec(), "not valid UTF-8"),
-            (long_rest, "4097 bytes long, of which 4096 are accepted"),
+            (long_rest, "4097 bytes long; at most 4096 are accepted"),
             (binary(0x11, 0x11, &[ENDS]), "version 10 to be equal to 2"),
             (binary(0x22, 0x11, &[ENDS]), "Invalid command 2"),
             (binary(0x21, 0x41, &[ENDS]), "Invalid Address Family 40"),
@@ -315,8 +315,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any bytes are judged without a panic; what was said of the beginning holds for all that follows; a header is
-        /// never longer than the bytes that it was found in, nor than the bound; and when enough came, it is decided.
+        /// Any bytes are judged without a panic. The judgement of a beginning holds for the whole. A header is never longer
+        /// than the bytes around it, nor than the bound. Once enough bytes came, the judgement is final.
         #[test]
         fn any_bytes_are_judged_alike_however_they_are_split(bytes in nearly_headers(), cut in any::<prop::sample::Index>()) {
             let whole = parse(&bytes);

@@ -10,6 +10,12 @@ pub trait Service {
     /// Answers one chunk. The answer is what the call appends to `staged`, followed by [`Answer::bytes`], which may
     /// be the chunk itself, so that a plain echo copies nothing.
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a>;
+
+    /// Whether every byte is answered with itself and nothing else, wherever a chunk ends, so that bytes may be sent
+    /// back without [`Service::answer`]. The connection makes use of it where buffers have run out.
+    fn is_echo(&self) -> bool {
+        false
+    }
 }
 
 /// What a [`Service`] says to a chunk.

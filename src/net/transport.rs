@@ -8,6 +8,9 @@ use mio::net::{TcpStream, UnixStream};
 use rustix::io::retry_on_intr;
 use rustix::net::{RecvFlags, recv};
 
+use super::interest::{CONNECTION_INTEREST, INPUT_INTEREST};
+use crate::reactor::Interest;
+
 /// A nonblocking stream of bytes in both directions.
 pub trait Transport {
     /// Whether a connect that was begun has ended well. False: not yet.
@@ -21,6 +24,12 @@ pub trait Transport {
     /// # Errors
     /// As the system call.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// As [`Transport::read`], but the bytes are still there for the next one (`MSG_PEEK`).
+    ///
+    /// # Errors
+    /// As the system call.
+    fn peek(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// As `send(2)`: how many bytes were taken, or `WouldBlock`. Never raises SIGPIPE.
     ///
@@ -45,7 +54,12 @@ pub trait Transport {
     /// data or the end of input is under way. Not of Unix streams, where a read also ends at a passed descriptor.
     fn short_means_done(&self) -> bool;
 
-    /// What names the socket in the trace: its descriptor.
+    /// Whether the socket is registered for writability all its life. On TCP that costs nothing: an event comes only after
+    /// the kernel has refused bytes. On a Unix stream one comes each time that the peer reads, so that writability is
+    /// only watched while something waits for it.
+    fn is_watched_for_room(&self) -> bool;
+
+    /// The socket's name in the trace: its descriptor.
     fn number(&self) -> i32;
 }
 
@@ -59,13 +73,10 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// As a read, but what it returns is still there for the next one.
-    ///
-    /// # Errors
-    /// As `recv(2)` with `MSG_PEEK`.
-    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (count, _) = retry_on_intr(|| recv(self, &mut *buffer, RecvFlags::PEEK))?;
-        Ok(count)
+    /// The registration of a connection over this socket, until [`new_interest`](super::Connection::new_interest)
+    /// changes it.
+    pub fn interest(&self) -> Interest {
+        if self.is_watched_for_room() { CONNECTION_INTEREST } else { INPUT_INTEREST }
     }
 
     /// The error that the kernel holds for the socket (`SO_ERROR`), which this takes away.
@@ -112,6 +123,11 @@ impl Transport for Socket {
         }
     }
 
+    fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (count, _) = retry_on_intr(|| recv(self, &mut *buffer, RecvFlags::PEEK))?;
+        Ok(count)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.write(bytes),
@@ -133,6 +149,10 @@ impl Transport for Socket {
 
     fn short_means_done(&self) -> bool {
         cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Socket::Tcp(_))
+    }
+
+    fn is_watched_for_room(&self) -> bool {
+        matches!(self, Socket::Tcp(_))
     }
 
     fn number(&self) -> i32 {

@@ -159,7 +159,7 @@ impl<S: AsFd> Reactor<S> {
         let queued_before = self.context.queued();
         self.poll()?;
         let times = began.map(|began| TurnTimes::after_poll(began, self.context.now()));
-        let mut turn = Turn { times, ..Turn::default() };
+        let mut turn = Turn { waiting: queued_before, times, ..Turn::default() };
         let Reactor { events, context, late, due, timers, .. } = self;
 
         for event in events.iter() {

@@ -366,7 +366,10 @@ fn a_turn_tells_what_it_consisted_of() {
     let now = Moment::now();
     reactor.context().set_deadline(ready, now);
     reactor.turn(&mut Toy::new()).expect("a turn");
-    assert_eq!(*reactor.context().turn(), Turn { events: 1, queued: 1, deadlines: 1, times: None });
+    assert_eq!(
+        *reactor.context().turn(),
+        Turn { events: 1, queued: 1, waiting: 1, deadlines: 1, times: None }
+    );
 
     reactor.set_timed(true);
     reactor.context().run_again(queued);

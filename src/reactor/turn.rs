@@ -9,6 +9,8 @@ pub struct Turn {
     pub events: usize,
     /// Sources of the run queue that had their share.
     pub queued: usize,
+    /// Entries that the run queue had before the turn.
+    pub waiting: usize,
     /// Deadlines that were due and told.
     pub deadlines: usize,
     /// When its parts ended, if [`Reactor::set_timed`](super::Reactor::set_timed) asked for it.

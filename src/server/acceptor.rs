@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::options::{ServerOptions, WhenFull};
-use crate::net::{Accept, AcceptError, Listener, Peer, Socket};
+use crate::net::{Accept, AcceptError, Listener, Peer, Socket, classify_accept_error};
 use crate::reactor::{Moment, Token};
 use crate::system::describe;
 
@@ -18,6 +18,12 @@ pub(super) const ACCEPTS_PER_TURN: usize = 64;
 /// When nothing tells that descriptors are free again, try after this time, and after twice as long each time.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_millis(500);
+/// An episode of failures is over after this time without one. Under churn, successes and failures alternate.
+const QUIET: Duration = Duration::from_secs(1);
+/// The acceptor logs at most one warning in this time.
+const WARNING_EVERY: Duration = Duration::from_secs(1);
+/// So many connections in a row that failed before they were accepted are no bad luck: pause, rather than spin.
+const MOST_FAILED_IN_A_ROW: usize = ACCEPTS_PER_TURN;
 
 /// All listeners of the server, and the reasons not to accept from them at present.
 pub(super) struct Acceptor {
@@ -27,12 +33,16 @@ pub(super) struct Acceptor {
     listeners: Vec<Token>,
     /// Listeners that were left before their backlog was empty.
     waiting: Vec<Token>,
-    /// From the first failure to the next success.
-    exhausted: Option<Episode>,
+    failures: Option<Episode>,
+    /// Connections that failed before they were accepted, since one did not.
+    failed_in_a_row: usize,
     /// Connections that closed in this turn. Their descriptors close at its end.
     freed: usize,
-    /// The limit was reached, and the log says so; it says so again only after the limit was left.
+    /// The limit was reached. It is reached anew only after it was left.
     full: bool,
+    full_told: bool,
+    /// When the acceptor last warned.
+    warned: Option<Moment>,
 }
 
 /// What a listener offers.
@@ -49,9 +59,16 @@ pub(super) enum Offer {
     Broken(io::Error),
 }
 
+/// Failures to accept, with less than [`QUIET`] between them.
 struct Episode {
     since: Moment,
+    last: Moment,
+    count: u64,
     retry: Duration,
+    /// The first success since the last failure.
+    free_since: Option<Moment>,
+    /// The log tells of it.
+    told: bool,
 }
 
 impl Acceptor {
@@ -62,9 +79,12 @@ impl Acceptor {
             max_accepts: options.max_accepts,
             listeners: Vec::new(),
             waiting: Vec::new(),
-            exhausted: None,
+            failures: None,
+            failed_in_a_row: 0,
             freed: 0,
             full: false,
+            full_told: false,
+            warned: None,
         }
     }
 
@@ -84,7 +104,7 @@ impl Acceptor {
         // Connections that closed in this turn still have their descriptors: new ones could need more than there are.
         if self.when_full == WhenFull::Wait && counters.open + self.freed >= self.limit {
             if self.is_full(counters) {
-                self.note_full(counters);
+                self.note_full(counters, now);
             }
             self.wait(token);
             return Offer::Nothing;
@@ -96,27 +116,30 @@ impl Acceptor {
                 // Only an empty backlog leaves the limit, and not each connection that ends while others wait.
                 self.full &= self.is_full(counters);
                 // `accept` allocates a descriptor before it looks at the backlog, so one was free.
-                self.end_exhaustion(now);
-                Offer::Nothing
+                self.succeeded(now);
+                // No event tells that an episode is over.
+                let quiet = self.failures.as_ref().map(|episode| episode.last + QUIET);
+                quiet.map_or(Offer::Nothing, Offer::NothingBefore)
             }
             Accept::Connection(socket, peer) => {
-                self.end_exhaustion(now);
+                self.succeeded(now);
                 if self.is_full(counters) {
-                    self.note_full(counters);
+                    self.note_full(counters, now);
                     counters.refused += 1;
                     log::debug!("{peer}: refused");
                     return Offer::Next;
                 }
                 Offer::Connection(socket, peer)
             }
-            Accept::Failed(AcceptError::ThisConnection, error) => {
+            Accept::Failed(AcceptError::Listener, error) => Offer::Broken(error),
+            Accept::Failed(AcceptError::ThisConnection, error)
+                if self.failed_in_a_row < MOST_FAILED_IN_A_ROW =>
+            {
+                self.failed_in_a_row += 1;
                 log::debug!("a connection failed before it was accepted: {}", describe(&error));
                 Offer::Next
             }
-            Accept::Failed(AcceptError::Exhausted, error) => {
-                Offer::NothingBefore(self.exhausted(token, &error, counters, now))
-            }
-            Accept::Failed(AcceptError::Listener, error) => Offer::Broken(error),
+            Accept::Failed(_, error) => Offer::NothingBefore(self.failed(token, &error, counters, now)),
         }
     }
 
@@ -134,6 +157,40 @@ impl Acceptor {
             self.full &= self.is_full(counters);
         }
         if self.is_full(counters) { Vec::new() } else { mem::take(&mut self.waiting) }
+    }
+
+    /// Accepting failed, or polling what was accepted: accepting pauses. Returns when to ask the listener again.
+    pub(super) fn failed(
+        &mut self,
+        token: Token,
+        error: &io::Error,
+        counters: &mut Counters,
+        now: Moment,
+    ) -> Moment {
+        self.failed_in_a_row = 0;
+        self.wait(token);
+        let may_warn = self.may_warn(now);
+        let episode = self.failures.get_or_insert_with(|| {
+            counters.pauses_exhausted += 1;
+            Episode { since: now, last: now, count: 0, retry: FIRST_RETRY, free_since: None, told: false }
+        });
+        episode.count += 1;
+        episode.last = now;
+        episode.free_since = None;
+        if !episode.told && may_warn {
+            episode.told = true;
+            self.warned = Some(now);
+            log::warn!("accepting is paused: {}; open connections go on{}", describe(error), remedy(error));
+        }
+        let at = now + episode.retry;
+        episode.retry = (episode.retry * 2).min(LAST_RETRY);
+        at
+    }
+
+    /// Forgets a listener.
+    pub(super) fn remove(&mut self, listener: Token) {
+        self.listeners.retain(|token| *token != listener);
+        self.waiting.retain(|token| *token != listener);
     }
 
     /// Forgets all listeners, and returns them for the loop to close.
@@ -156,8 +213,9 @@ impl Acceptor {
         counters.open >= self.limit
     }
 
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.exhausted.is_some()
+    /// The last attempt to accept failed.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.failures.as_ref().is_some_and(|episode| episode.free_since.is_none())
     }
 
     /// The most connections at once.
@@ -171,38 +229,45 @@ impl Acceptor {
         }
     }
 
-    fn note_full(&mut self, counters: &mut Counters) {
+    fn note_full(&mut self, counters: &mut Counters, now: Moment) {
+        let waits = self.when_full == WhenFull::Wait;
         if !mem::replace(&mut self.full, true) {
-            let what = match self.when_full {
-                WhenFull::Wait => {
-                    counters.pauses_at_limit += 1;
-                    "new ones wait"
-                }
-                WhenFull::Refuse => "new ones are refused",
-            };
+            self.full_told = false;
+            counters.pauses_at_limit += u64::from(waits);
+        }
+        if !self.full_told && self.may_warn(now) {
+            self.full_told = true;
+            self.warned = Some(now);
+            let what = if waits { "new ones wait" } else { "new ones are refused" };
             log::warn!("the limit of {} connections is reached: {what}", self.limit);
         }
     }
 
-    /// Returns when to try again. One line an episode, not one an attempt.
-    fn exhausted(&mut self, token: Token, error: &io::Error, counters: &mut Counters, now: Moment) -> Moment {
-        let episode = self.exhausted.get_or_insert_with(|| {
-            counters.pauses_exhausted += 1;
-            log::warn!(
-                "accepting is paused: {}; open connections go on (`echoloop doctor` names the limit and what raises it)",
-                describe(error)
-            );
-            Episode { since: now, retry: FIRST_RETRY }
-        });
-        let at = now + episode.retry;
-        episode.retry = (episode.retry * 2).min(LAST_RETRY);
-        self.wait(token);
-        at
+    fn succeeded(&mut self, now: Moment) {
+        self.failed_in_a_row = 0;
+        let Some(episode) = &mut self.failures else { return };
+        let free_since = *episode.free_since.get_or_insert(now);
+        episode.retry = FIRST_RETRY;
+        let Episode { since, last, count, told, .. } = *episode;
+        if now.since(last) < QUIET {
+            return;
+        }
+        self.failures = None;
+        if told {
+            self.warned = Some(now);
+            let paused = free_since.since(since);
+            log::info!("accepting again after {paused:.1?} and {count} failed attempts");
+        }
     }
 
-    fn end_exhaustion(&mut self, now: Moment) {
-        if let Some(episode) = self.exhausted.take() {
-            log::info!("accepting again after {:.1?}", now.since(episode.since));
-        }
+    fn may_warn(&self, now: Moment) -> bool {
+        self.warned.is_none_or(|last| now.since(last) >= WARNING_EVERY)
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match classify_accept_error(error) {
+        AcceptError::Exhausted => " (`echoloop doctor` names the limit and what raises it)",
+        _ => "",
     }
 }

@@ -1,6 +1,8 @@
 //! The connections that are served: begun, pumped, timed out and closed.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::io;
 
 use log::Level;
 
@@ -9,10 +11,10 @@ use super::echo::{Echo, Protocol};
 use super::proxy_header::Introduced;
 use super::trace::Trace;
 use crate::net::{
-    BufferBytes, Connection, End, Limits, Next, Peer, Socket, Timeout, Timeouts, Traffic, Transport,
-    Workspace,
+    BufferBytes, Connection, End, Judgement, Limits, Next, Peer, Socket, Timeout, Timeouts, Traffic,
+    Transport, Workspace,
 };
-use crate::reactor::{Moment, Readiness, Token, Turn};
+use crate::reactor::{Interest, Moment, Readiness, Token, Turn};
 use crate::system::describe;
 
 /// One connection that is served.
@@ -28,13 +30,17 @@ pub(super) struct Connections {
     workspace: Workspace,
     timeouts: Timeouts,
     trace: Option<Trace>,
+    /// Connections in which a proxy speaks for itself, as in a health check. They are few, and not worth a byte in the
+    /// slot of each connection.
+    probes: HashSet<Token>,
 }
 
 /// What the loop has to do after something was done with a connection.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
-    /// Keep it: give it another turn if `again`, and look at it at the `deadline` at the latest.
-    Keep { again: bool, deadline: Option<Moment> },
+    /// Keep it: give it another turn if `again`, look at it at the `deadline` at the latest, and register it anew if its
+    /// `interest` has changed.
+    Keep { again: bool, deadline: Option<Moment>, interest: Option<Interest> },
     /// It is closed, counted and logged: remove it.
     Remove,
 }
@@ -83,7 +89,7 @@ impl Connections {
     ) -> Connections {
         let mut workspace = Workspace::new(limits);
         workspace.keep_journal(trace.is_some());
-        Connections { echo: Echo::new(protocol), workspace, timeouts, trace }
+        Connections { echo: Echo::new(protocol), workspace, timeouts, trace, probes: HashSet::new() }
     }
 
     /// Serves a connection from now on: greets it, and reads at once, since a client that speaks first has often
@@ -96,10 +102,11 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
+        let level = self.level(token);
         let Client { connection, peer, .. } = client;
         match proxy {
-            Some(proxy) => log::info!("connection from {peer} (by way of {proxy})"),
-            None => log::info!("connection from {peer}"),
+            Some(proxy) => log::log!(level, "connection from {peer} (by way of {proxy})"),
+            None => log::log!(level, "connection from {peer}"),
         }
         counters.served += 1;
         if let Some(trace) = &mut self.trace {
@@ -113,7 +120,9 @@ impl Connections {
         let idle = connection.deadline(&self.timeouts).map(|(at, _)| at);
         connection.note(Readiness::READABLE);
         match self.pump(token, client, counters, now) {
-            Step::Keep { again, deadline } => Step::Keep { again, deadline: deadline.or(idle) },
+            Step::Keep { again, deadline, interest } => {
+                Step::Keep { again, deadline: deadline.or(idle), interest }
+            }
             Step::Remove => Step::Remove,
         }
     }
@@ -139,7 +148,7 @@ impl Connections {
         }
         client.connection.note(readiness);
         if is_queued {
-            return Step::Keep { again: false, deadline: None };
+            return Step::Keep { again: false, deadline: None, interest: None };
         }
         self.pump(token, client, counters, now)
     }
@@ -167,15 +176,13 @@ impl Connections {
             Next::Wait => false,
         };
         // At ease, its deadline can only have moved away from the one that was set when it began.
-        let deadline = if connection.is_at_ease() {
-            None
-        } else {
-            connection.deadline(&self.timeouts).map(|(at, _)| at)
-        };
-        Step::Keep { again, deadline }
+        let is_at_ease = connection.is_at_ease();
+        let deadline = if is_at_ease { None } else { connection.deadline(&self.timeouts).map(|(at, _)| at) };
+        let interest = if is_at_ease { None } else { connection.new_interest() };
+        Step::Keep { again, deadline, interest }
     }
 
-    /// The deadline that was set for it is due.
+    /// The deadline that was set for it is due: looks at the socket once more, then judges.
     pub(super) fn deadline(
         &mut self,
         token: Token,
@@ -183,13 +190,19 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        match client.connection.deadline(&self.timeouts) {
-            Some((at, timeout)) if at <= now => {
-                self.close(token, client, &Reason::TimedOut(timeout), counters, now)
-            }
-            // Activity since it was set has moved it.
-            later => Step::Keep { again: false, deadline: later.map(|(at, _)| at) },
+        let Client { connection, peer, .. } = client;
+        let verdict = connection.judge(&mut self.echo.with(peer), &mut self.workspace, &self.timeouts, now);
+        if let Some(trace) = &mut self.trace {
+            trace.record(token, self.workspace.take_journal());
         }
+        let reason = match verdict {
+            Judgement::Alive { again, deadline } => {
+                return Step::Keep { again, deadline, interest: connection.new_interest() };
+            }
+            Judgement::Ended(end) => Reason::Ended(end),
+            Judgement::TimedOut(timeout) => Reason::TimedOut(timeout),
+        };
+        self.close(token, client, &reason, counters, now)
     }
 
     /// Lets a connection end: what has arrived by now is answered first.
@@ -205,9 +218,21 @@ impl Connections {
             trace.record(token, self.workspace.take_journal());
         }
         match stopped {
-            Ok(()) => Step::Keep { again: true, deadline: None },
+            Ok(()) => Step::Keep { again: true, deadline: None, interest: None },
             Err(error) => self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now),
         }
+    }
+
+    /// The loop can't watch the connection any more.
+    pub(super) fn break_off(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        error: io::Error,
+        counters: &mut Counters,
+        now: Moment,
+    ) {
+        self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now);
     }
 
     /// The time to drain is over.
@@ -255,6 +280,17 @@ impl Connections {
         self.workspace.buffer_bytes()
     }
 
+    /// A proxy speaks for itself on this connection, which only the detailed log tells.
+    pub(super) fn note_probe(&mut self, token: Token) {
+        self.probes.insert(token);
+    }
+
+    /// The level at which the log tells the begin and the end of a connection.
+    fn level(&self, token: Token) -> Level {
+        let is_probe = !self.probes.is_empty() && self.probes.contains(&token);
+        if is_probe { Level::Debug } else { Level::Info }
+    }
+
     fn close(
         &mut self,
         token: Token,
@@ -263,6 +299,10 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
+        let level = self.level(token);
+        if level == Level::Debug {
+            self.probes.remove(&token);
+        }
         let Client { connection, peer, opened } = client;
         let lost = Lost {
             unsent: connection.unsent() as u64,
@@ -272,12 +312,13 @@ impl Connections {
         if lost.bytes() > 0 || matches!(reason, Reason::DrainOver) {
             counters.lost(lost.bytes());
         }
-        let is_told = self.trace.is_some() || log::log_enabled!(Level::Info);
+        let is_told = self.trace.is_some() || log::log_enabled!(level);
         let reason = if is_told { reason.text(connection) } else { String::new() };
         if let Some(trace) = &mut self.trace {
             trace.closed(token, connection, peer, &reason);
         }
-        log::info!(
+        log::log!(
+            level,
             "{peer}: {reason}; {} bytes in, {} bytes out{lost}, {:.1?}",
             connection.received(),
             connection.sent(),

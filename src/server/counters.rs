@@ -130,7 +130,7 @@ impl Turns {
         self.turns += 1;
         self.events += turn.events as u64;
         self.resumed += turn.queued as u64;
-        self.run_queue = turn.queued;
+        self.run_queue = turn.waiting;
         if let Some(times) = &turn.times {
             self.times.record(times.ended.since(times.poll_ended));
         }

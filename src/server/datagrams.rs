@@ -70,8 +70,8 @@ pub struct DatagramCounts {
     pub ignored: u64,
     /// The kernel did not take the answer: its send buffer was full, or there is no route to the sender.
     pub dropped: u64,
-    /// The kernel dropped them before the server could receive them, because the receive buffer was full. `None`: there
-    /// is no UDP socket, or the system doesn't tell.
+    /// The kernel dropped them before the server could receive them, because the receive buffer was full. `None`: the
+    /// system doesn't tell.
     pub overflowed: Option<u64>,
 }
 
@@ -108,10 +108,7 @@ impl Datagrams {
 
     /// What was counted so far; the datagrams that the kernel dropped, up to a second ago.
     pub(super) fn counts(&mut self, now: Moment) -> DatagramCounts {
-        if !self.is_empty() {
-            self.counts.overflowed = self.overflow.recent(now);
-        }
-        self.counts
+        DatagramCounts { overflowed: self.overflow.recent(now), ..self.counts }
     }
 
     /// What was counted in all, once the sockets are closed.
@@ -155,9 +152,7 @@ impl Datagrams {
 
     /// Forgets all sockets, and returns them for the loop to close.
     pub(super) fn close(&mut self) -> Vec<Token> {
-        if !self.is_empty() {
-            self.counts.overflowed = self.overflow.exact();
-        }
+        self.counts.overflowed = self.overflow.exact();
         std::mem::take(&mut self.sockets)
     }
 

@@ -96,6 +96,10 @@ impl Service for EchoTo<'_> {
         if self.whole_reads { usize::MAX } else { self.echo.protocol.chunk }
     }
 
+    fn is_echo(&self) -> bool {
+        self.whole_reads
+    }
+
     #[inline]
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
         if self.whole_reads { Answer { bytes: chunk, last: false } } else { self.answer_chunk(chunk, staged) }

@@ -62,6 +62,9 @@ pub enum Error {
     /// The loop itself can't go on.
     #[error("the event loop failed: {}", describe(.0))]
     Loop(#[from] io::Error),
+    /// The last listener broke.
+    #[error("the last listener broke, so nobody could connect any more: {}", describe(.0))]
+    NoListener(io::Error),
     /// A second signal came while connections were being drained.
     #[error("stopped at once by a second signal: {connections} connections cut off")]
     StoppedAtOnce {

@@ -9,7 +9,7 @@ use std::process;
 use listenfd::ListenFd;
 use socket2::{Domain, Type};
 
-use super::binding::{self, Bound, BoundSocket};
+use super::endpoints::{self, Bound, BoundSocket};
 use crate::net::Endpoint;
 use crate::net::{Inherited, ListenerOptions};
 use crate::server::error::Error;
@@ -21,10 +21,10 @@ const FIRST_DESCRIPTOR: RawFd = 3;
 /// What systemd calls a socket that nobody gave a name.
 const NO_NAME: &str = "unknown";
 
-/// An open socket for a [`Server`](super::Server) to serve: a TCP or Unix stream socket that listens, or a UDP socket
-/// that is bound. What it is comes from the socket itself.
+/// An open socket for a [`Server`](super::Server) to serve: a TCP or Unix stream socket that listens, or a bound UDP
+/// socket. The server finds out its kind from the socket itself.
 ///
-/// Whoever opened it may keep it: connections that come while no server runs wait there, for the next one.
+/// The process that opened it may keep it: then connections wait there while no server runs.
 ///
 /// ```
 /// use std::net::TcpListener;
@@ -45,19 +45,20 @@ pub struct InheritedSocket {
 }
 
 impl InheritedSocket {
-    /// A socket that is open, and what the log and errors are to call it.
+    /// An open socket, and its name in the log and in errors.
     pub fn new(socket: impl Into<OwnedFd>, name: impl Into<String>) -> InheritedSocket {
         InheritedSocket { socket: socket.into(), name: name.into() }
     }
 
-    /// The sockets that the service manager hands over to this process, with the names that its unit gives them
-    /// (`FileDescriptorName=`). None, if there is no such manager. They are handed over once: a second call has none.
+    /// The sockets that the service manager hands over to this process, with the names from its unit
+    /// (`FileDescriptorName=`). Without a service manager there are none; a second call has none either.
     ///
-    /// Call it before there are other threads, since it takes `LISTEN_FDS` and `LISTEN_PID` out of the environment, and
-    /// before descriptors are opened, since one that was announced and not handed over would be taken for it.
+    /// Call it before the process has other threads, since it takes `LISTEN_FDS` and `LISTEN_PID` out of the
+    /// environment. And call it before the process opens descriptors: if the manager announced a socket and did not hand
+    /// it over, the next opened descriptor would be mistaken for it.
     ///
     /// # Errors
-    /// When something is handed over that is no socket, or not as `sd_listen_fds(3)` says.
+    /// When a descriptor is no socket, or the variables are not as in `sd_listen_fds(3)`.
     pub fn from_environment() -> Result<Vec<InheritedSocket>, Error> {
         let count = offered()?;
         if count == 0 {
@@ -70,7 +71,7 @@ impl InheritedSocket {
         (0..count).zip(named).map(|(index, name)| take(&mut offered, index, name)).collect()
     }
 
-    /// Makes it a socket of the server.
+    /// Makes a socket of the server of it.
     fn bind(self, options: &ListenerOptions) -> Result<Bound, Error> {
         let InheritedSocket { socket, name } = self;
         let descriptor = socket.as_raw_fd();
@@ -88,7 +89,7 @@ impl InheritedSocket {
     }
 }
 
-/// Takes over what is inherited, and listens on the endpoints beside it: all of them, or none.
+/// Takes over the inherited sockets, and listens on the endpoints beside them: on all of them, or on none.
 pub(super) fn bind(
     inherited: Vec<InheritedSocket>,
     endpoints: &[Endpoint],
@@ -96,18 +97,18 @@ pub(super) fn bind(
 ) -> Result<Vec<Bound>, Error> {
     let inherited = inherited.into_iter().map(|socket| socket.bind(options));
     let mut bound = inherited.collect::<Result<Vec<_>, _>>()?;
-    bound.extend(binding::bind(endpoints, options)?);
+    bound.extend(endpoints::bind(endpoints, options)?);
     Ok(bound)
 }
 
-/// How many descriptors are handed over to this very process, and not to one that started it and left it the variables.
-/// (`listenfd` would do without `LISTEN_PID`, and takes any number.)
+/// How many descriptors are handed over to this process. The variables may be left over from a parent process, for which
+/// they were meant. (`listenfd` would do without `LISTEN_PID`, and takes any number.)
 fn offered() -> Result<usize, Error> {
     let Some(count) = env::var_os("LISTEN_FDS") else { return Ok(0) };
     if env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(process::id())) {
         number_of_descriptors(&count)
     } else {
-        // Mostly as it should be; but a wrapper that starts the server as its child loses it the sockets so.
+        // Usually this is right. But a wrapper that runs the server as its child loses it the sockets.
         log::info!("LISTEN_FDS is not for this process, says LISTEN_PID: no sockets are inherited");
         Ok(0)
     }
@@ -118,9 +119,7 @@ fn number_of_descriptors(count: &OsStr) -> Result<usize, Error> {
     let number = count.to_str().and_then(|text| text.parse::<usize>().ok());
     number.filter(|number| *number < most).ok_or_else(|| Error::Inherited {
         sockets: "inherited sockets".into(),
-        reason: format!(
-            "LISTEN_FDS is {count:?}, where the number of them is expected, which is below {most}"
-        ),
+        reason: format!("LISTEN_FDS is {count:?}; a number below {most} is expected"),
     })
 }
 
@@ -128,7 +127,7 @@ fn number_of_descriptors(count: &OsStr) -> Result<usize, Error> {
 fn take(offered: &mut ListenFd, index: usize, name: &str) -> Result<InheritedSocket, Error> {
     for family in [Domain::IPV4, Domain::UNIX] {
         for kind in [Type::STREAM, Type::DGRAM, Type::SEQPACKET] {
-            // `IPV4` stands for either family of IP there. What this gives is looked at closely in `Inherited`.
+            // For `listenfd`, `IPV4` stands for both families of IP. `Inherited` examines the socket closely.
             let socket: Result<Option<OwnedFd>, _> =
                 offered.take_custom(index, family.into(), kind.into(), "socket");
             if let Ok(Some(socket)) = socket {

@@ -13,7 +13,7 @@
 //! | file | its part |
 //! |---|---|
 //! | `options.rs` | the settings and their defaults |
-//! | `binding.rs` | endpoints → listening sockets |
+//! | `endpoints.rs` | endpoints → listening sockets |
 //! | `inherited.rs` | sockets that the service manager has opened |
 //! | `router.rs` | slots of the reactor, and which part owns the event of a slot |
 //! | `acceptor.rs` | accepts, pauses at the limit or for lack of descriptors, resumes |
@@ -32,11 +32,11 @@
 
 mod acceptor;
 mod admin;
-mod binding;
 mod connections;
 mod counters;
 mod datagrams;
 mod echo;
+mod endpoints;
 mod error;
 mod greeting;
 mod histogram;
@@ -50,14 +50,14 @@ mod trace_file;
 
 use crate::net::{Endpoint, Listener, backlog_in_force, backlog_remedy};
 use crate::reactor::{Context, Interest, Reactor, Stage};
-use crate::system::{DescriptorLimit, ReportSignal, StopSignal};
+use crate::system::{DescriptorLimit, ReportSignal, StopSignal, open_descriptors};
 
 use self::acceptor::Acceptor;
 use self::admin::{AdminEndpoint, Process};
-use self::binding::{Bound, BoundSocket};
 use self::connections::Connections;
 use self::counters::Counters;
 use self::datagrams::Datagrams;
+use self::endpoints::{Bound, BoundSocket};
 use self::router::{Router, Source};
 use self::shutdown::Shutdown;
 use self::trace::Trace;
@@ -70,6 +70,9 @@ pub use self::greeting::{Greeting, GreetingError};
 pub use self::inherited::InheritedSocket;
 pub use self::options::{ProxyProtocol, ServerOptions, WhenFull};
 pub use self::trace::TraceOptions;
+
+/// Descriptors for a moment: of a connection that is refused, of a table of the kernel, of a message to systemd.
+const MOMENTARY: usize = 2;
 
 /// A server that is listening, and serves once it is [run](Server::run).
 ///
@@ -126,19 +129,18 @@ impl Server {
     ) -> Result<Server, Error> {
         let bound = inherited::bind(inherited, endpoints, &options.listener())?;
         let admin_bound = admin::bind(&options)?;
-        let max_connections = max_connections(&options, bound.len() + admin::descriptors(&admin_bound))?;
         let has_backlog = endpoints.iter().any(|endpoint| !matches!(endpoint, Endpoint::Udp { .. }));
-        log_limits(&options, max_connections, has_backlog);
-
         let mut reactor = Reactor::new()?;
         reactor.set_busy_poll(options.busy_poll);
         let trace = options.trace.clone().map(Trace::create).transpose()?;
         // Only these two look at the times.
         reactor.set_timed(trace.is_some() || !admin_bound.is_empty());
+        let places = Places::new(&options, bound.len(), &admin_bound)?;
+        log_limits(&options, places.connections, has_backlog);
         let context = reactor.context();
         context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
-        let mut acceptor = Acceptor::new(&options, max_connections);
+        let mut acceptor = Acceptor::new(&options, places.connections);
         let mut datagrams = Datagrams::new(options.udp_any_source, options.receive_buffer);
         listen(context, bound, &mut acceptor, &mut datagrams)?;
         if options.proxy_protocol == ProxyProtocol::Require && !datagrams.is_empty() {
@@ -156,7 +158,7 @@ impl Server {
             connections: Connections::new(options.limits(), options.timeouts(), options.protocol, trace),
             datagrams,
             counters: Counters::default(),
-            admin: AdminEndpoint::new(),
+            admin: AdminEndpoint::new(places.scrapers),
             process: Process::new(context.len()),
             shutdown: Shutdown::new(options.drain),
         };
@@ -241,18 +243,29 @@ fn listen_for_scrapers(
     Ok(endpoints)
 }
 
-/// `others`: descriptors of the loop that are not connections.
-fn max_connections(options: &ServerOptions, others: usize) -> Result<usize, Error> {
-    let limit = DescriptorLimit::current();
-    let available = limit.connections(others);
-    match options.max_connections {
-        Some(asked) if asked > available => Err(Error::TooManyConnections {
-            asked,
-            limit: limit.soft,
-            available,
-            remedy: limit.remedy(asked, others),
-        }),
-        asked => Ok(asked.unwrap_or(available)),
+/// How the descriptors that are left are divided, when all that the server opens itself are open.
+struct Places {
+    connections: usize,
+    scrapers: usize,
+}
+
+impl Places {
+    fn new(options: &ServerOptions, sockets: usize, admin: &[(Listener, String)]) -> Result<Places, Error> {
+        let limit = DescriptorLimit::current();
+        // Where the limit is very low, or the system doesn't tell how many are open, this is not what is really left.
+        let free = open_descriptors().map_or(usize::MAX, |open| limit.left(open)).saturating_sub(MOMENTARY);
+        let scrapers = admin::places(admin, free);
+        let others = sockets + admin.len() + scrapers;
+        let available = limit.connections(others).min(free.saturating_sub(scrapers)).max(1);
+        match options.max_connections {
+            Some(asked) if asked > available => Err(Error::TooManyConnections {
+                asked,
+                limit: limit.soft,
+                available,
+                remedy: limit.remedy(asked, others),
+            }),
+            asked => Ok(Places { connections: asked.unwrap_or(available), scrapers }),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use log::Level;
+
 use super::counters::{Counters, Ending};
 use crate::net::proxy::{self, Header, HeaderError, LONGEST_HEADER};
 use crate::net::{Peer, Socket, Transport};
@@ -28,7 +30,7 @@ pub(super) struct Introduced {
     pub(super) socket: Socket,
     /// The client that the header names, or the proxy itself if it names none.
     pub(super) peer: Peer,
-    /// The proxy, if it is not the client.
+    /// The proxy, unless it speaks for itself, as in a health check.
     pub(super) proxy: Option<Peer>,
     pub(super) opened: Moment,
 }
@@ -36,7 +38,10 @@ pub(super) struct Introduced {
 /// Why a connection is not served.
 pub(super) enum Refusal {
     Header(HeaderError),
-    Ended,
+    Ended {
+        /// A part of a header had come.
+        begun: bool,
+    },
     Late,
     Stopped,
     Broken(io::Error),
@@ -66,7 +71,8 @@ impl AwaitingHeader {
 
     /// Counts and logs a connection that is closed without a header.
     pub(super) fn refuse(&self, refusal: &Refusal, counters: &mut Counters, now: Moment) {
-        log::info!("{}: no PROXY header: {refusal}, {:.1?}", self.peer, now.since(self.opened));
+        let level = if refusal.is_usual() { Level::Debug } else { Level::Info };
+        log::log!(level, "{}: no PROXY header: {refusal}, {:.1?}", self.peer, now.since(self.opened));
         if let Refusal::Stopped = refusal {
             // Its header might still have come: it is we who don't wait for it.
             counters.lost(0);
@@ -87,7 +93,7 @@ impl AwaitingHeader {
             result => result.map_err(Refusal::Broken)?,
         };
         match proxy::parse(&bytes[..count]).map_err(Refusal::Header)? {
-            None if ended || count == 0 => Err(Refusal::Ended),
+            None if ended || count == 0 => Err(Refusal::Ended { begun: count > 0 }),
             None => Ok(None),
             Some(header) => {
                 // These very bytes have just been seen, and nobody else reads.
@@ -107,11 +113,18 @@ impl AsFd for AwaitingHeader {
     }
 }
 
+impl Refusal {
+    /// Whether balancers do this all day: a health check may connect, and end or reset the connection at once.
+    fn is_usual(&self) -> bool {
+        matches!(self, Refusal::Ended { begun: false } | Refusal::Broken(_))
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Header(error) => error.fmt(f),
-            Refusal::Ended => f.write_str("the connection ended before it was complete"),
+            Refusal::Ended { .. } => f.write_str("the connection ended before it was complete"),
             Refusal::Late => f.write_str("it was not complete in time"),
             Refusal::Stopped => f.write_str("the time to drain is over"),
             Refusal::Broken(error) => write!(f, "broken: {}", describe(error)),

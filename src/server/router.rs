@@ -1,12 +1,14 @@
 //! The router: it knows what each slot of the reactor holds, hands every event to the part that owns it, and does with
 //! the slot what that part says.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::acceptor::{ACCEPTS_PER_TURN, Acceptor, Offer};
 use super::admin::{
-    AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, Scraper, Status,
+    AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, SCRAPERS_PER_TURN, Scraper,
+    Status,
 };
 use super::connections::{Client, Connections, Step};
 use super::counters::{Counters, Summary};
@@ -135,6 +137,7 @@ impl Handler for Router {
         if !self.connections.turn_ended(context.turn()) {
             self.process.descriptor_closed();
         }
+        self.admin.turn_ended();
         if !self.is_listening() && self.counters.open == 0 {
             context.stop();
         }
@@ -149,14 +152,16 @@ impl Router {
         for accepted in 0..ACCEPTS_PER_TURN {
             let Some(Source::Listener(listener)) = context.get_mut(token) else { return };
             match self.acceptor.ask(token, listener, accepted == 0, &mut self.counters, now) {
-                Offer::Connection(socket, peer) => self.take_in(context, socket, peer),
+                Offer::Connection(socket, peer) => {
+                    if let Err(error) = self.take_in(context, socket, peer) {
+                        let at = self.acceptor.failed(token, &error, &mut self.counters, now);
+                        return context.set_deadline(token, at);
+                    }
+                }
                 Offer::Next => {}
                 Offer::Nothing => return,
                 Offer::NothingBefore(at) => return context.set_deadline(token, at),
-                Offer::Broken(error) => {
-                    self.shutdown.fail(error.into());
-                    return context.stop();
-                }
+                Offer::Broken(error) => return self.close_listener(context, token, error),
             }
             if self.acceptor.has_enough(&self.counters) {
                 return self.close_listeners(context);
@@ -166,17 +171,20 @@ impl Router {
         context.run_again(token);
     }
 
-    fn take_in(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) {
-        let now = context.now();
+    /// # Errors
+    /// When the kernel can't poll one more. The connection is closed then, as good as refused.
+    fn take_in(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) -> io::Result<()> {
+        let (now, interest) = (context.now(), socket.interest());
         let source = match self.header_timeout {
             None => Source::Connection(Client::new(socket, peer, now)),
             Some(_) => Source::AwaitingHeader(AwaitingHeader::new(socket, peer, now)),
         };
-        let token = match context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
+        let token = match context.insert(source, interest, Stage::Connections) {
             Ok(token) => token,
             Err(error) => {
-                log::warn!("{peer}: dropped, since it can't be polled: {}", describe(&error));
-                return;
+                log::debug!("{peer}: refused, since it can't be polled: {}", describe(&error));
+                self.counters.refused += 1;
+                return Err(error);
             }
         };
         self.counters.took_in();
@@ -188,6 +196,7 @@ impl Router {
                 self.read_header(context, token, false);
             }
         }
+        Ok(())
     }
 
     /// Serves the connection if its header is complete; refuses it if there will be none.
@@ -199,6 +208,9 @@ impl Router {
             Ok(None) => {}
             Ok(Some(introduced)) => {
                 let proxy = introduced.proxy;
+                if proxy.is_none() {
+                    self.connections.note_probe(token);
+                }
                 *source = Source::Connection(Client::introduced(introduced, now));
                 context.clear_deadline(token);
                 self.begin(context, token, proxy);
@@ -228,7 +240,12 @@ impl Router {
     fn follow(&mut self, context: &mut Context<Source>, token: Token, step: Step) {
         match step {
             Step::Remove => self.remove_connection(context, token),
-            Step::Keep { again, deadline } => {
+            Step::Keep { again, deadline, interest } => {
+                if let Some(interest) = interest
+                    && let Err(error) = context.reregister(token, interest)
+                {
+                    return self.break_off(context, token, error);
+                }
                 if let Some(at) = deadline {
                     context.set_deadline_no_later_than(token, at);
                 }
@@ -236,6 +253,15 @@ impl Router {
                     context.run_again(token);
                 }
             }
+        }
+    }
+
+    /// Closes a connection that can't be polled any more.
+    fn break_off(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
+        let now = context.now();
+        if let Some(Source::Connection(client)) = context.get_mut(token) {
+            self.connections.break_off(token, client, error, &mut self.counters, now);
+            self.remove_connection(context, token);
         }
     }
 
@@ -299,6 +325,18 @@ impl Router {
         }
     }
 
+    /// A listener is broken: the others go on. Without any, the server ends in order, and has failed.
+    fn close_listener(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
+        log::warn!("a listener is broken, and is closed: {}", describe(&error));
+        self.acceptor.remove(token);
+        context.deregister(token);
+        context.remove(token);
+        if !self.is_listening() {
+            self.shutdown.fail(Error::NoListener(error));
+            self.stop(context);
+        }
+    }
+
     fn is_listening(&self) -> bool {
         !self.acceptor.is_closed() || !self.datagrams.is_empty()
     }
@@ -325,22 +363,41 @@ impl Router {
 
 /// The admin endpoint and the report.
 impl Router {
+    /// Takes scrapers in. When there is no place left, one of them gives way in each turn, and the next turn, in which its
+    /// descriptor is free, goes on.
     fn accept_scrapers(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
-        for _ in 0..ACCEPTS_PER_TURN {
+        for _ in 0..SCRAPERS_PER_TURN {
             let Some(Source::AdminListener(listener)) = context.get_mut(token) else { return };
-            let scraper = match self.admin.accept(listener, now) {
+            if self.admin.is_full() {
+                if listener.has_waiting() {
+                    self.make_place_for_scraper(context);
+                    context.run_again(token);
+                }
+                return;
+            }
+            let scraper = match AdminEndpoint::accept(listener, now) {
                 Admission::Scraper(scraper) => Source::Scraper(Box::new(scraper)),
-                Admission::Refused => continue,
                 Admission::Nothing => return,
                 Admission::NothingBefore(at) => return context.set_deadline(token, at),
             };
             match context.insert(scraper, CONNECTION_INTEREST, Stage::Connections) {
-                Ok(token) => context.set_deadline(token, self.admin.took_in(now)),
+                Ok(scraper) => {
+                    context.set_deadline(scraper, self.admin.took_in(scraper, now));
+                    self.serve_scraper(context, scraper);
+                }
                 Err(error) => log::debug!("admin: a connection can't be polled: {}", describe(&error)),
             }
         }
         context.run_again(token);
+    }
+
+    fn make_place_for_scraper(&mut self, context: &mut Context<Source>) {
+        let has_asked =
+            |token| matches!(context.get(token), Some(Source::Scraper(scraper)) if scraper.has_asked());
+        if let Some(token) = self.admin.to_give_way(has_asked) {
+            self.close_scraper(context, token, "gave its place to another one");
+        }
     }
 
     fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
@@ -366,7 +423,7 @@ impl Router {
 
     fn close_scraper(&mut self, context: &mut Context<Source>, token: Token, reason: &str) {
         let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
-        self.admin.close(scraper, reason);
+        self.admin.close(token, scraper, reason);
         context.remove(token);
     }
 
@@ -418,7 +475,7 @@ fn not_accepting(
         Some(NotAccepting::Stopping)
     } else if !listening {
         Some(NotAccepting::Enough)
-    } else if acceptor.is_exhausted() {
+    } else if acceptor.is_blocked() {
         Some(NotAccepting::Exhausted)
     } else if acceptor.is_full(counters) {
         Some(NotAccepting::Full { limit: acceptor.limit() })

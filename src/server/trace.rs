@@ -1,4 +1,4 @@
-//! `--trace`: the turns of the loop, and what each connection does in them, as a picture of bars over time.
+//! `--trace`: the turns of the loop, and the work of each connection in them, as a picture of bars over time.
 //!
 //! ```text
 //!   loop              │ poll ··········· │ batch            │ poll ······ │ batch       │
@@ -6,9 +6,9 @@
 //!   127.0.0.1:1235    ···· paused ··················································· drained
 //! ```
 //!
-//! The loop is one row, each connection another one, and the file itself a third kind, so that what the recording
-//! costs can be seen beside what it records. What UDP sockets do is within the batch. It is the one thing in the loop
-//! that writes to a file, which can block: for looking, not for every day.
+//! The loop has a row, and so has each connection. The file has one too, so that the picture shows the cost of the
+//! recording. UDP sockets have none: their work is within the batch. Nothing else in the loop writes to a file, and a
+//! disk can be slow: record to look, not every day.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -25,12 +25,12 @@ const LOOP: Row = FIRST_ROW;
 const FILE: Row = Row(LOOP.0 + 1);
 const FIRST_CONNECTION: u64 = FILE.0 + 1;
 
-/// Where the turns of the loop are recorded, and how much of them.
+/// The file that turns of the loop are recorded in, and its bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceOptions {
-    /// The file, which is emptied if it is there.
+    /// The file. One that is there is emptied.
     pub path: PathBuf,
-    /// Its largest size. What comes later is not recorded.
+    /// Its largest size. Later turns are not recorded.
     pub limit: u64,
 }
 
@@ -50,7 +50,7 @@ impl Trace {
         Ok(Trace { file, options })
     }
 
-    /// A connection was taken in.
+    /// A connection is served from now on.
     pub(super) fn opened(&mut self, token: Token, peer: &Peer) {
         let (row, now) = (row(token), Moment::now());
         self.file.name(row, &peer.to_string());
@@ -128,8 +128,8 @@ impl Trace {
         }
     }
 
-    /// Records the turn that has just ended, and writes all that was recorded in it, so that the file of a killed
-    /// server ends with what it did last. Returns whether there is more to come.
+    /// Records the turn that has just ended, and writes everything recorded in it, so that the file of a killed server
+    /// ends with its last turn. Returns whether the recording goes on.
     pub(super) fn turn_ended(&mut self, turn: &Turn) -> bool {
         let Some(times) = turn.times else { return true };
         let parts = [
@@ -137,7 +137,7 @@ impl Trace {
             ("run queue", turn.queued, times.batch_ended, times.run_queue_ended),
             ("deadlines", turn.deadlines, times.run_queue_ended, times.deadlines_ended),
         ];
-        // A loop that polls without sleeping takes a million turns a second in which nothing happens.
+        // A loop that polls without sleeping takes a million empty turns a second.
         if parts.iter().any(|(_, count, ..)| *count > 0) {
             let poll = (times.poll_began, times.poll_ended);
             self.file.complete(LOOP, "poll", poll, Count { count: turn.events });

@@ -1,8 +1,7 @@
 //! A file of trace events: the JSON array that Perfetto and `chrome://tracing` open, of bounded size.
 //!
-//! The format lets the closing bracket be missing, so that what a killed process leaves can be opened as well. Each
-//! event is a line, and only whole lines are written: should the machine itself fail, a torn last line is all that has
-//! to be cut off.
+//! The closing bracket may be missing, so the file of a killed process opens as well. Each event is a line, and only whole
+//! lines are written: after a crash of the machine, at most the last line is torn.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -16,33 +15,33 @@ use serde::Serialize;
 
 use crate::reactor::Moment;
 
-/// Events wait here until it pays to write them; one more than fits is the most that memory holds.
+/// Events are buffered until they are this many bytes, or the turn ends.
 const BUFFERED: usize = 64 * 1024;
-/// Kept free below the limit, for the event that says so and the closing bracket.
+/// Bytes below the limit, for the event that tells of it and for the closing bracket.
 const RESERVED: u64 = 512;
 
 /// Files that are refused.
 const PIPE: &str = "it is a pipe, whose reader could hold the server up (name a file)";
 const TERMINAL: &str = "it is a terminal, which could hold the server up (name a file)";
 
-/// A thread of the trace: it is drawn as a row.
+/// A thread of the trace, which viewers draw as a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(super) struct Row(pub(super) u64);
 
-/// The first row. Thread 0 is the idle one to those who read traces of whole machines.
+/// The first row. Viewers take thread 0 for the idle one.
 pub(super) const FIRST_ROW: Row = Row(1);
 
 /// Why nothing more is recorded.
 #[derive(Debug)]
 pub(super) enum Over {
-    /// The file is as large as it may be, and complete.
+    /// The file has reached its limit, and is complete.
     Limit,
-    /// It can't be written any more.
+    /// Writing failed.
     Failed(io::Error),
 }
 
-/// The file, and the events that are still to be written.
+/// The file, and the events that are not written yet.
 pub(super) struct TraceFile {
     file: File,
     process: u32,
@@ -53,7 +52,7 @@ pub(super) struct TraceFile {
     over: Option<Over>,
 }
 
-/// An event as the format wants it; what is `None` is left out.
+/// An event in the format's own names. Fields that are `None` are left out.
 #[derive(Serialize)]
 struct Event<N, A> {
     name: N,
@@ -88,12 +87,12 @@ impl TraceFile {
         Ok(trace)
     }
 
-    /// What a row is called.
+    /// Names a row.
     pub(super) fn name(&mut self, row: Row, name: &str) {
         self.record(&self.naming("thread_name", row, name));
     }
 
-    /// Something that took from `began` to `ended`.
+    /// Records something that took from `began` to `ended`.
     pub(super) fn complete(
         &mut self,
         row: Row,
@@ -105,29 +104,29 @@ impl TraceFile {
         self.record(&Event { dur: Some(microseconds(ended.since(began))), ..event });
     }
 
-    /// Something without a duration.
+    /// Records something without a duration.
     pub(super) fn instant(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
         let event = self.event('i', row, name, at, args);
         self.record(&Event { s: Some('t'), ..event });
     }
 
-    /// The beginning of something whose end is not known yet. All that comes on this row until its end is within it.
+    /// Records the beginning of something whose end is not known yet. Until then, everything on this row is within it.
     pub(super) fn begin(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
         self.record(&self.event('B', row, name, at, args));
     }
 
-    /// The end of what was begun last on this row.
+    /// Records the end of the last beginning on this row.
     pub(super) fn end(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
         self.record(&self.event('E', row, name, at, args));
     }
 
-    /// Writes what was recorded; returns how much that was. A failure ends the trace, never the server.
+    /// Writes the buffered events; returns their bytes. A failure ends the trace, never the server.
     pub(super) fn flush(&mut self) -> usize {
         let length = self.buffer.len();
         match self.file.write_all(&self.buffer) {
             Ok(()) => self.written += length as u64,
             Err(error) => {
-                // A part of it may be there. What ends with a whole event can be opened, what is torn can't.
+                // A part may have been written. Viewers open a file that ends with a whole event, and no other.
                 let _ = self.file.set_len(self.written);
                 self.over = Some(Over::Failed(error));
             }
@@ -136,7 +135,7 @@ impl TraceFile {
         length
     }
 
-    /// Why nothing more is recorded, if so.
+    /// Why nothing more is recorded, if the recording is over.
     pub(super) fn over(&self) -> Option<&Over> {
         self.over.as_ref()
     }
@@ -165,7 +164,7 @@ impl TraceFile {
         Event { name, ph: phase, pid: self.process, tid: row, ts, dur: None, s: None, args }
     }
 
-    /// An event that is not drawn: it names something.
+    /// An event that names something, and that viewers don't draw.
     fn naming<'a>(&self, what: &'static str, row: Row, name: &'a str) -> Event<&'static str, Name<'a>> {
         self.event('M', row, what, self.start, Name { name })
     }
@@ -214,17 +213,17 @@ fn create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// For an event that holds nothing else.
+/// The arguments of an event that has none.
 #[derive(Serialize)]
 pub(super) struct Nothing {}
 
-/// What a naming event holds.
+/// The arguments of an event that names something.
 #[derive(Serialize)]
 struct Name<'a> {
     name: &'a str,
 }
 
-/// The format's unit; what is finer are its decimals.
+/// The format's unit. Nanoseconds are its decimals.
 fn microseconds(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1000.0
 }

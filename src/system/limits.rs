@@ -49,6 +49,11 @@ impl DescriptorLimit {
         soft.saturating_sub((RESERVED + others).min(soft / 2)).max(1)
     }
 
+    /// How many descriptors are left when so many are open.
+    pub(crate) fn left(&self, open: usize) -> usize {
+        usize::try_from(self.soft).unwrap_or(usize::MAX).saturating_sub(open)
+    }
+
     /// What to do to hold so many connections beside `others`.
     pub fn remedy(&self, connections: usize, others: usize) -> String {
         let needed = connections.saturating_add(RESERVED + others);

@@ -20,7 +20,7 @@ fn pages() -> Vec<PathBuf> {
     let names = included.split('"').skip(1).step_by(2).filter(|name| name.ends_with(".md"));
     let pages: Vec<PathBuf> =
         names.map(|name| root().join("docs").join(name.replace("../docs/", ""))).collect();
-    assert_eq!(pages.len(), 14, "{pages:?}");
+    assert_eq!(pages.len(), 16, "{pages:?}");
     pages
 }
 
@@ -80,7 +80,12 @@ fn the_source_of_each_quote_is_linked_on_both_kinds_of_pages() {
             assert!(guide.contains(&within_rustdoc), "{name}: src/guide.rs has no {within_rustdoc}");
         }
         for (name_of_link, link) in links {
-            assert!(path.with_file_name(link).is_file(), "{name}: there is no {link}");
+            let (file, section) = link.split_once('#').unwrap_or((link, ""));
+            let file = path.with_file_name(file);
+            assert!(file.is_file(), "{name}: there is no {link}");
+            let heading =
+                |line: &str| line.starts_with("# ") && line[2..].to_lowercase().replace(' ', "-") == section;
+            assert!(section.is_empty() || read(&file).lines().any(heading), "{name}: there is no {link}");
             assert!(page.contains(&format!("[`{name_of_link}`]")), "{name}: nothing leads to {link}");
         }
     }
@@ -100,7 +105,8 @@ fn fields<'a>(source: &'a str, name: &str) -> Vec<(&'a str, &'a str)> {
 #[test]
 fn the_diagram_of_the_buffers_shows_the_fields() {
     let page = read(&root().join("docs/guide.md"));
-    let (_, rest) = page.split_once("# The buffers\n\n```text\n").expect("there is a diagram");
+    let (_, rest) =
+        page.split_once("# The buffers while a peer is slow\n\n```text\n").expect("there is a diagram");
     let (diagram, _) = rest.split_once("```").expect("it ends");
     let columns: Vec<Vec<char>> = diagram.lines().map(|line| line.chars().collect()).collect();
     let headings = ["one for the whole loop", "only while the peer is slow", "one for the whole loop"];
@@ -183,6 +189,46 @@ fn the_diagram_of_the_phases_shows_the_enum() {
     assert_eq!(drawn, phases.into_iter().map(name).collect());
 }
 
+/// Each chapter leads to the one before and the one behind it, at its beginning and at its end, and says which words it
+/// takes for known.
+#[test]
+fn chapters_lead_to_each_other_and_to_their_words() {
+    let (pages, guide) = (pages(), read(&root().join("docs/guide.md")));
+    let name = |path: &PathBuf| format!("[`{}`]", path.file_stem().expect("a name").to_str().expect("text"));
+    for (number, path) in pages.iter().enumerate().skip(1) {
+        let before = (number > 1).then(|| format!("← {} · ", name(&pages[number - 1])));
+        let behind = pages.get(number + 1).map(|next| format!(" · {} →", name(next)));
+        let links = format!("{}[`guide`]{}", before.unwrap_or_default(), behind.unwrap_or_default());
+        let text = read(path);
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(&links)).collect();
+        let [top, bottom] = lines[..] else { panic!("{}: not twice {links}", path.display()) };
+        assert_eq!(bottom, links);
+        let words = top.strip_prefix(&format!("{links} · words ([`words`]): ")).expect("it names its words");
+        for word in words.split(", ") {
+            let known = guide.to_lowercase().contains(&format!("\n**{word}.**"));
+            assert!(known, "{}: the guide does not say what {word} is", path.display());
+        }
+    }
+}
+
+/// The functions that the reading order names are there, and what is said of them is said in this order.
+#[test]
+fn the_reading_order_names_what_is_there() {
+    let guide = read(&root().join("docs/guide.md"));
+    let (_, rest) = guide.split_once("# Reading `connection.rs`\n").expect("there is an order");
+    let (order, _) = rest.split_once("\n# ").expect("it ends");
+    let source = read(&root().join("src/net/connection.rs"));
+    let mut named = 0;
+    let quoted = order.split('`').skip(1).step_by(2);
+    for function in
+        quoted.filter(|word| word.chars().all(|letter| letter == '_' || letter.is_ascii_lowercase()))
+    {
+        assert!(source.contains(&format!("fn {function}(")), "connection.rs has no {function}");
+        named += 1;
+    }
+    assert!(named >= 7, "{named} functions");
+}
+
 #[test]
 fn each_chapter_has_all_its_parts() {
     for path in &pages()[1..] {
@@ -198,7 +244,9 @@ fn each_chapter_has_all_its_parts() {
             assert!(text.contains(part), "{name} has no {part}");
         }
         assert!(!quotes(&text).is_empty(), "{name} quotes nothing");
-        let longest = text.lines().map(|line| line.chars().count()).max();
+        // A row of a table can't be broken.
+        let longest =
+            text.lines().filter(|line| !line.starts_with('|')).map(|line| line.chars().count()).max();
         assert!(longest <= Some(125), "{name}: {longest:?} characters in a line");
     }
 }

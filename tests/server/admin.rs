@@ -1,8 +1,8 @@
 //! The admin endpoint: what it tells, to whom, and that nobody who asks can disturb the echo.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::tempdir;
 
-use crate::limits::{allow_descriptors, clients_without_a_gap};
+use crate::limits::{allow_descriptors, clients_without_a_gap, with_descriptors};
 use crate::support::{
     Client, Process, Server, assert_same, eventually, installed, pattern, program, run, skip,
     socket_with_small_buffers,
@@ -180,7 +180,7 @@ fn scrapers_that_never_end_are_cut_off_and_the_echo_goes_on() {
 }
 
 #[test]
-fn no_more_scrapers_than_there_are_places_and_none_of_them_is_an_echo_connection() {
+fn the_oldest_silent_scraper_gives_its_place_away_and_none_is_an_echo_connection() {
     // Not even one more connection than the echo may have.
     let server = with_admin(&["--max-connections", "1"]);
     let echo = server.connect();
@@ -188,10 +188,14 @@ fn no_more_scrapers_than_there_are_places_and_none_of_them_is_an_echo_connection
     let descriptors = server.descriptors();
     let scrapers: Vec<Client> = (0..MOST_SCRAPERS).map(|_| Client::tcp(server.admin_address())).collect();
     server.await_descriptors(descriptors + MOST_SCRAPERS);
-    let beyond = Client::tcp(server.admin_address());
-    assert_same(&beyond.receive_rest(), b"");
+    // The oldest has asked, so the next one goes.
+    scrapers[0].send(b"GET /metrics HTTP/1.0\r\n\r\n");
+    assert!(Response::parse(&scrapers[0].receive_rest()).body.contains("echoloop_connections_open 1"));
+    assert_eq!(get(&server, "/healthz").status, "200 OK");
+    assert_same(&scrapers[1].receive_rest(), b"");
+    assert!(!scrapers[2].has_input(), "the others stay");
     echo.echo(b"undisturbed");
-    for client in &scrapers {
+    for client in &scrapers[2..] {
         client.send(b"GET /metrics HTTP/1.0\r\n\r\n");
         let response = Response::parse(&client.receive_rest());
         assert!(response.body.contains("\necholoop_connections_open 1\n"), "{response:?}");
@@ -201,6 +205,77 @@ fn no_more_scrapers_than_there_are_places_and_none_of_them_is_an_echo_connection
     assert_eq!(get(&server, "/healthz").status, "200 OK", "there is room again");
     let (_, log) = server.stop();
     assert!(log.contains("stopped: 1 connections served"), "{log}");
+}
+
+/// They take every place again as soon as they lose it, silent or with a request whose answer they never read.
+#[test]
+fn scrapers_that_renew_themselves_for_ever_do_not_keep_a_probe_from_its_answer() {
+    const KEPT: usize = 3 * MOST_SCRAPERS;
+    let server = with_admin(&[]);
+    let (address, echo) = (server.admin_address(), server.connect());
+    let (over, attempts) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for first in [b"".as_slice(), b"GET /metrics HTTP/1.0\r\n\r\n"] {
+            let (over, attempts) = (&over, &attempts);
+            scope.spawn(move || {
+                let mut kept = VecDeque::new();
+                while !over.load(Ordering::Relaxed) {
+                    // With thousands of connections a second, one or the other may fail.
+                    let Ok(mut stream) = TcpStream::connect(address) else { continue };
+                    let _ = stream.write_all(first);
+                    kept.push_back(stream);
+                    if kept.len() > KEPT {
+                        kept.pop_front();
+                    }
+                    attempts.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        eventually("every place is taken", || attempts.load(Ordering::Relaxed) > 4 * KEPT);
+        let answers: Vec<Vec<u8>> = (0..50)
+            .map(|_| {
+                echo.echo(b"in between");
+                let client = Client::tcp(address);
+                client.send(b"GET /healthz HTTP/1.0\r\n\r\n");
+                let mut answer = Vec::new();
+                let _ = (&client).read_to_end(&mut answer);
+                answer
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        let answered = answers.iter().filter(|answer| answer.starts_with(b"HTTP/1.1 200 OK")).count();
+        assert_eq!(answered, answers.len());
+    });
+}
+
+#[test]
+fn the_descriptors_of_scrapers_are_reserved_and_the_announced_connections_fit() {
+    for (limit, admin) in [(20, true), (20, false), (40, true), (64, true)] {
+        let arguments: &[&str] =
+            if admin { &["--admin", "127.0.0.1:0", "127.0.0.1:0"] } else { &["127.0.0.1:0"] };
+        let server = Server::spawn(with_descriptors(limit, arguments), 1);
+        server.await_log("at most ");
+        let log = server.log();
+        let announced = log.split_once("at most ").and_then(|(_, rest)| rest.split_once(' '));
+        let announced: usize = announced.expect("words").0.parse().expect("a number");
+        assert!(announced >= 2, "{announced} of {limit}");
+        let inside: Vec<Client> = (0..announced).map(|_| server.connect()).collect();
+        let waiting = server.connect();
+        for client in &inside {
+            client.echo(b"inside");
+        }
+        if admin {
+            // Even beside one that keeps silent.
+            let silent = Client::tcp(server.admin_address());
+            assert_eq!(get(&server, "/healthz").status, "200 OK");
+            assert_eq!(figure(&server, "echoloop_connections_open"), announced as f64);
+            drop(silent);
+        }
+        drop(inside);
+        waiting.echo(b"in its turn");
+        let (_, log) = server.stop();
+        assert!(!log.contains("accepting is paused"), "the descriptors do:\n{log}");
+    }
 }
 
 /// As many scrapes as four threads can make, and everything that is no scrape.

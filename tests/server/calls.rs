@@ -8,13 +8,19 @@ use tempfile::tempdir;
 
 use crate::support::{Server, eventually, installed, skip};
 
+/// Whether strace is installed, and may trace here.
+pub(crate) fn can_trace(test: &str) -> bool {
+    let try_it = || Command::new("strace").args(["-o", "/dev/null", "true"]).status();
+    let can = installed("strace").is_some() && try_it().is_ok_and(|status| status.success());
+    if !can {
+        skip(test, "strace is not installed, or may not trace");
+    }
+    can
+}
+
 /// What a server called while `clients` clients had `rounds` round trips each; `None` if that can't be seen here.
 fn trace(test: &str, clients: usize, rounds: usize) -> Option<Vec<String>> {
-    let may_trace = || {
-        Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success())
-    };
-    if installed("strace").is_none() || !may_trace() {
-        skip(test, "strace is not installed, or may not trace");
+    if !can_trace(test) {
         return None;
     }
     let directory = tempdir().expect("a directory");

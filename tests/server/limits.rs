@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// The program in a process that may have so many descriptors, and can't allow itself more.
-fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
+pub(crate) fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
     command.arg(env!("CARGO_BIN_EXE_echoloop")).args(arguments);
@@ -39,7 +39,7 @@ pub(crate) fn clients_without_a_gap(server: &Server) -> Vec<Client> {
 
 /// Waits as long as the server would need to be seen to spin, if it did; it has nothing to do meanwhile.
 #[track_caller]
-fn assert_it_sleeps(server: &Server, waiting: &Client) {
+pub(crate) fn assert_it_sleeps(server: &Server, waiting: &Client) {
     let before = server.cpu_time();
     let waiting = waiting.socket();
     waiting.set_read_timeout(Some(Duration::from_secs(2))).expect("a positive time");
@@ -110,7 +110,6 @@ fn out_of_descriptors_it_pauses_and_goes_on_when_a_connection_closes() {
     // Each that leaves lets one in.
     drop(inside.pop());
     assert_eq!(outside[0].receive(7), b"outside");
-    server.await_log("accepting again after ");
     inside.iter().for_each(|client| client.echo(b"still here"));
     for pair in outside.windows(2) {
         pair[0].socket().shutdown(std::net::Shutdown::Both).expect("it is connected");
@@ -118,6 +117,8 @@ fn out_of_descriptors_it_pauses_and_goes_on_when_a_connection_closes() {
     }
     drop(outside);
     server.connect().echo(b"a later one");
+    server.await_log("accepting again after ");
+    assert_eq!(server.log().matches("accepting is paused").count(), 1, "one episode:\n{}", server.log());
 }
 
 #[test]
@@ -140,12 +141,35 @@ fn out_of_descriptors_it_goes_on_when_the_limit_is_raised() {
         }
         drop(outside);
         server.await_descriptors(limit as usize);
+        // Failures that follow at once would belong to the same episode.
+        eventually("the episode is over", || {
+            let log = server.log();
+            log.matches("accepting again").count() == log.matches("accepting is paused").count()
+        });
     }
     inside.iter().for_each(|client| client.echo(b"still here"));
     drop(inside);
     let (_, log) = server.stop();
     assert_eq!(log.matches("accepting is paused").count(), 2, "once an episode:\n{log}");
     assert_eq!(log.matches("accepting again after ").count(), 2, "once an episode:\n{log}");
+}
+
+#[test]
+fn out_of_descriptors_again_and_again_it_says_so_once_an_episode() {
+    // With so few descriptors the limit of connections is higher than what is free: each that leaves lets one in, and
+    // the next one fails.
+    let server = Server::spawn(with_descriptors(20, &["-q", "127.0.0.1:0"]), 1);
+    for _ in 0..200 {
+        let clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+        clients.iter().for_each(|client| client.send(b"in turn"));
+        for client in clients {
+            assert_eq!(client.receive(7), b"in turn");
+        }
+    }
+    let (status, log) = server.stop();
+    assert_eq!(status.code(), Some(0));
+    let (paused, full) = (log.matches("accepting is paused").count(), log.matches("is reached").count());
+    assert!(paused + full >= 1 && log.lines().count() <= 20, "not a line for each failure:\n{log}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! | file | what it holds to account |
 //! |---|---|
+//! | `accept_errors.rs` | errors of `accept` that strace injects: no spin, no flood, nobody lost |
 //! | `admin.rs` | figures and health over HTTP, for well-behaved scrapers and the others |
 //! | `rows.rs` | the rows of the source documents, one test each |
 //! | `bytes.rs` | every byte comes back, in order, whatever the length and the options |
@@ -25,6 +26,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accept_errors;
 mod activation;
 mod admin;
 mod bytes;

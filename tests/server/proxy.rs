@@ -46,13 +46,44 @@ fn the_client_is_known_by_the_name_that_the_header_gives() {
 
 #[test]
 fn a_proxy_that_names_nobody_is_served_under_its_own_address() {
-    let server = Server::on_ipv4(&[REQUIRE]);
+    let server = Server::on_ipv4(&["-v", REQUIRE]);
     for header in [LOCAL, UNKNOWN] {
         let client = server.connect();
         client.send(header);
         client.echo(b"a health check");
         server.await_log(&format!("connection from {}\n", client.local_address()));
     }
+}
+
+/// A balancer makes them all day: they are told only if one looks for them.
+#[test]
+fn health_checks_are_not_in_the_log() {
+    let server = Server::on_ipv4(&[REQUIRE, "--drain", "0s"]);
+    for header in [LOCAL, UNKNOWN] {
+        let client = server.connect();
+        client.send(header);
+        client.echo(b"a health check");
+        assert_same(&client.exchange(b""), b"");
+        // As HAProxy ends a check.
+        let client = server.connect();
+        client.send(header);
+        client.echo(b"a health check");
+        client.reset();
+    }
+    for _ in 0..2 {
+        drop(server.connect());
+        server.connect().reset();
+    }
+    // What concerns a client is told, and later than the checks.
+    let client = server.connect();
+    client.send(LINE);
+    client.echo(b"a client");
+    drop(client);
+    let (_, log) = server.stop();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("127.0.0.1:")).collect();
+    assert!(told.iter().all(|line| line.contains("listening") || line.contains("by way of")), "{told:#?}");
+    assert!(log.contains("connection from 203.0.113.7:4711 (by way of "), "{log}");
+    assert!(log.contains("5 connections served") && log.contains(", 4 without a PROXY header"), "{log}");
 }
 
 /// Each byte is looked at before the next one leaves.
@@ -94,13 +125,13 @@ fn an_end_right_behind_the_message_is_seen() {
 
 #[test]
 fn whoever_does_not_begin_with_a_header_is_closed_with_a_reason() {
-    let server = Server::on_ipv4(&[REQUIRE, "--greeting", "hello"]);
+    let server = Server::on_ipv4(&["-v", REQUIRE, "--greeting", "hello"]);
     let long = [&BINARY[..14], &[0xff, 0xff]].concat();
     for (bytes, reason) in [
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "it began with b'GET / HTTP/1.1\\r\\n'"),
         (b"PROXY TCP4 nobody nowhere 0 0\r\n".to_vec(), "invalid IP address for the source"),
         ([b"PROXY ".as_slice(), &[b'x'; 200]].concat(), "no end within 107 bytes"),
-        (long, "its header of version 2 is 65535 bytes long, of which 4096 are accepted"),
+        (long, "its header of version 2 is 65535 bytes long; at most 4096 are accepted"),
         ([&BINARY[..14], b"\0\x01x"].concat(), "cannot store the 12 bytes"),
     ] {
         let client = server.connect();
@@ -221,7 +252,7 @@ fn who_never_announces_anybody_does_not_keep_it_from_stopping() {
 fn our_own_client_announces_itself() {
     let directory = tempdir().expect("a directory");
     let path = format!("unix:{}", directory.path().join("echo.sock").display());
-    let server = Server::spawn(program(&[REQUIRE, "127.0.0.1:0", &path]), 2);
+    let server = Server::spawn(program(&["-v", REQUIRE, "127.0.0.1:0", &path]), 2);
     let endpoint = server.address().to_string();
     for version in ["v1", "v2"] {
         for endpoint in [&endpoint, &path] {

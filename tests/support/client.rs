@@ -109,6 +109,12 @@ impl Client {
         self.ask(message, message);
     }
 
+    /// As [`Client::echo`]; false if the connection ends instead.
+    pub(crate) fn try_echo(&self, message: &[u8]) -> bool {
+        let (mut stream, mut reply) = (self, vec![0; message.len()]);
+        stream.write_all(message).is_ok() && stream.read_exact(&mut reply).is_ok() && reply == message
+    }
+
     /// One round trip.
     #[track_caller]
     pub(crate) fn ask(&self, message: &[u8], reply: &[u8]) {

@@ -1,4 +1,4 @@
-//! The examples and the steps of the ladder, as programs that a test can run.
+//! The examples, the steps of the ladder and the exercises, as programs that a test can run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +14,12 @@ pub(crate) fn examples() -> &'static PathBuf {
 pub(crate) fn ladder() -> &'static PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| made(&["--package", "ladder", "--package", "ladder-top"]))
+}
+
+/// Where the exercises, their solutions and their graders are.
+pub(crate) fn exercises() -> &'static PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| made(&["--package", "exercises", "--bins"]))
 }
 
 /// The directory of our profile, after Cargo has built this. `cargo test --test NAME` alone does not build it; when it

@@ -11,6 +11,8 @@ use self::kernel::Kernel;
 use self::services::{Answers, Expected, Recorded};
 use self::watcher::Watcher;
 use super::*;
+use crate::net::bounds::Limits;
+use crate::net::ring::SMALLEST;
 
 /// One thing that happens, in an order that nobody chose.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +85,7 @@ struct Run {
     expected: Expected,
     checked: usize,
     workspace: Workspace,
+    buffers: usize,
     now: Moment,
     queued: bool,
     end: Option<End>,
@@ -91,10 +94,15 @@ struct Run {
 
 impl Run {
     fn new(is_tcp: bool, limits: Limits, chunk: usize, answers: Answers) -> Run {
+        Run::with_buffers(is_tcp, limits, usize::MAX, chunk, answers)
+    }
+
+    fn with_buffers(is_tcp: bool, limits: Limits, buffers: usize, chunk: usize, answers: Answers) -> Run {
         let now = Moment::now();
         let service = Recorded::new(chunk, answers);
         let mut workspace = Workspace::new(limits);
         workspace.keep_journal(true);
+        workspace.set_buffer_limit(buffers);
         let mut run = Run {
             connection: Connection::new(Kernel::new(is_tcp), now),
             expected: Expected::new(service.greeting()),
@@ -102,6 +110,7 @@ impl Run {
             service,
             watcher: Watcher::default(),
             workspace,
+            buffers,
             now,
             queued: false,
             end: None,
@@ -153,6 +162,9 @@ impl Run {
         // after an interruption.
         let idle_calls = self.connection.transport.idle_calls() - calls;
         assert!(idle_calls <= 4, "{idle_calls} calls that moved nothing in one pump");
+        if let Some(interest) = self.connection.new_interest() {
+            self.connection.transport.watch(interest.is_writable());
+        }
         match next {
             Next::Wait => self.queued = false,
             Next::Again => self.queued = true,
@@ -202,6 +214,11 @@ impl Run {
             self.connection.unsent() + self.connection.retained() > 0,
             "buffers exist exactly while they hold bytes"
         );
+        if self.workspace.desk.pool.exhausted && self.service.is_echo() && self.service.greeting().is_empty()
+        {
+            let owned = self.workspace.buffer_bytes().in_use;
+            assert!(owned == 0 || self.buffers > 0, "{owned} bytes of buffers without memory for any");
+        }
     }
 
     /// Queued if and only if it can make progress, by the words of the rule rather than by the code.
@@ -211,9 +228,11 @@ impl Run {
         }
         let connection = &self.connection;
         let (unsent, retained) = (connection.unsent(), connection.retained());
+        let exhausted = self.workspace.desk.pool.exhausted;
+        let takes_more = !connection.paused && retained == 0 && (unsent == 0 || !exhausted);
         let reads_more = match connection.phase {
-            Phase::Open | Phase::HalfClosing | Phase::HalfClosed => !connection.paused && retained == 0,
-            Phase::Stopping { quota } => quota > 0 && !connection.paused && retained == 0,
+            Phase::Open | Phase::HalfClosing | Phase::HalfClosed => takes_more,
+            Phase::Stopping { quota } => quota > 0 && takes_more,
             Phase::Lingering => true,
             Phase::Connecting | Phase::Draining | Phase::Ended => false,
         };
@@ -224,7 +243,7 @@ impl Run {
                 _ => false,
             };
         let progress = (connection.writable && unsent > 0)
-            || (retained > 0 && unsent < self.workspace.desk.limits.write_limit)
+            || (retained > 0 && unsent < if exhausted { 1 } else { self.workspace.desk.limits.write_limit })
             || (connection.readable && reads_more)
             || is_over;
         assert_eq!(self.queued, progress, "queued is not the same as able to make progress: {connection:?}");
@@ -232,7 +251,8 @@ impl Run {
         // And by the truth of the kernel: whoever waits has either an event coming, or nothing to do.
         let kernel = &connection.transport;
         if !self.queued && !kernel.has_event() {
-            assert!(unsent == 0 || !kernel.has_room(), "stalled with room to write");
+            let waits_for_room = unsent > 0 || connection.paused;
+            assert!(!waits_for_room || !kernel.has_room(), "stalled with room to write");
             assert!(!reads_more || !kernel.has_input(), "stalled with input to read");
         }
     }
@@ -258,18 +278,24 @@ impl Run {
     }
 }
 
+/// The memory of all buffers: without a bound, for no buffer at all, or for one and no more.
+fn buffers() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => Just(usize::MAX), 1 => Just(0), 1 => Just(2 * SMALLEST)]
+}
+
 proptest! {
     #[test]
     fn no_schedule_makes_it_lose_a_byte_stall_spin_or_grow(
         is_tcp: bool,
         limits in limits(),
+        buffers in buffers(),
         chunk in chunk(),
         answers in services::answers(),
         steps in proptest::collection::vec(event(), 1..60),
         ending in ending(),
         more in proptest::collection::vec(event(), 0..20),
     ) {
-        let mut run = Run::new(is_tcp, limits, chunk, answers);
+        let mut run = Run::with_buffers(is_tcp, limits, buffers, chunk, answers);
         for step in steps.into_iter().chain(ending).chain(more) {
             run.perform(step);
         }

@@ -1,40 +1,50 @@
-//! The admin endpoint: its listeners, how many scrapers it takes in, and when they are cut off.
+//! The admin endpoint: its listeners, how many scrapers it takes in, and which of them has to go.
+//!
+//! There are few places, so that scrapers can't take the echo's descriptors or time. Who has asked nothing yet holds a
+//! place for nothing, so the oldest of these gives way to a newcomer; and a newcomer is read at once, since under a
+//! storm its request has arrived while it waited in the backlog. So clients that connect and keep silent, however many,
+//! can't keep a probe from its answer.
 
 use std::time::Duration;
 
-use super::request::LONGEST_HEAD;
+use super::http::LONGEST_HEAD;
+use super::pages::Status;
 use super::scraper::Scraper;
-use super::status::Status;
 use crate::net::{Accept, Endpoint, Limits, Listener, ListenerOptions, Next, Workspace};
-use crate::reactor::Moment;
-use crate::server::binding::{self, Bound, BoundSocket};
+use crate::reactor::{Moment, Token};
+use crate::server::endpoints::{self, Bound, BoundSocket};
 use crate::server::error::Error;
 use crate::server::options::ServerOptions;
 use crate::system::describe;
 
-/// Connections at a time; those beyond are closed. One monitor needs one, and whoever looks by hand another.
+/// Connections at a time. One monitor needs one, and a person who looks needs another.
 const MOST_SCRAPERS: usize = 16;
-/// From being accepted to being closed. A scraper that has not asked, listened and ended by then is cut off.
+/// Connections that may be taken in each turn: a storm of scrapers must not keep the echo waiting.
+pub(in crate::server) const SCRAPERS_PER_TURN: usize = 16;
+/// The time for a whole exchange. A scraper that has not asked, listened and ended by then is cut off.
 const EXCHANGE: Duration = Duration::from_secs(10);
 /// The bounds of these connections. A response is staged whole and is far smaller than the limit for what is unsent.
 const LIMITS: Limits = Limits { read_size: LONGEST_HEAD, write_limit: 64 * 1024, turn_budget: 64 * 1024 };
-/// Those who connect to the admin endpoint are few: a handful may wait.
-const BACKLOG: i32 = 64;
-/// When descriptors have run out, those of the endpoint wait as well; try again in this time.
+/// Room for a storm: a probe behind it has to wait, but not to try again.
+const BACKLOG: i32 = 1024;
+/// Descriptors are reserved for scrapers. If the limit was lowered since, try again in this time.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The connections of the admin endpoint.
 pub(in crate::server) struct AdminEndpoint {
     /// Of its own, so that neither the settings nor the figures of the echo have to do with it.
     workspace: Workspace,
-    open: usize,
+    /// The most scrapers at a time.
+    places: usize,
+    /// The scrapers, the oldest first.
+    scrapers: Vec<Token>,
+    /// Scrapers that closed in this turn. Their descriptors close at its end.
+    freed: usize,
 }
 
-/// What a listener of the admin endpoint offers.
+/// The offer of a listener of the admin endpoint.
 pub(in crate::server) enum Admission {
     Scraper(Scraper),
-    /// It was closed, since there are as many as there may be.
-    Refused,
     /// Nothing waits.
     Nothing,
     /// Accepting failed: try again at this moment.
@@ -42,12 +52,27 @@ pub(in crate::server) enum Admission {
 }
 
 impl AdminEndpoint {
-    pub(in crate::server) fn new() -> AdminEndpoint {
-        AdminEndpoint { workspace: Workspace::new(LIMITS), open: 0 }
+    pub(in crate::server) fn new(places: usize) -> AdminEndpoint {
+        AdminEndpoint { workspace: Workspace::new(LIMITS), places, scrapers: Vec::new(), freed: 0 }
+    }
+
+    /// Whether another scraper could need a descriptor more than are reserved.
+    pub(in crate::server) fn is_full(&self) -> bool {
+        self.scrapers.len() + self.freed >= self.places
+    }
+
+    /// The scraper that has to give way to a newcomer, if all places are taken: the oldest of those that have asked
+    /// nothing yet; if all have asked, the oldest.
+    pub(in crate::server) fn to_give_way(&self, has_asked: impl Fn(Token) -> bool) -> Option<Token> {
+        if self.scrapers.len() < self.places {
+            return None;
+        }
+        let silent = self.scrapers.iter().find(|scraper| !has_asked(**scraper));
+        silent.or(self.scrapers.first()).copied()
     }
 
     /// Accepts one scraper.
-    pub(in crate::server) fn accept(&mut self, listener: &mut Listener, now: Moment) -> Admission {
+    pub(in crate::server) fn accept(listener: &mut Listener, now: Moment) -> Admission {
         let (socket, peer) = match listener.accept() {
             Accept::Connection(socket, peer) => (socket, peer),
             Accept::Drained => return Admission::Nothing,
@@ -56,16 +81,12 @@ impl AdminEndpoint {
                 return Admission::NothingBefore(now + RETRY);
             }
         };
-        if self.open == MOST_SCRAPERS {
-            log::debug!("admin {peer}: refused, since {MOST_SCRAPERS} others are connected");
-            return Admission::Refused;
-        }
         Admission::Scraper(Scraper::new(socket, peer, now))
     }
 
     /// A scraper was taken into the loop; returns when it is cut off.
-    pub(in crate::server) fn took_in(&mut self, now: Moment) -> Moment {
-        self.open += 1;
+    pub(in crate::server) fn took_in(&mut self, scraper: Token, now: Moment) -> Moment {
+        self.scrapers.push(scraper);
         now + EXCHANGE
     }
 
@@ -80,10 +101,16 @@ impl AdminEndpoint {
     }
 
     /// A scraper is about to be removed.
-    pub(in crate::server) fn close(&mut self, scraper: &mut Scraper, reason: &str) {
+    pub(in crate::server) fn close(&mut self, token: Token, scraper: &mut Scraper, reason: &str) {
         log::debug!("admin {}: {reason}", scraper.peer());
         scraper.abandon(&mut self.workspace);
-        self.open -= 1;
+        self.scrapers.retain(|open| *open != token);
+        self.freed += 1;
+    }
+
+    /// The descriptors of closed scrapers are free.
+    pub(in crate::server) fn turn_ended(&mut self) {
+        self.freed = 0;
     }
 }
 
@@ -96,7 +123,7 @@ pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, 
     }
     // Shared by several processes, each scrape would reach any one of them.
     let options = ListenerOptions { backlog: BACKLOG, reuse_port: false, keepalive: None };
-    let bound = binding::bind(std::slice::from_ref(endpoint), &options)?;
+    let bound = endpoints::bind(std::slice::from_ref(endpoint), &options)?;
     let listener = |bound: Bound| match bound.socket {
         BoundSocket::Listener(listener) => Some((listener, bound.endpoint.replacen("tcp://", "http://", 1))),
         BoundSocket::Datagrams(_) => None,
@@ -104,14 +131,15 @@ pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, 
     Ok(bound.into_iter().filter_map(listener).collect())
 }
 
-/// Descriptors that the admin endpoint may need and connections can't have.
-pub(in crate::server) fn descriptors(listeners: &[(Listener, String)]) -> usize {
-    if listeners.is_empty() { 0 } else { listeners.len() + MOST_SCRAPERS }
+/// How many places scrapers get where so many descriptors are free: all that they may need, but at most half. Connections
+/// can't have these.
+pub(in crate::server) fn places(listeners: &[(Listener, String)], free: usize) -> usize {
+    if listeners.is_empty() { 0 } else { MOST_SCRAPERS.min(free / 2).max(1) }
 }
 
 /// Warns if strangers may reach a listener.
 pub(in crate::server) fn warn_of_strangers(listener: &Listener, endpoint: &str) -> Result<(), Error> {
-    let local = listener.local_address().map_err(|error| binding::nowhere(&endpoint, &error))?;
+    let local = listener.local_address().map_err(|error| endpoints::nowhere(&endpoint, &error))?;
     if local.is_some_and(|address| !address.ip().is_loopback()) {
         log::warn!("whoever can reach {endpoint} is told the server's figures: keep it behind a firewall");
     }

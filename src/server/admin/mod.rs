@@ -1,33 +1,31 @@
-//! What is told about a running server over HTTP: its figures for Prometheus, and whether it lives and accepts.
+//! The admin endpoint: figures for Prometheus and health, over HTTP.
 //!
-//! It is served by the same loop, connection and buffers as the echo, and can't disturb it: there are few of these
-//! connections at a time, each has one request, one response and ten seconds for both, and its bytes have a budget a
-//! turn like anybody's.
+//! The same loop, connections and buffers serve it beside the echo, within bounds: there are few scrapers at a time, each
+//! has one request, one response and ten seconds for both, and its bytes have a budget a turn like those of a client.
 //!
-//! **One request a connection.** A scrape comes every few seconds, so a connection that is kept for the next one saves
-//! nothing; and one that ends with its response can't be held, has no queue of further requests, and needs one
-//! deadline. Requests that follow in the same connection are not answered, as RFC 9112 (9.3) allows to a server that
-//! says `Connection: close`.
+//! **One request a connection.** A scrape comes every few seconds, so keeping its connection would save nothing. A
+//! connection that ends with its response can't be held, has no queue of further requests, and needs one deadline. The
+//! server does not answer further requests on it, as RFC 9112 (9.3) allows with `Connection: close`.
 //!
-//! | file | what it holds |
+//! | file | its part |
 //! |---|---|
-//! | `request.rs` | bytes, however torn → a request, or the reason to refuse it |
-//! | `response.rs` | what is answered to what |
-//! | `scraper.rs` | one connection to it |
-//! | `status.rs` | what the pages say |
-//! | `figures.rs` | what is counted, and how it is said in the log |
-//! | `exposition.rs` | the figures as OpenMetrics and as Prometheus text |
-//! | `endpoint.rs` | its listeners, and the scrapers that it takes in |
+//! | `endpoint.rs` | the listeners, and which scrapers have a place |
+//! | `scraper.rs` | one connection: a request, a response |
+//! | `http.rs` | the head of a request, and a response |
+//! | `pages.rs` | the pages, and the refusals of everything else |
+//! | `figures.rs` | the figures, and the lines of the log that tell them |
+//! | `metrics.rs` | the figures as OpenMetrics and as Prometheus text |
 
 mod endpoint;
-mod exposition;
 mod figures;
-mod request;
-mod response;
+mod http;
+mod metrics;
+mod pages;
 mod scraper;
-mod status;
 
-pub(super) use self::endpoint::{AdminEndpoint, Admission, bind, descriptors, warn_of_strangers};
+pub(super) use self::endpoint::{
+    AdminEndpoint, Admission, SCRAPERS_PER_TURN, bind, places, warn_of_strangers,
+};
 pub(super) use self::figures::{Figures, Process, ProcessFigures};
+pub(super) use self::pages::{NotAccepting, Status};
 pub(super) use self::scraper::Scraper;
-pub(super) use self::status::{NotAccepting, Status};

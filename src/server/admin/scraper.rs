@@ -2,9 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::request::RequestHead;
-use super::response;
-use super::status::Status;
+use super::http::RequestHead;
+use super::pages::{self, Status};
 use crate::net::{Answer, Connection, Next, Peer, Service, Socket, Workspace};
 use crate::reactor::{Moment, Readiness};
 
@@ -12,16 +11,25 @@ use crate::reactor::{Moment, Readiness};
 pub(in crate::server) struct Scraper {
     connection: Connection<Socket>,
     head: RequestHead,
+    /// Its request is complete, or refused.
+    has_asked: bool,
     peer: Peer,
 }
 
 impl Scraper {
     pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> Scraper {
-        Scraper { connection: Connection::new(socket, now), head: RequestHead::default(), peer }
+        let mut connection = Connection::new(socket, now);
+        // Its request may have arrived while it waited in the backlog.
+        connection.note(Readiness::READABLE);
+        Scraper { connection, head: RequestHead::default(), has_asked: false, peer }
     }
 
     pub(super) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    pub(in crate::server) fn has_asked(&self) -> bool {
+        self.has_asked
     }
 
     /// Remembers what an event said.
@@ -31,14 +39,15 @@ impl Scraper {
 
     /// Does what can be done without waiting.
     ///
-    /// The status is asked for when the request is complete, and not for each piece of it that drips in.
+    /// It asks for the status when the request is complete, and not for each piece that drips in.
     pub(super) fn pump(
         &mut self,
         status: &mut dyn FnMut() -> Status,
         workspace: &mut Workspace,
         now: Moment,
     ) -> Next {
-        let mut service = Answering { head: &mut self.head, status, peer: &self.peer };
+        let has_asked = &mut self.has_asked;
+        let mut service = Answering { head: &mut self.head, has_asked, status, peer: &self.peer };
         self.connection.pump(&mut service, workspace, now)
     }
 
@@ -57,6 +66,7 @@ impl AsFd for Scraper {
 /// The service of one [`Scraper`], for as long as it is pumped.
 struct Answering<'a> {
     head: &'a mut RequestHead,
+    has_asked: &'a mut bool,
     status: &'a mut dyn FnMut() -> Status,
     peer: &'a Peer,
 }
@@ -68,7 +78,8 @@ impl Service for Answering<'_> {
 
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
         let Some(result) = self.head.add(chunk) else { return Answer::default() };
-        let response = response::to(&result, &(self.status)());
+        *self.has_asked = true;
+        let response = pages::respond(&result, &(self.status)());
         log::debug!("admin {}: {}", self.peer, response.status);
         response.write(staged, chrono::Utc::now());
         Answer { bytes: &[], last: true }
@@ -89,8 +100,9 @@ mod tests {
             asked.set(asked.get() + 1);
             Status { figures: figures(), not_accepting: None }
         };
-        let (mut head, peer) = (RequestHead::default(), Peer::Unix { number: 1 });
-        let mut service = Answering { head: &mut head, status: &mut status, peer: &peer };
+        let (mut head, mut has_asked, peer) = (RequestHead::default(), false, Peer::Unix { number: 1 });
+        let mut service =
+            Answering { head: &mut head, has_asked: &mut has_asked, status: &mut status, peer: &peer };
         let mut staged = Vec::new();
         let (last, bytes) = b"GET /metrics HTTP/1.0\r\n\r\n".split_last().expect("bytes");
         for byte in bytes {

@@ -311,3 +311,86 @@ fn deadlines_follow_from_the_last_activity() {
     let linger = run.now + Duration::from_secs(10);
     assert_eq!(run.connection.deadline(&endless), Some((linger, Timeout::Linger)));
 }
+
+#[test]
+fn a_deadline_is_judged_by_what_moves_when_it_is_due() {
+    let judge = |run: &mut Run, after: u64| {
+        run.now = run.now + Duration::from_secs(after);
+        run.connection.judge(&mut run.service, &mut run.workspace, &TIMEOUTS, run.now)
+    };
+    // Stopped for longer than the idle timeout, while a byte arrived whose event nobody has fetched.
+    let mut idle = run(Answers::Plain);
+    idle.perform(Event::Deliver(1));
+    let later = idle.now + Duration::from_secs(61 + 60);
+    let alive = judge(&mut idle, 61);
+    assert!(
+        matches!(alive, Judgement::Alive { again: false, deadline: Some(at) } if at == later),
+        "{alive:?}"
+    );
+    assert_eq!(idle.connection.transport.output().len(), 1, "and it is answered");
+    assert!(matches!(judge(&mut idle, 59), Judgement::Alive { deadline: Some(at), .. } if at == later));
+    assert!(matches!(judge(&mut idle, 1), Judgement::TimedOut(Timeout::Idle)));
+
+    // A peer that takes a little, and not enough for the kernel to say so.
+    let mut slow = stalled(Answers::Plain);
+    slow.connection.transport.make_room_quietly(5);
+    assert!(matches!(judge(&mut slow, 31), Judgement::Alive { deadline: Some(_), .. }));
+    assert_eq!(slow.connection.transport.output().len(), 1005);
+    assert!(matches!(judge(&mut slow, 31), Judgement::TimedOut(Timeout::Write)));
+
+    // Its end has arrived in the meantime: that is an end like any other.
+    let mut ended = run(Answers::Plain);
+    ended.perform(Event::EndOfInput);
+    assert!(matches!(judge(&mut ended, 61), Judgement::Ended(End::Finished)));
+
+    // A flood while we linger is no reason to wait for longer.
+    let mut flooding = run(Answers::Plain);
+    flooding.perform(Event::Stop);
+    flooding.perform(Event::Resume);
+    flooding.perform(Event::Deliver(10_000));
+    assert!(matches!(judge(&mut flooding, 10), Judgement::TimedOut(Timeout::Linger)));
+}
+
+#[test]
+fn a_unix_socket_is_watched_for_room_only_while_something_waits_for_it() {
+    let mut run = Run::new(false, LIMITS, 16, Answers::Plain);
+    run.connection.note(Readiness::READABLE);
+    run.pump();
+    assert!(run.connection.is_at_ease() && run.connection.new_interest().is_none());
+    run.connection.transport.deliver(1200);
+    run.connection.note(Readiness::READABLE);
+    let mut next = turn(&mut run);
+    while let Next::Again = next {
+        next = turn(&mut run);
+    }
+    assert!(run.connection.unsent() > 0 && !run.connection.is_at_ease());
+    assert!(run.connection.new_interest().is_some_and(Interest::is_writable));
+    assert!(run.connection.new_interest().is_none(), "once");
+    run.connection.transport.watch(true);
+    run.connection.transport.make_room(10_000);
+    while !matches!(turn(&mut run), Next::Wait) {}
+    assert_eq!(run.connection.unsent(), 0);
+    assert!(!run.connection.is_at_ease(), "its registration is to be changed back");
+    assert!(run.connection.new_interest().is_some_and(|interest| !interest.is_writable()));
+    assert!(run.connection.is_at_ease());
+}
+
+#[test]
+fn without_memory_for_buffers_the_kernel_keeps_what_it_does_not_take() {
+    let mut run = Run::with_buffers(true, LIMITS, 0, 16, Answers::Plain);
+    run.perform(Event::Deliver(1200));
+    run.perform(Event::Poll);
+    while run.queued {
+        run.perform(Event::Resume);
+    }
+    assert_eq!((run.connection.sent(), run.connection.received()), (1000, 1000), "the room that there was");
+    assert_eq!(run.connection.transport.queued(), 200, "the rest lies where it lay");
+    assert_eq!(run.workspace.buffer_bytes().in_use, 0);
+    assert!(run.connection.is_paused());
+    run.perform(Event::Room(5000));
+    run.perform(Event::Poll);
+    while run.queued {
+        run.perform(Event::Resume);
+    }
+    assert_eq!(run.connection.sent(), 1200);
+}

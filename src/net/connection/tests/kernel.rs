@@ -28,6 +28,8 @@ pub(super) struct Kernel {
     reset: bool,
     shut_down: bool,
     event: Option<Readiness>,
+    /// Room is reported: always on TCP, on a Unix socket while it is watched.
+    watched: bool,
     interrupt_read: bool,
     interrupt_write: bool,
     idle_calls: usize,
@@ -55,6 +57,7 @@ impl Kernel {
             reset: false,
             shut_down: false,
             event: None,
+            watched: is_tcp,
             interrupt_read: false,
             interrupt_write: false,
             idle_calls: 0,
@@ -94,7 +97,20 @@ impl Kernel {
 
     pub(super) fn make_room(&mut self, count: usize) {
         self.room = (self.room + count).min(1 << 20);
-        if std::mem::take(&mut self.wants_room) {
+        if std::mem::take(&mut self.wants_room) && self.watched {
+            self.signal(Readiness::WRITABLE);
+        }
+    }
+
+    /// As the kernel does it while less than a third of a large send buffer is free.
+    pub(super) fn make_room_quietly(&mut self, count: usize) {
+        self.room += count;
+    }
+
+    /// The registration is changed: room that is there already is reported anew.
+    pub(super) fn watch(&mut self, watched: bool) {
+        self.watched = watched;
+        if watched && self.room > 0 {
             self.signal(Readiness::WRITABLE);
         }
     }
@@ -124,7 +140,7 @@ impl Kernel {
     fn signal(&mut self, edge: Readiness) {
         // epoll reports with any edge all that holds at that moment.
         let mut event = self.event.unwrap_or(Readiness::NONE) | edge;
-        if self.room > 0 && self.established.is_some() {
+        if self.room > 0 && self.watched && self.established.is_some() {
             event = event | Readiness::WRITABLE;
         }
         if self.end_of_input {
@@ -191,6 +207,23 @@ impl Transport for Kernel {
             None => Ok(false),
             Some(Ok(())) => Ok(true),
             Some(Err(kind)) => Err(kind.into()),
+        }
+    }
+
+    fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let queued = self.queue.iter().skip_while(|queued| matches!(queued, Queued::Boundary));
+        let in_one_piece = queued.map_while(|queued| match queued {
+            Queued::Bytes(count) => Some(*count),
+            Queued::Boundary => None,
+        });
+        let count = in_one_piece.sum::<usize>().min(buffer.len());
+        for (position, byte) in (self.read..).zip(&mut buffer[..count]) {
+            *byte = byte_at(position);
+        }
+        match count {
+            _ if self.reset => Err(ErrorKind::ConnectionReset.into()),
+            0 if !self.end_of_input => Err(ErrorKind::WouldBlock.into()),
+            count => Ok(count),
         }
     }
 
@@ -261,6 +294,10 @@ impl Transport for Kernel {
     }
 
     fn short_means_done(&self) -> bool {
+        self.is_tcp
+    }
+
+    fn is_watched_for_room(&self) -> bool {
         self.is_tcp
     }
 

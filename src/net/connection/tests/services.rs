@@ -110,6 +110,10 @@ impl Expected {
 }
 
 impl Service for Recorded {
+    fn is_echo(&self) -> bool {
+        matches!(self.answers, Answers::Plain | Answers::Greeted(_))
+    }
+
     fn chunk(&self) -> usize {
         self.chunk
     }

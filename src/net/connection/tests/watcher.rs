@@ -39,7 +39,7 @@ impl Watcher {
                     self.sent += count as u64;
                 }
                 Deed::Paused { unsent } => {
-                    assert!(unsent > 0 && !std::mem::replace(&mut self.is_paused, true));
+                    assert!(!std::mem::replace(&mut self.is_paused, true), "{unsent} unsent");
                 }
                 Deed::Resumed { .. } => assert!(std::mem::replace(&mut self.is_paused, false)),
                 Deed::Entered(phase) => self.phase = Some(phase),

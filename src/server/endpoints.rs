@@ -1,4 +1,4 @@
-//! From endpoints to listening sockets: a name may have several addresses, and `:PORT` means every interface.
+//! From endpoints to bound sockets: a name may have several addresses, and `:PORT` means every interface.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
@@ -13,11 +13,11 @@ use crate::system::describe;
 
 use super::datagrams;
 
-/// How often a set of sockets that is to share one port chosen by the system is tried: the port that is free on the
-/// first address may be in use on the second.
+/// How often to try a set of sockets that share one port of the system's choice: a port that is free on the first address
+/// may be in use on the second.
 const SHARED_PORT_TRIES: usize = 16;
 
-/// A socket and the endpoint that it is bound to, as the program prints it.
+/// A bound socket, and its endpoint as the program prints it.
 pub(super) struct Bound {
     pub(super) socket: BoundSocket,
     pub(super) endpoint: String,
@@ -33,14 +33,14 @@ pub(super) fn bind(endpoints: &[Endpoint], options: &ListenerOptions) -> Result<
     let mut bound: Vec<Bound> = Vec::new();
     let mut seen = HashSet::new();
     for endpoint in endpoints {
-        // Two free ports may be asked for in the same words.
+        // Two endpoints with port 0 get two ports.
         if !seen.insert(endpoint)
             && !matches!(endpoint, Endpoint::Tcp { port: 0, .. } | Endpoint::Udp { port: 0, .. })
         {
             return Err(Error::ListedTwice(endpoint.to_string()));
         }
         for new in bind_one(endpoint, options)? {
-            // With --reuse-port the system would not mind.
+            // With --reuse-port the system would allow it.
             if bound.iter().any(|other| other.endpoint == new.endpoint) {
                 return Err(Error::ListedTwice(new.endpoint));
             }
@@ -102,9 +102,8 @@ fn every_interface(endpoint: &Endpoint, port: u16, options: &ListenerOptions) ->
 /// How a socket of one protocol is bound.
 type Bind<'a> = &'a dyn Fn(SocketAddr) -> io::Result<BoundSocket>;
 
-/// A socket for each address; for all of them, or none. One that this machine doesn't have is passed over as long as
-/// another one works. Where the system is to pick a port, it picks one for the first address, and the others get the
-/// same one.
+/// Binds a socket for each address: for all of them, or for none. An address that this machine lacks is passed over if
+/// another one works. With port 0 the system picks a port for the first address, and the others get the same one.
 fn each(endpoint: &Endpoint, addresses: &[SocketAddr], bind: Bind<'_>) -> Result<Vec<Bound>, Error> {
     let mut tries = 0;
     loop {
@@ -164,7 +163,7 @@ fn in_words(endpoint: &Endpoint, address: SocketAddr) -> String {
     }
 }
 
-/// What a socket is really bound to, as the kernel says.
+/// The address that a socket is really bound to, from the kernel.
 fn named(socket: BoundSocket, asked: SocketAddr) -> Result<(Bound, SocketAddr), Error> {
     let (protocol, local) = match &socket {
         BoundSocket::Listener(listener) => {
@@ -176,7 +175,7 @@ fn named(socket: BoundSocket, asked: SocketAddr) -> Result<(Bound, SocketAddr), 
     Ok((Bound { socket, endpoint: format!("{protocol}://{local}") }, local))
 }
 
-/// It listens, and the kernel does not say where.
+/// The socket listens, and the kernel does not say where.
 pub(super) fn nowhere(asked: &impl ToString, error: &io::Error) -> Error {
     let reason = format!("the system does not tell where it is: {}", describe(error));
     Error::Listen { endpoint: asked.to_string(), reason }

@@ -1,8 +1,8 @@
-//! The figures as text for Prometheus, in both forms that it reads.
+//! The figures as text for Prometheus, in both formats that it reads.
 //!
 //! `prometheus-client` writes OpenMetrics 1.0. A scraper that does not ask for that gets the older text format, version
-//! 0.0.4, as from the official libraries: it is what people see with `curl`, and what `promtool check metrics` reads.
-//! The two differ in the comments only, so the second is made of the first.
+//! 0.0.4, as from the official libraries: people see it with `curl`, and `promtool check metrics` reads it. The two
+//! differ only in comments, so the second is made of the first.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::server::counters::{Counters, Turns};
 use crate::server::datagrams::DatagramCounts;
 use crate::server::histogram::Histogram;
 
-/// A form of the text.
+/// A format of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     OpenMetrics,
@@ -33,7 +33,7 @@ impl Format {
 }
 
 /// All figures as text.
-pub(super) fn exposition(figures: &Figures, format: Format) -> String {
+pub(super) fn metrics(figures: &Figures, format: Format) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(figures.clone()));
     let mut text = String::new();
@@ -222,7 +222,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// What is beyond the largest number of the format is as good as without a bound.
+    /// A value beyond the format's largest number is as good as unbounded.
     fn gauge(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn figures_without_a_bound_are_in_range() {
         for format in [Format::OpenMetrics, Format::Prometheus] {
-            let text = exposition(&figures(), format);
+            let text = metrics(&figures(), format);
             assert!(text.contains("\necholoop_connections_open 3\n"), "{text}");
             assert!(text.contains(&format!("\nprocess_max_fds {}\n", i64::MAX)), "{text}");
             assert!(text.contains("\nprocess_cpu_seconds_total 1.5\n"), "{text}");
@@ -272,7 +272,7 @@ mod tests {
         figures.counters.turns.times.record(Duration::from_nanos(900));
         figures.counters.turns.times.record(Duration::from_micros(2));
         figures.counters.turns.times.record(Duration::from_secs(2));
-        let text = exposition(&figures, Format::OpenMetrics);
+        let text = metrics(&figures, Format::OpenMetrics);
         for line in [
             "echoloop_turn_seconds_bucket{le=\"0.000001\"} 1",
             "echoloop_turn_seconds_bucket{le=\"0.0000025\"} 2",

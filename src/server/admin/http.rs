@@ -1,26 +1,27 @@
-//! The head of an HTTP request, collected however it is torn, and no longer than it may be.
+//! As much of HTTP as the admin endpoint needs: the head of a request, however torn, and a response.
 //!
-//! `httparse` reads it. What is refused is refused with the status that RFC 9110 has for it; a body is not waited for,
-//! since nothing here takes one.
+//! `httparse` reads the head, which has a longest length. Nobody waits for a body, since no page takes one.
 
+use chrono::{DateTime, Utc};
 use httparse::{EMPTY_HEADER, Error as ParseError, Header, Status as Parsed};
 
 /// The request line and all headers. Prometheus sends a few hundred bytes, a browser with cookies a few thousand.
 pub(super) const LONGEST_HEAD: usize = 8 * 1024;
-/// Header fields; `httparse` needs to know how many there may be.
+/// The most header fields; `httparse` needs to know how many.
 pub(super) const MOST_HEADERS: usize = 64;
+const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What is asked for.
+/// A request, as far as the pages need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) method: Method,
-    /// Without the query, and without the host that a proxy would put in front.
+    /// Without the query, and without the host that clients of a proxy put in front.
     pub(super) path: String,
     /// Whether the client says that it understands OpenMetrics.
     pub(super) open_metrics: bool,
 }
 
-/// How it is asked for.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Get,
@@ -28,12 +29,12 @@ pub(super) enum Method {
     Other,
 }
 
-/// Why a request is not answered.
+/// Why a request gets no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// It is no HTTP request.
     Malformed,
-    /// HTTP/1.1 names the host, exactly once.
+    /// It does not name exactly one host, as HTTP/1.1 has to.
     Host,
     /// Its head is too long, or has too many fields.
     TooLong,
@@ -41,16 +42,28 @@ pub(super) enum Refusal {
     Version,
 }
 
-/// What was received of a head so far: nothing on the heap until the first byte came, at most [`LONGEST_HEAD`] then.
+/// A whole response.
+pub(super) struct Response {
+    /// The code and its words, as in the first line.
+    pub(super) status: &'static str,
+    pub(super) media_type: &'static str,
+    /// The methods that the page knows, if the request used another one.
+    pub(super) allow: Option<&'static str>,
+    pub(super) body: String,
+    /// Send the head alone, as HEAD asks for.
+    pub(super) head_only: bool,
+}
+
+/// The head of a request so far: nothing on the heap until the first byte came, at most [`LONGEST_HEAD`] then.
 #[derive(Debug, Default)]
 pub(super) struct RequestHead(Vec<u8>);
 
 impl RequestHead {
-    /// Adds what was received. `None`: there is more to come.
+    /// Adds received bytes. `None`: the head is not complete.
     pub(super) fn add(&mut self, bytes: &[u8]) -> Option<Result<Request, Refusal>> {
         let taken = &bytes[..bytes.len().min(LONGEST_HEAD - self.0.len())];
-        // Looked at when a line has ended, not at each byte, or a client that sends them one by one would have the
-        // whole of it looked at for each. At the first bytes too: what is no HTTP at all may never end a line.
+        // Parse when a line has ended, and not at each byte: a client that sends single bytes would have us parse the whole
+        // head for each. Parse the first bytes too: a client that doesn't speak HTTP may never end a line.
         let worth_a_look = self.0.is_empty() || taken.contains(&b'\n');
         self.0.extend_from_slice(taken);
         let is_full = self.0.len() == LONGEST_HEAD;
@@ -95,7 +108,7 @@ fn values<'a>(headers: &'a [Header<'_>], name: &'static str) -> impl Iterator<It
     headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
-/// A media range names it, and does not rule it out with `q=0`.
+/// Whether a media range names OpenMetrics, and does not rule it out with `q=0`.
 fn accepts_open_metrics(accept: &[u8]) -> bool {
     let accept = String::from_utf8_lossy(accept).to_ascii_lowercase();
     accept.split(',').any(|range| {
@@ -108,7 +121,7 @@ fn accepts_open_metrics(accept: &[u8]) -> bool {
     })
 }
 
-/// `/metrics` of `/metrics?query` and of `http://host/metrics?query`.
+/// The path of a target: `/metrics` of `/metrics?query` and of `http://host/metrics?query`.
 fn path(target: &str) -> &str {
     let target = match target.split_once("://") {
         Some(("http" | "https", rest)) => rest.find(['/', '?']).map_or("/", |start| &rest[start..]),
@@ -117,6 +130,29 @@ fn path(target: &str) -> &str {
     match target.split('?').next() {
         Some("") | None => "/",
         Some(path) => path,
+    }
+}
+
+impl Response {
+    /// A response of plain text.
+    pub(super) fn text(status: &'static str, body: &str) -> Response {
+        Response { status, media_type: TEXT, allow: None, body: body.to_owned(), head_only: false }
+    }
+
+    /// Appends the response to the bytes that will be sent. RFC 9110 (6.6.1) wants its date from a server with a clock.
+    pub(super) fn write(&self, out: &mut Vec<u8>, now: DateTime<Utc>) {
+        let Response { status, media_type, allow, body, head_only } = self;
+        let date = now.format("%a, %d %b %Y %H:%M:%S GMT");
+        let allow = allow.map(|methods| format!("Allow: {methods}\r\n")).unwrap_or_default();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\
+             {allow}Cache-Control: no-store\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        out.extend_from_slice(head.as_bytes());
+        if !head_only {
+            out.extend_from_slice(body.as_bytes());
+        }
     }
 }
 

@@ -1,30 +1,36 @@
-//! What is answered: a page, or the status that says why not.
+//! The pages: figures, health, readiness, and the refusals of everything else.
 
-use chrono::{DateTime, Utc};
+use std::fmt;
 
-use super::exposition::{Format, exposition};
-use super::request::{LONGEST_HEAD, MOST_HEADERS, Method, Refusal, Request};
-use super::status::Status;
+use super::figures::Figures;
+use super::http::{LONGEST_HEAD, MOST_HEADERS, Method, Refusal, Request, Response};
+use super::metrics::{Format, metrics};
 
-const TEXT: &str = "text/plain; charset=utf-8";
-
-/// The pages, as a client that is lost is told them.
+/// The list of pages, for people who look around.
 const PAGES: &str = "/metrics  the figures, for Prometheus\n/healthz  whether the process lives\n/readyz   whether connections are accepted\n";
 
-/// A whole response.
-pub(super) struct Response {
-    /// The code and its words, as on the first line.
-    pub(super) status: &'static str,
-    media_type: &'static str,
-    /// Methods that the path knows, if another one was used.
-    allow: Option<&'static str>,
-    body: String,
-    /// Whether only the head was asked for.
-    head_only: bool,
+/// The content of the pages.
+pub(in crate::server) struct Status {
+    pub(in crate::server) figures: Figures,
+    /// Why connections are not accepted, if so.
+    pub(in crate::server) not_accepting: Option<NotAccepting>,
 }
 
-/// Answers a request, or refuses what is none.
-pub(super) fn to(request: &Result<Request, Refusal>, status: &Status) -> Response {
+/// Why connections are not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum NotAccepting {
+    /// The server was asked to stop.
+    Stopping,
+    /// It has accepted as many as it was asked to.
+    Enough,
+    /// There are no descriptors, or there is no memory.
+    Exhausted,
+    /// There are as many connections as there may be: further ones wait, or are refused.
+    Full { limit: usize },
+}
+
+/// The response to a request, or to bytes that are none.
+pub(super) fn respond(request: &Result<Request, Refusal>, status: &Status) -> Response {
     match request {
         Ok(request) => Response { head_only: request.method == Method::Head, ..page(request, status) },
         Err(refusal) => refuse(*refusal),
@@ -35,74 +41,66 @@ fn page(request: &Request, status: &Status) -> Response {
     let known = matches!(request.path.as_str(), "/" | "/metrics" | "/healthz" | "/readyz");
     if known && request.method == Method::Other {
         let body = "only GET and HEAD are understood here\n";
-        return Response { allow: Some("GET, HEAD"), ..text("405 Method Not Allowed", body) };
+        return Response { allow: Some("GET, HEAD"), ..Response::text("405 Method Not Allowed", body) };
     }
     match request.path.as_str() {
-        "/" => text("200 OK", PAGES),
+        "/" => Response::text("200 OK", PAGES),
         "/metrics" => {
             let format = if request.open_metrics { Format::OpenMetrics } else { Format::Prometheus };
-            let body = exposition(&status.figures, format);
-            Response { media_type: format.media_type(), body, ..text("200 OK", "") }
+            let body = metrics(&status.figures, format);
+            Response { media_type: format.media_type(), body, ..Response::text("200 OK", "") }
         }
-        // That it answers is all there is to say.
-        "/healthz" => text("200 OK", "alive\n"),
+        // Answering proves that the loop turns.
+        "/healthz" => Response::text("200 OK", "alive\n"),
         "/readyz" => match status.not_accepting {
-            None => text("200 OK", "accepting\n"),
-            Some(reason) => text("503 Service Unavailable", &format!("{reason}\n")),
+            None => Response::text("200 OK", "accepting\n"),
+            Some(reason) => Response::text("503 Service Unavailable", &format!("{reason}\n")),
         },
-        _ => text("404 Not Found", &format!("there is no such page; these are:\n{PAGES}")),
+        _ => Response::text("404 Not Found", &format!("there is no such page; these are:\n{PAGES}")),
     }
 }
 
 fn refuse(refusal: Refusal) -> Response {
     match refusal {
-        Refusal::Malformed => text("400 Bad Request", "this is no HTTP request\n"),
-        Refusal::Host => text("400 Bad Request", "an HTTP/1.1 request has one Host header\n"),
+        Refusal::Malformed => Response::text("400 Bad Request", "this is no HTTP request\n"),
+        Refusal::Host => Response::text("400 Bad Request", "an HTTP/1.1 request has one Host header\n"),
         Refusal::TooLong => {
             let kibibytes = LONGEST_HEAD / 1024;
             let body = format!(
                 "the head of the request is longer than {kibibytes} KiB or has more than {MOST_HEADERS} fields\n"
             );
-            text("431 Request Header Fields Too Large", &body)
+            Response::text("431 Request Header Fields Too Large", &body)
         }
         Refusal::Version => {
-            text("505 HTTP Version Not Supported", "HTTP/1.0 and HTTP/1.1 are understood here\n")
+            Response::text("505 HTTP Version Not Supported", "HTTP/1.0 and HTTP/1.1 are understood here\n")
         }
     }
 }
 
-fn text(status: &'static str, body: &str) -> Response {
-    Response { status, media_type: TEXT, allow: None, body: body.to_owned(), head_only: false }
-}
-
-impl Response {
-    /// Appends it to what is to be sent. `now` is for the `Date` that RFC 9110 (6.6.1) wants from whoever has a clock.
-    pub(super) fn write(&self, out: &mut Vec<u8>, now: DateTime<Utc>) {
-        let Response { status, media_type, allow, body, head_only } = self;
-        let date = now.format("%a, %d %b %Y %H:%M:%S GMT");
-        let allow = allow.map(|methods| format!("Allow: {methods}\r\n")).unwrap_or_default();
-        let head = format!(
-            "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\
-             {allow}Cache-Control: no-store\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
-        out.extend_from_slice(head.as_bytes());
-        if !head_only {
-            out.extend_from_slice(body.as_bytes());
+impl fmt::Display for NotAccepting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotAccepting::Stopping => f.write_str("stopping"),
+            NotAccepting::Enough => f.write_str("as many connections as were asked for were accepted"),
+            NotAccepting::Exhausted => f.write_str("accepting is paused: out of descriptors or memory"),
+            NotAccepting::Full { limit } => write!(f, "the limit of {limit} connections is reached"),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
-    use crate::server::admin::NotAccepting;
+
     use crate::server::admin::figures::tests::figures;
 
     /// The status and the body, after everything else was found to be in order.
     fn sound(request: &Result<Request, Refusal>, not_accepting: Option<NotAccepting>) -> (u16, String) {
         let mut bytes = b"staged before".to_vec();
-        to(request, &Status { figures: figures(), not_accepting }).write(&mut bytes, DateTime::UNIX_EPOCH);
+        respond(request, &Status { figures: figures(), not_accepting })
+            .write(&mut bytes, DateTime::UNIX_EPOCH);
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut headers);
         let bytes = bytes.strip_prefix(b"staged before").expect("it is appended");

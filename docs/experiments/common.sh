@@ -1,0 +1,72 @@
+# What the experiments have in common. Each sources this file: it finds the programs, starts servers on ports that the
+# system chooses, and ends what it has started. Linux and Bash; PROGRAMS=DIRECTORY takes programs that are built already.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+if [ -z "${PROGRAMS:-}" ]; then
+    (cd "$root" && cargo build --quiet --release --locked --bin echoloop &&
+        cargo build --quiet --release --locked -p ladder -p ladder-top -p exercises --bins)
+    PROGRAMS=${CARGO_TARGET_DIR:-$root/target}/release
+fi
+PATH="$PROGRAMS:$PATH"
+scratch=$(mktemp -d)
+children=()
+trap 'exec 2>/dev/null; for child in "${children[@]}"; do kill -KILL "$child" || true; done; wait; rm -r "$scratch"' EXIT
+
+# start PROGRAM [ARGUMENT…]: the server's process is $server, its address $address, its port $port.
+start() {
+    local output=$scratch/${#children[@]}
+    "$@" </dev/null >"$output" 2>"$output.log" &
+    server=$!
+    log=$output.log
+    children+=("$server")
+    until grep -qs '^listening on' "$output"; do
+        kill -0 "$server" || { cat "$output.log" >&2; exit 1; }
+        sleep 0.01
+    done
+    address=$(sed -n 's|^listening on tcp://||p' "$output" | head -1)
+    port=${address##*:}
+}
+
+# A step of the ladder, an exercise, or echoloop, by name.
+start_step() {
+    case $1 in
+    echoloop) start "$1" -q 127.0.0.1:0 "${@:2}" ;;
+    *) start "$1" 127.0.0.1:0 ;;
+    esac
+}
+
+stop() {
+    kill -KILL "$server"
+    wait "$server" 2>/dev/null || true
+}
+
+# until_true SECONDS COMMAND…: waits until the command succeeds; false if it has not by then.
+until_true() {
+    local end=$((SECONDS + $1))
+    until "${@:2}"; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.02
+    done
+}
+
+# The processor time that a process has used, in ticks of a hundredth of a second.
+ticks() {
+    local fields
+    read -ra fields <<<"$(sed 's/.*) //' "/proc/$1/stat")"
+    echo $((fields[11] + fields[12]))
+}
+
+# How many of the server's sockets are in this state of /proc/net/tcp: 01 is ESTABLISHED, 08 CLOSE_WAIT.
+sockets() {
+    awk -v port="$(printf ':%04X' "$port")" -v state="$1" '$2 ~ port"$" && $4 == state' /proc/net/tcp | wc -l
+}
+
+# verdict PROGRAM NUMBER: the grade of a server by the grader of this exercise, without the details of a failure.
+verdict() {
+    local verdict
+    verdict=$(exercises --program "$PROGRAMS/$1" "$2") || true
+    printf '%-17s %s\n' "$1" "$(sed -E 's/^(red: [^:]*):.*/\1/' <<<"$verdict")"
+}
+
+mebibytes() { echo $(($1 / 1048576)); }
+resident() { awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$1/status"; }

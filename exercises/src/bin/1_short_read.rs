@@ -1,0 +1,68 @@
+//! Exercise 1: a client sends its last bytes and ends its input. It gets the bytes back, and then it waits for the end,
+//! which never comes.
+//!
+//! This server saves a system call an echo: a read that returns less than it asked for has drained the socket, so it does
+//! not ask again. (What `write` does not take is lost here; messages are small. That is exercise 6.)
+//!
+//! ```text
+//! cargo run -p exercises -- 1
+//! ```
+//!
+//! Hint: an event can tell of two things at once. Which of them is in a short read?
+#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+/// No client has this one: their tokens are their keys in the table, which count from 0.
+const LISTENER: Token = Token(usize::MAX);
+
+fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "localhost:10000".into());
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    println!("listening on tcp://{}", listener.local_addr()?);
+    let mut listener = TcpListener::from_std(listener);
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1024));
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut clients = Slab::new();
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            result => result?,
+        }
+        for event in &events {
+            let Token(key) = event.token();
+            if event.token() == LISTENER {
+                while let Ok((stream, _)) = listener.accept() {
+                    let key = clients.insert(stream);
+                    poll.registry().register(&mut clients[key], Token(key), Interest::READABLE)?;
+                }
+            } else if let Some(stream) = clients.get_mut(key) {
+                match echo(stream) {
+                    Ok(true) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    _ => drop(clients.remove(key)),
+                }
+            }
+        }
+    }
+}
+
+/// Echoes until the socket is drained. False at the end of input.
+fn echo(stream: &mut TcpStream) -> io::Result<bool> {
+    let mut buffer = [0; 4096];
+    loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(false);
+        }
+        stream.write_all(&buffer[..count])?;
+        if count < buffer.len() {
+            return Ok(true);
+        }
+    }
+}

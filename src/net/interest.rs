@@ -1,0 +1,15 @@
+//! The registrations of connections.
+
+use crate::reactor::Interest;
+
+/// Everything, once. A connection's own state decides whether it is read or written, and never a changed registration,
+/// which would cost a system call each time.
+pub const CONNECTION_INTEREST: Interest = INPUT_INTEREST.add(Interest::WRITABLE);
+
+/// Everything but room to write, for a Unix stream with nothing to send.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) const INPUT_INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);
+
+/// Everything but room to write, for a Unix stream with nothing to send. Only epoll tells of urgent data.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) const INPUT_INTEREST: Interest = Interest::READABLE;

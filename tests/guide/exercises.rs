@@ -1,0 +1,86 @@
+//! The exercises: each grader is red on the broken server and green on the mended one.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Finished, exercises, run};
+
+fn grade(arguments: &[&str]) -> Finished {
+    let mut command = Command::new(exercises().join("exercises"));
+    command.args(arguments);
+    run(command)
+}
+
+#[track_caller]
+fn is_red_until_it_is_mended(number: &str, fault: &str) {
+    let broken = grade(&[number]);
+    assert!(broken.code == Some(1) && broken.stdout.starts_with(&format!("red: {fault}")), "{broken:?}");
+    let mended = grade(&["--solution", number]);
+    assert!(mended.code == Some(0) && mended.stdout.starts_with("green: "), "{mended:?}");
+}
+
+#[test]
+fn exercise_1_loses_the_end_behind_a_short_read() {
+    is_red_until_it_is_mended(
+        "1",
+        "the end of input came with the last bytes, and the server does not see it",
+    );
+}
+
+#[test]
+fn exercise_2_never_accepts_again() {
+    is_red_until_it_is_mended("2", "a descriptor is free, but who waited is not served");
+}
+
+#[test]
+fn exercise_3_gives_the_event_of_one_to_another() {
+    is_red_until_it_is_mended("3", "the newcomer was thrown out");
+}
+
+#[test]
+fn exercise_4_lets_a_flooder_starve_the_others() {
+    is_red_until_it_is_mended("4", "the small client had to wait until ");
+}
+
+#[test]
+fn exercise_5_takes_a_read_for_a_line() {
+    is_red_until_it_is_mended("5", "after \"llo\\n\": \"2\\n\" came instead of \"5\\n\"");
+}
+
+#[test]
+fn exercise_6_does_not_flush_after_the_end_of_input() {
+    is_red_until_it_is_mended("6", "the server does not send the rest of its answer");
+}
+
+#[test]
+fn a_number_that_is_no_exercise_is_refused() {
+    for arguments in [&[] as &[&str], &["0"], &["7"], &["one"], &["--solution"], &["1", "2"]] {
+        let refused = grade(arguments);
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(refused.stderr.starts_with("usage: "), "{refused:?}");
+    }
+}
+
+/// An exercise can be held in the head: one file, a hint, and a solution that is not seen before it is asked for.
+#[test]
+fn each_exercise_is_short_and_has_a_hint_and_a_folded_solution() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("exercises");
+    let read = |path: &str| fs::read_to_string(directory.join(path)).expect("it is there");
+    let page = read("README.md");
+    let sections: Vec<&str> = page.split("\n## ").skip(1).collect();
+    assert_eq!(sections.len(), 6);
+    for (number, section) in (1..).zip(sections) {
+        let (_, link) = section.split_once("](src/bin/").expect("it links to its file");
+        let (file, _) = link.split_once(')').expect("the link ends");
+        assert!(file.starts_with(&number.to_string()), "{file}");
+        let (question, solution) =
+            section.split_once("<details><summary>Solution</summary>").expect("folded");
+        assert!(question.contains("**Hint.**") && !question.contains("solutions/"), "{file}");
+        assert!(solution.contains(&format!("](solutions/{file})")), "{file}");
+        let (broken, mended) = (read(&format!("src/bin/{file}")), read(&format!("solutions/{file}")));
+        assert!(broken.lines().count() <= 120 && mended.lines().count() <= 120, "{file} is long");
+        assert!(broken.contains("\n//! Hint: ") && broken != mended, "{file}");
+        assert!(broken.contains(&format!("cargo run -p exercises -- {number}\n")), "{file}");
+    }
+}
