@@ -33,11 +33,13 @@
 //! | [`doctor`] | what bounds the connections of this machine, and what raises it |
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/endpoint.rs` | endpoints as people write them |
-//! | `net/proxy.rs` | headers of the PROXY protocol: for whom a balancer speaks |
-//! | `net/inherited.rs` | sockets that somebody else has opened |
-//! | `net/listener.rs` | bind, accept, and what a failed accept means |
+//! | `net/proxy.rs` | headers of the PROXY protocol, in which a balancer names the client |
+//! | `net/inherited.rs` | sockets that another process has opened |
+//! | `net/listener.rs` | bind, accept, and the classes of a failed accept |
 //! | `net/connector.rs` | beginning to connect |
+//! | `net/socket_file.rs` | the file of a Unix socket: who makes, replaces and removes it |
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
+//! | `net/overflow.rs` | datagrams that a full receive buffer drops |
 //! | `net/connected_datagram.rs` | UDP with one peer, for clients |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
 //! | `net/phase.rs` | where a connection stands, and how it ends |

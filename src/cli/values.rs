@@ -135,6 +135,14 @@ pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
     if text == "none" { Ok(Timeout(None)) } else { positive_duration(text).map(|time| Timeout(Some(time))) }
 }
 
+/// Permissions of a file, octal.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("up to four octal digits are expected, as in 0660".into()),
+    }
+}
+
 pub(super) fn text(text: &str) -> Result<Text, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -128,12 +128,10 @@ impl DatagramClient {
     /// The bytes that should have come instead of these.
     pub(super) fn describe_mismatch(&self, traffic: &Traffic, bytes: &[u8]) -> Mismatch {
         let was_sent = |number: &[u8; 8]| self.datagrams.was_sent(u64::from_be_bytes(*number));
-        let Some((number, behind)) = bytes.split_first_chunk().filter(|(number, _)| was_sent(number)) else {
+        let Some(number) = bytes.first_chunk().filter(|number| was_sent(number)) else {
             return Mismatch::of_datagram(self.client.number, &[], bytes);
         };
-        let length = behind.len().min(traffic.pattern.reach());
-        let beginning = traffic.pattern.beginning(u64::from_be_bytes(*number));
-        let expected = [&number[..], traffic.pattern.bytes(beginning, length)].concat();
+        let expected = Datagrams::message(traffic, u64::from_be_bytes(*number));
         Mismatch::of_datagram(self.client.number, &expected, bytes)
     }
 

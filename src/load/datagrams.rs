@@ -111,12 +111,15 @@ impl Datagrams {
 
     /// Writes the next message into the buffer, and returns its length.
     pub(super) fn compose(&self, traffic: &Traffic, message: &mut Vec<u8>) -> usize {
-        let size = traffic.sizes.draw(&mut traffic.lengths(self.next));
-        let beginning = traffic.pattern.beginning(self.next);
-        message.clear();
-        message.extend_from_slice(&self.next.to_be_bytes());
-        message.extend_from_slice(traffic.pattern.bytes(beginning, size - NUMBER_SIZE));
-        size
+        write_message(traffic, self.next, message);
+        message.len()
+    }
+
+    /// The message with this number.
+    pub(super) fn message(traffic: &Traffic, number: u64) -> Vec<u8> {
+        let mut message = Vec::new();
+        write_message(traffic, number, &mut message);
+        message
     }
 
     /// The next message has left.
@@ -191,6 +194,15 @@ impl Datagrams {
         }
         self.given_up.push_back(GivenUp { number, was_lost });
     }
+}
+
+/// A message follows from its number alone.
+fn write_message(traffic: &Traffic, number: u64, message: &mut Vec<u8>) {
+    let size = traffic.sizes.draw(&mut traffic.lengths(number));
+    let beginning = traffic.pattern.beginning(number);
+    message.clear();
+    message.extend_from_slice(&number.to_be_bytes());
+    message.extend_from_slice(traffic.pattern.bytes(beginning, size - NUMBER_SIZE));
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::greetings::Greetings;
 use super::mismatch::Mismatch;
 use super::outages::Outages;
 use super::series::{Counts, Point, Series};
+use super::starvation::Starvation;
 use super::times::Histogram;
 use crate::reactor::Moment;
 
@@ -30,8 +31,7 @@ pub(super) struct Figures {
     pub(super) ended: Option<(Moment, u64)>,
     /// Messages that were due in the measured part and never sent.
     pub(super) not_sent: u64,
-    /// CPU time that the measured part took.
-    pub(super) cpu_time: Duration,
+    pub(super) starvation: Starvation,
     /// Whether a signal ended the run early.
     pub(super) interrupted: bool,
     /// When the first connection failed of those that failed since the last reply.
@@ -80,8 +80,10 @@ impl Figures {
     pub(super) fn keep_mismatch(&mut self, number: u64, described: Option<Mismatch>) -> String {
         let Some(mismatch) = described else { return format!("connection {number}: a mismatch") };
         let words = mismatch.to_string();
-        log::warn!("{words}");
-        self.mismatches.push(mismatch);
+        if mismatch.says.is_none() || self.mismatches.iter().all(|known| known.says != mismatch.says) {
+            log::warn!("{words}");
+            self.mismatches.push(mismatch);
+        }
         words
     }
 
@@ -95,7 +97,7 @@ impl Figures {
             last_reply: now,
             ended: None,
             not_sent: 0,
-            cpu_time: Duration::ZERO,
+            starvation: Starvation::new(now),
             interrupted: false,
             failing_since: now,
             latency: Histogram::new(),

@@ -18,6 +18,10 @@ const FEWEST_BYTES: usize = 4;
 const NEEDLE: usize = 8;
 /// How many bytes a report shows.
 const SHOWN: usize = 16;
+/// How many characters of a text a report shows.
+const LONGEST_LINE: usize = 60;
+/// Shorter texts may be bytes that look like one by chance.
+const SHORTEST_LINE: usize = 4;
 
 /// A difference between what was sent and what came back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,9 @@ pub struct Mismatch {
     pub looks_like: LooksLike,
     /// How many bytes were lost or doubled, or how far they were moved.
     pub bytes: u64,
+    /// The first line of what came, if it is text: the service speaks another language.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub says: Option<String>,
 }
 
 /// What a [`Mismatch`] looks like.
@@ -85,6 +92,7 @@ impl Fault {
 
     pub(super) fn judge(&self, pattern: &Pattern) -> Mismatch {
         let (looks_like, bytes) = self.looks_like(pattern);
+        let is_first = self.offset == 0 && looks_like == LooksLike::Corruption;
         let shown = SHOWN.min(usize::try_from(self.expected).unwrap_or(SHOWN));
         Mismatch {
             connection: self.connection,
@@ -93,6 +101,7 @@ impl Fault {
             received: hex(&self.evidence[..self.evidence.len().min(SHOWN)]),
             looks_like,
             bytes,
+            says: is_first.then(|| first_line(&self.evidence)).flatten(),
         }
     }
 
@@ -168,15 +177,32 @@ impl Mismatch {
         let same = expected.iter().zip(received).filter(|(a, b)| a == b).count();
         let offset = expected.iter().zip(received).take_while(|(a, b)| a == b).count();
         let shown = |bytes: &[u8]| hex(&bytes[offset..bytes.len().min(offset + SHOWN)]);
+        let looks_like = match offset {
+            offset if offset == received.len() && !expected.is_empty() => LooksLike::Loss,
+            offset if offset == expected.len() && !expected.is_empty() => LooksLike::Duplication,
+            _ => LooksLike::Corruption,
+        };
         Mismatch {
             connection,
             offset: offset as u64,
             expected: shown(expected),
             received: shown(received),
-            looks_like: LooksLike::Corruption,
+            looks_like,
             bytes: (expected.len().max(received.len()) - same) as u64,
+            says: if expected.is_empty() { first_line(received) } else { None },
         }
     }
+}
+
+/// The first line of bytes that are text, if they are.
+fn first_line(bytes: &[u8]) -> Option<String> {
+    let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+    let line = std::str::from_utf8(&bytes[..end]).ok().filter(|line| !line.contains(char::is_control))?;
+    let is_long_enough = line.chars().count() >= SHORTEST_LINE;
+    is_long_enough.then(|| match line.char_indices().nth(LONGEST_LINE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    })
 }
 
 impl fmt::Display for LooksLike {
@@ -192,8 +218,16 @@ impl fmt::Display for LooksLike {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Mismatch { connection, offset, expected, received, looks_like, bytes } = self;
-        let expected = if expected.is_empty() { "nothing" } else { expected };
+        let Mismatch { connection, offset, expected, received, looks_like, bytes, says } = self;
+        if let Some(line) = says {
+            // Without the connection, so that the same words of a thousand connections are said once.
+            return write!(
+                f,
+                "it answers `{line}`: this is no echo server (or one that greets: --greeting LENGTH)"
+            );
+        }
+        let or_nothing = |bytes: &String| if bytes.is_empty() { "nothing".into() } else { bytes.clone() };
+        let (expected, received) = (or_nothing(expected), or_nothing(received));
         write!(f, "connection {connection}, offset {offset}: expected {expected}, received {received}; ")?;
         write!(f, "looks like {looks_like} ({bytes} bytes)")
     }
@@ -207,7 +241,7 @@ mod tests {
 
     /// Judges what came instead of the `sent` bytes after `before` good ones.
     fn judge(before: usize, sent: usize, change: impl Fn(&mut Vec<u8>)) -> Option<Mismatch> {
-        let pattern = Pattern::new(1, 1024, 4, 4096);
+        let pattern = Pattern::new(1, 1024, 4, 1, 4096);
         let start = pattern.beginning(5);
         let bytes = |offset| pattern.bytes(pattern.advance(start, offset), 1)[0];
         let mut stream: Vec<u8> = (0..before + sent).map(bytes).collect();
@@ -254,6 +288,37 @@ mod tests {
         assert!(text.contains(", received ffff; looks like corruption (2 bytes)"), "{text}");
         let text = judge(4, 4, |stream| stream.push(1)).expect("a difference").to_string();
         assert!(text.contains("offset 8: expected nothing, received 01;"), "{text}");
+    }
+
+    #[test]
+    fn a_service_of_another_language_is_named_by_its_words() {
+        let answer = |text: &'static str| {
+            move |stream: &mut Vec<u8>| {
+                stream.clear();
+                stream.extend_from_slice(text.as_bytes());
+            }
+        };
+        let mismatch =
+            judge(0, 400, answer("HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n")).expect("a difference");
+        assert_eq!(mismatch.says.as_deref(), Some("HTTP/1.1 400 Bad Request"));
+        assert!(
+            mismatch.to_string().contains("`HTTP/1.1 400 Bad Request`: this is no echo server"),
+            "{mismatch}"
+        );
+        for text in ["ab\n", "a\u{1}bcdef"] {
+            assert_eq!(judge(0, 400, answer(text)).and_then(|mismatch| mismatch.says), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_was_cut_short_is_a_loss() {
+        let mismatch = Mismatch::of_datagram(5, b"12345678abcd", b"12345678ab");
+        assert_eq!(
+            mismatch.to_string(),
+            "connection 5, offset 10: expected 6364, received nothing; looks like loss (2 bytes)"
+        );
+        let mismatch = Mismatch::of_datagram(5, b"12345678", b"123456789");
+        assert_eq!((mismatch.looks_like, mismatch.bytes), (LooksLike::Duplication, 1));
     }
 
     proptest! {

@@ -15,7 +15,7 @@
 //! | `stream.rs`, `flights.rs` | the messages of one connection |
 //! | `datagram_client.rs`, `datagrams.rs` | the messages of one client over UDP |
 //! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | what all clients share; the bytes; a difference between bytes |
-//! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
+//! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs`, `starvation.rs` | the counts of a run; `times.rs`: distributions |
 //! | `report/` | the results, as programs and people read them |
 //! | `processes.rs` | one run by several processes |
 //! | `rate_search.rs` | the highest rate that a server takes, found by many runs |
@@ -72,6 +72,7 @@ mod schedule;
 mod series;
 mod slot;
 mod sources;
+mod starvation;
 mod stream;
 mod targets;
 mod times;

@@ -1,7 +1,7 @@
 //! The bytes that are sent: one seeded table, read round and round, from another place for each connection.
 //!
-//! The table's period is a prime larger than a message, and larger than all that a connection has under way where that
-//! is possible. So a message never begins where the one before began, a message that is lost, doubled or taken from
+//! The table's period is a prime larger than a message, larger than the number of clients, and larger than all that a
+//! connection has under way where that is possible. So a message never begins where the one before began, a message that is lost, doubled or taken from
 //! another connection does not fit, and any split of the stream can be compared with one `memcmp` against the table.
 //! Only the loss of exactly one period would fit; that shows in the totals, because every reply is waited for.
 
@@ -11,6 +11,8 @@ const SHORTEST_PERIOD: usize = 4093;
 const LONGEST_WINDOW: usize = 64 * 1024;
 /// How far apart the streams of two connections begin: prime to every period, since the period is prime and larger.
 const STEP: usize = 1597;
+/// So many times more places than clients, so that few clients of a long run stand at the same place by chance.
+const PLACES_PER_CLIENT: usize = 4;
 
 /// The endless stream of bytes that every connection's stream is a part of.
 #[derive(Debug)]
@@ -19,17 +21,25 @@ pub(super) struct Pattern {
     table: Box<[u8]>,
     period: usize,
     reach: usize,
+    seed: u64,
 }
 
 /// Where in the pattern a stream stands: always less than the period.
 pub(super) type Place = u32;
 
 impl Pattern {
-    /// A pattern for messages of up to `longest` bytes, `under_way` of which a connection has under way, and for
-    /// pieces of up to `read_size` more.
-    pub(super) fn new(seed: u64, longest: usize, under_way: usize, read_size: usize) -> Pattern {
+    /// A pattern for `clients` that have `under_way` messages of up to `longest` bytes under way each, and for pieces of
+    /// up to `read_size` more.
+    pub(super) fn new(
+        seed: u64,
+        longest: usize,
+        under_way: usize,
+        clients: usize,
+        read_size: usize,
+    ) -> Pattern {
         let window = longest.saturating_mul(under_way).min(LONGEST_WINDOW);
-        let period = prime_above(longest.max(window).max(SHORTEST_PERIOD - 1));
+        let places = clients.saturating_mul(PLACES_PER_CLIENT).min(LONGEST_WINDOW * PLACES_PER_CLIENT);
+        let period = prime_above(longest.max(window).max(places).max(SHORTEST_PERIOD - 1));
         let reach = longest + read_size;
         let mut table = vec![0; period + reach].into_boxed_slice();
         fastrand::Rng::with_seed(seed).fill(&mut table[..period]);
@@ -39,12 +49,20 @@ impl Pattern {
             table.copy_within(..count, filled);
             filled += count;
         }
-        Pattern { table, period, reach }
+        Pattern { table, period, reach, seed }
     }
 
-    /// Where the stream of the connection with this number begins.
+    /// Where the stream of the connection with this number begins. Among as many connections as the period is long, no
+    /// two begin at the same place; those after them begin elsewhere than chance and the seed say, so that connections
+    /// a period apart differ as well.
     pub(super) fn beginning(&self, connection: u64) -> Place {
-        (connection % self.period as u64 * STEP as u64 % self.period as u64) as Place
+        let period = self.period as u64;
+        let (round, number) = (connection / period, connection % period);
+        let shift = match round {
+            0 => 0,
+            round => fastrand::Rng::with_seed(self.seed ^ round.rotate_left(32)).u64(..period),
+        };
+        ((number * STEP as u64 + shift) % period) as Place
     }
 
     /// The place so many bytes further.
@@ -113,22 +131,26 @@ mod tests {
     #[test]
     fn the_period_is_prime_and_longer_than_a_message() {
         assert_eq!(prime_above(4092), 4093);
-        assert_eq!(Pattern::new(1, 16, 1, 100).period(), 4093);
-        assert_eq!(Pattern::new(1, 4093, 1, 100).period(), 4099);
-        assert_eq!(Pattern::new(1, 1000, 32, 100).period(), 32_003, "all that is under way fits into it");
-        assert_eq!(Pattern::new(1, 1000, 1 << 20, 100).period(), 65_537);
-        assert!(Pattern::new(1, 1 << 20, 1, 100).period() > 1 << 20);
+        assert_eq!(Pattern::new(1, 16, 1, 1, 100).period(), 4093);
+        assert_eq!(Pattern::new(1, 4093, 1, 1, 100).period(), 4099);
+        assert_eq!(Pattern::new(1, 1000, 32, 1, 100).period(), 32_003, "all that is under way fits into it");
+        assert_eq!(Pattern::new(1, 1000, 1 << 20, 1, 100).period(), 65_537);
+        assert!(Pattern::new(1, 1 << 20, 1, 1, 100).period() > 1 << 20);
     }
 
     #[test]
     fn streams_begin_in_different_places_and_repeat_with_the_seed() {
-        let pattern = Pattern::new(7, 16, 1, 100);
+        let pattern = Pattern::new(7, 16, 1, 1, 100);
         let places: std::collections::HashSet<_> =
             (0..4093).map(|number| pattern.beginning(number)).collect();
         assert_eq!(places.len(), 4093);
         assert!(pattern.beginning(u64::MAX) < 4093);
-        assert_eq!(pattern.table, Pattern::new(7, 16, 1, 100).table);
-        assert_ne!(pattern.table, Pattern::new(8, 16, 1, 100).table);
+        let same =
+            (0..4093).filter(|&number| pattern.beginning(number) == pattern.beginning(number + 4093)).count();
+        assert_eq!(same, 0, "a reply that another connection should have had does not fit");
+        assert!(Pattern::new(7, 16, 1, 15_000, 100).period() > 15_000, "each client has a place of its own");
+        assert_eq!(pattern.table, Pattern::new(7, 16, 1, 1, 100).table);
+        assert_ne!(pattern.table, Pattern::new(8, 16, 1, 1, 100).table);
     }
 
     proptest! {
@@ -137,7 +159,7 @@ mod tests {
         fn any_split_is_verified(
             cuts in proptest::collection::vec(1..3000_usize, 1..40), connection: u64, wrong: proptest::sample::Index,
         ) {
-            let pattern = Pattern::new(3, 2000, 2, 1000);
+            let pattern = Pattern::new(3, 2000, 2, 1, 1000);
             let total: usize = cuts.iter().sum();
             let start = pattern.beginning(connection);
             let mut stream: Vec<u8> =

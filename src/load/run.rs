@@ -3,13 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::clients::{Clients, END_TIME};
 use super::figures::Figures;
 use super::pacer::FOREVER;
 use super::plan::{Plan, Usage};
 use super::slot::Slot;
+use super::starvation::HEARTBEAT;
 use super::targets::{Ceiling, Targets};
 use crate::reactor::{Context, Handler, Moment, Readiness, Timer, Token};
 
@@ -82,8 +81,6 @@ pub(super) struct Run {
     next_watch: Moment,
     /// Replies that had come when the measured part began.
     received_before: u64,
-    /// CPU time that had been taken by then.
-    cpu_before: Duration,
 }
 
 impl Handler for Run {
@@ -131,7 +128,6 @@ impl Run {
             next_sweep: now,
             next_watch: now,
             received_before: 0,
-            cpu_before: Duration::ZERO,
         }
     }
 
@@ -234,6 +230,10 @@ impl Run {
     /// that the turn has read already.
     fn conduct(&mut self, context: &mut Context<Slot>) {
         let now = context.now();
+        if self.part == Part::Measuring {
+            let is_idle = context.turn().events == 0 && context.turn().queued == 0;
+            self.figures().starvation.turn(now, is_idle);
+        }
         if self.connects_at().is_some_and(|at| at <= now) {
             self.clients.connect(context);
         }
@@ -295,13 +295,16 @@ impl Run {
         }
         let mut wake = self.part_ends.min(self.next_sweep);
         if measuring {
-            wake = wake.min(self.figures().interval_end());
+            wake = wake.min(self.figures().interval_end()).min(now + HEARTBEAT);
         }
         if self.watcher.is_some() {
             wake = wake.min(self.next_watch);
         }
         if let Some(at) = self.connects_at() {
             wake = wake.min(at);
+        }
+        if measuring {
+            self.figures().starvation.wakes_at(wake.max(now));
         }
         context.set_timer(RUN, wake);
     }
@@ -320,7 +323,7 @@ impl Run {
             let connecting = self.clients.connecting() as u64;
             self.figures().begin_churn(connecting);
         }
-        self.cpu_before = cpu_time();
+        self.figures().starvation.begin(now);
     }
 
     fn end_measuring(&mut self, context: &mut Context<Slot>, all_sent: bool) {
@@ -351,11 +354,11 @@ impl Run {
     }
 
     fn end_window(&mut self, now: Moment) {
-        let (received_before, cpu_before) = (self.received_before, self.cpu_before);
+        let received_before = self.received_before;
         let figures = self.figures();
         if figures.ended.is_none() {
             figures.ended = Some((now, figures.received - received_before));
-            figures.cpu_time = cpu_time().saturating_sub(cpu_before);
+            figures.starvation.end(now);
             figures.end_interval(now);
         }
     }
@@ -414,10 +417,4 @@ impl Run {
             clients: self.plan.clients as u64,
         }
     }
-}
-
-/// The CPU time that this process has taken.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -25,7 +25,13 @@ pub(super) struct Traffic {
 impl Traffic {
     pub(super) fn new(plan: &Plan, now: Moment) -> Traffic {
         Traffic {
-            pattern: Pattern::new(plan.seed, plan.sizes.longest, plan.depth as usize, READ_SIZE),
+            pattern: Pattern::new(
+                plan.seed,
+                plan.sizes.longest,
+                plan.depth as usize,
+                plan.clients,
+                READ_SIZE,
+            ),
             pacing: Pacing::new(plan, now),
             figures: Figures::new(matches!(plan.pace, Pace::Open { .. }), now),
             sizes: plan.sizes,

@@ -16,6 +16,9 @@ use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use super::socket_file::{self, BindError, SocketFile};
 use super::transport::Socket;
 
+/// So many signs of life in a row have to be missing before a peer counts as dead.
+const KEEPALIVE_PROBES: u32 = 5;
+
 /// The options of a listening socket. Accepted TCP sockets inherit them from the listener, so a TCP connection costs no
 /// `setsockopt`, unless it waited at an inherited listener before the listener had its options. Unix sockets inherit
 /// nothing: each costs one.
@@ -25,8 +28,11 @@ pub struct ListenerOptions {
     pub backlog: i32,
     /// Whether other processes may listen on the same port, so that the kernel spreads connections over them.
     pub reuse_port: bool,
-    /// The kernel asks a silent peer for a sign of life after this time; see `tcp(7)`.
+    /// Ask a silent TCP peer for a sign of life after this time, at least a second. One that does not answer for as long
+    /// again is dead, and its connection fails.
     pub keepalive: Option<Duration>,
+    /// The permissions of a Unix socket's file, as `chmod(2)` takes them; by default what the umask leaves.
+    pub unix_mode: Option<u32>,
 }
 
 /// A socket that listens, TCP or Unix.
@@ -127,7 +133,7 @@ impl Listener {
     /// # Errors
     /// When the path is taken, or as `bind(2)` and `listen(2)`.
     pub fn unix(path: &Path, options: &ListenerOptions) -> Result<Listener, BindError> {
-        let (socket, file) = socket_file::listen(path, options.backlog)?;
+        let (socket, file) = socket_file::listen(path, options.unix_mode, options.backlog)?;
         Ok(Listener::Unix(UnixListener::from_std(socket.into()), file, 0))
     }
 
@@ -237,7 +243,13 @@ impl ListenerOptions {
         // Urgent bytes stay in their place in the stream, so that they are echoed and hide nothing behind them.
         socket.set_out_of_band_inline(true)?;
         match self.keepalive {
-            Some(time) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time)),
+            Some(time) => {
+                // The kernel counts in seconds.
+                let (time, second) = (time.max(Duration::from_secs(1)), Duration::from_secs(1));
+                let interval = (time / KEEPALIVE_PROBES).max(second);
+                let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
+                socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
+            }
             None => Ok(()),
         }
     }
@@ -331,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_listener_knows_whether_a_connection_waits() {
-        let options = ListenerOptions { backlog: 8, reuse_port: false, keepalive: None };
+        let options = ListenerOptions { backlog: 8, reuse_port: false, keepalive: None, unix_mode: None };
         let mut listener =
             Listener::tcp("127.0.0.1:0".parse().expect("an address"), false, &options).expect("a free port");
         let address = listener.local_address().expect("it is bound").expect("it is TCP");
@@ -348,8 +360,12 @@ mod tests {
         let inherited = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = inherited.local_addr().expect("it is bound");
         let early = std::net::TcpStream::connect(address).expect("it listens");
-        let options =
-            ListenerOptions { backlog: 8, reuse_port: false, keepalive: Some(Duration::from_secs(9)) };
+        let options = ListenerOptions {
+            backlog: 8,
+            reuse_port: false,
+            keepalive: Some(Duration::from_secs(9)),
+            unix_mode: None,
+        };
         let mut listener = Listener::inherited_tcp(inherited.into(), &options).expect("it listens");
         let nodelay_and_keepalive = |accept| match accept {
             Accept::Connection(Socket::Tcp(stream), _) => {
@@ -373,5 +389,22 @@ mod tests {
         assert_eq!(shown("[::ffff:127.0.0.1]:65141"), "127.0.0.1:65141");
         assert_eq!(shown("[::1]:7"), "[::1]:7");
         assert_eq!(Peer::Unix { number: 3 }.to_string(), "unix client 3");
+    }
+
+    #[test]
+    fn a_dead_peer_is_found_after_twice_the_time() {
+        for (seconds, interval) in [(2, 1), (300, 60)] {
+            let keepalive = Some(Duration::from_secs(seconds));
+            let options = ListenerOptions { backlog: 8, reuse_port: false, keepalive, unix_mode: None };
+            let address = "127.0.0.1:0".parse().expect("an address");
+            let mut listener = Listener::tcp(address, false, &options).expect("a free port");
+            let address = listener.local_address().expect("it is bound").expect("it is TCP");
+            let _client = std::net::TcpStream::connect(address).expect("it listens");
+            let Accept::Connection(Socket::Tcp(stream), _) = listener.accept() else { panic!("one waits") };
+            let socket = SockRef::from(&stream);
+            assert_eq!(socket.tcp_keepalive_time().expect("a time"), Duration::from_secs(seconds));
+            assert_eq!(socket.tcp_keepalive_interval().expect("a time"), Duration::from_secs(interval));
+            assert_eq!(socket.tcp_keepalive_retries().expect("a number"), KEEPALIVE_PROBES);
+        }
     }
 }

@@ -5,9 +5,9 @@
 //! whoever makes a socket file holds a lock beside it (`PATH.lock`) until it listens.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -49,7 +49,11 @@ pub struct SocketFile {
 
 /// Makes a Unix stream socket that listens, nonblocking, with its file. A name that begins with `@` has no file, and goes
 /// with its last socket. This may wait for another server that is about to listen, so call it before a loop runs.
-pub(super) fn listen(path: &Path, backlog: i32) -> Result<(Socket, Option<SocketFile>), BindError> {
+pub(super) fn listen(
+    path: &Path,
+    mode: Option<u32>,
+    backlog: i32,
+) -> Result<(Socket, Option<SocketFile>), BindError> {
     let address = unix_address(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -70,6 +74,10 @@ pub(super) fn listen(path: &Path, backlog: i32) -> Result<(Socket, Option<Socket
         result => result?,
     }
     let file = SocketFile::of(path)?;
+    if let Some(mode) = mode {
+        // Before it listens: until then nobody can connect, whatever the umask left.
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
     socket.listen(backlog)?;
     Ok((socket, Some(file)))
 }
@@ -178,7 +186,7 @@ mod tests {
                     .map(|_| {
                         scope.spawn(|| {
                             together.wait();
-                            listen(&path, 8)
+                            listen(&path, None, 8)
                         })
                     })
                     .collect();
@@ -196,7 +204,7 @@ mod tests {
         let directory = tempdir().expect("a directory");
         let path = directory.path().join("echo.sock");
         fs::write(directory.path().join("echo.sock.lock"), "").expect("a new file");
-        let (socket, file) = listen(&path, 8).expect("a free path");
+        let (socket, file) = listen(&path, None, 8).expect("a free path");
         drop((socket, file));
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0, "nothing is left");
     }
@@ -206,7 +214,7 @@ mod tests {
         let directory = tempdir().expect("a directory");
         let path = directory.path().join("echo.sock");
         let _lock = Lock::take(&path).expect("a free path");
-        let error = listen(&path, 8).expect_err("it is locked");
+        let error = listen(&path, None, 8).expect_err("it is locked");
         assert!(matches!(&error, BindError::Locked(path) if path.ends_with("echo.sock.lock")), "{error}");
     }
 }

@@ -195,7 +195,8 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: ListenerOptions = ListenerOptions { backlog: 16, reuse_port: false, keepalive: None };
+    const OPTIONS: ListenerOptions =
+        ListenerOptions { backlog: 16, reuse_port: false, keepalive: None, unix_mode: None };
 
     fn tcp(address: SocketAddr) -> io::Result<BoundSocket> {
         Listener::tcp(address, false, &OPTIONS).map(BoundSocket::Listener)

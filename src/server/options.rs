@@ -23,8 +23,10 @@ pub struct ServerOptions {
     pub backlog: u16,
     /// Whether other processes may listen on the same port.
     pub reuse_port: bool,
-    /// Ask a silent peer for a sign of life after this time.
+    /// Ask a silent TCP peer for a sign of life after this time; one that does not answer for as long again is dead.
     pub keepalive: Option<Duration>,
+    /// The permissions of the files of Unix sockets; by default what the umask leaves.
+    pub unix_mode: Option<u32>,
     /// The most connections at once; by default what the descriptor limit allows.
     pub max_connections: Option<usize>,
     /// What happens to a connection beyond that.
@@ -80,7 +82,9 @@ impl Default for ServerOptions {
             write_limit: 64 * 1024,
             backlog: 4096,
             reuse_port: false,
-            keepalive: None,
+            // Dead peers must not hold their slots for ever, and a probe in five minutes is next to nothing.
+            keepalive: Some(Duration::from_secs(5 * 60)),
+            unix_mode: None,
             max_connections: None,
             when_full: WhenFull::Wait,
             max_accepts: None,
@@ -123,6 +127,7 @@ impl ServerOptions {
             backlog: self.backlog.into(),
             reuse_port: self.reuse_port,
             keepalive: self.keepalive,
+            unix_mode: self.unix_mode,
         }
     }
 }

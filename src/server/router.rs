@@ -65,13 +65,14 @@ impl Handler for Router {
             }
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
+            // Signals that come together, as SIGINT and SIGTERM may from a terminal and a supervisor, are one request.
             Some(Source::Stop(signal)) => {
-                for _ in 0..signal.received() {
+                let asked = signal.received() > 0;
+                if asked {
                     self.stop(context);
                 }
             }
             Some(Source::Report(signal)) => {
-                // However often it was asked for.
                 let asked = signal.received() > 0;
                 if asked {
                     self.report(context);
@@ -117,7 +118,12 @@ impl Handler for Router {
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
             Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
-            Some(Source::Scraper(_)) => self.close_scraper(context, token, "cut off: its time is over"),
+            Some(Source::Scraper(scraper)) => {
+                // Its request may have arrived while this process was stopped.
+                scraper.note(Readiness::READABLE);
+                self.serve_scraper(context, token);
+                self.close_scraper(context, token, "cut off: its time is over");
+            }
             Some(Source::Stop(_) | Source::Report(_)) | None => {}
         }
     }
@@ -276,7 +282,6 @@ impl Router {
     /// The first request closes the listeners and lets every connection end; a second one ends the server now.
     fn stop(&mut self, context: &mut Context<Source>) {
         if !self.shutdown.begin() {
-            // Both may come at once, when nobody is connected: then it has ended as well as it can.
             if self.counters.open > 0 {
                 self.shutdown.fail(Error::StoppedAtOnce { connections: self.counters.open });
             }

@@ -307,3 +307,26 @@ fn what_is_lost_in_an_exchange_is_an_error_of_it_and_no_part_of_the_run() {
     let udp = report.udp.expect("it is over UDP");
     assert_eq!((udp.lost, udp.late, report.errors.total()), (0, 0, 0), "{report:?}");
 }
+
+#[test]
+fn an_answer_is_late_by_its_age_and_not_by_when_somebody_looked() {
+    // Every second answer takes longer than the timeout, by less than the time between two looks.
+    let server = BadEcho::start(|number, bytes| match number % 2 {
+        0 => vec![Act::In(Duration::from_millis(32), bytes.to_vec())],
+        _ => vec![answer(bytes)],
+    });
+    let arguments = ["-c", "1", "--depth", "64", "--rate", "100", "-m", "100", "--timeout", "30ms"];
+    let run = load(&[&[server.endpoint.as_str()], &arguments[..]].concat());
+    assert!(run.number("/service_time_us/max") <= 30_100.0, "nothing older was received: {:#}", run.report);
+    assert!(run.number("/udp/late") + run.number("/udp/lost") >= 50.0, "{:#}", run.report["udp"]);
+}
+
+#[test]
+fn an_answer_that_was_cut_short_is_said_sensibly() {
+    let server = BadEcho::start(|_, bytes| vec![Act::Answer(bytes[..bytes.len() - 4].to_vec())]);
+    let run = load(&[&server.endpoint, "-m", "1", "-c", "1", "-s", "20"]);
+    assert_eq!(run.status, 7, "{:#}", run.report);
+    let words = run.report["failures"][0].as_str().expect("words");
+    let expected = "received nothing; looks like loss (4 bytes)";
+    assert!(words.contains("offset 16: expected ") && words.ends_with(expected), "{words}");
+}

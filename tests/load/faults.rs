@@ -264,3 +264,60 @@ fn after_the_end_nobody_connects_any_more() {
     // two seconds.
     assert!(run.number("/errors/timeout") <= 12.0, "{:#}", run.report["errors"]);
 }
+
+#[test]
+fn a_service_of_another_language_is_said_once_in_its_own_words() {
+    let server = Toy::start(|mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    });
+    let run = load(&[&server.endpoint(), "-c", "4", "-d", "1s"]);
+    assert_eq!((run.status, run.number("/errors/mismatch")), (7, 4.0), "{:#}", run.report);
+    let failures = run.report["failures"].as_array().expect("an array");
+    assert_eq!(failures.len(), 1, "{failures:#?}");
+    let words = failures[0].as_str().expect("words");
+    assert!(words.contains("`HTTP/1.1 400 Bad Request`: this is no echo server"), "{words}");
+    assert_eq!(run.report["mismatches"].as_array().map(Vec::len), Some(1), "{:#}", run.report["mismatches"]);
+    assert_eq!(run.errors.matches("HTTP/1.1").count(), 1, "{}", run.errors);
+}
+
+#[test]
+fn bytes_behind_the_last_reply_are_found() {
+    // As soon as its client ends, the server says something more; or it does so some time after each reply.
+    for at_the_end in [true, false] {
+        let server = Toy::start(move |mut stream| {
+            let mut message = [0; 64];
+            while stream.read_exact(&mut message).is_ok() {
+                if stream.write_all(&message).is_err() {
+                    return;
+                }
+                if !at_the_end {
+                    break;
+                }
+            }
+            let _ = stream.write_all(b"more");
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let endpoint = server.endpoint();
+        let modes = [&["-c", "2", "-m", "2"] as &[_], &["-c", "2", "-m", "20", "--connect-per-message"]];
+        for arguments in modes {
+            let run = load(&[&[endpoint.as_str()], arguments].concat());
+            assert_eq!(run.status, 7, "{at_the_end} {arguments:?}: {:#}", run.report);
+            assert_eq!(run.report["mismatches"][0]["looks_like"], "corruption", "{:#}", run.report);
+            assert_eq!((run.number("/mismatches/0/offset"), run.number("/mismatches/0/bytes")), (64.0, 4.0));
+            assert_eq!(run.report["mismatches"][0]["expected"], "", "all that was sent had come");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_never_ends_a_connection_is_not_waited_for_long() {
+    let server = Toy::start(|mut stream| {
+        let mut message = [0; 64];
+        while stream.read_exact(&mut message).is_ok() && stream.write_all(&message).is_ok() {}
+        // The client has ended; this side stays open until the test is over.
+        thread::sleep(std::time::Duration::from_secs(90));
+    });
+    let run = load_that_ends(&[&server.endpoint(), "-c", "3", "-m", "30"]);
+    assert_eq!((run.status, run.number("/messages/received")), (0, 30.0), "{:#}", run.report);
+}

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -148,4 +149,37 @@ fn an_interrupt_counts_clients_between_two_connections() {
     let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
     let fairness = &report["fairness"];
     assert_eq!((fairness["fewest"].as_u64(), fairness["most"].as_u64()), (Some(1), Some(1)), "{report:#}");
+}
+
+#[test]
+fn a_run_that_is_interrupted_before_a_reply_is_no_success_and_counts_what_was_owed() {
+    let reached: Arc<AtomicUsize> = Arc::default();
+    let counted = Arc::clone(&reached);
+    let silent = Toy::start(move |mut stream| {
+        let _ = stream.read_exact(&mut [0; 64]);
+        counted.fetch_add(1, Ordering::SeqCst);
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    for warmup in ["0s", "1h"] {
+        let arguments = ["--rate", "1000", "-c", "2", "-d", "1h", "--timeout", "1h", "--warmup", warmup];
+        let load =
+            spawn(&[&["load", "--json", "--quiet", silent.endpoint().as_str()], &arguments[..]].concat());
+        wait_until("a message of each client", || {
+            reached.compare_exchange(2, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        });
+        let began = Instant::now();
+        wait_until("more that is due", || began.elapsed() > Duration::from_millis(100));
+        interrupt(load.id());
+        let output = load.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+        let warnings = report["warnings"].to_string();
+        assert!(warnings.contains("no reply came before the signal"), "{warnings}");
+        let cpu = report["generator"]["cpu_seconds"].as_f64().expect("a number");
+        if warmup == "0s" {
+            assert!(report["messages"]["not_sent"].as_u64() > Some(20), "{:#}", report["messages"]);
+        } else {
+            assert_eq!(cpu, 0.0, "nothing was measured");
+        }
+    }
 }

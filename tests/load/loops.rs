@@ -248,3 +248,58 @@ fn holding_begins_when_all_are_open() {
     let seconds = run.number("/seconds");
     assert!((0.2..0.7).contains(&seconds), "opening alone takes a second: {seconds}");
 }
+
+#[test]
+fn the_backlog_of_the_warm_up_takes_nothing_from_the_measured_part() {
+    // It takes at least ten milliseconds a message: a hundredth of what is due.
+    let server = Toy::start(|mut stream| {
+        let mut message = [0; 64];
+        while stream.read_exact(&mut message).is_ok() {
+            thread::sleep(Duration::from_millis(10));
+            if stream.write_all(&message).is_err() {
+                return;
+            }
+        }
+    });
+    let arguments = ["-c", "1", "--rate", "10000", "--warmup", "500ms"];
+    let run = load(&[&[server.endpoint().as_str(), "-m", "20"], &arguments[..]].concat());
+    assert_eq!((run.status, run.number("/messages/received")), (0, 20.0), "{:#}", run.report);
+    let run = load(&[&[server.endpoint().as_str(), "-d", "500ms"], &arguments[..]].concat());
+    assert!(run.number("/rate") > 5.0, "replies came all the time: {:#}", run.report);
+    // Whatever was due in the warm-up would be older.
+    assert!(run.number("/latency_us/max") / 1e6 < 30.0 && run.number("/messages/received") > 2.0);
+}
+
+#[test]
+fn each_run_has_a_seed_of_its_own_and_says_it() {
+    let server = Server::plain();
+    let seed = || load(&[&server.endpoint, "-m", "10"]).number("/settings/seed");
+    assert!((0..9).any(|_| seed() != seed()));
+}
+
+#[test]
+fn a_seed_repeats_each_connections_bytes_whatever_the_order_of_sending() {
+    let messages = |think: u64| {
+        let received: Arc<Mutex<Vec<Vec<usize>>>> = Arc::default();
+        let seen = Arc::clone(&received);
+        let server = Toy::start(move |mut stream| {
+            let (mut lengths, mut buffer) = (Vec::new(), [0; 65_536]);
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                lengths.push(count);
+                // The order in which clients send depends on how long each is answered.
+                thread::sleep(Duration::from_millis(think * lengths.len() as u64 % 3));
+                let _ = stream.write_all(&buffer[..count]);
+            }
+            seen.lock().expect("not poisoned").push(lengths);
+        });
+        let arguments = ["-c", "4", "-m", "40", "-s", "10-9000", "--seed", "7", "--think", "1ms"];
+        load(&[&[server.endpoint().as_str()], &arguments[..]].concat());
+        wait_until("the end of all", || received.lock().expect("not poisoned").len() == 4);
+        let mut lengths = received.lock().expect("not poisoned").clone();
+        // The first lengths tell the connections apart; how many messages each had is up to chance.
+        lengths.iter_mut().for_each(|lengths| lengths.truncate(3));
+        lengths.sort();
+        lengths
+    };
+    assert_eq!(messages(0), messages(5));
+}

@@ -7,6 +7,8 @@ mod library;
 mod limits;
 mod loops;
 mod many;
+mod outages;
 mod report;
 mod scale;
+mod starvation;
 mod support;

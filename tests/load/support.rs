@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How long anything may take before a test gives up.
@@ -42,6 +43,12 @@ pub(crate) fn as_run(output: Output) -> Run {
     let errors = String::from_utf8(output.stderr).expect("UTF-8");
     let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{errors}"));
     Run { status: output.status.code().expect("not killed"), report, errors }
+}
+
+/// Waits for a run of `load --json` that was [`spawn`]ed.
+#[track_caller]
+pub(crate) fn finish(load: Child) -> Run {
+    as_run(load.wait_with_output().expect("it ends"))
 }
 
 /// Like [`load`], of a run that is short but might not end by itself if the program were wrong.
@@ -100,6 +107,21 @@ impl Server {
         BufReader::new(output).read_line(&mut line).expect("it says where it listens");
         let endpoint = line.trim().strip_prefix("listening on ").expect("an endpoint").to_owned();
         Server { process, endpoint }
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("it is our child");
+    }
+
+    /// Ends it without a chance to say anything.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("it is our child");
+        self.process.wait().expect("it has ended");
     }
 
     /// A plain echo on a free port of loopback.

@@ -278,6 +278,21 @@ fn the_descriptors_of_scrapers_are_reserved_and_the_announced_connections_fit() 
     }
 }
 
+/// Whatever is due when it goes on is due at once.
+#[test]
+fn a_request_that_arrived_while_the_server_was_stopped_is_answered() {
+    let server = with_admin(&[]);
+    let descriptors = server.descriptors();
+    let early = Client::tcp(server.admin_address());
+    server.await_descriptors(descriptors + 1);
+    server.while_held(|| {
+        early.send(b"GET /healthz HTTP/1.0\r\n\r\n");
+        // Longer than a scraper has for its exchange: the time itself is tested.
+        thread::sleep(Duration::from_secs(11));
+    });
+    assert_eq!(Response::parse(&early.receive_rest()).status, "200 OK");
+}
+
 /// As many scrapes as four threads can make, and everything that is no scrape.
 #[test]
 fn a_storm_of_scrapes_does_not_keep_the_echo() {

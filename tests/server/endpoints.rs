@@ -189,6 +189,19 @@ fn the_socket_file_of_a_dead_server_is_replaced_and_ours_is_removed() {
 }
 
 #[test]
+fn a_socket_file_has_the_permissions_that_were_asked_for() {
+    let directory = tempdir().expect("a directory");
+    let path = directory.path().join("echo.sock");
+    let endpoint = format!("unix:{}", path.display());
+    // No umask leaves these.
+    let server = Server::start(&["--unix-mode", "0612", &endpoint]);
+    let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o612);
+    Client::unix(&path).echo(b"ours");
+    drop(server);
+}
+
+#[test]
 fn an_abstract_name_has_no_file_and_one_server() {
     if !cfg!(any(target_os = "linux", target_os = "android")) {
         return skip("an_abstract_name_has_no_file_and_one_server", "only Linux has such names");

@@ -297,8 +297,8 @@ fn a_peer_that_takes_nothing_is_dropped_after_the_write_timeout() {
 }
 
 #[test]
-fn a_silent_peer_is_asked_for_a_sign_of_life_if_so_wished() {
-    for (options, timer) in [(&[] as &[_], 0), (&["--keepalive=1h"], TcpRow::KEEPALIVE)] {
+fn a_silent_peer_is_asked_for_a_sign_of_life_unless_it_is_not_wished() {
+    for (options, timer) in [(&["--keepalive", "none"] as &[_], 0), (&[], TcpRow::KEEPALIVE)] {
         let server = Server::on_ipv4(options);
         let client = server.connect();
         client.echo(b"accepted");

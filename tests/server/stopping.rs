@@ -192,6 +192,23 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn two_signals_at_once_are_one_request() {
+    let server = Server::on_ipv4(&["--drain", "1year"]);
+    let client = server.connect();
+    client.echo(b"before the signals");
+    server.while_held(|| {
+        client.send(b"sent by then");
+        server.signal(Signal::TERM);
+        server.signal(Signal::INT);
+    });
+    assert_same(&client.receive_rest(), b"sent by then");
+    drop(client);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("0 connections cut off with 0 bytes") && !log.contains("second signal"), "{log}");
+}
+
+#[test]
 fn two_signals_at_once_are_no_failure_if_nobody_is_connected() {
     let server = Server::on_ipv4(&["--drain", "1year"]);
     server.while_held(|| {

@@ -24,6 +24,7 @@ Examples:
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
   echoloop load --processes 4 -c 1000 :7              four cores; --start-at and `echoloop merge` for several machines
   echoloop load --find-rate -c 100 --fail-if 'p99>5ms' :7       how much it takes before it is slow
+  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' :7   does the service survive a failover
   echoloop load --repeat 5 --json :7 > a.json         five runs, for `echoloop compare a.json b.json`
   echoloop load --rate 20000 --size 1400 --fail-if 'loss>0.1%' udp://localhost:7
 
@@ -31,14 +32,19 @@ Latency in an open loop counts from when a message was due, whether or not its c
 it took once it was sent, `lag` how late the generator was itself. To be on time it sleeps until shortly before and
 polls for the rest, which takes up to a core. Every reply is waited for, as long as --timeout.
 
+A client that loses its connection connects again, and the run lasts as long as asked. Messages under way are cut off,
+never sent twice; those that were due meanwhile keep their moment. The loss is reported as an outage; judge it by
+--fail-if 'outage>2s' or 'outages>0'. If nobody is there at the beginning, the run ends at once.
+
 Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number, so that
 what is lost, late, duplicated, reordered or corrupted is counted apart. A message without an answer within --timeout is
 lost, and the next one leaves; should its answer come after all, it is late instead. None of these fails the run, but
 corruption (7) and that nothing is ever answered (4, 5): say --fail-if 'loss>1%', or late, duplicated or reordered.
 
-Exit status: 0 every message was echoed, or (UDP) was lost (also when ended early by a signal), 1 connections failed, or
-another failure, 2 wrong usage, 3 a name does not resolve, 4 no connection was ever established, or (UDP) no message
-answered: refused, 5 the same: timed out, 7 other bytes came back than were sent, 8 a --fail-if condition held.";
+Exit status: 0 every message was echoed, or (UDP) was lost (also when ended early by a signal), 1 connections failed, no
+reply came, --find-rate has no answer, or another failure, 2 wrong usage, 3 a name does not resolve, 4 no connection was
+ever established, or (UDP) no message answered: refused, 5 the same: timed out, 7 other bytes came back than were sent,
+8 a --fail-if condition held (with --find-rate: at every rate).";
 
 /// The rate at which a search begins.
 const FIRST_RATE: f64 = 1000.0;
@@ -175,9 +181,10 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "LENGTH", value_parser = size, alias = "greeting-bytes", help_heading = "Connections")]
     greeting: Option<usize>,
 
-    /// What the bytes, sizes and arrivals come from: the same seed repeats a run
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "Verification")]
-    seed: u64,
+    /// The bytes, sizes and arrivals follow from this number: the same one repeats them [default: a random one, which the
+    /// results name]
+    #[arg(long, value_name = "N", help_heading = "Verification")]
+    seed: Option<u64>,
 
     /// Count bytes only, don't compare them
     #[arg(long, help_heading = "Verification")]
@@ -224,7 +231,8 @@ impl LoadArguments {
             duration: self.duration,
             messages: self.messages,
             warmup: self.warmup,
-            seed: self.seed,
+            // Short, so that people can type it, and exact in every reader of JSON.
+            seed: self.seed.unwrap_or_else(|| fastrand::u32(..).into()),
             verify: !self.no_verify,
             connect_rate: self.connect_rate,
             connecting: count(self.connecting),
@@ -292,7 +300,10 @@ mod tests {
 
     #[test]
     fn without_options_it_is_the_plan_of_the_library() {
-        assert_eq!(plan(&[]), Ok(Plan::new(vec![Endpoint::default()])));
+        let usual = Plan::new(vec![Endpoint::default()]);
+        assert_eq!(plan(&["--seed", &usual.seed.to_string()]), Ok(usual));
+        let seed = || plan(&[]).expect("no options are well formed").seed;
+        assert!((0..9).any(|_| seed() != seed()), "another one each time");
     }
 
     #[test]

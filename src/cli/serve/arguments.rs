@@ -9,8 +9,8 @@ use echoloop::{
 };
 
 use crate::cli::values::{
-    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, positive_duration, size, text, timeout,
-    trace_limit,
+    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, mode, positive_duration, size, text,
+    timeout, trace_limit,
 };
 use crate::cli::verbosity::Verbosity;
 
@@ -20,9 +20,10 @@ Endpoints:
   :PORT                     every interface, IPv6 and IPv4
   [V6ADDRESS]:PORT          an IPv6 address
   unix:PATH, unix:@NAME     a Unix stream socket, whose file is removed at the end; or one with an abstract name
-  udp://HOST:PORT           datagrams: each comes back whole, from the address that it was sent to. Never answered are
-                            broadcasts, multicasts, senders on ports below 1024 (see --udp-any-source) and senders
-                            on a UDP port of this server, whatever their address. The options for answers, buffers and connections are not about datagrams
+  udp://HOST:PORT           datagrams: each comes back whole, from the address that it was sent to. The server never
+                            answers broadcasts, multicasts, senders on ports below 1024 (see --udp-any-source), nor
+                            senders on a UDP port of its own, whatever their address. The options for answers,
+                            buffers and connections are not about datagrams
   Port 0 lets the system choose. Each bound address is printed on standard output:
   listening on tcp://127.0.0.1:10000
 
@@ -124,13 +125,17 @@ pub(crate) struct ServeArguments {
     #[arg(long, help_heading = "Sockets")]
     reuse_port: bool,
 
-    /// Ask a silent peer for a sign of life after this time
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2h",
-          value_parser = positive_duration, help_heading = "Sockets")]
-    keepalive: Option<Duration>,
+    /// Ask a silent TCP peer for a sign of life after this time (or `none`); one that does not answer for as long again
+    /// is dead, and its connection ends
+    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = timeout, help_heading = "Sockets")]
+    keepalive: Timeout,
 
-    /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, as a balancer
-    /// sends it to tell the client's address; datagrams have no header
+    /// Give the files of Unix sockets these permissions, as in 0660 [default: what the umask leaves]
+    #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Sockets")]
+    unix_mode: Option<u32>,
+
+    /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, in which a
+    /// balancer names the client; datagrams have no header
     #[arg(long, value_name = "WHETHER", default_value = "off", help_heading = "Sockets")]
     proxy_protocol: Announcement,
 
@@ -153,12 +158,12 @@ pub(crate) struct ServeArguments {
           value_parser = humantime::parse_duration, help_heading = "Sockets")]
     busy_poll: Duration,
 
-    /// Tell figures and health over HTTP, on HOST:PORT, PORT, :PORT or unix:PATH; without a host on loopback only
+    /// Serve figures and health over HTTP, on HOST:PORT, PORT, :PORT or unix:PATH; without a host on loopback only
     #[arg(long, value_name = "ENDPOINT", value_parser = admin_endpoint, help_heading = "Administration")]
     admin: Option<Endpoint>,
 
-    /// Record each turn of the loop, and what each connection does in it, in FILE, for ui.perfetto.dev. It slows the
-    /// server down
+    /// Record each turn of the loop, and the work of each connection in it, in FILE, for ui.perfetto.dev. It slows the
+    /// server down, and a slow disk slows it more; FILE may not be a pipe or a terminal
     #[arg(long, value_name = "FILE", help_heading = "Trace")]
     trace: Option<PathBuf>,
 
@@ -210,7 +215,8 @@ impl ServeArguments {
             write_limit: self.write_limit,
             backlog: self.backlog,
             reuse_port: self.reuse_port,
-            keepalive: self.keepalive,
+            keepalive: self.keepalive.0,
+            unix_mode: self.unix_mode,
             max_connections: self.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             when_full: match self.when_full {
                 Full::Wait => WhenFull::Wait,
@@ -274,7 +280,8 @@ mod tests {
             "--write-timeout=none",
             "--drain=0s",
             "--reuse-port",
-            "--keepalive",
+            "--keepalive=2h",
+            "--unix-mode=0660",
             "--proxy-protocol=require",
             "--proxy-timeout=1s",
             "--udp-any-source",
@@ -299,6 +306,7 @@ mod tests {
             backlog: 5,
             reuse_port: true,
             keepalive: Some(Duration::from_secs(7200)),
+            unix_mode: Some(0o660),
             max_connections: Some(9),
             when_full: WhenFull::Refuse,
             max_accepts: Some(3),
@@ -315,10 +323,7 @@ mod tests {
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
-        assert_eq!(
-            serve(&["--keepalive=1min", ":7"]).expect("well formed").options().keepalive,
-            Some(Duration::from_secs(60))
-        );
+        assert_eq!(serve(&["--keepalive", "none", ":7"]).expect("well formed").options().keepalive, None);
     }
 
     #[test]
@@ -337,6 +342,8 @@ mod tests {
             &["--idle-timeout", "10"],
             &["--drain", "soon"],
             &["--keepalive=0s"],
+            &["--unix-mode=0880"],
+            &["--unix-mode=10660"],
             &["--when-full", "panic"],
             &["--proxy-protocol", "guess"],
             &["--proxy-timeout", "0s"],

@@ -44,7 +44,7 @@ pub enum ConditionError {
 pub enum Verdict {
     /// Everything was echoed, or over UDP was lost.
     Good,
-    /// Connections failed.
+    /// Connections failed, or nothing was received.
     Errors,
     /// No connection was ever established, or over UDP no message answered: refused.
     Refused,
@@ -349,7 +349,9 @@ impl Verdict {
         if !reasons.is_empty() {
             return Verdict::Failed(reasons);
         }
-        if report.errors.total() > 0 { Verdict::Errors } else { Verdict::Good }
+        // A run that received nothing proved nothing, whatever ended it.
+        let is_good = report.errors.total() == 0 && report.messages.received > 0;
+        if is_good { Verdict::Good } else { Verdict::Errors }
     }
 
     /// The exit status that stands for it.

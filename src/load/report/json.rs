@@ -4,7 +4,7 @@
 //! added; should one have to change or go, [`FORMAT_VERSION`] grows.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::system::uname;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::super::figures::{DatagramFates, Figures};
 use super::super::mismatch::Mismatch;
 use super::super::plan::{Pace, Plan, Usage};
 use super::super::series::Point;
+use super::super::starvation::Starvation;
 use super::super::times::{Histogram, Times};
 use super::outages::OutageFigures;
 use super::warnings;
@@ -24,6 +25,11 @@ use crate::reactor::Moment;
 pub const FORMAT_VERSION: u32 = 2;
 /// A generator that took more than this share of a core may have been what was measured.
 const BUSY: f64 = 0.9;
+/// A generator that waited for a core for more than this share of the run, or never caught up for as much, may have
+/// been what was measured.
+pub(super) const STARVED: f64 = 0.1;
+/// The same, of one that was stopped or blocked for this share: whatever was due then waited for it.
+pub(super) const HELD_UP: f64 = 0.01;
 /// An open loop that was this late with one message of a hundred was not on time.
 const LATE_US: f64 = 1000.0;
 
@@ -178,6 +184,18 @@ pub struct Generator {
     pub cpu_seconds: f64,
     /// Open loop: how late messages left although their connection was free. `null` in a closed loop.
     pub lag_us: Option<Times>,
+    /// How long it was ready to run and had no core, in seconds.
+    #[serde(default)]
+    pub waited_for_core_s: f64,
+    /// By how much its loop was woken too late, in seconds: the process was stopped, or a call blocked it.
+    #[serde(default)]
+    pub held_up_s: f64,
+    /// The longest of these delays, in seconds.
+    #[serde(default)]
+    pub longest_hold_up_s: f64,
+    /// Open loop: how long the loop had no moment without work, in seconds.
+    #[serde(default)]
+    pub behind_s: f64,
     /// Whether the generator, and not the server, was what limited the run.
     pub bottleneck: bool,
 }
@@ -226,7 +244,7 @@ impl Report {
             greetings: greeted.then(|| figures.greetings.by_text()),
             greetings_other: greeted.then(|| figures.greetings.others()),
             fairness: figures.fairness,
-            generator: Generator::new(settings.pace, seconds, figures.cpu_time, histograms.lag.as_ref()),
+            generator: Generator::new(settings.pace, seconds, &figures.starvation, histograms.lag.as_ref()),
             series,
             warnings: Vec::new(),
             interrupted: figures.interrupted,
@@ -246,14 +264,30 @@ impl Report {
 }
 
 impl Generator {
-    fn new(pace: Pace, seconds: f64, cpu_time: Duration, lag: Option<&Histogram>) -> Generator {
-        let cpu_seconds = cpu_time.as_secs_f64();
+    fn new(pace: Pace, seconds: f64, starvation: &Starvation, lag: Option<&Histogram>) -> Generator {
+        let is_open = matches!(pace, Pace::Open { .. });
+        let share = |time: f64| if seconds > 0.0 { time / seconds } else { 0.0 };
+        let cpu_seconds = if seconds > 0.0 { starvation.cpu_time.as_secs_f64() } else { 0.0 };
+        let waited_for_core_s = starvation.waited.as_secs_f64();
+        let held_up_s = starvation.held_up.as_secs_f64();
+        let behind_s = if is_open { starvation.behind.as_secs_f64() } else { 0.0 };
         let lag_us = lag.and_then(Histogram::times);
-        let bottleneck = match pace {
-            Pace::Open { .. } => lag_us.is_some_and(|lag| lag.p99 > LATE_US),
-            Pace::Closed { .. } => seconds > 0.0 && cpu_seconds / seconds > BUSY,
-        };
-        Generator { cpu_seconds, lag_us, bottleneck }
+        let was_starved = share(waited_for_core_s) > STARVED || share(held_up_s) > HELD_UP;
+        let bottleneck = was_starved
+            || if is_open {
+                lag_us.is_some_and(|lag| lag.p99 > LATE_US) || share(behind_s) > STARVED
+            } else {
+                share(cpu_seconds + waited_for_core_s) > BUSY
+            };
+        Generator {
+            cpu_seconds,
+            lag_us,
+            waited_for_core_s,
+            held_up_s,
+            longest_hold_up_s: starvation.longest.as_secs_f64(),
+            behind_s,
+            bottleneck,
+        }
     }
 }
 
@@ -265,6 +299,8 @@ fn unix_seconds(moment: Moment) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// A run of ten seconds from `started`, with so many nanoseconds of latency each, evenly over the time.

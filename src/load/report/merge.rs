@@ -126,6 +126,13 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         generator: Generator {
             cpu_seconds: reports.iter().map(|report| report.generator.cpu_seconds).sum(),
             lag_us: histograms.lag.as_ref().and_then(Histogram::times),
+            waited_for_core_s: reports.iter().map(|report| report.generator.waited_for_core_s).sum(),
+            held_up_s: reports.iter().map(|report| report.generator.held_up_s).sum(),
+            longest_hold_up_s: reports
+                .iter()
+                .map(|report| report.generator.longest_hold_up_s)
+                .fold(0.0, f64::max),
+            behind_s: reports.iter().map(|report| report.generator.behind_s).sum(),
             bottleneck: reports.iter().any(|report| report.generator.bottleneck),
         },
         series: add_series(reports, started),

@@ -92,7 +92,10 @@ impl Table<'_> {
         );
         let mut lines = vec![("connections", connections), ("messages", self.message_counts())];
         lines.extend(self.datagrams().map(|text| ("datagrams", text)));
-        lines.push(("bytes", format!("{} sent, {} received", bytes.sent, bytes.received)));
+        lines.push((
+            "bytes",
+            format!("{} sent, {} received (seed {})", bytes.sent, bytes.received, settings.seed),
+        ));
         if settings.usage != Usage::Hold {
             lines.push(("rate", self.rate_and_volume()));
         }

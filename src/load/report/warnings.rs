@@ -2,7 +2,7 @@
 
 use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::times::text;
-use super::json::{GeneratorPart, Report};
+use super::json::{GeneratorPart, HELD_UP, Report, STARVED};
 
 /// The most messages of an open loop that may be missing before it is said that the rate was not reached.
 const RATE_TOLERANCE: f64 = 0.01;
@@ -22,6 +22,7 @@ pub(super) fn find(report: &Report) -> Vec<String> {
         unevenly_spread(report),
         few_messages(report),
         short_run(report),
+        nothing_received(report),
         apart(report),
         same_seed(report),
         several_versions(report),
@@ -32,7 +33,7 @@ pub(super) fn find(report: &Report) -> Vec<String> {
 fn fewer_clients(report: &Report) -> Option<String> {
     let connections = &report.connections;
     let fewer = connections.opened < connections.requested;
-    (fewer && !report.interrupted && report.settings.usage != Usage::Churn).then(|| {
+    (fewer && report.settings.usage != Usage::Churn).then(|| {
         format!(
             "only {} of {} connections were established: the figures are those of fewer clients",
             connections.opened, connections.requested
@@ -67,7 +68,7 @@ fn lower_rate(report: &Report) -> Option<String> {
         }
     };
     let reached = report.rate >= due * (1.0 - RATE_TOLERANCE);
-    if reached || report.interrupted || report.settings.messages.is_some() {
+    if reached || report.settings.messages.is_some() {
         return None;
     }
     let why = if report.generator.bottleneck {
@@ -87,7 +88,28 @@ fn bottleneck(report: &Report) -> Option<String> {
     if let Some(merged) = &report.merged {
         return Some(slow_generators(&merged.generators));
     }
-    Some(if report.settings.rate().is_some() {
+    let (held_up, waited, behind) = (generator.held_up_s, generator.waited_for_core_s, generator.behind_s);
+    let share = |seconds: f64| seconds / report.seconds.max(1e-9);
+    Some(if share(held_up) > HELD_UP {
+        format!(
+            "the generator itself was held up for {}, {} at once: it was stopped, or a call blocked it. Latencies of \
+             that time are its own and not the server's",
+            text(held_up * 1e6),
+            text(generator.longest_hold_up_s * 1e6)
+        )
+    } else if share(waited) > STARVED {
+        format!(
+            "the generator was ready to run and had no core for {:.0} % of the time: other processes took it, and \
+             replies waited for the generator. Give it a core of its own (taskset)",
+            share(waited) * 100.0
+        )
+    } else if share(behind) > STARVED {
+        format!(
+            "the generator had no moment without work for {}: replies waited for it. Use several processes \
+             (--processes) or a lower --rate",
+            text(behind * 1e6)
+        )
+    } else if report.settings.rate().is_some() {
         format!(
             "the generator was the bottleneck: one message of a hundred left {} late although its connection was \
              free; give it a core of its own (taskset), a lower --rate, or several processes",
@@ -106,8 +128,8 @@ fn not_sent(report: &Report) -> Option<String> {
     let count = report.messages.not_sent;
     (count > 0).then(|| {
         format!(
-            "{count} messages were due and not sent before the end, because their connections were busy: the \
-             percentiles would be worse with them"
+            "{count} messages were due and not sent before the end, because their connections were busy or \
+             lost: the percentiles would be worse with them"
         )
     })
 }
@@ -125,15 +147,22 @@ fn unevenly_spread(report: &Report) -> Option<String> {
 fn few_messages(report: &Report) -> Option<String> {
     let received = report.messages.received;
     let few = (1..1000).contains(&received) && report.settings.usage != Usage::Hold;
-    (few && !report.interrupted).then(|| {
+    few.then(|| {
         format!("{received} messages are few: p99.9 and beyond say nothing (try a longer --duration)")
     })
 }
 
 fn short_run(report: &Report) -> Option<String> {
     let short = report.messages.received > 0 && report.seconds < 1.0 && report.settings.messages.is_none();
-    (short && !report.interrupted).then(|| {
+    short.then(|| {
         "less than a second is short: the first moments weigh much (try --duration 10s --warmup 1s)".into()
+    })
+}
+
+fn nothing_received(report: &Report) -> Option<String> {
+    (report.messages.received == 0).then(|| {
+        let when = if report.interrupted { " before the signal" } else { "" };
+        format!("no reply came{when}: nothing was measured")
     })
 }
 

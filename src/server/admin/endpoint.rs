@@ -122,7 +122,12 @@ pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, 
         return Err(Error::Listen { endpoint: endpoint.to_string(), reason });
     }
     // Shared by several processes, each scrape would reach any one of them.
-    let options = ListenerOptions { backlog: BACKLOG, reuse_port: false, keepalive: None };
+    let options = ListenerOptions {
+        backlog: BACKLOG,
+        reuse_port: false,
+        keepalive: None,
+        unix_mode: options.unix_mode,
+    };
     let bound = endpoints::bind(std::slice::from_ref(endpoint), &options)?;
     let listener = |bound: Bound| match bound.socket {
         BoundSocket::Listener(listener) => Some((listener, bound.endpoint.replacen("tcp://", "http://", 1))),

@@ -1,0 +1,214 @@
+//! Servers that go and come back: clients connect again, nothing that was due disappears, the outage is a result.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{Run, Server, Toy, finish, load, spawn, wait_until};
+
+/// The longest delay before a client connects again.
+const LONGEST_DELAY: f64 = 1.0;
+/// What a busy machine may add to anything.
+const MARGIN: f64 = 5.0;
+
+fn start(endpoint: &str, arguments: &[&str]) -> Child {
+    spawn(&[&["load", "--json", "--quiet", endpoint], arguments].concat())
+}
+
+/// Waits until the process has taken so many clock ticks more of CPU time: its messages flow.
+fn wait_for_traffic(server: &Server) {
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.id())).expect("it runs");
+        let behind = stat.rsplit_once(')').expect("the name is in brackets").1.to_owned();
+        behind.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum::<u64>()
+    };
+    let before = ticks();
+    wait_until("traffic", || ticks() >= before + 3);
+}
+
+#[track_caller]
+fn assert_nothing_disappears(run: &Run, due: f64) {
+    let (sent, not_sent) = (run.number("/messages/sent"), run.number("/messages/not_sent"));
+    assert!(
+        (sent + not_sent - due).abs() <= 2.0,
+        "{sent} sent and {not_sent} not, of {due}: {:#}",
+        run.report
+    );
+}
+
+#[test]
+fn a_server_that_is_killed_and_comes_back_is_an_outage_of_that_length() {
+    let mut server = Server::plain();
+    let endpoint = server.endpoint.clone();
+    let load = start(&endpoint, &["--rate", "2000", "-c", "20", "-d", "4s"]);
+    wait_for_traffic(&server);
+    server.kill();
+    let killed = Instant::now();
+    // The pause is what is measured; nothing waits for this to be over.
+    thread::sleep(Duration::from_millis(1200));
+    let _server = Server::start(&[endpoint.trim_start_matches("tcp://")]);
+    let pause = killed.elapsed().as_secs_f64();
+    let run = finish(load);
+    assert_eq!(run.status, 1, "{:#}", run.report);
+    assert!(
+        (run.number("/seconds") - 4.0).abs() < 0.1,
+        "it lasts as long as was asked for: {:#}",
+        run.report
+    );
+    assert_nothing_disappears(&run, 8000.0);
+    assert!(run.number("/messages/cut_off") <= 20.0, "{:#}", run.report["messages"]);
+    let outage = &run.report["outages"];
+    assert_eq!(
+        (run.number("/outages/count"), run.number("/outages/list/0/clients")),
+        (1.0, 20.0),
+        "{outage:#}"
+    );
+    assert_eq!(run.report["outages"]["list"][0]["ended"], true, "{outage:#}");
+    assert_eq!(run.number("/outages/reconnects"), 20.0, "{outage:#}");
+    assert_eq!(
+        run.number("/errors/reset") + run.number("/errors/closed"),
+        20.0,
+        "{:#}",
+        run.report["errors"]
+    );
+    for silence in [run.number("/outages/silence_us/max") / 1e6, run.number("/outages/longest_s")] {
+        // The server was gone from a little before the pause was measured until a little before its end.
+        assert!(silence > 1.15 && silence < pause + LONGEST_DELAY + MARGIN, "{silence} s, pause {pause} s");
+    }
+    // Half of what was due in the pause waited for more than half of it.
+    assert!(run.number("/latency_us/max") / 1e6 > 1.0, "latency counts from when a message was due");
+}
+
+#[test]
+fn a_stopped_server_is_a_stall_and_no_outage() {
+    let server = Server::plain();
+    let load = start(&server.endpoint, &["--rate", "1000", "-c", "10", "-d", "3s"]);
+    wait_for_traffic(&server);
+    server.signal(Signal::STOP);
+    // The stall is what is measured; nothing waits for this to be over.
+    thread::sleep(Duration::from_millis(800));
+    server.signal(Signal::CONT);
+    let run = finish(load);
+    assert_eq!((run.status, run.number("/outages/count")), (0, 0.0), "{:#}", run.report);
+    assert_eq!((run.number("/outages/reconnects"), run.number("/connections/opened")), (0.0, 10.0));
+    assert_nothing_disappears(&run, 3000.0);
+    assert!(run.number("/latency_us/max") / 1e6 > 0.75, "{:#}", run.report["latency_us"]);
+}
+
+#[test]
+fn with_a_short_timeout_a_stall_still_shows_in_the_latency() {
+    let server = Server::plain();
+    let load = start(&server.endpoint, &["--rate", "500", "-c", "10", "-d", "3s", "--timeout", "400ms"]);
+    wait_for_traffic(&server);
+    server.signal(Signal::STOP);
+    thread::sleep(Duration::from_millis(1000));
+    server.signal(Signal::CONT);
+    let run = finish(load);
+    assert_eq!(run.status, 1, "{:#}", run.report);
+    assert_nothing_disappears(&run, 1500.0);
+    assert!(run.number("/errors/timeout") > 0.0 && run.number("/outages/count") >= 1.0, "{:#}", run.report);
+    // A third of the messages was due in the stall.
+    assert!(run.number("/latency_us/p99") / 1e6 > 0.6, "{:#}", run.report["latency_us"]);
+}
+
+#[test]
+fn a_server_that_does_not_come_back_leaves_what_was_due_not_sent() {
+    for (more, reconnects) in [(&[] as &[_], true), (&["--no-reconnect"], false)] {
+        let mut server = Server::plain();
+        let conditions = ["--fail-if", "outage>500ms"];
+        let arguments = [&["--rate", "1000", "-c", "10", "-d", "2s"], more, &conditions].concat();
+        let load = start(&server.endpoint, &arguments);
+        wait_for_traffic(&server);
+        server.kill();
+        let run = finish(load);
+        assert_nothing_disappears(&run, 2000.0);
+        assert!(run.number("/messages/not_sent") > 100.0, "{:#}", run.report["messages"]);
+        let warnings = run.report["warnings"].to_string();
+        assert!(warnings.contains("were due and not sent"), "{warnings}");
+        if reconnects {
+            assert_eq!(run.status, 8, "{:#}", run.report["outages"]);
+            assert!(run.errors.contains("failed by outage>500ms: it is "), "{}", run.errors);
+            assert!((run.number("/seconds") - 2.0).abs() < 0.1, "{:#}", run.report["seconds"]);
+            assert!(run.number("/outages/failed_reconnects") > 10.0, "{:#}", run.report["outages"]);
+            assert_eq!(run.number("/errors/refused"), 0.0, "a failed attempt is no further error");
+        }
+    }
+}
+
+#[test]
+fn no_message_is_sent_twice() {
+    // Each connection is reset in the middle of a message; all bytes of all connections together are kept.
+    let server = Toy::start(|mut stream| {
+        let mut buffer = [0; 64];
+        for _ in 0..10 {
+            if stream.read_exact(&mut buffer).is_err() || stream.write_all(&buffer).is_err() {
+                return;
+            }
+        }
+        let _ = stream.read_exact(&mut buffer[..32]);
+    });
+    let run = load(&[&server.endpoint(), "-c", "4", "-m", "200"]);
+    assert_eq!((run.status, run.number("/messages/sent")), (1, 200.0), "{:#}", run.report);
+    assert_eq!(run.number("/messages/received") + run.number("/messages/cut_off"), 200.0);
+    // Each connection carries eleven messages, the last of which is cut off.
+    let (cut_off, lost) = (run.number("/messages/cut_off"), run.number("/connections/lost"));
+    assert_eq!(cut_off, lost, "{:#}", run.report);
+    assert!((14.0..=18.0).contains(&lost), "{lost}");
+}
+
+#[test]
+fn clients_of_an_endpoint_that_opens_later_join_in() {
+    let server = Server::plain();
+    let reserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let late = reserved.local_addr().expect("it is bound");
+    drop(reserved);
+    let load = start(&server.endpoint, &[&late.to_string(), "--rate", "1000", "-c", "10", "-d", "3s"]);
+    wait_for_traffic(&server);
+    let _late = Server::start(&[&late.to_string()]);
+    let run = finish(load);
+    assert_eq!((run.status, run.number("/errors/refused")), (1, 5.0), "{:#}", run.report);
+    assert_eq!((run.number("/connections/opened"), run.number("/outages/count")), (10.0, 0.0));
+    assert_nothing_disappears(&run, 3000.0);
+    assert!(run.number("/fairness/fewest") > 0.0, "{:#}", run.report["fairness"]);
+}
+
+#[test]
+fn a_datagram_port_that_closes_and_opens_again_is_an_outage() {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let address = socket.local_addr().expect("it is bound");
+    let (ended, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (ending, answering) = (Arc::clone(&ended), Arc::clone(&answered));
+    let echo = move |socket: UdpSocket, until: &dyn Fn(Duration) -> bool| {
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a positive time");
+        let (began, mut buffer) = (Instant::now(), [0; 2048]);
+        while !until(began.elapsed()) {
+            if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&buffer[..length], from).expect("it can be sent");
+                answering.store(true, Ordering::SeqCst);
+            }
+        }
+    };
+    let load = start(&format!("udp://{address}"), &["--rate", "1000", "-c", "10", "-d", "3s"]);
+    let serving = thread::spawn(move || {
+        echo(socket, &|elapsed| answered.load(Ordering::SeqCst) && elapsed > Duration::from_millis(500));
+        // The socket is closed now. The pause is what is measured.
+        thread::sleep(Duration::from_millis(700));
+        let socket = UdpSocket::bind(address).expect("nobody else takes it");
+        echo(socket, &|_| ended.load(Ordering::SeqCst));
+    });
+    let run = finish(load);
+    ending.store(true, Ordering::SeqCst);
+    serving.join().expect("no panic");
+    assert_eq!((run.status, run.number("/errors/refused")), (1, 10.0), "{:#}", run.report);
+    assert_nothing_disappears(&run, 3000.0);
+    assert_eq!((run.number("/outages/count"), run.number("/outages/reconnects")), (1.0, 10.0));
+    let silence = run.number("/outages/silence_us/max") / 1e6;
+    assert!(silence > 0.65 && silence < 0.7 + LONGEST_DELAY + MARGIN, "{silence}");
+    assert!(run.number("/latency_us/max") / 1e6 > 0.6, "{:#}", run.report["latency_us"]);
+}

@@ -1,0 +1,114 @@
+//! A generator that is kept from working says so, and blames nobody else.
+
+use std::fs::File;
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde_json::Value;
+
+use crate::support::{Server, finish, spawn, wait_until};
+
+/// A child that is ended with the test.
+struct Spinner(Child);
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn cpu_ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let behind = stat.rsplit_once(')').expect("the name is in brackets").1;
+    behind.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum()
+}
+
+#[test]
+fn a_generator_that_is_stopped_says_that_it_was_held_up() {
+    let server = Server::plain();
+    for pace in [&["--rate", "1000"] as &[_], &[]] {
+        let arguments = ["load", "--json", "--quiet", server.endpoint.as_str(), "-c", "10", "-d", "2s"];
+        let load = spawn(&[&arguments, pace].concat());
+        let before = cpu_ticks(load.id());
+        wait_until("traffic", || cpu_ticks(load.id()) >= before + 3);
+        let pid = Pid::from_child(&load);
+        kill_process(pid, Signal::STOP).expect("it is our child");
+        // The stop is what is measured; nothing waits for this to be over.
+        thread::sleep(Duration::from_millis(700));
+        kill_process(pid, Signal::CONT).expect("it is our child");
+        let run = finish(load);
+        assert_eq!(run.report["generator"]["bottleneck"], true, "{pace:?}: {:#}", run.report["generator"]);
+        assert!(run.number("/generator/longest_hold_up_s") > 0.5, "{:#}", run.report["generator"]);
+        let warnings = run.report["warnings"].to_string();
+        assert!(warnings.contains("the generator itself was held up for"), "{warnings}");
+        assert!(!warnings.contains("the server can't take that rate"), "{warnings}");
+        if !pace.is_empty() {
+            // A third of the messages was due in the stop, and each of them was late because of it.
+            assert!(run.number("/generator/lag_us/p90") > 0.2e6, "{:#}", run.report["generator"]);
+        }
+    }
+}
+
+#[test]
+fn a_generator_that_shares_its_core_says_that_it_had_none() {
+    let server = Server::plain();
+    let all = sched_getaffinity(None).expect("the kernel says it");
+    let core = (0..CpuSet::MAX_CPU).find(|&core| all.is_set(core)).expect("there is one");
+    let mut one = CpuSet::new();
+    one.set(core);
+    // What this thread starts stays on that core; other tests run in threads of their own.
+    sched_setaffinity(None, &one).expect("a core that we may use");
+    let spinner = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell");
+    let spinners = [(); 3].map(|()| Spinner(spinner()));
+    let load =
+        spawn(&["load", "--json", "--quiet", &server.endpoint, "--rate", "50000", "-c", "50", "-d", "2s"]);
+    sched_setaffinity(None, &all).expect("all that there were");
+    let run = finish(load);
+    drop(spinners);
+    assert_eq!(run.report["generator"]["bottleneck"], true, "{:#}", run.report["generator"]);
+    assert!(run.number("/generator/waited_for_core_s") > 0.5, "{:#}", run.report["generator"]);
+    let warnings = run.report["warnings"].to_string();
+    assert!(warnings.contains("had no core for") || warnings.contains("held up"), "{warnings}");
+    assert!(!warnings.contains("the server can't take that rate"), "{warnings}");
+}
+
+#[test]
+fn a_terminal_that_nobody_reads_holds_nothing_up() {
+    let server = Server::plain();
+    let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+    grantpt(&control).and_then(|()| unlockpt(&control)).expect("it is ours");
+    let name = ptsname(&control, Vec::new()).expect("it has a name");
+    let slave: File =
+        open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("it is unlocked").into();
+    // Fills it to the brim, as a reader that went away long ago leaves it.
+    let filler = slave.try_clone().expect("a descriptor");
+    fcntl_setfl(&filler, OFlags::NONBLOCK).expect("it can be");
+    while (&filler).write(&[b'x'; 64]).is_ok() {}
+    fcntl_setfl(&filler, OFlags::empty()).expect("it can be");
+    drop(filler);
+    let mut load = Command::new(env!("CARGO_BIN_EXE_echoloop"))
+        .args(["load", "--json", &server.endpoint, "--rate", "500", "-d", "1s"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(slave)
+        .spawn()
+        .expect("the program starts");
+    let mut has_ended = false;
+    let began = std::time::Instant::now();
+    while !has_ended && began.elapsed() < Duration::from_secs(30) {
+        has_ended = load.try_wait().expect("it is our child").is_some();
+        thread::sleep(Duration::from_millis(5));
+    }
+    let _ = load.kill();
+    let output = load.wait_with_output().expect("it has ended");
+    assert!(has_ended, "it waits for its terminal");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!(report["messages"]["received"], 500, "{report:#}");
+}
