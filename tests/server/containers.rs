@@ -135,7 +135,12 @@ fn the_job_loads_the_service_and_what_its_pods_print_is_merged() {
             word => word.to_owned(),
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
-        command.args(arguments.iter().map(word)).stdout(Stdio::piped()).spawn().expect("it starts")
+        command
+            .args(arguments.iter().map(word))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts")
     };
     let running: Vec<_> = (0..pods).map(spawn).collect();
     let directory = tempdir().expect("a directory");

@@ -15,8 +15,7 @@ use super::json::{Bytes, Connections, Generator, GeneratorPart, Histograms, Merg
 use super::warnings;
 
 /// Settings that each generator may have its own of: its share of the load, and what keeps generators apart.
-const OWN: [&str; 8] =
-    ["clients", "pace.rate", "messages", "connect_rate", "connecting", "seed", "sources", "first_connection"];
+const OWN: [&str; 7] = ["clients", "pace.rate", "messages", "connect_rate", "connecting", "seed", "sources"];
 
 /// Why reports can't be merged.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
