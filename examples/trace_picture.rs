@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! echoloop --trace trace.json
-//! cargo run --example trace_picture -- trace.json > trace.svg
+//! cargo run --example trace_picture -- trace.json > trace.svg                # the ten milliseconds with the most to see
 //! cargo run --example trace_picture -- trace.json 1250.5 2 > trace.svg     # 2 ms, from 1250.5 ms on
 //! ```
 //!
@@ -91,8 +91,7 @@ fn main() -> ExitCode {
     };
     match std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| read(&text)) {
         Ok(rows) => {
-            let all = (0.0, rows.values().flat_map(|row| &row.bars).map(|bar| bar.to).fold(1.0, f64::max));
-            print!("{}", draw(&rows, window.unwrap_or(all)));
+            print!("{}", draw(&rows, window.unwrap_or_else(|| most_to_see(&rows))));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -131,6 +130,38 @@ fn read(text: &str) -> Result<BTreeMap<u64, Row>, String> {
     }
     rows.retain(|_, row| !row.bars.is_empty());
     if rows.is_empty() { Err("it holds no events".into()) } else { Ok(rows) }
+}
+
+/// The window of this length in which the most different things happen: each name once a row, however often it comes.
+fn most_to_see(rows: &BTreeMap<u64, Row>) -> (f64, f64) {
+    const LENGTH: f64 = 10_000.0;
+    // So that nothing of it is at the edge.
+    const MARGIN: f64 = LENGTH / 20.0;
+    let mut begun: Vec<(f64, (u64, &str))> = Vec::new();
+    for (&number, row) in rows {
+        begun.extend(row.bars.iter().map(|bar| (bar.from, (number, bar.kind()))));
+        begun.extend(row.marks.iter().map(|(name, at)| (*at, (number, name.as_str()))));
+    }
+    begun.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (mut best, mut from, mut last) = (0, 0.0, 0);
+    let mut within: BTreeMap<(u64, &str), usize> = BTreeMap::new();
+    for (first, &(start, thing)) in begun.iter().enumerate() {
+        while let Some((_, next)) = begun.get(last).filter(|(at, _)| *at < start + LENGTH - 2.0 * MARGIN) {
+            *within.entry(*next).or_default() += 1;
+            last += 1;
+        }
+        if within.len() > best {
+            (best, from) = (within.len(), begun[first].0);
+        }
+        if let Some(count) = within.get_mut(&thing) {
+            *count -= 1;
+            if *count == 0 {
+                within.remove(&thing);
+            }
+        }
+    }
+    let from = (from - MARGIN).max(0.0);
+    (from, from + LENGTH)
 }
 
 fn draw(rows: &BTreeMap<u64, Row>, (from, to): (f64, f64)) -> String {

@@ -23,23 +23,23 @@
 // what rustdoc makes of them: of two definitions the first one counts.
 macro_rules! chapters {
     ($($chapter:ident: $file:literal $(with $picture:literal)?,)*) => { $(
-        /// [`guide`]: super
-        /// [`words`]: super#the-words
-        /// [`readiness`]: super::c01_readiness
-        /// [`edges`]: super::c02_edges
-        /// [`short_read`]: super::c03_short_read
-        /// [`write_buffer`]: super::c04_write_buffer
-        /// [`backpressure`]: super::c05_backpressure
-        /// [`writability`]: super::c06_writability
-        /// [`half_close`]: super::c07_half_close
-        /// [`fairness`]: super::c08_fairness
-        /// [`whose_event`]: super::c09_whose_event
-        /// [`descriptors`]: super::c10_descriptors
-        /// [`deadlines`]: super::c11_deadlines
-        /// [`signals`]: super::c12_signals
-        /// [`measuring`]: super::c13_measuring
-        /// [`io_uring`]: super::c14_io_uring
-        /// [`seeing`]: super::c15_seeing
+        /// [`guide`]: crate::guide
+        /// [`words`]: crate::guide#the-words
+        /// [`readiness`]: crate::guide::c01_readiness
+        /// [`edges`]: crate::guide::c02_edges
+        /// [`short_read`]: crate::guide::c03_short_read
+        /// [`write_buffer`]: crate::guide::c04_write_buffer
+        /// [`backpressure`]: crate::guide::c05_backpressure
+        /// [`writability`]: crate::guide::c06_writability
+        /// [`half_close`]: crate::guide::c07_half_close
+        /// [`fairness`]: crate::guide::c08_fairness
+        /// [`whose_event`]: crate::guide::c09_whose_event
+        /// [`descriptors`]: crate::guide::c10_descriptors
+        /// [`deadlines`]: crate::guide::c11_deadlines
+        /// [`signals`]: crate::guide::c12_signals
+        /// [`measuring`]: crate::guide::c13_measuring
+        /// [`io_uring`]: crate::guide::c14_io_uring
+        /// [`seeing`]: crate::guide::c15_seeing
         /// [`BENCHMARKS.md`]: ../../../../../BENCHMARKS.md
         /// [`src/net/buffers.rs`]: ../../../src/echoloop/net/buffers.rs.html
         /// [`src/net/connection.rs`]: ../../../src/echoloop/net/connection.rs.html

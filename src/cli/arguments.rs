@@ -5,16 +5,18 @@ use clap::{Parser, Subcommand};
 use super::compare::{self, CompareArguments};
 use super::doctor::{self, DoctorArguments};
 use super::generate::{self, CompletionsArguments, ManArguments};
+use super::help::terminal;
 use super::load::{self, LoadArguments};
 use super::merge::{self, MergeArguments};
 use super::send::{self, SendArguments};
 use super::serve::{self, ServeArguments};
+use super::trace_page::{self, TracePageArguments};
 
 /// An echo server on one event loop: whatever a client sends comes back.
 ///
 /// Without a command it serves. With no arguments at all it is a plain echo server on localhost, port 10000.
 #[derive(Debug, Parser)]
-#[command(name = "echoloop", version, args_conflicts_with_subcommands = true, after_help = serve::EXAMPLES)]
+#[command(name = "echoloop", version, args_conflicts_with_subcommands = true, after_help = terminal(serve::EXAMPLES))]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -25,28 +27,31 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the echo server (this is what happens without a command, too)
-    #[command(after_help = serve::EXAMPLES)]
+    #[command(after_help = terminal(serve::EXAMPLES))]
     Serve(ServeArguments),
     /// Talk to an echo server, or to any other
-    #[command(after_help = send::EXAMPLES)]
+    #[command(after_help = terminal(send::EXAMPLES))]
     Send(SendArguments),
     /// Put many clients at once to an echo server, verify every byte, and measure
-    #[command(after_help = load::EXAMPLES)]
+    #[command(after_help = terminal(load::EXAMPLES))]
     Load(Box<LoadArguments>),
     /// Show results of `load --json` side by side
-    #[command(after_help = compare::EXAMPLES)]
+    #[command(after_help = terminal(compare::EXAMPLES))]
     Compare(CompareArguments),
     /// Make one report of those of several generators that ran at the same time
-    #[command(after_help = merge::EXAMPLES)]
+    #[command(after_help = terminal(merge::EXAMPLES))]
     Merge(MergeArguments),
     /// Say how many connections this machine can hold, which limit comes first, and what raises it
-    #[command(after_help = doctor::EXAMPLES)]
+    #[command(after_help = terminal(doctor::EXAMPLES))]
     Doctor(DoctorArguments),
+    /// Make a page of a recording (`serve --trace`) that steps through the loop
+    #[command(after_help = trace_page::EXAMPLES)]
+    TracePage(TracePageArguments),
     /// Print a completion script for a shell
-    #[command(after_help = generate::COMPLETIONS_EXAMPLES)]
+    #[command(after_help = terminal(generate::COMPLETIONS_EXAMPLES))]
     Completions(CompletionsArguments),
     /// Print the manual page of the program, or of one of its commands
-    #[command(after_help = generate::MAN_EXAMPLES)]
+    #[command(after_help = terminal(generate::MAN_EXAMPLES))]
     Man(ManArguments),
 }
 
@@ -83,5 +88,28 @@ mod tests {
             assert!(arguments.options().protocol.once);
             assert_eq!(arguments.endpoints_beside(&[]), [":7".parse().expect("an endpoint")]);
         }
+    }
+
+    #[test]
+    fn every_help_fits_80_columns() {
+        let mut program = <Arguments as CommandFactory>::command().term_width(80);
+        program.build();
+        for command in std::iter::once(&program).chain(program.get_subcommands()) {
+            let help = command.clone().render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() <= 73, "{}: wrapped by `man`: {line}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn man_knows_every_command() {
+        let program = <Arguments as CommandFactory>::command();
+        let names: Vec<&str> = program.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(names, generate::COMMANDS);
     }
 }

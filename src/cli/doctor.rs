@@ -23,7 +23,10 @@ Examples:
   echoloop doctor --connections 100000 --sources 4       clients that connect from four addresses
   echoloop doctor --json | jq .server.reachable
 
-Exit status: 0 fine, 1 the connections asked for are not reachable, 2 wrong usage.";
+Exit status:
+  0  fine
+  1  the connections asked for are not reachable
+  2  wrong usage";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DoctorArguments {

@@ -2,23 +2,32 @@
 
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, Resettable};
 use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+use super::help;
 use super::output::{FAILED, WRONG_USAGE, fail, print};
 
 pub(super) const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
-  echoloop completions bash > ~/.local/share/bash-completion/completions/echoloop
-  echoloop completions zsh > ~/.zfunc/_echoloop          with ~/.zfunc in $fpath
-  echoloop completions fish > ~/.config/fish/completions/echoloop.fish";
+  D=~/.local/share/bash-completion/completions; mkdir -p $D
+  echoloop completions bash > $D/echoloop
+  mkdir -p ~/.zfunc; echoloop completions zsh > ~/.zfunc/_echoloop  with ~/.zfunc in $fpath
+  D=~/.config/fish/completions; mkdir -p $D
+  echoloop completions fish > $D/echoloop.fish";
 
 pub(super) const MAN_EXAMPLES: &str = "\
 Examples:
-  echoloop man | man -l -                                read it here
-  echoloop man > ~/.local/share/man/man1/echoloop.1      then `man echoloop` shows it
-  echoloop man send > ~/.local/share/man/man1/echoloop-send.1";
+  echoloop man | man -l -      read it here
+  D=~/.local/share/man/man1; mkdir -p $D
+  echoloop man > $D/echoloop.1      then `man echoloop` shows it
+  echoloop man send > $D/echoloop-send.1";
+
+/// The commands that have a page of their own.
+pub(super) const COMMANDS: [&str; 8] =
+    ["serve", "send", "load", "compare", "merge", "doctor", "completions", "man"];
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct CompletionsArguments {
@@ -30,7 +39,7 @@ pub(crate) struct CompletionsArguments {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ManArguments {
     /// The page of this command instead of the program's
-    #[arg(value_name = "COMMAND")]
+    #[arg(value_name = "COMMAND", value_parser = PossibleValuesParser::new(COMMANDS))]
     command: Option<String>,
 }
 
@@ -72,9 +81,10 @@ impl ManArguments {
             None => program,
             Some(name) => find(&program, name)?.clone(),
         };
+        let text = command.get_after_help().map(|text| help::manual(&text.to_string()));
         let mut page = Vec::new();
-        match Man::new(command).render(&mut page) {
-            Ok(()) => Ok(String::from_utf8_lossy(&page).into_owned()),
+        match Man::new(command.after_help(Resettable::Reset)).render(&mut page) {
+            Ok(()) => Ok(String::from_utf8_lossy(&page).into_owned() + &text.unwrap_or_default()),
             Err(error) => Err(format!("cannot make the manual page: {error}")),
         }
     }

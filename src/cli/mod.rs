@@ -4,6 +4,8 @@ mod arguments;
 mod compare;
 mod doctor;
 mod generate;
+mod help;
+mod hints;
 mod load;
 mod merge;
 mod output;
@@ -12,6 +14,7 @@ mod results;
 mod send;
 mod serve;
 mod service_manager;
+mod trace_page;
 mod values;
 mod verbosity;
 
@@ -20,17 +23,24 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use self::arguments::{Arguments, Command};
+use self::output::{WRONG_USAGE, fail};
 
 /// Does what the arguments of the process ask for.
 pub(crate) fn run() -> ExitCode {
     let program = <Arguments as CommandFactory>::command;
-    match Arguments::parse().command() {
+    let first = std::env::args_os().nth(1).and_then(|first| first.into_string().ok());
+    if let Some(hint) = first.and_then(|first| hints::misspelt(&first, &program())) {
+        return fail(WRONG_USAGE, &hint);
+    }
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| hints::explained(error).exit());
+    match arguments.command() {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Send(arguments) => send::send(&arguments),
         Command::Load(arguments) => load::load(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
+        Command::TracePage(arguments) => trace_page::trace_page(&arguments),
         Command::Completions(arguments) => generate::completions(arguments, program()),
         Command::Man(arguments) => generate::man(&arguments, program()),
     }

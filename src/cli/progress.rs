@@ -1,8 +1,12 @@
 //! The progress line of a load run, on a terminal. The loop says when to draw it, so it needs no thread.
 
+use std::time::Duration;
+
 use echoloop::load::{Progress, Watcher};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+/// When no reply has come for so long, the line says so instead of a rate that is over.
+const STALL: Duration = Duration::from_secs(1);
 /// Steps of the bar.
 const STEPS: u64 = 1000;
 
@@ -15,8 +19,8 @@ impl ProgressLine {
     pub(super) fn new() -> ProgressLine {
         // It is updated in several steps, of which the last must be drawn: its own limit is far above ours.
         let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(u8::MAX));
-        // The template is a constant; should it be wrong, the default one has to do.
-        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {prefix:10} [{bar:30}] {msg}") {
+        // The bar has the columns that the words leave, so the line never wraps. The template is a constant; should it be wrong, the default one has to do.
+        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {prefix} [{wide_bar}] {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         ProgressLine { bar }
@@ -25,11 +29,15 @@ impl ProgressLine {
 
 impl Watcher for ProgressLine {
     fn watch(&mut self, progress: &Progress) {
-        let Progress { doing, done, rate, p99_us, errors, open, clients } = *progress;
+        let Progress { doing, done, rate, p99_us, stalled, errors, open, clients } = *progress;
         self.bar.set_prefix(doing);
         self.bar.set_position((done * STEPS as f64) as u64);
-        self.bar
-            .set_message(format!("{open}/{clients} open, {rate:.0}/s, p99 {p99_us:.0} µs, {errors} errors"));
+        let speed = match p99_us {
+            _ if stalled >= STALL => format!("stalled {:.1} s", stalled.as_secs_f64()),
+            Some(p99_us) => format!("{rate:.0}/s, p99 {p99_us:.0} µs"),
+            None => format!("{rate:.0}/s"),
+        };
+        self.bar.set_message(format!("{open}/{clients} open, {speed}, {errors} errors"));
         self.bar.tick();
     }
 }

@@ -24,6 +24,10 @@ pub(super) struct ResultArguments {
     #[arg(long, help_heading = "Results")]
     json: bool,
 
+    /// The same on one line; `load` prints a line of JSON for each --interval before it, while it runs
+    #[arg(long, conflicts_with = "json", help_heading = "Results")]
+    json_lines: bool,
+
     /// Write the distribution of latency in the format of HdrHistogram
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     hgrm: Option<PathBuf>,
@@ -41,7 +45,7 @@ pub(super) struct ResultArguments {
 /// They are opened before the run, so that a wrong path costs no measurement. The report is printed whatever happens
 /// to them afterwards.
 pub(super) struct Outputs {
-    json: bool,
+    json: Option<Json>,
     conditions: Vec<Condition>,
     hgrm: Option<Output>,
     plot: Option<Output>,
@@ -52,9 +56,21 @@ struct Output {
     file: File,
 }
 
+/// How JSON is laid out.
+#[derive(Clone, Copy, Debug)]
+enum Json {
+    Pretty,
+    Line,
+}
+
 impl ResultArguments {
     pub(super) fn conditions(&self) -> &[Condition] {
         &self.fail_if
+    }
+
+    /// Whether lines of JSON are printed while a run goes on.
+    pub(super) fn has_json_lines(&self) -> bool {
+        self.json_lines
     }
 
     /// Refuses conditions whose answer is known before the run.
@@ -71,7 +87,11 @@ impl ResultArguments {
             path.as_deref().map(Output::open).transpose().map_err(|error| format!("cannot {verb} {error}"))
         };
         Ok(Outputs {
-            json: self.json,
+            json: match (self.json, self.json_lines) {
+                (_, true) => Some(Json::Line),
+                (true, false) => Some(Json::Pretty),
+                (false, false) => None,
+            },
             conditions: self.fail_if.clone(),
             hgrm: open(&self.hgrm, "write")?,
             plot: open(&self.plot, "draw")?,
@@ -83,10 +103,10 @@ impl Outputs {
     /// Publishes a report everywhere, and judges it.
     pub(super) fn publish(self, report: &Report) -> ExitCode {
         let Outputs { json, conditions, hgrm: distribution, plot: picture } = self;
-        if json {
+        if json.is_some() {
             log_warnings(report);
         }
-        let text = if json { as_json(report) } else { Ok(Table(report).to_string()) };
+        let text = json.map_or_else(|| Ok(Table(report).to_string()), |json| as_json(report, json));
         let report_printed = text.and_then(|text| printed(&text));
         let distribution = distribution.map_or(Ok(()), |output| output.write(&hgrm(report), "write"));
         let picture = picture.map_or(Ok(()), |output| {
@@ -109,7 +129,7 @@ impl Outputs {
 impl Outputs {
     /// Publishes the result of a search. Without an answer the exit status is not 0, unless a signal ended it.
     pub(super) fn publish_rate(self, found: &FoundRate) -> ExitCode {
-        let text = if self.json { as_json(found) } else { Ok(found.to_string()) };
+        let text = self.json.map_or_else(|| Ok(found.to_string()), |json| as_json(found, json));
         let report_printed = text.and_then(|text| printed(&text));
         let picture = self.plot.map_or(Ok(()), |output| {
             let svg =
@@ -131,9 +151,9 @@ impl Outputs {
     /// # Errors
     /// The reason, in words, why it can't be printed.
     pub(super) fn publish_run(&self, number: u32, report: &Report) -> Result<u8, String> {
-        let text = if self.json {
+        let text = if let Some(json) = self.json {
             log_warnings(report);
-            as_json(report)?
+            as_json(report, json)?
         } else {
             let p99 = report.latency_us.map_or(0.0, |times| times.p99);
             let Report { rate, errors, .. } = report;
@@ -148,7 +168,7 @@ impl Outputs {
     /// # Errors
     /// The reason, in words, why it can't be printed.
     pub(super) fn sum_up(&self, sides: &[Side]) -> Result<(), String> {
-        if self.json { Ok(()) } else { printed(&format!("\n{}", compare(sides))) }
+        if self.json.is_some() { Ok(()) } else { printed(&format!("\n{}", compare(sides))) }
     }
 }
 
@@ -180,8 +200,12 @@ fn printed(text: &str) -> Result<(), String> {
     print(text).map_err(|error| format!("cannot write the results to standard output: {error}"))
 }
 
-fn as_json(results: &impl Serialize) -> Result<String, String> {
-    match serde_json::to_string_pretty(results) {
+fn as_json(results: &impl Serialize, json: Json) -> Result<String, String> {
+    let text = match json {
+        Json::Pretty => serde_json::to_string_pretty(results),
+        Json::Line => serde_json::to_string(results),
+    };
+    match text {
         Ok(text) => Ok(text + "\n"),
         Err(error) => Err(format!("cannot write the report: {error}")),
     }

@@ -1,6 +1,7 @@
 //! The values that options take, as people write them: sizes, durations, endpoints, text with escapes.
 
 use std::ffi::OsStr;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -21,14 +22,43 @@ pub(super) struct Text(pub(super) Vec<u8>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timeout(pub(super) Option<Duration>);
 
-pub(super) fn endpoint(text: &str) -> Result<Endpoint, EndpointError> {
-    text.parse()
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    match meant(text) {
+        Some(hint) => Err(hint),
+        None => text.parse().map_err(|error: EndpointError| error.to_string()),
+    }
+}
+
+/// An endpoint to connect to. Every interface of this machine can't be, so that is this machine.
+pub(super) fn target(text: &str) -> Result<Endpoint, String> {
+    let localhost = || Host::Name("localhost".into());
+    endpoint(text).map(|endpoint| match endpoint {
+        Endpoint::Tcp { host: Host::Any, port } => Endpoint::Tcp { host: localhost(), port },
+        Endpoint::Udp { host: Host::Any, port } => Endpoint::Udp { host: localhost(), port },
+        endpoint => endpoint,
+    })
+}
+
+/// A hint at endpoints that have a meaning which nobody means.
+fn meant(text: &str) -> Option<String> {
+    for scheme in ["tcp", "udp"] {
+        if let Some(rest) = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':'))
+            && !rest.starts_with("//")
+        {
+            let colon = if rest.bytes().all(|byte| byte.is_ascii_digit()) { ":" } else { "" };
+            return Some(format!("did you mean `{scheme}://{colon}{rest}`?"));
+        }
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let addresses = text.parse::<Ipv6Addr>().is_ok() && host.parse::<Ipv6Addr>().is_ok();
+    (addresses && port.len() > 1 && port.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| format!("for port {port} write `[{host}]:{port}`, for the address `[{text}]`"))
 }
 
 /// Without a host it is on loopback: what is told there is not for everybody. `*` is every interface.
 pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
     let host_is_named = text.contains('*');
-    match endpoint(text).map_err(|error| error.to_string())? {
+    match endpoint(text)? {
         Endpoint::Udp { .. } => Err("it is HTTP, over TCP or a Unix socket: UDP can't be".into()),
         Endpoint::Tcp { port: DEFAULT_PORT, .. } if !text.ends_with(&DEFAULT_PORT.to_string()) => {
             Err("a port is expected, as in `:9100` or `localhost:9100`".into())
@@ -78,9 +108,13 @@ pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
+    let (number, unit) = match text.strip_suffix(['k', 'K']) {
+        Some(number) => (number, 1e3),
+        None => text.strip_suffix('M').map_or((text, 1.0), |number| (number, 1e6)),
+    };
+    match number.parse::<f64>().map(|number| number * unit) {
         Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
-        _ => Err("a number above 0 and up to 1e9 is expected".into()),
+        _ => Err("a number above 0 and up to 1e9 is expected, such as 500, 20k or 1.5M".into()),
     }
 }
 
@@ -194,6 +228,44 @@ mod tests {
         assert_eq!(size("32k"), Ok(32_000));
         for nonsense in ["0", "-1", "2GiB", "many", ""] {
             assert!(size(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn rates_are_humane() {
+        for (text, meaning) in [("500", 500.0), ("20k", 20e3), ("1.5M", 1.5e6), ("1e4", 1e4)] {
+            assert_eq!(rate(text), Ok(meaning));
+        }
+        for nonsense in ["0", "-1", "k", "2G", "1e10", "1001M", "NaN", ""] {
+            assert!(rate(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_nobody_means_gets_a_hint() {
+        for (text, hint) in [
+            ("udp:7777", "`udp://:7777`"),
+            ("udp:localhost:7777", "`udp://localhost:7777`"),
+            ("tcp::7777", "`tcp://:7777`"),
+            ("::1:7777", "`[::1]:7777`"),
+            ("fe80::1:7777", "`[fe80::1]:7777`"),
+        ] {
+            let error = endpoint(text).expect_err(text);
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+        for text in
+            ["udp://:7777", "tcp.example.org:7", "::1", "2001:db8::10", "[::1]:7777", "[::1:7777]", "udp"]
+        {
+            assert!(endpoint(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_interface_is_nothing_to_connect_to() {
+        for (text, meaning) in
+            [(":7", "tcp://localhost:7"), ("udp://*:7", "udp://localhost:7"), ("7", "tcp://localhost:7")]
+        {
+            assert_eq!(target(text).map(|endpoint| endpoint.to_string()).as_deref(), Ok(meaning));
         }
     }
 

@@ -10,8 +10,6 @@ use super::outcome::ClientError;
 use super::output::Output;
 use crate::net::LONGEST_PAYLOAD;
 
-const PROMPT: &str = "> ";
-
 /// The messages, wherever they come from.
 pub(super) enum Messages {
     /// From the command line.
@@ -82,7 +80,7 @@ impl Messages {
         match (self, &next) {
             (Messages::Typed(lines), Next::Input) if lines.by_hand && !lines.prompted => {
                 lines.prompted = true;
-                output.prompt(PROMPT)?;
+                output.ask()?;
             }
             (_, Next::End) => output.end_line()?,
             _ => {}

@@ -83,7 +83,7 @@ impl Conversation {
         options: &SendOptions,
         messages: Messages,
     ) -> Result<(), ClientError> {
-        let output = Output::standard(options.hex)?;
+        let output = Output::standard(options.hex, options.raw)?;
         let mut reactor = Reactor::new()?;
         let (peer, socket) = connect_to_next(reactor.context(), &mut addresses, options.source)?;
         let mut conversation = Conversation {

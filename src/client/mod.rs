@@ -12,7 +12,7 @@
 //! | `exchange`, `prompt`, `stream` | the three ways |
 //! | `datagrams`, `datagram_messages` | the handler of `send udp://…`: one message, one datagram, one answer |
 //! | `reply` | where a reply ends, and whether it is what was sent |
-//! | `input`, `output`, `hex` | the user's side: descriptor 0, descriptor 1, the dump |
+//! | `input`, `output`, `hex`, `plain` | the user's side: descriptor 0, descriptor 1, the dump, text on a terminal |
 //! | `line` | the line client |
 //! | `outcome` | how it can fail, and the exit status for each |
 
@@ -25,6 +25,7 @@ mod input;
 mod line;
 mod outcome;
 mod output;
+mod plain;
 mod prompt;
 mod racing;
 mod reply;
@@ -85,6 +86,8 @@ pub struct SendOptions {
     pub crlf: bool,
     /// Whether both directions are shown as a dump.
     pub hex: bool,
+    /// Whether a terminal gets the bytes of replies as they are. Otherwise it is shown control characters as `\x1b`.
+    pub raw: bool,
     /// Announce ourselves by a header of the PROXY protocol, as a proxy would announce its client.
     pub proxy_protocol: Option<ProxyVersion>,
 }
@@ -104,6 +107,7 @@ impl Default for SendOptions {
             half_close: None,
             crlf: false,
             hex: false,
+            raw: false,
             proxy_protocol: None,
         }
     }

@@ -1,4 +1,4 @@
-//! Standard output: what arrived, written at once, as it is.
+//! Standard output: what arrived, written at once, as it is; on a terminal, so that it can't drive the terminal.
 //!
 //! The writes block. That is the backpressure of this program: as long as nobody takes what it prints, it reads
 //! nothing more from the socket, the kernel's window closes, and the server has to wait. Standard output can't be
@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::hex::{Direction, HexDump};
 use super::outcome::ClientError;
+use super::plain::PlainText;
 use crate::reactor::Moment;
 
 /// Where everything goes that the user asked to see.
@@ -22,11 +23,15 @@ pub(super) struct Output {
     /// The last byte was a newline, or nothing was written yet.
     at_line_start: bool,
     hex: Option<HexDump>,
+    /// Standard output is a terminal, and the user did not ask for the bytes themselves.
+    plain: Option<PlainText>,
+    /// Somebody was asked for a line.
+    asked: bool,
     start: Moment,
 }
 
 impl Output {
-    pub(super) fn standard(hex: bool) -> Result<Output, ClientError> {
+    pub(super) fn standard(hex: bool, raw: bool) -> Result<Output, ClientError> {
         let stdout = stdout();
         let file = stdout.as_fd().try_clone_to_owned().map_err(ClientError::Output)?;
         Ok(Output {
@@ -34,6 +39,8 @@ impl Output {
             terminal: stdout.is_terminal(),
             at_line_start: true,
             hex: hex.then(HexDump::default),
+            plain: (!raw && stdout.is_terminal()).then(PlainText::default),
+            asked: false,
             start: Moment::now(),
         })
     }
@@ -45,7 +52,16 @@ impl Output {
 
     /// Shows bytes that came from the server.
     pub(super) fn received(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        if self.hex.is_some() { self.dump(Direction::Received, bytes) } else { self.write(bytes) }
+        if self.hex.is_some() {
+            return self.dump(Direction::Received, bytes);
+        }
+        match &mut self.plain {
+            Some(plain) => {
+                let text = plain.of(bytes);
+                self.write(text.as_bytes())
+            }
+            None => self.write(bytes),
+        }
     }
 
     /// Shows bytes that go to the server, if both directions are shown.
@@ -53,9 +69,17 @@ impl Output {
         if self.hex.is_some() { self.dump(Direction::Sent, bytes) } else { Ok(()) }
     }
 
-    /// Whether replies are shown as a dump, of which what is no part of a reply is a part as well.
+    /// Whether output is a dump, which also shows bytes outside replies.
     pub(super) fn is_dump(&self) -> bool {
         self.hex.is_some()
+    }
+
+    /// Asks a person for a line.
+    pub(super) fn ask(&mut self) -> Result<(), ClientError> {
+        if !std::mem::replace(&mut self.asked, true) {
+            self.prompt("An empty line ends the conversation.\n")?;
+        }
+        self.prompt("> ")
     }
 
     /// A message for a person, if one is looking.
@@ -74,6 +98,10 @@ impl Output {
 
     /// On a terminal, makes what follows begin on a line of its own.
     pub(super) fn end_line(&mut self) -> Result<(), ClientError> {
+        if let Some(plain) = &mut self.plain {
+            let text = plain.rest();
+            self.write(text.as_bytes())?;
+        }
         if self.terminal && !self.at_line_start { self.write(b"\n") } else { Ok(()) }
     }
 

@@ -6,7 +6,6 @@ use super::output::Output;
 use super::reply::{Expect, Reply};
 use crate::system::Escaped;
 
-const PROMPT: &str = "> ";
 /// A terminal gives at most 4096 bytes as one line (`termios(3)`); who types more than this without a newline in
 /// between has it sent in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -129,7 +128,7 @@ impl Dialogue for Prompt {
             return Ok(self.end());
         }
         if !self.prompted {
-            output.prompt(PROMPT)?;
+            output.ask()?;
             self.prompted = true;
         }
         Ok(Step::ReadInput)

@@ -67,7 +67,7 @@ impl Session {
         options: &SendOptions,
         dialogue: Box<dyn Dialogue>,
     ) -> Result<(), ClientError> {
-        let output = Output::standard(options.hex)?;
+        let output = Output::standard(options.hex, options.raw)?;
         let mut reactor = Reactor::new()?;
         let race = Race::begin(reactor.context(), targets, options.source, options.connect_timeout);
         let limits = Limits {

@@ -14,6 +14,7 @@ use super::datagram_client::DatagramClient;
 use super::figures::MOST_DESCRIBED;
 use super::plan::{Plan, Usage};
 use super::queue::{Attempt, Queue};
+use super::series::Point;
 use super::slot::{Slot, StreamClient};
 use super::stream::{Exchange, Stream};
 use super::targets::{Ceiling, Targets};
@@ -809,8 +810,9 @@ impl Clients {
         }
     }
 
-    /// The figures are complete: no more evidence is awaited, and all clients are counted.
-    pub(super) fn settle(&mut self, context: &mut Context<Slot>) {
+    /// The figures are complete: no more evidence is awaited, and all clients are counted. Returns the last interval, if
+    /// replies came after the measured part.
+    pub(super) fn settle(&mut self, context: &mut Context<Slot>) -> Option<Point> {
         self.queue.give_all_up();
         for token in self.tokens(context) {
             if matches!(context.get(token), Some(Slot::Stream(client)) if client.stream.fault.is_some()) {
@@ -818,10 +820,11 @@ impl Clients {
             }
         }
         let figures = &mut self.traffic.figures;
-        figures.settle();
+        let last = figures.settle();
         for client in clients(context).chain(self.queue.clients()).filter(|client| client.was_open) {
             figures.fairness.add(client.completed);
         }
+        last
     }
 
     /// Ends all connections and awaits the peers' ends. True if there is anything to await.

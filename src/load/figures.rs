@@ -9,7 +9,7 @@ use super::fairness::Fairness;
 use super::greetings::Greetings;
 use super::mismatch::Mismatch;
 use super::outages::Outages;
-use super::series::{Counts, Point, Series};
+use super::series::{Counts, Point, Series, USUAL_LENGTH};
 use super::starvation::Starvation;
 use super::times::Histogram;
 use crate::reactor::Moment;
@@ -55,6 +55,8 @@ pub(super) struct Figures {
     pub(super) outages: Outages,
     pub(super) fairness: Fairness,
     series: Series,
+    /// How long an interval of the series is.
+    pub(super) interval: Duration,
 }
 
 /// The fates of messages over UDP that were not simply answered. Each message that was sent is received, lost, late,
@@ -115,7 +117,8 @@ impl Figures {
             datagrams: DatagramFates::default(),
             outages: Outages::new(now),
             fairness: Fairness::default(),
-            series: Series::new(now, Counts::default()),
+            series: Series::new(now, USUAL_LENGTH, Counts::default()),
+            interval: USUAL_LENGTH,
         }
     }
 
@@ -178,7 +181,8 @@ impl Figures {
     pub(super) fn begin(&mut self, now: Moment) {
         self.from = now;
         self.last_reply = now;
-        self.series = Series::new(now, Counts { errors: self.errors.total(), ..Counts::default() });
+        let counts = Counts { errors: self.errors.total(), ..Counts::default() };
+        self.series = Series::new(now, self.interval, counts);
     }
 
     /// Forgets the connections of a churn, which are what is measured, but those that there are now. Errors stay.
@@ -191,13 +195,13 @@ impl Figures {
 
     /// Forgets messages, but not connections and their errors.
     pub(super) fn forget_messages(&mut self) {
-        let Figures { attempted, opened, lost, open, errors, .. } = *self;
+        let Figures { attempted, opened, lost, open, errors, interval, .. } = *self;
         let mut blank = Figures::new(self.lag.is_some(), self.from);
         std::mem::swap(&mut blank.connect, &mut self.connect);
         std::mem::swap(&mut blank.failures, &mut self.failures);
         std::mem::swap(&mut blank.mismatches, &mut self.mismatches);
         std::mem::swap(&mut blank.greetings, &mut self.greetings);
-        *self = Figures { attempted, opened, lost, open, errors, ..blank };
+        *self = Figures { attempted, opened, lost, open, errors, interval, ..blank };
     }
 
     /// When the interval ends.
@@ -206,28 +210,26 @@ impl Figures {
     }
 
     /// Ends the interval, with what came in it.
-    pub(super) fn end_interval(&mut self, now: Moment) {
+    pub(super) fn end_interval(&mut self, now: Moment) -> Option<Point> {
         let counts =
             Counts { received: self.received, bytes: self.bytes_received, errors: self.errors.total() };
-        self.series.end_interval(now, counts, self.open, &mut self.latency);
+        self.series.end_interval(now, counts, self.open, &mut self.latency)
     }
 
-    /// Adds what came after the last interval; nobody reads on.
-    pub(super) fn settle(&mut self) {
-        if self.received > self.series.counted().received {
-            self.end_interval(self.last_reply);
-        }
+    /// Adds the replies that came after the last interval; nobody reads on.
+    pub(super) fn settle(&mut self) -> Option<Point> {
+        if self.received > self.series.counted().received { self.end_interval(self.last_reply) } else { None }
     }
 
-    /// The 99th percentile so far, in microseconds, for the live line.
-    pub(super) fn p99_us(&self) -> f64 {
+    /// The 99th percentile so far, in microseconds.
+    pub(super) fn p99_us(&self) -> Option<f64> {
         let latency = if self.latency.is_empty() { self.series.latency() } else { &self.latency };
-        latency.microseconds(0.99).unwrap_or(0.0)
+        latency.microseconds(0.99)
     }
 
     /// The series, once nothing is added to it any more.
     pub(super) fn take_series(&mut self) -> Vec<Point> {
-        let blank = Series::new(self.from, Counts::default());
+        let blank = Series::new(self.from, self.interval, Counts::default());
         std::mem::replace(&mut self.series, blank).into_points()
     }
 }

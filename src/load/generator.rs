@@ -85,6 +85,11 @@ impl Load {
         self.start = time.duration_since(SystemTime::now()).ok().map(|left| Moment::now() + left);
     }
 
+    /// Makes the intervals of the series so long; a second unless this is called.
+    pub fn set_interval(&mut self, length: Duration) {
+        self.run.figures().interval = length;
+    }
+
     /// Opens all connections of the plan.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use super::clients::{Clients, END_TIME};
 use super::figures::Figures;
 use super::pacer::FOREVER;
 use super::plan::{Plan, Usage};
+use super::series::Point;
 use super::slot::Slot;
 use super::starvation::HEARTBEAT;
 use super::targets::{Ceiling, Targets};
@@ -24,6 +25,11 @@ const RUN: Timer = Timer(0);
 pub trait Watcher {
     /// How it stands now.
     fn watch(&mut self, progress: &Progress);
+
+    /// An interval of the measured part is over; these are its own figures.
+    fn interval(&mut self, point: &Point) {
+        let _ = point;
+    }
 }
 
 /// How a run stands.
@@ -33,10 +39,12 @@ pub struct Progress {
     pub doing: &'static str,
     /// How much of the measured part is done, from 0 to 1.
     pub done: f64,
-    /// Replies a second, over the whole measured part.
+    /// Replies a second, in the last interval.
     pub rate: f64,
-    /// The 99th percentile of latency in microseconds.
-    pub p99_us: f64,
+    /// The 99th percentile of latency in the last interval, in microseconds; `None` without a reply.
+    pub p99_us: Option<f64>,
+    /// For how long no reply has come although some are due.
+    pub stalled: Duration,
     /// Connections that failed.
     pub errors: u64,
     /// Connections that are open.
@@ -79,6 +87,8 @@ pub(super) struct Run {
     window: Window,
     next_sweep: Moment,
     next_watch: Moment,
+    /// The last interval that is over.
+    latest: Option<Point>,
     /// Replies that had come when the measured part began.
     received_before: u64,
 }
@@ -127,6 +137,7 @@ impl Run {
             window,
             next_sweep: now,
             next_watch: now,
+            latest: None,
             received_before: 0,
         }
     }
@@ -284,7 +295,8 @@ impl Run {
         }
         let measuring = self.part == Part::Measuring;
         if measuring && now >= self.figures().interval_end() {
-            self.figures().end_interval(now);
+            let point = self.figures().end_interval(now);
+            self.tell(point);
         }
         if self.watcher.is_some() && now >= self.next_watch {
             self.next_watch = now + WATCH;
@@ -359,14 +371,24 @@ impl Run {
         if figures.ended.is_none() {
             figures.ended = Some((now, figures.received - received_before));
             figures.starvation.end(now);
-            figures.end_interval(now);
+            let point = figures.end_interval(now);
+            self.tell(point);
+        }
+    }
+
+    /// Tells the watcher of an interval that is over.
+    fn tell(&mut self, point: Option<Point>) {
+        self.latest = point.or(self.latest);
+        if let (Some(watcher), Some(point)) = (&mut self.watcher, point) {
+            watcher.interval(&point);
         }
     }
 
     /// The window is over; the reactor stands still.
     fn rest(&mut self, context: &mut Context<Slot>) {
         self.part = Part::Resting;
-        self.clients.settle(context);
+        let last = self.clients.settle(context);
+        self.tell(last);
         context.stop();
     }
 
@@ -382,10 +404,13 @@ impl Run {
     }
 
     fn progress(&mut self, now: Moment) -> Progress {
-        let (part, part_ends, window) = (self.part, self.part_ends, self.window);
-        let figures = self.figures();
+        let (part, part_ends, window, latest) = (self.part, self.part_ends, self.window, self.latest);
+        let traffic = self.clients.traffic();
+        let figures = &traffic.figures;
         let seconds = now.since(figures.from).as_secs_f64();
-        let measured = matches!(part, Part::Measuring | Part::Draining);
+        let is_measured = matches!(part, Part::Measuring | Part::Draining);
+        let is_waiting = is_measured && (traffic.pacing.in_flight() > 0 || figures.open == 0);
+        let stalled = if is_waiting { now.since(figures.last_reply) } else { Duration::ZERO };
         let done = match (part, window.messages) {
             (Part::Draining | Part::Closing, _) => 1.0,
             (Part::Measuring, Some(messages)) => figures.received as f64 / messages as f64,
@@ -394,12 +419,13 @@ impl Run {
             }
             _ => 0.0,
         };
-        let (rate, p99_us, errors, open) = (
-            if measured && seconds > 0.0 { figures.received as f64 / seconds } else { 0.0 },
-            figures.p99_us(),
-            figures.errors.total(),
-            figures.open,
-        );
+        let (rate, p99_us) = match latest {
+            Some(point) => (point.rate, point.p99_us),
+            // The first interval is not over.
+            None if is_measured && seconds > 0.0 => (figures.received as f64 / seconds, figures.p99_us()),
+            None => (0.0, None),
+        };
+        let (errors, open) = (figures.errors.total(), figures.open);
         Progress {
             doing: match part {
                 Part::Opening | Part::Resting => "opening",
@@ -412,6 +438,7 @@ impl Run {
             done: done.clamp(0.0, 1.0),
             rate,
             p99_us,
+            stalled,
             errors,
             open,
             clients: self.plan.clients as u64,

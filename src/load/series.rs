@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::times::Histogram;
 use crate::reactor::Moment;
 
-/// The most points. When they are used up, two become one and intervals twice as long.
+/// The most points. When they are used up, two become one, and from then on each holds twice as many intervals.
 pub(super) const MOST_POINTS: usize = 1200;
-/// How long an interval is at first.
-const FIRST_LENGTH: Duration = Duration::from_secs(1);
+/// How long an interval is unless something else is asked for.
+pub(super) const USUAL_LENGTH: Duration = Duration::from_secs(1);
 /// A last interval shorter than this part of the others says nothing by itself, and is added to the one before.
 const SHORT: u32 = 10;
 
@@ -48,6 +48,9 @@ pub(super) struct Series {
     /// When the current interval began, and how long it is to be.
     began: Moment,
     length: Duration,
+    /// How many intervals a point holds, and how many the last one holds so far.
+    stride: u32,
+    in_last: u32,
     /// Latencies of the current interval.
     latency: Histogram,
     /// The counts at its beginning.
@@ -63,12 +66,14 @@ pub(super) struct Counts {
 }
 
 impl Series {
-    pub(super) fn new(from: Moment, counted: Counts) -> Series {
+    pub(super) fn new(from: Moment, length: Duration, counted: Counts) -> Series {
         Series {
             points: Vec::new(),
             from,
             began: from,
-            length: FIRST_LENGTH,
+            length,
+            stride: 1,
+            in_last: 1,
             latency: Histogram::new(),
             counted,
         }
@@ -93,15 +98,28 @@ impl Series {
         self.counted
     }
 
-    /// Ends the interval, and adds its latencies to those of the whole.
-    pub(super) fn end_interval(&mut self, now: Moment, counted: Counts, open: u64, whole: &mut Histogram) {
+    /// Ends the interval, adds its latencies to those of the whole, and returns its figures, unless it has no length.
+    pub(super) fn end_interval(
+        &mut self,
+        now: Moment,
+        counted: Counts,
+        open: u64,
+        whole: &mut Histogram,
+    ) -> Option<Point> {
         let length = now.since(self.began);
-        if !length.is_zero() {
-            let point = self.point(length.as_secs_f64(), counted, open);
+        let point = (!length.is_zero()).then(|| self.point(length.as_secs_f64(), counted, open));
+        if let Some(point) = point {
             let is_short = length < self.length / SHORT;
-            match self.points.last_mut().filter(|_| is_short) {
-                Some(last) => last.append(&point),
-                None => self.points.push(point),
+            match self.points.last_mut() {
+                Some(last) if is_short => last.append(&point),
+                Some(last) if self.in_last < self.stride => {
+                    *last = last.join(point);
+                    self.in_last += 1;
+                }
+                _ => {
+                    self.points.push(point);
+                    self.in_last = 1;
+                }
             }
         }
         self.counted = counted;
@@ -113,10 +131,12 @@ impl Series {
             self.latency.reset();
         }
         if self.points.len() >= MOST_POINTS {
-            self.length *= 2;
+            self.in_last += self.stride;
+            self.stride *= 2;
             let pairs = self.points.chunks(2);
             self.points = pairs.filter_map(|pair| pair.iter().copied().reduce(Point::join)).collect();
         }
+        point
     }
 
     pub(super) fn into_points(self) -> Vec<Point> {
@@ -184,7 +204,7 @@ mod tests {
     #[test]
     fn it_takes_bounded_memory_and_keeps_all_counts() {
         let mut now = Moment::now();
-        let (mut series, mut whole) = (Series::new(now, Counts::default()), Histogram::new());
+        let (mut series, mut whole) = (Series::new(now, USUAL_LENGTH, Counts::default()), Histogram::new());
         let seconds = 5 * MOST_POINTS as u64;
         for received in 1..=seconds {
             now = now + Duration::from_secs(1);
@@ -206,7 +226,7 @@ mod tests {
     fn a_short_slice_gets_no_point_of_its_own_and_a_hole_has_no_latency() {
         let start = Moment::now();
         let at = |microseconds| start + Duration::from_micros(microseconds);
-        let (mut series, mut whole) = (Series::new(start, Counts::default()), Histogram::new());
+        let (mut series, mut whole) = (Series::new(start, USUAL_LENGTH, Counts::default()), Histogram::new());
         (0..5).for_each(|_| series.add(Duration::from_micros(100)));
         series.end_interval(at(1_000_000), after(5), 1, &mut whole);
         series.end_interval(at(2_000_000), after(5), 1, &mut whole);

@@ -23,7 +23,9 @@ impl ConnectedDatagramSocket {
     /// A socket for datagrams to and from `peer`, from the address `source` if one is given.
     ///
     /// # Errors
-    /// As `socket(2)`, `bind(2)` and `connect(2)`: no way leads there, no port or descriptor is left.
+    /// As `socket(2)`, `bind(2)` and `connect(2)`: no way leads there, no port or descriptor is left. A socket that would
+    /// be its own peer is [`ErrorKind::ConnectionRefused`]: the system may pick the very port of this machine that is
+    /// connected to, which shows that nobody else has it.
     pub fn connect(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<ConnectedDatagramSocket> {
         let socket = socket2::Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
@@ -31,6 +33,9 @@ impl ConnectedDatagramSocket {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         socket.connect(&peer.into())?;
+        if socket.local_addr()?.as_socket() == Some(peer) {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
         Ok(ConnectedDatagramSocket { socket: UdpSocket::from_std(socket.into()), peer })
     }
 
@@ -82,5 +87,35 @@ impl ConnectedDatagramSocket {
 impl AsFd for ConnectedDatagramSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The system picks among some 30,000 ports, so one of these attempts meets the port that is connected to.
+    const ATTEMPTS: usize = 1_000_000;
+
+    #[test]
+    fn no_socket_is_its_own_peer() {
+        // An address that no other test uses, so that its ports are free.
+        let host = IpAddr::from([127, 93, 17, 201]);
+        let port = std::net::UdpSocket::bind((host, 0))
+            .and_then(|socket| socket.local_addr())
+            .expect("loopback")
+            .port();
+        let peer = SocketAddr::new(host, port);
+        let refused = (0..ATTEMPTS).any(|_| match ConnectedDatagramSocket::connect(peer, Some(host)) {
+            Ok(socket) => {
+                assert_ne!(socket.local_address().expect("it is bound"), peer);
+                false
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+                true
+            }
+        });
+        assert!(refused, "the system never picked port {port}");
     }
 }

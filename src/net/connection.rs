@@ -306,6 +306,16 @@ impl<T: Transport> Connection<T> {
         self.held.retained()
     }
 
+    /// Whether the socket may have something to read, as far as events and reads have told.
+    pub fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether the socket may have room, as far as events and writes have told.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
     /// Whether the socket is not read, because the peer takes its answers too slowly.
     pub fn is_paused(&self) -> bool {
         self.paused

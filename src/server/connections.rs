@@ -169,6 +169,9 @@ impl Connections {
             if let Next::Again = next {
                 trace.queued(token);
             }
+            if !matches!(next, Next::Close(_)) {
+                trace.looked(token, connection, connection.deadline(&self.timeouts).map(|(at, _)| at));
+            }
         }
         let again = match next {
             Next::Close(end) => return self.close(token, client, &Reason::Ended(end), counters, now),

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::trace_file::{FIRST_ROW, Nothing, Over, Row, TraceFile};
-use crate::net::{Connection, Deed, Entry, Peer, Phase, Socket};
+use crate::net::{Connection, Deed, Entry, Peer, Phase, Socket, Transport};
 use crate::reactor::{Moment, Readiness, Token, Turn};
 use crate::server::error::Error;
 use crate::system::describe;
@@ -92,6 +92,21 @@ impl Trace {
     /// A connection had its share of the turn, and waits for the next.
     pub(super) fn queued(&mut self, token: Token) {
         self.file.instant(row(token), "queued", Moment::now(), Nothing {});
+    }
+
+    /// The state in which a connection was left, as counters.
+    pub(super) fn looked(&mut self, token: Token, connection: &Connection<Socket>, deadline: Option<Moment>) {
+        let (row, now) = (row(token), Moment::now());
+        let state = State {
+            receive: connection.transport().pending_input().ok(),
+            retained: connection.retained(),
+            unsent: connection.unsent(),
+            readable: connection.is_readable().into(),
+            writable: connection.is_writable().into(),
+            paused: connection.is_paused().into(),
+            deadline: deadline.map(|at| at.since(now).as_micros() as u64),
+        };
+        self.file.counter(row, format_args!("state {}", row.0), now, state);
     }
 
     /// A connection is about to be removed.
@@ -205,6 +220,22 @@ struct Write {
     offered: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<usize>,
+}
+
+/// Numbers alone, since that is what the format's counters are.
+#[derive(Serialize)]
+struct State {
+    /// Bytes that the kernel holds for us to read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receive: Option<usize>,
+    retained: usize,
+    unsent: usize,
+    readable: u8,
+    writable: u8,
+    paused: u8,
+    /// Microseconds to its deadline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<u64>,
 }
 
 #[derive(Serialize)]

@@ -110,6 +110,11 @@ impl TraceFile {
         self.record(&Event { s: Some('t'), ..event });
     }
 
+    /// Records numbers that hold from here on.
+    pub(super) fn counter(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
+        self.record(&self.event('C', row, name, at, args));
+    }
+
     /// Records the beginning of something whose end is not known yet. Until then, everything on this row is within it.
     pub(super) fn begin(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
         self.record(&self.event('B', row, name, at, args));

@@ -4,12 +4,14 @@
 //! one into a socket pair, and the loop reads it like any other input: no flag that could be set just before the poll
 //! goes to sleep, no system call that has to be interrupted.
 
+use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
@@ -37,20 +39,12 @@ impl StopSignal {
         Requests::new().map(StopSignal)
     }
 
-    /// Makes SIGINT and SIGTERM give it, instead of ending the process.
-    ///
-    /// # Errors
-    /// As `sigaction(2)`.
-    pub fn on_interrupt_and_terminate(&self) -> io::Result<()> {
-        [SIGINT, SIGTERM].into_iter().try_for_each(|signal| self.0.made_by(signal))
-    }
-
-    /// What gives it from within the program.
+    /// A handle that makes the request, by signals or from within the program.
     ///
     /// # Errors
     /// As `dup(2)`.
     pub fn handle(&self) -> io::Result<StopHandle> {
-        Ok(StopHandle { sender: self.0.sender.try_clone()? })
+        Ok(StopHandle { sender: self.0.sender.try_clone()?, at_once: Arc::new(AtomicBool::new(true)) })
     }
 
     /// How many requests have come since the last call.
@@ -73,7 +67,8 @@ impl ReportSignal {
     /// # Errors
     /// As `sigaction(2)`.
     pub fn on_user_signal(&self) -> io::Result<()> {
-        self.0.made_by(SIGUSR1)
+        pipe::register(SIGUSR1, self.0.sender.try_clone()?)?;
+        Ok(())
     }
 
     /// How many requests have come since the last call.
@@ -89,11 +84,6 @@ impl Requests {
         // Whoever asks must never have to wait for us, a signal handler least of all.
         sender.set_nonblocking(true)?;
         Ok(Requests { receiver, sender })
-    }
-
-    fn made_by(&self, signal: i32) -> io::Result<()> {
-        pipe::register(signal, self.sender.try_clone()?)?;
-        Ok(())
     }
 
     fn received(&mut self) -> usize {
@@ -127,14 +117,46 @@ impl AsFd for ReportSignal {
 #[derive(Debug)]
 pub struct StopHandle {
     sender: UnixStream,
+    /// Whether a signal ends the process at once.
+    at_once: Arc<AtomicBool>,
 }
 
 impl StopHandle {
+    /// Makes SIGINT, SIGTERM and SIGHUP end the process at once, as a process without a handler ends, until
+    /// [`StopHandle::heed_signals`] is called. (A process with the number 1, as in a container, would otherwise not notice
+    /// them.) A SIGHUP that is ignored, as under `nohup`, stays so; it also stays as it is where the system does not tell
+    /// whether it is ignored: only Linux does.
+    ///
+    /// # Errors
+    /// As `sigaction(2)`.
+    pub fn on_signals(&self) -> io::Result<()> {
+        let hangup = (is_ignored(SIGHUP) == Some(false)).then_some(SIGHUP);
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
+            flag::register_conditional_default(signal, Arc::clone(&self.at_once))?;
+            pipe::register(signal, self.sender.try_clone()?)?;
+        }
+        Ok(())
+    }
+
+    /// From now on the signals make the request. Call it when nothing is left to do but to run the loop: only a loop that
+    /// runs can be asked, and the resolution of a name can't be interrupted in any other way than with the process.
+    pub fn heed_signals(&self) {
+        self.at_once.store(false, Ordering::SeqCst);
+    }
+
     /// Makes the request. It never blocks, and does nothing when the loop has gone.
     pub fn stop(&self) {
         // Full or closed: it has been asked often enough, or there is nobody to ask.
         let _ = (&self.sender).write(b"S");
     }
+}
+
+/// Whether this process ignores the signal; `None` if the system does not tell.
+fn is_ignored(signal: i32) -> Option<bool> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    Some(mask >> (signal - 1) & 1 == 1)
 }
 
 /// Makes a write beyond the largest file that this process may write (RLIMIT_FSIZE) fail. By default it ends the process

@@ -10,6 +10,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::{Echo, PATIENCE, echoloop, end_of_output, expect, read_to_end, server};
 
+const FIRST_PROMPT: &str = "An empty line ends the conversation.\n> ";
+
 /// The client on a terminal, and somebody who types and looks.
 struct Terminal {
     child: Child,
@@ -87,7 +89,7 @@ impl Drop for Terminal {
 fn c2_a_line_its_reply_the_next_prompt_and_an_empty_line_ends_it() {
     let server = Echo::start(&["--prefix", "[then] ", "--chunk=1024"]);
     let mut terminal = Terminal::start(&[&server.endpoint]);
-    terminal.shows("> ");
+    terminal.shows(FIRST_PROMPT);
     terminal.types("hello\n");
     terminal.shows("hello\n[then] hello\n> ");
     terminal.types("again\n");
@@ -100,7 +102,7 @@ fn c2_a_line_its_reply_the_next_prompt_and_an_empty_line_ends_it() {
 fn c1_the_timestamp_is_shown_as_it_comes() {
     let server = Echo::start(&["--timestamp", "--chunk=1024"]);
     let mut terminal = Terminal::start(&[&server.endpoint]);
-    terminal.shows("> ");
+    terminal.shows(FIRST_PROMPT);
     terminal.types("hello\n");
     terminal.shows("hello\n[");
     // `Thu Dec 11 08:47:58 2014`, whatever the time is.
@@ -116,7 +118,7 @@ fn c1_the_timestamp_is_shown_as_it_comes() {
 fn c2_the_end_of_input_ends_it() {
     let server = Echo::start(&[]);
     let mut terminal = Terminal::start(&[&server.endpoint]);
-    terminal.shows("> ");
+    terminal.shows(FIRST_PROMPT);
     terminal.types("\x04");
     terminal.shows("\n");
     terminal.ends_with(0);
@@ -133,7 +135,7 @@ fn c2_the_servers_greeting_and_its_close_are_shown_when_they_come() {
         assert_eq!(read_to_end(&mut stream), b"");
     });
     let mut terminal = Terminal::start(&[&server.endpoint]);
-    terminal.shows("> ");
+    terminal.shows(FIRST_PROMPT);
     go.send(()).expect("the server waits");
     terminal.shows("\nnews\n> ");
     go.send(()).expect("the server waits");
@@ -150,7 +152,7 @@ fn a_reply_without_a_newline_ends_its_line() {
         read_to_end(&mut stream);
     });
     let mut terminal = Terminal::start(&["--crlf", &server.endpoint]);
-    terminal.shows("> ");
+    terminal.shows(FIRST_PROMPT);
     terminal.types("hi\n");
     terminal.shows("hi\nOK...hi\n> ");
     terminal.types("\n");
@@ -166,7 +168,7 @@ fn a_close_instead_of_a_reply_is_6() {
         read_to_end(&mut stream);
     });
     let mut terminal = Terminal::start(&[&server.endpoint]);
-    terminal.shows("> ");
+    terminal.shows(FIRST_PROMPT);
     terminal.types("hi\n");
     terminal.ends_with(6);
     server.join();
@@ -176,7 +178,7 @@ fn a_close_instead_of_a_reply_is_6() {
 fn lines_that_are_typed_ahead_wait_for_their_turn() {
     let server = Echo::start(&[]);
     let mut terminal = Terminal::start(&[&server.endpoint]);
-    terminal.shows("> ");
+    terminal.shows(FIRST_PROMPT);
     terminal.types("one\ntwo\n\n");
     terminal.ends_with(0);
 }
@@ -197,8 +199,29 @@ fn more_than_a_verified_reply_ends_it_with_6() {
         read_to_end(&mut stream);
     });
     let mut terminal = Terminal::start(&["--verify", "--expect=same", &server.endpoint]);
-    terminal.shows("> ");
+    terminal.shows(FIRST_PROMPT);
     terminal.types("hello\n");
     terminal.ends_with(6);
+    server.join();
+}
+
+#[test]
+fn the_server_can_not_drive_the_terminal() {
+    let hostile = || {
+        server(|mut stream| {
+            expect(&mut stream, b"hi");
+            stream.write_all(b"\x1b]0;owned\x07\x1b[2J").expect("it takes them");
+            read_to_end(&mut stream);
+        })
+    };
+    let server = hostile();
+    let mut terminal = Terminal::start(&["--expect=any", &server.endpoint, "hi"]);
+    terminal.shows("\\x1b]0;owned\\x07\\x1b[2J\n");
+    terminal.ends_with(0);
+    server.join();
+    let server = hostile();
+    let mut terminal = Terminal::start(&["--expect=any", "--raw", &server.endpoint, "hi"]);
+    terminal.shows("\x1b]0;owned\x07\x1b[2J\n");
+    terminal.ends_with(0);
     server.join();
 }

@@ -151,11 +151,12 @@ fn descriptors_nobody_tells_when_one_is_free() {
 }
 
 #[test]
-fn deadlines_close_the_idle() {
+fn deadlines_close_the_idle_and_spare_those_who_spoke() {
     let lines = lines_of("deadlines");
     assert_eq!(of(&lines, "05_poll_drained")[..2], [10, 10]);
     let [all, left, ticks] = of(&lines, "echoloop")[..] else { panic!("{lines:?}") };
     assert!((all, left) == (10, 0) && ticks <= 5, "{lines:?}");
+    assert_eq!(numbers(lines.last().expect("the third")), [10, 10]);
 }
 
 #[test]

@@ -40,7 +40,9 @@ fn the_picture_shows_what_the_server_has_recorded() {
     server.await_log("17 bytes in, 17 bytes out");
     assert_eq!(server.stop().0.code(), Some(0));
 
-    let drawn = draw(&[path]);
+    // All of it, however long this took.
+    let all = [path, "0", "120000"];
+    let drawn = draw(&all);
     assert_eq!((drawn.code, drawn.stderr.as_str()), (Some(0), ""));
     assert_is_picture(&drawn.stdout);
     for shown in ["loop", &name] {
@@ -55,7 +57,7 @@ fn the_picture_shows_what_the_server_has_recorded() {
     let text = fs::read_to_string(&file).expect("there is a file");
     fs::write(&file, text.trim_end().trim_end_matches(']').to_owned() + ",\n{\"name\":\"torn")
         .expect("a file");
-    assert_eq!(draw(&[path]).stdout, drawn.stdout);
+    assert_eq!(draw(&all).stdout, drawn.stdout);
     let none = draw(&[path, "0", "0.001"]);
     assert!(none.code == Some(0) && !none.stdout.contains("read 17"), "{none:?}");
 }
@@ -74,6 +76,28 @@ fn the_picture_of_the_guide_was_drawn_by_the_example_as_it_is() {
     {
         assert!(guide.contains(&format!("class=\"{kind}\"")) && guide.contains(&format!(">{row}")), "{kind}");
     }
+}
+
+#[test]
+fn the_picture_finds_the_part_with_the_most_to_see() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("trace.json");
+    // Half a second of the same, then three different things at once, then the same again.
+    let bar = |name: &str, milliseconds: u32| {
+        format!(
+            "{{\"name\":\"{name}\",\"ph\":\"X\",\"tid\":3,\"ts\":{},\"dur\":5.0,\"args\":{{}}}}\n",
+            milliseconds * 1000
+        )
+    };
+    let mut text: String = (0..1000).map(|number| bar("read 1", number)).collect();
+    text += &(bar("write 1", 500) + &bar("paused", 504) + &bar("run queue", 505));
+    fs::write(&file, text).expect("a file");
+    let drawn = draw(&[file.to_str().expect("text")]);
+    assert_eq!((drawn.code, drawn.stderr.as_str()), (Some(0), ""));
+    for shown in ["write 1, ", "paused, ", "run queue, "] {
+        assert!(drawn.stdout.contains(&format!("<title>{shown}")), "no {shown}:\n{}", drawn.stdout);
+    }
+    assert!(drawn.stdout.matches("<title>read 1, ").count() <= 11, "ten milliseconds and no more");
 }
 
 #[test]

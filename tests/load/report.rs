@@ -1,6 +1,7 @@
 //! The results: JSON by its schema, the table, the files, conditions, the comparison.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 
 use serde_json::Value;
 
@@ -263,4 +264,34 @@ fn results_are_compared_side_by_side() {
     let output = run(&["compare", &files[0], &files[1]]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is no report of `echoloop load --json`"));
+}
+
+#[test]
+fn a_line_of_json_comes_with_each_interval_while_the_run_goes_on() {
+    let server = Server::plain();
+    let arguments = ["--json-lines", "--interval", "200ms", "-d", "1s", "--rate", "500", "-c", "5"];
+    let mut load = spawn(&[&["load", "--quiet", server.endpoint.as_str()], &arguments[..]].concat());
+    let mut lines = BufReader::new(load.stdout.take().expect("it is piped")).lines();
+    let mut line = || -> Option<Value> {
+        let line = lines.next()?.expect("UTF-8");
+        Some(serde_json::from_str(&line).expect("each line is an object"))
+    };
+    let first = line().expect("a record");
+    assert!(load.try_wait().expect("it is our child").is_none(), "the run goes on");
+    let mut intervals = vec![first["interval"].clone()];
+    let report = loop {
+        let next = line().expect("the report comes last");
+        match next.get("interval") {
+            Some(interval) => intervals.push(interval.clone()),
+            None => break next,
+        }
+    };
+    assert!(line().is_none() && load.wait().expect("it ends").success());
+    assert_valid(&report);
+    assert!((5..=6).contains(&intervals.len()), "{intervals:#?}");
+    let received: u64 =
+        intervals.iter().map(|interval| interval["received"].as_u64().expect("a number")).sum();
+    assert_eq!(Some(received), report["messages"]["received"].as_u64());
+    assert!(intervals[..4].iter().all(|interval| interval["p99_us"].as_f64() > Some(0.0)), "{intervals:#?}");
+    assert!((intervals[0]["seconds"].as_f64().expect("a number") - 0.2).abs() < 0.1, "{intervals:#?}");
 }

@@ -80,7 +80,7 @@ fn assert_spans_nest(row: &str, events: &[Value]) {
             }
             Some("B") => spans.push((name, None)),
             Some("E") => assert_eq!(spans.pop(), Some((name, None)), "{row}: {event} ends something else"),
-            Some("i") => {}
+            Some("i" | "C") => {}
             _ => panic!("{row}: {event}"),
         }
     }

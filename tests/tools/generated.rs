@@ -26,6 +26,7 @@ fn bash_completes_commands_options_and_values() {
         ("echoloop serve --when-full r", "refuse"),
         ("echoloop send --expect l", "line"),
         ("echoloop completions b", "bash"),
+        ("echoloop man do", "doctor"),
     ] {
         let mut bash = Command::new("bash");
         bash.args(["--norc", "-c"]).arg(

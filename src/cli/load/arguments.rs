@@ -7,44 +7,51 @@ use echoloop::Endpoint;
 use echoloop::load::{Arrivals, Pace, Plan, RateSearch, Reconnect, Sizes, Sources, Usage};
 
 use crate::cli::results::ResultArguments;
-use crate::cli::values::{at_least_one, endpoint, percent, positive_duration, rate, size, sizes, time};
+use crate::cli::values::{at_least_one, percent, positive_duration, rate, size, sizes, target, time};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
 Endpoints are written as for `serve`. Clients are dealt out to several of them in turn. Of a name with several
 addresses the first one where somebody listens is used.
 
-Examples:
-  echoloop load localhost                             8 clients in a closed loop for 10 seconds
-  echoloop load --clients 1000 --size 512 :7          a thousand clients
-  echoloop load --rate 20000 --warmup 1s :7           open loop: latency from when a message should have left
-  echoloop load --connect-per-message --reset :7      connections per second
-  echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
-  echoloop load --connect-per-message --greeting 7 :7 which of the servers behind a balancer said `node-1\\n`
-  echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > result.json
-  echoloop load --processes 4 -c 1000 :7              four cores; --start-at and `echoloop merge` for several machines
-  echoloop load --find-rate -c 100 --fail-if 'p99>5ms' :7       how much it takes before it is slow
-  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' :7   does the service survive a failover
-  echoloop load --repeat 5 --json :7 > a.json         five runs, for `echoloop compare a.json b.json`
-  echoloop load --rate 20000 --size 1400 --fail-if 'loss>0.1%' udp://localhost:7
-
-Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` is what
-it took once it was sent, `lag` how late the generator was itself. To be on time it sleeps until shortly before and
-polls for the rest, which takes up to a core. Every reply is waited for, as long as --timeout.
+Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` counts
+from when it was sent, `lag` is how late the generator was itself. To be on time the generator sleeps until shortly
+before a message is due and polls for the rest, which takes up to a core. It waits for every reply, as long as
+--timeout.
 
 A client that loses its connection connects again, and the run lasts as long as asked. Messages under way are cut off,
-never sent twice; those that were due meanwhile keep their moment. The loss is reported as an outage; judge it by
---fail-if 'outage>2s' or 'outages>0'. If nobody is there at the beginning, the run ends at once.
+never sent twice; messages that were due meanwhile keep their moment. The report tells the loss as an outage; judge it
+by --fail-if 'outage>2s' or 'outages>0'. If nobody is there at the beginning, the run ends at once.
 
-Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number, so that
-what is lost, late, duplicated, reordered or corrupted is counted apart. A message without an answer within --timeout is
-lost, and the next one leaves; should its answer come after all, it is late instead. None of these fails the run, but
-corruption (7) and that nothing is ever answered (4, 5): say --fail-if 'loss>1%', or late, duplicated or reordered.
+Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number. So lost,
+late, duplicated, reordered and corrupted messages are counted apart. A message without an answer within --timeout is
+lost, and the next one leaves; should its answer come after all, it is late instead. A run over UDP fails only if bytes
+are corrupted (7) or nothing is ever answered (4, 5), unless you say --fail-if 'loss>1%', or late, duplicated or
+reordered.
 
-Exit status: 0 every message was echoed, or (UDP) was lost (also when ended early by a signal), 1 connections failed, no
-reply came, --find-rate has no answer, or another failure, 2 wrong usage, 3 a name does not resolve, 4 no connection was
-ever established, or (UDP) no message answered: refused, 5 the same: timed out, 7 other bytes came back than were sent,
-8 a --fail-if condition held (with --find-rate: at every rate).";
+Examples:
+  echoloop load localhost  8 clients in a closed loop for 10 seconds
+  echoloop load --clients 1000 --size 512 :7  a thousand clients
+  echoloop load --rate 20k --warmup 1s :7  open loop: latency from when a message should have left
+  echoloop load --connect-per-message --reset :7  connections per second
+  echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
+  echoloop load --connect-per-message --greeting 7 :7  which of the servers behind a balancer said `node-1\\n`
+  echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > a.json
+  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' :7  does the service survive a failover?
+  echoloop load --processes 4 -c 1000 :7  four cores at once
+  echoloop load --find-rate -c 100 --fail-if 'p99>5ms' :7  how much it takes before it is slow
+  echoloop load --repeat 5 --json :7 > a.json  five runs, for `echoloop compare a.json b.json`
+  echoloop load --rate 20k -s 1400 --fail-if 'loss>0.1%' udp://:7
+
+Exit status:
+  0  every message was echoed, or (UDP) was lost; also when a signal ended the run early
+  1  connections failed, no reply came, --find-rate has no answer, or another failure
+  2  wrong usage
+  3  a name does not resolve
+  4  no connection was ever established, or (UDP) no message answered: refused
+  5  the same: timed out
+  7  other bytes came back than were sent
+  8  a --fail-if condition held (with --find-rate: at every rate)";
 
 /// The rate at which a search begins.
 const FIRST_RATE: f64 = 1000.0;
@@ -55,7 +62,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 #[command(group(ArgGroup::new("end").args(["duration", "messages"])))]
 pub(crate) struct LoadArguments {
     /// Where to connect to, any number of endpoints [default: localhost:10000]
-    #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
+    #[arg(value_name = "ENDPOINT", value_parser = target)]
     endpoints: Vec<Endpoint>,
 
     /// Clients at once
@@ -190,6 +197,10 @@ pub(crate) struct LoadArguments {
     #[arg(long, help_heading = "Verification")]
     no_verify: bool,
 
+    /// How long an interval of the series is, and of the lines of --json-lines
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration, help_heading = "Results")]
+    interval: Duration,
+
     #[command(flatten)]
     results: ResultArguments,
 
@@ -278,6 +289,14 @@ impl LoadArguments {
         self.repeat
     }
 
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    pub(super) fn has_json_lines(&self) -> bool {
+        self.results.has_json_lines()
+    }
+
     pub(super) fn results(&self) -> &ResultArguments {
         &self.results
     }
@@ -307,8 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_fit_into_a_terminal_line_by_line() {
-        assert!(EXAMPLES.lines().all(|line| line.chars().count() <= 120), "{EXAMPLES}");
+    fn an_escape_is_shown_as_one_types_it() {
         assert!(EXAMPLES.contains(r"said `node-1\n`"), "{EXAMPLES}");
     }
 

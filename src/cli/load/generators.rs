@@ -8,13 +8,18 @@ use std::time::{Duration, SystemTime};
 use echoloop::load::{Plan, ProcessesError, Report, Share, run_processes, shares};
 use echoloop::{DescriptorLimit, StopSignal};
 
-use super::{LoadArguments, run_at, status};
+use super::{LoadArguments, Shown, run_at, status};
 use crate::cli::output::{FAILED, fail, print};
+
+/// Intervals of the series of each generator.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the plan in several processes of this program.
 pub(super) fn run_all(arguments: &LoadArguments, plan: &Plan) -> Result<Report, ProcessesError> {
     let stop = StopSignal::new()?;
-    stop.on_interrupt_and_terminate()?;
+    let stop_request = stop.handle()?;
+    stop_request.on_signals()?;
+    stop_request.heed_signals();
     let shares = shares(plan, arguments.processes(), arguments.start_at())?;
     // Raised once for all of them, since they inherit it.
     DescriptorLimit::raise();
@@ -37,7 +42,7 @@ pub(super) fn work() -> ExitCode {
     keep_to(share.core);
     end_with_parent();
     let start = Duration::try_from_secs_f64(share.start_at).ok().map(|since| SystemTime::UNIX_EPOCH + since);
-    let report = match run_at(&share.plan, start) {
+    let report = match run_at(&share.plan, start, Shown { interval: INTERVAL, as_records: false }) {
         Ok(report) => report,
         Err(error) => return fail(status(&error), &error),
     };

@@ -2,15 +2,17 @@
 
 mod arguments;
 mod generators;
+mod records;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use echoloop::load::{Load, LoadError, Plan, ProcessesError, Report, Side};
+use echoloop::load::{Load, LoadError, Plan, Point, ProcessesError, Progress, Report, Side, Watcher};
 use echoloop::{DescriptorLimit, StopSignal};
 
 pub(crate) use self::arguments::{EXAMPLES, LoadArguments};
+use self::records::Records;
 use super::output::{FAILED, WRONG_USAGE, fail};
 use super::progress::ProgressLine;
 use super::results::Outputs;
@@ -69,7 +71,8 @@ fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> Result<ExitCode, Fail
 /// One run, in this process or in several.
 fn run(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
     if arguments.processes() == 1 {
-        return run_at(plan, arguments.start_at())
+        let shown = Shown { interval: arguments.interval(), as_records: arguments.has_json_lines() };
+        return run_at(plan, arguments.start_at(), shown)
             .map_err(|error| Failure { status: status(&error), words: error.to_string() });
     }
     generators::run_all(arguments, plan).map_err(|error| {
@@ -88,20 +91,53 @@ fn status(error: &LoadError) -> u8 {
 }
 
 /// One run in this process. Messages begin to flow at the given time, or once all connections are open.
-fn run_at(plan: &Plan, start: Option<SystemTime>) -> Result<Report, LoadError> {
+fn run_at(plan: &Plan, start: Option<SystemTime>, shown: Shown) -> Result<Report, LoadError> {
     let limit = DescriptorLimit::raise();
     let stop = StopSignal::new()?;
-    stop.on_interrupt_and_terminate()?;
+    let stop_request = stop.handle()?;
+    stop_request.on_signals()?;
     let mut load = Load::new(plan.clone(), stop)?;
+    // The names are resolved. Until here Ctrl-C ends the process as usual.
+    stop_request.heed_signals();
     log::debug!("descriptor limit {}; at most {} connections are possible", limit.soft, load.ceiling());
     if let Some(warning) = load.warning() {
         log::warn!("{warning}");
     }
-    if io::stderr().is_terminal() {
-        load.watch(Box::new(ProgressLine::new()));
+    load.set_interval(shown.interval);
+    let line = io::stderr().is_terminal().then(ProgressLine::new);
+    let records = shown.as_records.then(Records::new);
+    if line.is_some() || records.is_some() {
+        load.watch(Box::new(Onlookers { line, records }));
     }
     if let Some(start) = start {
         load.start_at(start);
     }
     load.run()
+}
+
+/// How a run is shown while it goes on.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    interval: Duration,
+    as_records: bool,
+}
+
+/// All that is shown while a run goes on.
+struct Onlookers {
+    line: Option<ProgressLine>,
+    records: Option<Records>,
+}
+
+impl Watcher for Onlookers {
+    fn watch(&mut self, progress: &Progress) {
+        if let Some(line) = &mut self.line {
+            line.watch(progress);
+        }
+    }
+
+    fn interval(&mut self, point: &Point) {
+        if let Some(records) = &mut self.records {
+            records.write(point);
+        }
+    }
 }

@@ -8,20 +8,24 @@ use echoloop::net::LONGEST_PAYLOAD;
 use echoloop::{Endpoint, ProxyVersion};
 use log::LevelFilter;
 
-use crate::cli::values::{Text, Timeout, endpoint, size, text, timeout};
+use crate::cli::values::{Text, Timeout, size, target, text, timeout};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
 Three ways to talk:
   send ENDPOINT TEXT…          each message is sent and its reply awaited and printed, then the next
-  send ENDPOINT                on a terminal: a prompt; an empty line or end of input ends it
+  send ENDPOINT                on a terminal: a prompt; an empty line or end of input ends it. For a history of lines
+                               say `rlwrap echoloop send ENDPOINT`
   send ENDPOINT < FILE         a stream both ways at once; at the end of input the server is told so, and it is over
                                when the server closes
 
 ENDPOINT is HOST, HOST:PORT, PORT, [V6ADDRESS]:PORT, unix:PATH or udp://HOST:PORT; without a port it is 10000.
+
 TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH. It is sent as it is, without a newline unless it has one or --crlf is
 given. An empty TEXT sends nothing and only waits for a reply (of a line, or one read).
-Standard output gets the bytes of the replies and nothing else, except that on a terminal each reply ends its line.
+
+Standard output gets the bytes of the replies and nothing else. On a terminal each reply ends its line, and control
+characters are shown as \\x1b, so that the server can't drive the terminal; --raw prints them as they are.
 Bytes beyond a reply are shown in a warning on standard error, and are never taken for the next reply. Nothing more is
 read from the server while standard output takes nothing. A closed standard output ends the conversation quietly.
 
@@ -33,8 +37,8 @@ can't be reached, and has never answered, the next address of the name is tried.
 Examples:
   echoloop send localhost 'This is the message.'         what is sent comes back
   echoloop send --expect any :50007 Hello network world  three messages, each answered by one read
-  echoloop send --crlf --expect line localhost:6379 PING ask a Redis server: +PONG
-  echoloop send --crlf --expect line --greeting localhost:110 'USER me' QUIT
+  echoloop send --crlf --expect line localhost:6379 PING  ask a Redis server: +PONG
+  echoloop send --crlf --expect line --greeting :110 'USER me' QUIT
                                                          a POP3 server, which speaks first
   echoloop send --expect close localhost:80 'GET / HTTP/1.0\\r\\n\\r\\n'
                                                          everything until the server closes
@@ -57,7 +61,7 @@ Exit status:
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SendArguments {
     /// Where to connect to [default: localhost:10000]
-    #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
+    #[arg(value_name = "ENDPOINT", value_parser = target)]
     endpoint: Option<Endpoint>,
 
     /// Messages to send, one after the other
@@ -121,6 +125,10 @@ pub(crate) struct SendArguments {
     /// Print a dump of both directions, with times and offsets, instead of the replies
     #[arg(long, help_heading = "Log")]
     hex: bool,
+
+    /// Print the bytes of replies on a terminal as they are; otherwise control characters are shown as \x1b there
+    #[arg(long, help_heading = "Log")]
+    raw: bool,
 
     #[command(flatten)]
     verbosity: Verbosity,
@@ -222,6 +230,7 @@ impl SendArguments {
             },
             crlf: self.crlf,
             hex: self.hex,
+            raw: self.raw,
             proxy_protocol: self.proxy_protocol.map(|version| match version {
                 Announcement::V1 => ProxyVersion::V1,
                 Announcement::V2 => ProxyVersion::V2,
@@ -272,6 +281,7 @@ mod tests {
             "--no-half-close",
             "--crlf",
             "--hex",
+            "--raw",
             "--proxy-protocol=v2",
             "[::1]:7",
             "a\\n",
@@ -291,6 +301,7 @@ mod tests {
             half_close: Some(false),
             crlf: true,
             hex: true,
+            raw: true,
             proxy_protocol: Some(ProxyVersion::V2),
         };
         assert_eq!(arguments.options(), expected);

@@ -16,42 +16,46 @@ use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
 Endpoints:
-  HOST, HOST:PORT, PORT     a name listens on every address that it has; port 10000 if none is given
-  :PORT                     every interface, IPv6 and IPv4
-  [V6ADDRESS]:PORT          an IPv6 address
-  unix:PATH, unix:@NAME     a Unix stream socket, whose file is removed at the end; or one with an abstract name
-  udp://HOST:PORT           datagrams: each comes back whole, from the address that it was sent to. The server never
-                            answers broadcasts, multicasts, senders on ports below 1024 (see --udp-any-source), nor
-                            senders on a UDP port of its own, whatever their address. The options for answers,
-                            buffers and connections are not about datagrams
-  Port 0 lets the system choose. Each bound address is printed on standard output:
-  listening on tcp://127.0.0.1:10000
+  HOST, HOST:PORT, PORT  every address that the name has; port 10000 if none is given
+  :PORT                  every interface, IPv6 and IPv4
+  [V6ADDRESS]:PORT       an IPv6 address
+  unix:PATH, unix:@NAME  a Unix stream socket, whose file is removed at the end; or one with an abstract name
+  udp://HOST:PORT        datagrams: each comes back whole, from the address that it was sent to
 
-Sizes are written as 16, 64KiB, 1MiB; durations as 50us, 10s, 5min.
-TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH.
+Port 0 lets the system choose. The server prints each bound address on standard output, as
+`listening on tcp://127.0.0.1:10000`.
+
+The server never answers broadcasts, multicasts, senders on UDP ports below 1024 (see --udp-any-source) and senders on
+a UDP port of its own, whatever their address. The options for answers, buffers and connections don't concern datagrams.
+
+Sizes are written as 16, 64KiB, 1MiB; durations as 50us, 10s, 5min. TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH.
+
+With --admin the server has /metrics (for Prometheus), /healthz (it lives) and /readyz (it accepts; 503 and the reason
+if it does not). It prints `admin on http://127.0.0.1:9100` once it listens. SIGUSR1 logs the same figures, with --quiet
+and without --admin too.
+
+The first SIGINT, SIGTERM or SIGHUP stops accepting and lets connections end (see --drain); a second one exits at once.
+Under systemd with Type=notify the server says when it listens and when it stops. Sockets that a socket unit hands over
+(LISTEN_FDS) take the place of the default endpoint, and stand beside endpoints that are named.
 
 Examples:
-  echoloop                                  echo on localhost:10000
-  echoloop -v                               the same, each 16-byte chunk logged
-  echoloop :7 unix:/run/echo.sock           echo on port 7 of every interface, and on a Unix socket
+  echoloop                              echo on localhost:10000
+  echoloop -v                           the same, each 16-byte chunk logged
+  echoloop :7 unix:/run/echo.sock       echo on port 7 of every interface, and on a Unix socket
   echoloop --prefix 'Echo=>' --chunk 1024 :50007
-  echoloop --once --max-accepts 1 :8888     answer one read of one client, then exit
-  echoloop :7 udp://:7                      the echo service of RFC 862, over TCP and UDP
-  echoloop --reuse-port :7                  one of several processes that share a port
+  echoloop --once --max-accepts 1 :8888
+                                        answer one read of one client, then exit
+  echoloop :7 udp://:7                  the echo service of RFC 862, over TCP and UDP
+  echoloop --reuse-port :7              one of several processes that share a port
   echoloop --proxy-protocol require 10.0.0.7:7
-                                            behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
-  echoloop --greeting '{host}\\n' :7        say who answers, so that one sees how a balancer spreads connections
-  echoloop --admin :9100 :7                 with figures and health on loopback, port 9100: `curl localhost:9100/metrics`
+                                        behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
+  echoloop --greeting '{host}\\n' :7    say who answers, so that one sees how a balancer spreads connections
+  echoloop --admin :9100 :7             figures and health on loopback: `curl localhost:9100/metrics`
 
-Administration: with --admin there are /metrics (for Prometheus), /healthz (it lives) and /readyz (it accepts; 503 and
-the reason if it does not). Once it listens it prints `admin on http://127.0.0.1:9100`. SIGUSR1 logs the same figures,
-with --quiet and without --admin too.
-
-Signals: the first SIGINT or SIGTERM stops accepting and lets connections end (see --drain), a second one exits
-at once. Under systemd with Type=notify it says when it listens and when it stops; sockets that a socket unit hands over
-(LISTEN_FDS) are served in place of the default endpoint, and beside those that are named.
-
-Exit status: 0 fine, 1 something failed, 2 wrong usage.";
+Exit status:
+  0  fine
+  1  something failed
+  2  wrong usage";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArguments {

@@ -37,16 +37,20 @@ fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
     // Before anything else takes a descriptor, which could be one that was announced and not handed over.
     let inherited = InheritedSocket::from_environment()?;
     let limit = DescriptorLimit::raise();
-    log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
     let stop = StopSignal::new()?;
-    stop.on_interrupt_and_terminate()?;
+    let stop_request = stop.handle()?;
+    stop_request.on_signals()?;
     let report = ReportSignal::new()?;
     report.on_user_signal()?;
     survive_file_size_limit()?;
     let manager = ServiceManager::from_environment();
     let endpoints = arguments.endpoints_beside(&inherited);
     let mut server = Server::with_inherited(inherited, &endpoints, arguments.options(), stop)?;
+    // Not before: the reason of a failed start is its only line.
+    log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
     server.report_on(report)?;
+    // The names are resolved. Until here Ctrl-C ends the process as usual.
+    stop_request.heed_signals();
     announce(server.endpoints(), server.admin_endpoints());
     manager.ready();
     server.on_stop(move || manager.stopping());

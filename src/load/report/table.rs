@@ -20,6 +20,9 @@ pub struct Table<'a>(pub &'a Report);
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
+        if let Some(line) = self.dead_target() {
+            return writeln!(f, "{line}");
+        }
         writeln!(f, "{}\n", title(report))?;
         for (name, text) in self.lines() {
             writeln!(f, "  {name:<12}{text}")?;
@@ -46,6 +49,20 @@ impl fmt::Display for Table<'_> {
 }
 
 impl Table<'_> {
+    /// All that there is to say where nobody answers: a table would be one of zeros.
+    fn dead_target(&self) -> Option<String> {
+        let Report { settings, connections, messages, errors, failures, .. } = self.0;
+        if connections.opened > 0 || messages.sent > 0 {
+            return None;
+        }
+        let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
+        let mut line = format!("No connection to {} was established: {errors}", endpoints.join(" "));
+        if let Some(first) = failures.first() {
+            let _ = write!(line, " ({first})");
+        }
+        Some(line)
+    }
+
     /// Each generator of a merged report.
     fn write_generators(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(merged) = &self.0.merged else { return Ok(()) };
@@ -125,7 +142,12 @@ impl Table<'_> {
     fn rate_and_volume(&self) -> String {
         let (messages, bytes) = (self.0.messages.received, self.0.bytes.received);
         let volume = if messages > 0 { self.0.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
-        format!("{:.0} messages/s, {volume:.2} MB/s each way, over {:.2} s", self.0.rate, self.0.seconds)
+        let bits = volume * 8.0;
+        let rate = self.0.rate;
+        format!(
+            "{rate:.0} messages/s, {volume:.2} MB/s ({bits:.1} Mbit/s) each way, over {:.2} s",
+            self.0.seconds
+        )
     }
 
     fn generator_cost(&self) -> String {
@@ -149,7 +171,7 @@ impl Table<'_> {
 
     fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\n  {:<12}", "")?;
-        STATISTICS.iter().try_for_each(|statistic| write!(f, "{:>9}", statistic.name))?;
+        STATISTICS.iter().try_for_each(|statistic| write!(f, "{:>7}", statistic.name))?;
         writeln!(f)?;
         let rows = [
             ("latency", &self.0.latency_us),
@@ -163,15 +185,16 @@ impl Table<'_> {
             for statistic in STATISTICS {
                 if statistic.is_the_maximum(times) {
                     maxima = true;
-                    write!(f, "{:>9}", "= max")?;
+                    write!(f, "{:>7}", "=max")?;
                 } else {
-                    write!(f, "{:>9}", time((statistic.of)(times)))?;
+                    // Without the space before the unit all nine fit into 80 columns.
+                    write!(f, "{:>7}", time((statistic.of)(times)).replace(' ', ""))?;
                 }
             }
             writeln!(f)?;
         }
         if maxima {
-            writeln!(f, "  (= max: too few for this percentile; no value but the maximum lies beyond it)")?;
+            writeln!(f, "  (=max: too few for this percentile; only the maximum lies beyond it)")?;
         }
         Ok(())
     }

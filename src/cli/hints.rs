@@ -1,0 +1,90 @@
+//! Wrong input gets the hint that its author needs.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, Error};
+use strsim::osa_distance;
+
+/// Options that other servers and clients have for what is an argument here.
+const OPTIONS_FOR_PORTS: [&str; 7] = ["-p", "--port", "-l", "--listen", "--bind", "-H", "--host"];
+
+/// A first argument that is almost the name of a command. It would be taken for a host.
+pub(super) fn misspelt(first: &str, program: &Command) -> Option<String> {
+    if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return None;
+    }
+    if first == "version" {
+        return Some("there is no command `version`: it is `echoloop --version`".into());
+    }
+    let names: Vec<&str> = program.get_subcommands().map(Command::get_name).chain(["help"]).collect();
+    if names.contains(&first) {
+        return None;
+    }
+    let few = if first.len() < 6 { 1 } else { 2 };
+    let meant = names.into_iter().min_by_key(|name| osa_distance(name, first))?;
+    (osa_distance(meant, first) <= few).then(|| {
+        format!(
+            "there is no command `{first}`: did you mean `{meant}`? \
+             A host of that name is served by `echoloop serve {first}`"
+        )
+    })
+}
+
+/// The error with a better hint, if we know one.
+pub(super) fn explained(mut error: Error) -> Error {
+    let unknown = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => option,
+        _ => return error,
+    };
+    if OPTIONS_FOR_PORTS.contains(&unknown.as_str()) {
+        let hint = "hosts and ports are arguments: `echoloop :7777`, `echoloop send localhost:7777`";
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.to_owned().into()]));
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(first: &str) -> Option<String> {
+        let program = ["serve", "send", "load", "compare", "man", "completions"]
+            .into_iter()
+            .fold(Command::new("echoloop"), |program, name| program.subcommand(Command::new(name)));
+        misspelt(first, &program)
+    }
+
+    #[test]
+    fn a_command_that_is_misspelt_is_no_host() {
+        for (first, meant) in [
+            ("sned", "`send`"),
+            ("laod", "`load`"),
+            ("serv", "`serve`"),
+            ("comapre", "`compare`"),
+            ("completoin", "`completions`"),
+            ("version", "--version"),
+        ] {
+            let hint = hint(first).unwrap_or_else(|| panic!("{first} is taken for a host"));
+            assert!(hint.contains(meant), "{first}: {hint}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_commands_are_left_alone() {
+        for first in [
+            "send",
+            "help",
+            "localhost",
+            "echo",
+            "load1",
+            "send.example.org",
+            ":7",
+            "7777",
+            "",
+            "--sned",
+            "node",
+        ] {
+            assert_eq!(hint(first), None, "{first}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `echoloop trace-page`: a recording of `serve --trace` as a page that steps through it.
+//!
+//! The page is one file: the recording, the program that shows it, and the lines of source that act. It needs no network.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::output::{FAILED, fail, print};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  echoloop --trace trace.json             record the turns of the loop
+  echoloop trace-page trace.json > page.html
+                                          then open page.html in a browser";
+
+const PAGE: &str = include_str!("trace_page.html");
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TracePageArguments {
+    /// A file that `serve --trace` has written, complete or not
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// The lines of source that do a step.
+#[derive(Serialize)]
+struct Acting {
+    file: &'static str,
+    text: &'static str,
+}
+
+/// What acts at each kind of step, as the trace calls it. A test finds all of them in their files.
+const LINES: [(&str, &str, &str); 15] = [
+    ("accepted", "src/reactor/mod.rs", "handler.ready(context, token, readiness);"),
+    ("event", "src/net/connection.rs", "pub fn note(&mut self, readiness: Readiness) {"),
+    ("poll", "src/reactor/mod.rs", "match self.context.poll.poll(&mut self.events, timeout) {"),
+    ("batch", "src/reactor/mod.rs", "for event in events.iter() {"),
+    ("run", "src/reactor/mod.rs", "handler.resume(context, token);"),
+    ("deadlines", "src/reactor/mod.rs", "handler.deadline(context, token);"),
+    ("read", "src/net/connection.rs", "let result = self.transport.read(buffer);"),
+    ("write", "src/net/connection.rs", "let result = transport.write(bytes);"),
+    ("paused", "src/net/connection.rs", "self.paused = true;"),
+    ("paused no more", "src/net/connection.rs", "Action::Flush"),
+    ("drained", "src/net/connection.rs", "Action::Flush"),
+    ("queued", "src/net/connection.rs", "return Next::Again;"),
+    ("Draining", "src/net/connection.rs", "Phase::Draining if unsent == 0 => Action::Finish,"),
+    ("closed", "src/net/connection.rs", "return Next::Close(end);"),
+    ("gone", "src/reactor/mod.rs", "context.sources.free_removed();"),
+];
+
+/// Prints the page.
+pub(super) fn trace_page(arguments: &TracePageArguments) -> ExitCode {
+    let path = arguments.file.display();
+    let text = match fs::read_to_string(&arguments.file) {
+        Ok(text) => text,
+        Err(error) => return fail(FAILED, &format!("cannot read {path}: {error}")),
+    };
+    let events = events(&text);
+    if !events.iter().any(|event| event["ph"] == "X") {
+        return fail(FAILED, &format!("{path} holds no turns (`echoloop --trace FILE` records them)"));
+    }
+    match print(&page(&events)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILED, &format!("cannot write the page: {error}")),
+    }
+}
+
+/// An event is a line. The last one of a server that was killed may be torn, and its bracket is missing.
+fn events(text: &str) -> Vec<Value> {
+    let lines = text.lines().filter_map(|line| serde_json::from_str(line.trim_end_matches(',')).ok());
+    lines.filter(Value::is_object).collect()
+}
+
+fn page(events: &[Value]) -> String {
+    let lines: BTreeMap<&str, Acting> =
+        LINES.into_iter().map(|(kind, file, text)| (kind, Acting { file, text })).collect();
+    // The names of clients come from outside: nothing in the data may end the element that holds it.
+    let json = |value: &dyn Fn() -> serde_json::Result<String>| {
+        value().expect("maps with keys that are strings").replace('<', "\\u003c")
+    };
+    PAGE.replace("{{lines}}", &json(&|| serde_json::to_string(&lines)))
+        .replace("{{events}}", &json(&|| serde_json::to_string(events)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_that_act_are_in_their_files() {
+        for (kind, file, text) in LINES {
+            let source = fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+            assert!(source.expect("it is there").contains(text), "{kind}: {file} has no {text}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_end_the_element_that_holds_it() {
+        let events = [serde_json::json!({ "name": "</script><script>", "ph": "i" })];
+        assert!(!page(&events).contains("</script><script>"));
+    }
+}
