@@ -17,7 +17,7 @@ pub(super) struct ProgressLine {
 
 impl ProgressLine {
     pub(super) fn new() -> ProgressLine {
-        // It is updated in several steps, of which the last must be drawn: its own limit is far above ours.
+        // An update takes several steps, and the last must be drawn: so its limit is far above our rate.
         let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(u8::MAX));
         // The bar has the columns that the words leave, so the line never wraps. The template is a constant; should it be wrong, the default one has to do.
         if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {prefix} [{wide_bar}] {msg}") {

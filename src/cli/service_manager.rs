@@ -1,11 +1,11 @@
-//! What a service manager such as systemd is told, if it wants to be: `sd_notify(3)`.
+//! Notices to a service manager such as systemd: `sd_notify(3)`.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Where the service manager listens; it is asked for once, at the start.
+/// The address of the service manager, read once at the start.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceManager(Option<OsString>);
 
@@ -19,7 +19,7 @@ impl ServiceManager {
         self.tell("READY=1");
     }
 
-    /// No more connections are accepted; those that are open end.
+    /// The server accepts no more connections and lets the open ones end.
     pub(super) fn stopping(&self) {
         self.tell("STOPPING=1");
     }

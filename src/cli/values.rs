@@ -55,7 +55,7 @@ fn meant(text: &str) -> Option<String> {
         .then(|| format!("for port {port} write `[{host}]:{port}`, for the address `[{text}]`"))
 }
 
-/// Without a host it is on loopback: what is told there is not for everybody. `*` is every interface.
+/// An endpoint without a host is on loopback, since its figures are not for everybody. `*` is every interface.
 pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
     let host_is_named = text.contains('*');
     match endpoint(text)? {
@@ -79,11 +79,18 @@ pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn size(text: &str) -> Result<usize, String> {
+    match memory_size(text)? {
+        bytes if bytes as u64 > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// A size of more than one connection's memory.
+pub(super) fn memory_size(text: &str) -> Result<usize, String> {
     let size: ByteSize =
         text.parse().map_err(|_| "a size is expected, such as 16, 64KiB or 1MiB".to_owned())?;
     match size.as_u64() {
         0 => Err("it must be at least 1 byte".into()),
-        bytes if bytes > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
         bytes => usize::try_from(bytes).map_err(|_| "it is more than this machine can address".into()),
     }
 }
@@ -205,7 +212,7 @@ pub(super) fn text(text: &str) -> Result<Text, String> {
     Ok(Text(bytes))
 }
 
-/// Text whose placeholders stand for who answers whom.
+/// Text with placeholders for the names of both ends.
 pub(super) fn greeting(words: &str) -> Result<Greeting, String> {
     Greeting::parse(&text(words)?.0).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! What `echoloop send udp://…` sends: each argument, or each line of standard input, is a datagram.
+//! The messages of `echoloop send udp://…`: each argument, or each line of standard input, is a datagram.
 //!
 //! A line is sent with its line feed, so that what comes back is the input again. Memory is bounded: standard input is
 //! read only while no whole line is there, and what does not fit a datagram ends the conversation.
@@ -18,13 +18,13 @@ pub(super) enum Messages {
     Typed(Lines),
 }
 
-/// What comes next.
+/// The next thing to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Message(Vec<u8>),
     /// Standard input has to be read first.
     Input,
-    /// That was all.
+    /// Nothing is left to send.
     End,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Lines {
     /// Somebody types them: there is a prompt, and an empty line ends it.
     by_hand: bool,
     crlf: bool,
-    /// What was read and not sent yet: less than a datagram and one read of it.
+    /// Input that was not sent yet: less than a datagram and one read of it.
     waiting: Vec<u8>,
     ended: bool,
     prompted: bool,
@@ -71,7 +71,7 @@ impl Messages {
         }
     }
 
-    /// What to do when the message before was answered.
+    /// The next thing to do, once the last message is answered.
     pub(super) fn next(&mut self, output: &mut Output) -> Result<Next, ClientError> {
         let next = match self {
             Messages::Given(messages) => messages.pop_front().map_or(Next::End, Next::Message),

@@ -11,11 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::datagram_messages::{Messages, Next};
-use super::input::{Input, Taken};
+use super::input::Taken;
+use super::options::SendOptions;
 use super::outcome::{Byte, ClientError, Family};
 use super::output::Output;
 use super::racing::addresses_of;
-use super::{SendOptions, Source};
+use super::source::{Source, insert_input, take_input};
 use crate::net::{ConnectedDatagramSocket, LONGEST_DATAGRAM};
 use crate::net::{Endpoint, Host};
 use crate::reactor::{Context, Handler, Interest, Moment, Reactor, Readiness, Stage, Token};
@@ -30,7 +31,7 @@ const INPUT_SIZE: usize = 64 * 1024;
 /// Steps between two polls: enough to make the poll cheap in comparison.
 const STEPS_PER_TURN: usize = 16;
 
-/// What one call of [`send`](super::send) is about.
+/// One call of [`send`](super::send) over UDP.
 pub(super) struct Conversation {
     /// The addresses of the name that were not tried.
     addresses: VecDeque<SocketAddr>,
@@ -105,7 +106,7 @@ impl Conversation {
         };
         if conversation.messages.wants_input() {
             conversation.input_buffer = vec![0; INPUT_SIZE];
-            conversation.input = Some(Input::insert(reactor.context())?);
+            conversation.input = Some(insert_input(reactor.context())?);
         }
         conversation.output.start_clock();
         conversation.advance(reactor.context());
@@ -177,7 +178,7 @@ impl Conversation {
     /// One read of standard input. False if nothing is there now.
     fn read_input(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let Some(input) = self.input else { return Ok(false) };
-        match Input::take(context, input, &mut self.input_buffer)? {
+        match take_input(context, input, &mut self.input_buffer)? {
             Taken::Nothing => return Ok(false),
             Taken::End => self.messages.input_ended(),
             Taken::Bytes(count) => self.messages.input(&self.input_buffer[..count], &mut self.output),

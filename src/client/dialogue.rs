@@ -1,9 +1,9 @@
-//! What the three ways of talking to a server have in common: the session asks each of them what to do next.
+//! A dialogue is one of three ways of talking to a server. The session asks it for the next step.
 
 use super::outcome::ClientError;
 use super::output::Output;
 
-/// What to do next with the connection.
+/// The next step on the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Send these bytes.
@@ -26,7 +26,7 @@ pub(super) trait Dialogue {
     /// Bytes came from the server.
     fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), ClientError>;
 
-    /// Bytes came from standard input; answers with those that are to be sent at once.
+    /// Bytes came from standard input; returns the bytes to send at once.
     fn input<'a>(&'a mut self, bytes: &'a [u8], output: &mut Output) -> &'a [u8] {
         let _ = output;
         bytes
@@ -35,13 +35,13 @@ pub(super) trait Dialogue {
     /// Standard input has ended.
     fn input_ended(&mut self) {}
 
-    /// What to do now. All that has arrived was handed over before; `unsent` bytes are still on their way out.
+    /// The next step. All input was handed over before; `unsent` bytes are still on their way out.
     fn step(&mut self, unsent: usize, output: &mut Output) -> Result<Step, ClientError>;
 
     /// Whether it is the server's turn, so that its silence counts.
     fn awaits_server(&self) -> bool;
 
-    /// What a connection that ends now leaves unfinished: `None` if nothing. `input_left` says whether bytes of standard
+    /// The unfinished part, should the connection end now; `None` if there is none. `input_left` says whether bytes of standard
     /// input were not sent.
     fn missing(&self, input_left: bool) -> Option<String>;
 

@@ -15,12 +15,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::Source;
 use super::outcome::ClientError;
-use crate::reactor::{Context, Interest, Stage, Token};
 
-/// Standard input. It is a duplicate of descriptor 0, read without the buffer of [`std::io::Stdin`], in which bytes
-/// would wait of which no event tells.
+/// Standard input: a duplicate of descriptor 0, read without the buffer of [`std::io::Stdin`], whose bytes raise no
+/// event.
 pub(super) struct Input {
     file: File,
     polled: bool,
@@ -28,7 +26,7 @@ pub(super) struct Input {
     ended: bool,
 }
 
-/// What a read of standard input brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     Bytes(usize),
@@ -38,18 +36,19 @@ pub(super) enum Taken {
 }
 
 impl Input {
-    /// Takes standard input into the loop.
-    pub(super) fn insert(context: &mut Context<Source>) -> Result<Token, ClientError> {
-        let open = |polled| -> Result<Source, ClientError> {
-            let file = stdin().as_fd().try_clone_to_owned().map_err(ClientError::Input)?;
-            Ok(Source::Input(Input { file: file.into(), polled, ready: !polled, ended: false }))
-        };
-        match context.insert(open(true)?, Interest::READABLE, Stage::Connections) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
-                context.insert_unpolled(open(false)?, Stage::Connections).map_err(ClientError::Input)
-            }
-            inserted => inserted.map_err(ClientError::Input),
-        }
+    /// Standard input whose events come from the reactor.
+    pub(super) fn polled() -> Result<Input, ClientError> {
+        Input::open(true)
+    }
+
+    /// Standard input that can't be polled and is always ready.
+    pub(super) fn always_ready() -> Result<Input, ClientError> {
+        Input::open(false)
+    }
+
+    fn open(polled: bool) -> Result<Input, ClientError> {
+        let file = stdin().as_fd().try_clone_to_owned().map_err(ClientError::Input)?;
+        Ok(Input { file: file.into(), polled, ready: !polled, ended: false })
     }
 
     /// An event came.
@@ -58,13 +57,13 @@ impl Input {
     }
 
     /// Reads once. `true`: it has to be registered anew, or no further event comes.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<(Taken, bool), ClientError> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(Taken, bool), ClientError> {
         if !self.ready {
             return Ok((Taken::Nothing, false));
         }
         let result = loop {
             match self.file.read(buffer) {
-                // Whatever can't be polled has no event that would bring us back: it is read again at once.
+                // An input that can't be polled raises no event that would bring us back: read it again at once.
                 Err(error) if error.kind() == ErrorKind::Interrupted && !self.polled => {}
                 result => break result,
             }
@@ -91,20 +90,6 @@ impl Input {
             }
             Err(error) => Err(ClientError::Input(error)),
         }
-    }
-
-    /// Reads what is there, if anything is.
-    pub(super) fn take(
-        context: &mut Context<Source>,
-        token: Token,
-        buffer: &mut [u8],
-    ) -> Result<Taken, ClientError> {
-        let Some(Source::Input(input)) = context.get_mut(token) else { return Ok(Taken::End) };
-        let (taken, again) = input.read(buffer)?;
-        if again {
-            context.reregister(token, Interest::READABLE).map_err(ClientError::Input)?;
-        }
-        Ok(taken)
     }
 
     /// Whether its end was read.

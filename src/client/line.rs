@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::addresses::describe_socket;
 use super::outcome::ClientError;
 use super::racing::{Race, Standing, candidates};
-use super::{Source, describe_socket, socket};
+use super::source::{Source, socket};
 use crate::net::Endpoint;
 use crate::net::{Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Workspace};
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
@@ -64,7 +65,7 @@ struct Link {
     timed_out: bool,
 }
 
-/// What came and was not asked for yet.
+/// Bytes that came before anybody asked for them.
 #[derive(Default)]
 struct Inbox {
     bytes: Vec<u8>,

@@ -16,7 +16,7 @@ pub enum ClientError {
     Resolve {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's reason.
         source: io::Error,
     },
     /// The host has addresses, but none of the family that was asked for.
@@ -40,7 +40,7 @@ pub enum ClientError {
     Connect {
         /// The endpoint, as it was given.
         endpoint: String,
-        /// What became of each address.
+        /// The failure of each address.
         failures: Vec<Failure>,
     },
     /// No address answered in time.
@@ -54,7 +54,7 @@ pub enum ClientError {
         endpoint: String,
         /// The time that it had.
         after: Duration,
-        /// What became of the addresses that did answer.
+        /// The failures of the addresses that answered.
         failures: Vec<Failure>,
     },
     /// The server was silent for too long.
@@ -64,7 +64,7 @@ pub enum ClientError {
         peer: String,
         /// The time that it had.
         after: Duration,
-        /// What was waited for.
+        /// The event that did not come.
         missing: String,
     },
     /// No answer to a datagram came.
@@ -84,7 +84,7 @@ pub enum ClientError {
     Undeliverable {
         /// The address that was asked.
         peer: SocketAddr,
-        /// What the system said.
+        /// The system's reason.
         source: io::Error,
     },
     /// A message is longer than any datagram.
@@ -100,7 +100,7 @@ pub enum ClientError {
     Closed {
         /// The server's address.
         peer: String,
-        /// What was still to come.
+        /// The missing part.
         missing: String,
     },
     /// The connection broke.
@@ -108,9 +108,9 @@ pub enum ClientError {
     Reset {
         /// The server's address.
         peer: String,
-        /// What the system said.
+        /// The system's reason.
         source: io::Error,
-        /// What was still to come.
+        /// The missing part.
         missing: String,
     },
     /// The reply was complete, and yet there was more.
@@ -124,9 +124,9 @@ pub enum ClientError {
     Differs {
         /// The first byte that is different, counted from 0.
         offset: u64,
-        /// What the reply has there.
+        /// The byte of the reply.
         got: Byte,
-        /// What was sent there.
+        /// The byte that was sent.
         expected: Byte,
     },
     /// The server has ended its side of the connection, and everything that it sent was read.

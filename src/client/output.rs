@@ -15,7 +15,7 @@ use super::outcome::ClientError;
 use super::plain::PlainText;
 use crate::reactor::Moment;
 
-/// Where everything goes that the user asked to see.
+/// Standard output of a conversation.
 pub(super) struct Output {
     /// A duplicate of descriptor 1: the buffer of [`std::io::Stdout`] would hold bytes back until a newline comes.
     file: File,

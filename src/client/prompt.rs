@@ -6,8 +6,8 @@ use super::output::Output;
 use super::reply::{Expect, Reply};
 use crate::system::Escaped;
 
-/// A terminal gives at most 4096 bytes as one line (`termios(3)`); who types more than this without a newline in
-/// between has it sent in pieces.
+/// A terminal gives at most 4096 bytes as one line (`termios(3)`); more than this without a newline
+/// is sent in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
 
 /// Lines as somebody types them.
@@ -17,7 +17,7 @@ pub(super) struct Prompt {
     crlf: bool,
     half_close: bool,
     half_closed: bool,
-    /// What was typed and not sent yet: at most one read of it.
+    /// Typed bytes that were not sent yet: at most one read of them.
     typed: Vec<u8>,
     input_ended: bool,
     over: bool,

@@ -1,7 +1,7 @@
 //! From a name to a connection: its addresses, raced as RFC 8305 ("Happy Eyeballs") says.
 //!
-//! A host with an IPv6 and an IPv4 address, one of which leads nowhere, must not cost the user the minutes that the
-//! kernel waits for an answer. So the addresses are tried in turn, the families alternating, each with a head start
+//! A host may have an IPv6 and an IPv4 address, and one of them leads nowhere. The user must not wait the minutes that
+//! the kernel waits for an answer. So the addresses are tried in turn, the families alternating, each with a head start
 //! before the next one; one that fails lets the next start at once, and the first that is established wins. It all
 //! happens in one loop: an attempt is a socket whose handshake is under way, and the head start is a deadline.
 
@@ -10,8 +10,8 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::Source;
 use super::outcome::{ClientError, Failure, Family};
+use super::source::Source;
 use crate::net::{
     Answer, CONNECTION_INTEREST, Connection, End, Limits, Next, Phase, Service, Target, Workspace, connect,
 };
@@ -75,7 +75,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-/// Where a race stands.
+/// The state of a race.
 #[derive(Debug)]
 pub(super) enum Standing {
     /// Nobody has arrived yet.
@@ -191,7 +191,7 @@ impl Race {
         self.standing()
     }
 
-    /// Where it stands, if nobody has won just now.
+    /// The state of the race, if nobody has won just now.
     pub(super) fn standing(&mut self) -> Standing {
         if self.attempts.is_empty() {
             Standing::Lost(Loss { failures: std::mem::take(&mut self.failures), timed_out: false })
@@ -255,7 +255,7 @@ impl Race {
     }
 }
 
-/// What a connection that is not established yet has for a service.
+/// The service of a connection that is not established yet.
 struct Nobody;
 
 impl Service for Nobody {

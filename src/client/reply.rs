@@ -1,4 +1,4 @@
-//! Where a reply ends, in a protocol without frames, and whether it is what was sent.
+//! The end of a reply in a protocol without frames, and its comparison with the message.
 
 use super::outcome::{Byte, ClientError};
 
@@ -32,7 +32,7 @@ impl Reply {
         Reply { expect, sent: sent.to_vec(), verify, received: 0, complete }
     }
 
-    /// What the server says first, unasked.
+    /// The words that the server says first, unasked.
     pub(super) fn greeting(expect: Expect) -> Reply {
         let expect = if expect == Expect::Line { Expect::Line } else { Expect::Any };
         Reply { expect, sent: Vec::new(), verify: false, received: 0, complete: false }
@@ -84,7 +84,7 @@ impl Reply {
         self.complete || (self.expect == Expect::Close && whole)
     }
 
-    /// What of it is still to come.
+    /// The part that is still to come.
     pub(super) fn missing(&self) -> String {
         match self.expect {
             Expect::Same => format!("{} of {} bytes of the reply came", self.received, self.sent.len()),

@@ -8,13 +8,14 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use super::SendOptions;
+use super::addresses::{announcement, describe_socket};
 use super::dialogue::{Dialogue, Step};
-use super::input::{Input, Taken};
+use super::input::Taken;
+use super::options::SendOptions;
 use super::outcome::ClientError;
 use super::output::Output;
 use super::racing::{Race, Standing};
-use super::{Source, announcement, describe_socket, socket};
+use super::source::{Source, insert_input, socket, take_input};
 use crate::net::Endpoint;
 use crate::net::proxy::ProxyVersion;
 use crate::net::{Answer, End, Limits, Next, Service, Socket, Target, Workspace};
@@ -27,7 +28,7 @@ const INPUT_SIZE: usize = 64 * 1024;
 const TURN_BUDGET: usize = 256 * 1024;
 const STEPS_PER_TURN: usize = 16;
 
-/// What one call of [`send`](super::send) is about.
+/// One call of [`send`](super::send) over a stream.
 pub(super) struct Session {
     endpoint: String,
     connect_timeout: Option<Duration>,
@@ -44,11 +45,11 @@ pub(super) struct Session {
     result: Option<Result<(), ClientError>>,
 }
 
-/// What is said and shown; to the connection, the service that takes its input.
+/// The dialogue and its output. To the connection it is the service that takes input.
 struct Talk {
     dialogue: Box<dyn Dialogue>,
     output: Output,
-    /// What went wrong while input was shown: a [`Service`] has no way to say it.
+    /// A failure to show input: a [`Service`] has no way to return it.
     failure: Option<ClientError>,
 }
 
@@ -127,7 +128,7 @@ impl Session {
         self.talk.output.start_clock();
         if self.talk.dialogue.wants_input() {
             self.input_buffer = vec![0; INPUT_SIZE];
-            match Input::insert(context) {
+            match insert_input(context) {
                 Ok(input) => self.input = Some(input),
                 Err(error) => return self.end(Err(error)),
             }
@@ -231,7 +232,7 @@ impl Session {
     /// One read of standard input. False if nothing is there now.
     fn read_input(&mut self, context: &mut Context<Source>, token: Token) -> Result<bool, ClientError> {
         let Some(input) = self.input else { return Ok(false) };
-        match Input::take(context, input, &mut self.input_buffer)? {
+        match take_input(context, input, &mut self.input_buffer)? {
             Taken::Nothing => Ok(false),
             Taken::End => {
                 self.talk.dialogue.input_ended();

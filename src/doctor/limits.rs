@@ -4,8 +4,8 @@ use bytesize::ByteSize;
 use rustix::param::page_size;
 use serde::Serialize;
 
-use super::Role;
 use super::machine::Machine;
+use super::question::Role;
 use crate::net::backlog_remedy;
 use crate::system::DescriptorLimit;
 
@@ -26,7 +26,7 @@ const MOST_PORTS: u64 = 65535 - 1024 + 1;
 /// One of the limits of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limit {
-    /// What is limited.
+    /// The limited resource.
     pub name: &'static str,
     /// The setting as it is, with what is used of it.
     pub setting: String,
@@ -36,7 +36,7 @@ pub struct Limit {
     pub roles: &'static [Role],
     /// Whether more connections are impossible; if not, they are only served worse.
     pub binding: bool,
-    /// What raises it to what is wanted; `None` if it allows that.
+    /// The remedy that raises it as far as wanted; `None` if it is high enough.
     pub remedy: Option<String>,
 }
 
@@ -44,7 +44,7 @@ const BOTH: &[Role] = &[Role::Server, Role::Client];
 const SERVER: &[Role] = &[Role::Server];
 const CLIENT: &[Role] = &[Role::Client];
 
-/// What bounds `wanted` connections, with `sources` pairs of source address and target.
+/// The limits of `wanted` connections, with `sources` pairs of source address and target.
 pub(super) fn limits(machine: &Machine, wanted: u64, sources: u64) -> Vec<Limit> {
     let mut found = Found { wanted, limits: Vec::new() };
     found.add_descriptors(machine);
@@ -74,7 +74,7 @@ impl Found {
         self.limits.push(Limit { name, setting, connections, roles, binding, remedy });
     }
 
-    /// What a process, and all of them, may have open.
+    /// The descriptors of this process, and of all processes.
     fn add_descriptors(&mut self, machine: &Machine) {
         let wanted = self.wanted;
         let descriptors = machine.descriptors;
@@ -107,7 +107,7 @@ impl Found {
         }
     }
 
-    /// What tells one connection of a client from another.
+    /// The ephemeral ports, which tell one connection of a client from another.
     fn add_ports(&mut self, machine: &Machine, sources: u64) {
         let wanted = self.wanted;
         if let Some(range) = &machine.ports {
@@ -131,7 +131,7 @@ impl Found {
         }
     }
 
-    /// What connections take while they are idle.
+    /// The memory of idle connections.
     fn add_memory(&mut self, machine: &Machine) {
         let wanted = self.wanted;
         let each = machine.socket_size.unwrap_or(USUAL_SOCKET) + BESIDE_THE_SOCKET + IN_USER_SPACE;

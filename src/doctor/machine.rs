@@ -1,4 +1,4 @@
-//! What the system tells about itself, read once. What it doesn't tell is noted, and bounds nothing.
+//! The system's own figures, read once. A figure that can't be read is noted, and bounds nothing.
 
 use std::fs;
 use std::io;
@@ -24,17 +24,17 @@ pub(super) struct Machine {
     pub(super) ports: Option<RangeInclusive<u16>>,
     /// Ports in that range which the system gives to nobody.
     pub(super) ports_reserved: u64,
-    /// The most pages that the buffers of all TCP sockets may hold, and those that they do.
+    /// The most pages that the buffers of all TCP sockets may hold, and the pages that they hold.
     pub(super) tcp_pages: Option<(u64, u64)>,
     pub(super) socket_size: Option<u64>,
     pub(super) memory_available: Option<u64>,
     /// The control group that leaves the least memory, if any bounds it.
     pub(super) group: Option<Group>,
-    /// Tracked connections: the most, and those that there are. `None` also where nothing is tracked.
+    /// Tracked connections: the most, and the present number. `None` also where nothing is tracked.
     pub(super) tracked: Option<(u64, u64)>,
     /// ListenOverflows and ListenDrops.
     pub(super) overflows: Option<(u64, u64)>,
-    /// What can't be read, and why.
+    /// The figures that can't be read, and why.
     pub(super) unread: Vec<String>,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! | file | its one idea |
 //! |---|---|
+//! | `question.rs` | how many connections, in which role |
 //! | `machine.rs` | what the system tells about itself, read once |
 //! | `formats.rs` | the texts of `/proc` and `/sys` to numbers; pure |
 //! | `limits.rs` | numbers to limits, each with its remedy; pure |
@@ -10,35 +11,14 @@
 mod formats;
 mod limits;
 mod machine;
+mod question;
 mod report;
-
-use serde::Serialize;
 
 use self::machine::Machine;
 
 pub use self::limits::Limit;
+pub use self::question::{Question, Role};
 pub use self::report::{Outlook, Report};
-
-/// What is to be found out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The connections that are to be held at once; `None`: as many as possible.
-    pub connections: Option<u64>,
-    /// What this machine is to be; `None`: both are asked about, each for itself.
-    pub role: Option<Role>,
-    /// How many pairs of source address and target (address and port) a client has: each has all ephemeral ports.
-    pub sources: u64,
-}
-
-/// An end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// It accepts.
-    Server,
-    /// It connects.
-    Client,
-}
 
 /// Reads what bounds the connections of this machine and answers the question. What can't be read is said in the
 /// report, and bounds nothing.

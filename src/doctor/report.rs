@@ -6,16 +6,16 @@ use serde::Serialize;
 
 use super::limits::{Limit, limits};
 use super::machine::Machine;
-use super::{Question, Role};
+use super::question::{Question, Role};
 
-/// What was found out.
+/// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The connections that were asked for.
     pub connections: Option<u64>,
-    /// What this machine can be as a server, if that was asked.
+    /// This machine as a server, if that was asked.
     pub server: Option<Outlook>,
-    /// What this machine can be as a client, if that was asked.
+    /// This machine as a client, if that was asked.
     pub client: Option<Outlook>,
     /// Every limit that could be read.
     pub limits: Vec<Limit>,
@@ -23,11 +23,11 @@ pub struct Report {
     pub listen_overflows: Option<u64>,
     /// The same, with all that was dropped at a listener for other reasons.
     pub listen_drops: Option<u64>,
-    /// What can't be read, and why; it may bound more than the rest.
+    /// The figures that can't be read, and why; they may bound more than the rest.
     pub unread: Vec<String>,
 }
 
-/// What one end of the connections can reach.
+/// The reach of one end of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Outlook {
     /// How many connections are possible at once; `None` where nothing that bounds them is known.

@@ -65,7 +65,7 @@ impl Load {
         Ok(Load { reactor, run, ceiling, is_open: false, start: None })
     }
 
-    /// What may stand in the way of the plan, said before it does.
+    /// A warning about an obstacle that the plan may meet.
     pub fn warning(&self) -> Option<String> {
         self.ceiling.warning(self.run.plan())
     }

@@ -13,7 +13,7 @@ use super::starvation::HEARTBEAT;
 use super::targets::{Ceiling, Targets};
 use crate::reactor::{Context, Handler, Moment, Readiness, Timer, Token};
 
-/// How often a watcher is told.
+/// How often a watcher sees the progress.
 const WATCH: Duration = Duration::from_millis(200);
 /// How often it is looked for timeouts at most and at least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -21,7 +21,7 @@ const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 /// Wakes the loop for the run as a whole, whose work is done at the end of each turn.
 const RUN: Timer = Timer(0);
 
-/// Is told how a run goes on.
+/// Watches a run.
 pub trait Watcher {
     /// How it stands now.
     fn watch(&mut self, progress: &Progress);
@@ -35,7 +35,7 @@ pub trait Watcher {
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// What it is doing.
+    /// The part of the run, as a participle.
     pub doing: &'static str,
     /// How much of the measured part is done, from 0 to 1.
     pub done: f64,

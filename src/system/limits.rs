@@ -54,7 +54,7 @@ impl DescriptorLimit {
         usize::try_from(self.soft).unwrap_or(usize::MAX).saturating_sub(open)
     }
 
-    /// What to do to hold so many connections beside `others`.
+    /// The remedy that makes room for so many connections beside `others`.
     pub fn remedy(&self, connections: usize, others: usize) -> String {
         let needed = connections.saturating_add(RESERVED + others);
         if u64::try_from(needed).is_ok_and(|needed| needed <= self.hard) {

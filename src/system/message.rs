@@ -1,4 +1,4 @@
-//! What the system says, as part of a sentence.
+//! The system's errors as parts of a sentence.
 
 use std::io;
 

@@ -81,7 +81,7 @@ impl Requests {
     fn new() -> io::Result<Requests> {
         let (receiver, sender) = UnixStream::pair()?;
         receiver.set_nonblocking(true)?;
-        // Whoever asks must never have to wait for us, a signal handler least of all.
+        // A request must never wait for us, least of all in a signal handler.
         sender.set_nonblocking(true)?;
         Ok(Requests { receiver, sender })
     }

@@ -16,8 +16,8 @@ Three ways to talk:
   send ENDPOINT TEXT…          each message is sent and its reply awaited and printed, then the next
   send ENDPOINT                on a terminal: a prompt; an empty line or end of input ends it. For a history of lines
                                say `rlwrap echoloop send ENDPOINT`
-  send ENDPOINT < FILE         a stream both ways at once; at the end of input the server is told so, and it is over
-                               when the server closes
+  send ENDPOINT < FILE         a stream both ways at once; the end of input ends our side, and the server's
+                               close ends it all
 
 ENDPOINT is HOST, HOST:PORT, PORT, [V6ADDRESS]:PORT, unix:PATH or udp://HOST:PORT; without a port it is 10000.
 
@@ -155,7 +155,7 @@ enum Announcement {
 }
 
 impl SendArguments {
-    /// What single arguments can't tell: whether they go together.
+    /// Checks that the arguments go together, which none of them can alone.
     pub(crate) fn check(&self) -> Result<(), String> {
         let about_addresses = self.ipv4 || self.ipv6 || self.source.is_some();
         match self.endpoint() {
@@ -173,7 +173,7 @@ impl SendArguments {
         }
     }
 
-    /// What is about streams means nothing over UDP.
+    /// Refuses the options for streams over UDP.
     fn check_datagrams(&self) -> Result<(), String> {
         let end = if self.crlf { 2 } else { 0 };
         let longest = self.messages.iter().map(|text| text.0.len() + end).max().unwrap_or(0);

@@ -9,7 +9,7 @@ use super::reply::{Expect, Reply};
 use crate::system::Escaped;
 
 /// The messages that the command line gave.
-pub(super) struct Exchange {
+pub(super) struct Script {
     messages: VecDeque<Vec<u8>>,
     expect: Expect,
     verify: bool,
@@ -19,7 +19,7 @@ pub(super) struct Exchange {
     reply: Option<Reply>,
 }
 
-impl Exchange {
+impl Script {
     /// `greeting`: the server speaks first.
     pub(super) fn new(
         messages: Vec<Vec<u8>>,
@@ -27,14 +27,14 @@ impl Exchange {
         greeting: bool,
         verify: bool,
         half_close: bool,
-    ) -> Exchange {
+    ) -> Script {
         let messages = match expect {
             // There is only one reply to them all.
             Expect::Close => [messages.concat()].into(),
             _ => messages.into(),
         };
         let reply = greeting.then(|| Reply::greeting(expect));
-        Exchange { messages, expect, verify, half_close, half_closed: false, reply }
+        Script { messages, expect, verify, half_close, half_closed: false, reply }
     }
 
     fn reply_is_complete(&self) -> bool {
@@ -42,7 +42,7 @@ impl Exchange {
     }
 }
 
-impl Dialogue for Exchange {
+impl Dialogue for Script {
     fn wants_input(&self) -> bool {
         false
     }

@@ -13,7 +13,7 @@ use super::output::Output;
 const VERIFY_WINDOW: usize = 1 << 20;
 
 /// A stream in both directions.
-pub(super) struct Stream {
+pub(super) struct Pipe {
     half_close: bool,
     half_closed: bool,
     input_ended: bool,
@@ -23,9 +23,9 @@ pub(super) struct Stream {
     server_is_slow: bool,
 }
 
-impl Stream {
-    pub(super) fn new(verify: bool, crlf: bool, half_close: bool) -> Stream {
-        Stream {
+impl Pipe {
+    pub(super) fn new(verify: bool, crlf: bool, half_close: bool) -> Pipe {
+        Pipe {
             half_close,
             half_closed: false,
             input_ended: false,
@@ -36,7 +36,7 @@ impl Stream {
     }
 }
 
-impl Dialogue for Stream {
+impl Dialogue for Pipe {
     fn wants_input(&self) -> bool {
         true
     }
@@ -90,7 +90,7 @@ impl Dialogue for Stream {
     }
 }
 
-/// What was sent, until it comes back.
+/// Bytes that were sent and have not come back.
 #[derive(Debug, Default)]
 struct Echo {
     expected: VecDeque<u8>,

@@ -1,0 +1,64 @@
+//! The settings of a conversation.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::outcome::Family;
+use super::reply::Expect;
+use crate::net::proxy::ProxyVersion;
+
+/// The settings of [`send`](super::send).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendOptions {
+    /// The messages, sent one after the other. Without any: a prompt if standard input is a terminal, else a stream.
+    pub messages: Vec<Vec<u8>>,
+    /// How a reply ends. By default after as many bytes as were sent, and at a prompt after one read.
+    pub expect: Option<Expect>,
+    /// Whether the server speaks first, so that the first message waits for what it says.
+    pub greeting: bool,
+    /// Whether the reply has to be what was sent.
+    pub verify: bool,
+    /// The most bytes that one read of the socket asks for.
+    pub chunk: usize,
+    /// The only family of addresses to try.
+    pub family: Option<Family>,
+    /// The address to connect from.
+    pub source: Option<IpAddr>,
+    /// How long connecting may take, over all addresses.
+    pub connect_timeout: Option<Duration>,
+    /// How long the server may be silent while it is its turn. Over UDP, how long an answer may take:
+    /// [`ANSWER_TIMEOUT`] is a good choice, and without any a lost datagram is waited for without end.
+    pub timeout: Option<Duration>,
+    /// Whether our sending side ends when there is nothing more to send, and the server's is read to its end. By
+    /// default so for a stream, for [`Expect::Close`] and to verify.
+    pub half_close: Option<bool>,
+    /// Whether lines end with CR LF: each message gets one, a line feed from standard input becomes one.
+    pub crlf: bool,
+    /// Whether both directions are shown as a dump.
+    pub hex: bool,
+    /// Whether a terminal gets the bytes of replies as they are. Otherwise it is shown control characters as `\x1b`.
+    pub raw: bool,
+    /// Announce ourselves by a header of the PROXY protocol, as a proxy would announce its client.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+impl Default for SendOptions {
+    fn default() -> SendOptions {
+        SendOptions {
+            messages: Vec::new(),
+            expect: None,
+            greeting: false,
+            verify: false,
+            chunk: 64 * 1024,
+            family: None,
+            source: None,
+            connect_timeout: Some(Duration::from_secs(10)),
+            timeout: None,
+            half_close: None,
+            crlf: false,
+            hex: false,
+            raw: false,
+            proxy_protocol: None,
+        }
+    }
+}
