@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run the echo server (this is what happens without a command, too)
     #[command(after_help = terminal(serve::EXAMPLES))]
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// Talk to an echo server, or to any other
     #[command(after_help = terminal(send::EXAMPLES))]
     Send(SendArguments),
@@ -58,7 +58,7 @@ pub(crate) enum Command {
 impl Arguments {
     /// The command, the default one made explicit.
     pub(crate) fn command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
+        self.command.unwrap_or(Command::Serve(Box::new(self.serve)))
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
     fn serve(arguments: &[&str]) -> ServeArguments {
         let all = std::iter::once(&"echoloop").chain(arguments);
         match Arguments::try_parse_from(all).expect("well formed").command() {
-            Command::Serve(arguments) => arguments,
+            Command::Serve(arguments) => *arguments,
             other => panic!("{other:?}"),
         }
     }

@@ -83,11 +83,13 @@ impl Client {
 impl Connections {
     pub(super) fn new(
         limits: Limits,
+        buffer_limit: usize,
         timeouts: Timeouts,
         protocol: Protocol,
         trace: Option<Trace>,
     ) -> Connections {
         let mut workspace = Workspace::new(limits);
+        workspace.set_buffer_limit(buffer_limit);
         workspace.keep_journal(trace.is_some());
         Connections { echo: Echo::new(protocol), workspace, timeouts, trace, probes: HashSet::new() }
     }

@@ -136,7 +136,8 @@ impl Server {
         // Only these two look at the times.
         reactor.set_timed(trace.is_some() || !admin_bound.is_empty());
         let places = Places::new(&options, bound.len(), &admin_bound)?;
-        log_limits(&options, places.connections, has_backlog);
+        let buffer_limit = options.buffer_limit();
+        log_limits(&options, buffer_limit, places.connections, has_backlog);
         let context = reactor.context();
         context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
@@ -153,7 +154,8 @@ impl Server {
         }
         let admin_endpoints = listen_for_scrapers(context, admin_bound)?;
         let header_timeout = options.header_timeout();
-        let mut connections = Connections::new(options.limits(), options.timeouts(), options.protocol, trace);
+        let mut connections =
+            Connections::new(options.limits(), buffer_limit, options.timeouts(), options.protocol, trace);
         connections.allow_splicing(places.pipes);
         let router = Router {
             acceptor,
@@ -279,10 +281,10 @@ impl Places {
 }
 
 /// `has_backlog`: whether a listener is opened here. Those that are inherited have the backlog that they were given.
-fn log_limits(options: &ServerOptions, max_connections: usize, has_backlog: bool) {
+fn log_limits(options: &ServerOptions, buffer_limit: usize, max_connections: usize, has_backlog: bool) {
     let limits = options.limits();
     log::info!(
-        "at most {max_connections} connections; chunks of {} bytes, reads of {}, write limit {}",
+        "at most {max_connections} connections; chunks of {} bytes, reads of {}, write limit {}, all buffers {buffer_limit}",
         options.protocol.chunk,
         limits.read_size,
         limits.write_limit

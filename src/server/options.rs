@@ -6,6 +6,7 @@ use super::trace::TraceOptions;
 use crate::net::Endpoint;
 use crate::net::{Limits, ListenerOptions, Timeouts};
 use crate::server::echo::Protocol;
+use crate::system::allowed_memory;
 
 /// Bytes that one connection, or one UDP socket, may move in a turn before it is the others' turn: four full reads.
 pub(super) const TURN_BUDGET: usize = 256 * 1024;
@@ -21,6 +22,8 @@ pub struct ServerOptions {
     pub write_limit: usize,
     /// Whether bulk data that is answered with itself goes through pipes in the kernel where that pays.
     pub splice: bool,
+    /// The memory of all read and write buffers together, in bytes; by default a quarter of what the process may use.
+    pub buffer_limit: Option<usize>,
     /// Connections that the kernel keeps until they are accepted.
     pub backlog: u16,
     /// Whether other processes may listen on the same port.
@@ -83,6 +86,7 @@ impl Default for ServerOptions {
             read_size: 64 * 1024,
             write_limit: 64 * 1024,
             splice: true,
+            buffer_limit: None,
             backlog: 4096,
             reuse_port: false,
             // Dead peers must not hold their slots for ever, and a probe in five minutes is next to nothing.
@@ -114,6 +118,15 @@ impl ServerOptions {
             write_limit: self.write_limit.max(1),
             turn_budget: TURN_BUDGET,
         }
+    }
+
+    /// The bound of all buffers together. The kernel's own buffers for the sockets take from the same memory.
+    pub(super) fn buffer_limit(&self) -> usize {
+        let default = || {
+            let quarter = allowed_memory().map_or(u64::MAX, |bytes| bytes / 4);
+            usize::try_from(quarter).unwrap_or(usize::MAX)
+        };
+        self.buffer_limit.unwrap_or_else(default)
     }
 
     pub(super) fn timeouts(&self) -> Timeouts {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::support::{Finished, Process, Server, examples, run};
+use crate::support::{Finished, Process, Server, examples, installed, missing_for, run, skip};
 
 /// The ports that the table names. None of them is used by a test.
 const PORTS: [&str; 6] = ["10000", "50007", "28812", "8888", "8000", "5000"];
@@ -87,6 +87,13 @@ fn every_line_of_the_table_does_what_it_shows() {
     let mut names = Vec::new();
     let lines = table.lines().filter(|line| line.starts_with('|') && !line.starts_with("|--"));
     for row in lines.skip(1).map(|line| Row::parse(line).unwrap_or_else(|| panic!("not a row: {line}"))) {
+        names.push(row.name);
+        let foreign =
+            if row.on_a_terminal { Some("script").filter(|it| installed(it).is_none()) } else { None };
+        if let Some(missing) = foreign.or_else(|| missing_for(row.client)) {
+            skip(&format!("row {} of docs/rows.md", row.name), &format!("{missing} is not installed"));
+            continue;
+        }
         let server = row.server.map(|command| {
             let has_endpoint = command.contains("unix:") || PORTS.iter().any(|port| command.ends_with(port));
             let endpoint = if has_endpoint { "" } else { " localhost:0" };
@@ -110,7 +117,6 @@ fn every_line_of_the_table_does_what_it_shows() {
         for shown in &row.shows {
             assert!(seen.contains(shown), "{}: nothing of {shown:?} in\n{seen}", row.name);
         }
-        names.push(row.name);
     }
     names.dedup();
     assert_eq!(names.len(), 21, "{names:?}");

@@ -83,6 +83,42 @@ fn clients_that_never_read_are_held_back_and_the_others_are_served() {
     }
 }
 
+#[test]
+fn all_buffers_together_have_a_bound_and_nobody_loses_a_byte_by_it() {
+    const LIMIT: usize = 2 * MEBIBYTE;
+    const CLIENTS: usize = 100;
+    let server = Server::on_ipv4(&["--buffer-limit", "2MiB"]);
+    let other = server.connect();
+    other.echo(b"before");
+    let before = server.resident_bytes();
+    let message = pattern(64 * MEBIBYTE, 17);
+    let greedy: Vec<Client> =
+        (0..CLIENTS).map(|_| Client::connect(socket_with_small_buffers(), server.address())).collect();
+    let sent: Vec<usize> = thread::scope(|scope| {
+        let senders: Vec<_> =
+            greedy.iter().map(|client| scope.spawn(|| client.send_until_stalled(&message))).collect();
+        senders.into_iter().map(|sender| sender.join().expect("it sends")).collect()
+    });
+    assert!(sent.iter().all(|&sent| sent < message.len()), "all are held back");
+    // Without the bound each holds 128 KiB: more than six times as much in all.
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < LIMIT + 2 * MEBIBYTE, "{grown} bytes for {CLIENTS} clients");
+    let question = pattern(64 * 1024, 18);
+    for _ in 0..10 {
+        other.echo(&question);
+    }
+    // Those that read again get all that they sent, in order.
+    thread::scope(|scope| {
+        for (client, sent) in greedy.iter().zip(sent) {
+            let message = &message[..sent];
+            scope.spawn(move || {
+                client.end_sending();
+                assert_same(&client.receive_rest(), message);
+            });
+        }
+    });
+}
+
 /// One read of 64 KiB would be answered with 64 MiB.
 #[test]
 fn an_answer_much_longer_than_its_question_is_made_only_as_it_is_taken() {

@@ -5,18 +5,19 @@
 mod bytes;
 mod client;
 mod examples;
+mod foreign;
 mod process;
 mod server;
 mod table;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::bytes::{assert_same, pattern};
 pub(crate) use self::client::{Client, socket_with_small_buffers};
 pub(crate) use self::examples::{examples, exercises, ladder};
+pub(crate) use self::foreign::{installed, missing_for, skip};
 pub(crate) use self::process::{Finished, Process, run};
 pub(crate) use self::server::{Server, program};
 pub(crate) use self::table::TcpRow;
@@ -35,20 +36,8 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Says why a test is not made on this machine.
-#[allow(clippy::print_stderr, reason = "whoever runs the tests is to see it")]
-pub(crate) fn skip(test: &str, reason: &str) {
-    eprintln!("skipped: {test}: {reason}");
-}
-
 /// An address of this machine that no other process is likely to use, not even another run of these tests.
 pub(crate) fn own_address(number: u8) -> IpAddr {
     let [high, low] = (std::process::id() as u16).to_be_bytes();
     Ipv4Addr::new(127, high, low, number).into()
-}
-
-/// Where a program is, if it is installed.
-pub(crate) fn installed(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }

@@ -9,8 +9,8 @@ use echoloop::{
 };
 
 use crate::cli::values::{
-    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, mode, positive_duration, size, text,
-    timeout, trace_limit,
+    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, memory_size, mode, positive_duration,
+    size, text, timeout, trace_limit,
 };
 use crate::cli::verbosity::Verbosity;
 
@@ -94,6 +94,11 @@ pub(crate) struct ServeArguments {
     /// Stop reading from a client that has this much waiting for it, until half of it is gone
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size, help_heading = "Buffers")]
     write_limit: usize,
+
+    /// Bound the memory of all buffers together; above it a client is read only as fast as it takes its answers [default:
+    /// a quarter of the memory that the process may use]
+    #[arg(long, value_name = "SIZE", value_parser = memory_size, help_heading = "Buffers")]
+    buffer_limit: Option<usize>,
 
     /// Connections that the kernel keeps until they are accepted
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u16).range(1..),
@@ -230,6 +235,7 @@ impl ServeArguments {
             read_size: self.read_size,
             write_limit: self.write_limit,
             splice: matches!(self.splice, Splice::Auto),
+            buffer_limit: self.buffer_limit,
             backlog: self.backlog,
             reuse_port: self.reuse_port,
             keepalive: self.keepalive.0,
@@ -286,6 +292,7 @@ mod tests {
             "--chunk=1KiB",
             "--read-size=1MiB",
             "--write-limit=32k",
+            "--buffer-limit=4GiB",
             "--backlog=5",
             "--prefix=Echo=>",
             "--greeting=hi\\x21\\n",
@@ -322,6 +329,7 @@ mod tests {
             read_size: 1 << 20,
             write_limit: 32_000,
             splice: false,
+            buffer_limit: Some(4 << 30),
             backlog: 5,
             reuse_port: true,
             keepalive: Some(Duration::from_secs(7200)),
@@ -353,6 +361,8 @@ mod tests {
             &["--chunk", "many"],
             &["--read-size", "2GiB"],
             &["--write-limit", "0"],
+            &["--buffer-limit", "0"],
+            &["--buffer-limit", "half"],
             &["--backlog", "0"],
             &["--backlog", "65536"],
             &["--max-connections", "0"],

@@ -1,0 +1,27 @@
+//! Programs of others, which a machine may lack.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+/// The programs of others that the commands of the documentation use.
+const FOREIGN: [&str; 10] =
+    ["cmp", "curl", "haproxy", "nc", "promtool", "python3", "script", "socat", "strace", "telnet"];
+
+/// Where a program is, if it is installed.
+pub(crate) fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
+}
+
+/// The first program of others in a command of the documentation that is not installed here.
+pub(crate) fn missing_for(command: &str) -> Option<&str> {
+    let words = command.split(|letter: char| letter.is_whitespace() || "|;&(){}".contains(letter));
+    words.filter(|word| FOREIGN.contains(word)).find(|word| installed(word).is_none())
+}
+
+/// Says why something is not tested on this machine: past the test harness, which keeps to itself what tests print that
+/// pass.
+pub(crate) fn skip(test: &str, reason: &str) {
+    // Without a standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "left out: {test}: {reason}");
+}
