@@ -63,10 +63,10 @@ pub(super) struct Clients {
     course: Course,
 }
 
-/// What clients do about a lost connection.
+/// The clients' answer to a lost connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Course {
-    /// All get their first connection; those that fail to wait until the others have theirs.
+    /// All get their first connection; a client that fails waits until the others have theirs.
     Opening,
     /// Messages flow, and lost connections are replaced.
     Flowing,

@@ -28,7 +28,7 @@ pub(super) const NUMBER_SIZE: usize = size_of::<u64>();
 /// An answer that is later than that many losses counts as duplicated.
 const GIVEN_UP_REMEMBERED: usize = 1024;
 
-/// What a client has sent, and what that means for what it receives.
+/// The messages of one client, and the meaning of the datagrams that it receives.
 #[derive(Debug)]
 pub(super) struct Datagrams {
     /// The number of the next message, and how far it is from one to the next.

@@ -1,4 +1,4 @@
-//! What is counted while a run goes on, in memory that does not grow with it.
+//! The counts and times of a run while it goes on, in memory that does not grow with it.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(super) struct Figures {
     pub(super) starvation: Starvation,
     /// Whether a signal ended the run early.
     pub(super) interrupted: bool,
-    /// When the first connection failed of those that failed since the last reply.
+    /// The moment of the first failure since the last reply.
     failing_since: Moment,
     /// From the intended moment (closed loop: from sending) to the complete reply. The series keeps those of the
     /// current interval, and adds them here at its end: a message is recorded once.
@@ -185,7 +185,7 @@ impl Figures {
         self.series = Series::new(now, self.interval, counts);
     }
 
-    /// Forgets the connections of a churn, which are what is measured, but those that there are now. Errors stay.
+    /// Forgets the connections of a churn so far, since they are measured too; the present ones and errors stay.
     pub(super) fn begin_churn(&mut self, connecting: u64) {
         self.attempted = connecting + self.open;
         self.opened = self.open;

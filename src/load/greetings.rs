@@ -1,4 +1,5 @@
-//! What servers say first, and how many connections were greeted with it: behind a balancer that tells who answered.
+//! The first words of servers, and how many connections were greeted with each: they tell which server behind a
+//! balancer answered.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a difference looks like: bytes lost, doubled, in another order, or changed.
+//! The kind of a difference: bytes lost, doubled, in another order, or changed.
 //!
 //! The first differing byte alone says little. So the bytes behind it are collected, as many as are still to come, or
 //! until none come any more; then they are looked for in the rest of the stream.
@@ -31,11 +31,11 @@ pub struct Mismatch {
     /// The first differing byte, counted from the connection's first (a greeting left out); over UDP from the
     /// datagram's.
     pub offset: u64,
-    /// What was expected from there on, in hex; empty if nothing more was.
+    /// The bytes expected from there on, in hex; empty if none were.
     pub expected: String,
-    /// What came instead, in hex.
+    /// The bytes that came instead, in hex.
     pub received: String,
-    /// What it looks like.
+    /// Its kind, as far as the bytes tell.
     pub looks_like: LooksLike,
     /// How many bytes were lost or doubled, or how far they were moved.
     pub bytes: u64,
@@ -44,15 +44,15 @@ pub struct Mismatch {
     pub says: Option<String>,
 }
 
-/// What a [`Mismatch`] looks like.
+/// The kind of a [`Mismatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LooksLike {
-    /// Later bytes came instead, and those that were expected not at all.
+    /// Later bytes came instead, and the expected ones never.
     Loss,
     /// Bytes came that had come already.
     Duplication,
-    /// Later bytes came first, and those that were expected behind them.
+    /// Later bytes came first, and the expected ones behind them.
     Reordering,
     /// Bytes came that stand nowhere near, or that were never sent.
     Corruption,

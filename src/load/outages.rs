@@ -12,7 +12,7 @@ pub(super) const MOST_DESCRIBED: usize = 100;
 /// Reconnects are counted by the second.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What is known of the outages of a run.
+/// The outages of a run.
 #[derive(Debug)]
 pub(super) struct Outages {
     /// The first ones, the last of which may still go on.
@@ -21,7 +21,7 @@ pub(super) struct Outages {
     pub(super) longest: Duration,
     /// Of each client that lost its connection, the time until its next reply, in nanoseconds.
     pub(super) silence: Histogram,
-    /// Connections that were established in the place of lost ones, and those that failed to be.
+    /// Connections established in the place of lost ones, and attempts that failed.
     pub(super) reconnects: u64,
     pub(super) failed_reconnects: u64,
     /// The most reconnects in a second.

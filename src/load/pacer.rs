@@ -28,7 +28,7 @@ pub(super) struct Pacing {
     in_flight: u64,
 }
 
-/// What makes a message due.
+/// The cause that makes a message due.
 #[derive(Clone, Copy, Debug)]
 enum Rule {
     /// Room for it.

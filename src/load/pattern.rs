@@ -91,7 +91,7 @@ impl Pattern {
         *bytes == *self.bytes(place, bytes.len())
     }
 
-    /// How many of the bytes at the front are those that are there.
+    /// How many bytes at the front agree with the pattern there.
     pub(super) fn agreement(&self, place: Place, bytes: &[u8]) -> usize {
         let mut agreed = 0;
         for piece in bytes.chunks(self.reach) {

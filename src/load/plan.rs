@@ -1,4 +1,4 @@
-//! What a load run is to do: the settings, their defaults, and what can't go together.
+//! The plan of a load run: the settings, their defaults, and what can't go together.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use crate::net::LONGEST_PAYLOAD;
 /// The longest message. The pattern that it is checked against is twice as long, and held in memory once.
 pub const LONGEST_MESSAGE: usize = 64 << 20;
 
-/// Everything that a run is told. Change what matters, leave the rest:
+/// All settings of a run. Change what matters, leave the rest:
 ///
 /// ```
 /// use echoloop::load::{Plan, Sizes};
@@ -37,7 +37,7 @@ pub struct Plan {
     pub depth: u32,
     /// When a client sends its next message.
     pub pace: Pace,
-    /// What a connection is used for.
+    /// The use of a connection.
     pub usage: Usage,
     /// How long the measured part lasts, unless `messages` ends it.
     #[serde(rename = "duration_s", with = "seconds")]
@@ -47,7 +47,7 @@ pub struct Plan {
     /// How long it runs before anything is counted.
     #[serde(rename = "warmup_s", with = "seconds")]
     pub warmup: Duration,
-    /// What the bytes, the sizes and the arrivals are derived from.
+    /// The bytes, the sizes and the arrivals follow from this number.
     pub seed: u64,
     /// Whether each byte that comes back is compared with the one that was sent.
     pub verify: bool,
@@ -152,7 +152,7 @@ pub enum Arrivals {
     Poisson,
 }
 
-/// What a connection is used for.
+/// The use of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Usage {
@@ -189,7 +189,7 @@ pub enum PlanError {
     /// Something that there is only on streams, or messages that are no datagrams.
     #[error("udp:// endpoints: {0}")]
     Datagrams(&'static str),
-    /// Settings of which only one can hold.
+    /// Two settings that exclude each other.
     #[error("{0} and {1} exclude each other")]
     Exclusive(&'static str, &'static str),
     /// Messages can only be exchanged one by one if no schedule and no other use of connections says when they leave.

@@ -1,5 +1,5 @@
-//! The clients without a connection: those that have not had one yet, those between two, and those that get none any
-//! more. It also says when the next one may begin to connect.
+//! The clients without a connection: before the first one, between two, and after the last one. The queue also says when
+//! the next one may begin to connect.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

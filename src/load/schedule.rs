@@ -167,7 +167,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is owed is what would have been sent.
+        /// Messages are owed if they would have been sent.
         #[test]
         fn what_is_owed_is_counted(clients in 1..50_u32, rate in 1.0..50_000.0_f64, milliseconds in 0..2_000_u64) {
             let start = Moment::now();

@@ -209,9 +209,9 @@ fn a_number_of_sockets_that_makes_no_sense_is_said() {
     let (tcp, _) = tcp_listener();
     for (count, word) in [
         ("2", "(descriptor 4): it is no internet or Unix socket, or not open"),
-        ("-1", "cannot serve inherited sockets: LISTEN_FDS is \"-1\", where the number"),
-        ("many", "LISTEN_FDS is \"many\", where the number"),
-        ("2000000000", "LISTEN_FDS is \"2000000000\", where the number"),
+        ("-1", "cannot serve inherited sockets: LISTEN_FDS is \"-1\"; a number below"),
+        ("many", "LISTEN_FDS is \"many\"; a number below"),
+        ("2000000000", "LISTEN_FDS is \"2000000000\"; a number below"),
     ] {
         let mut command = handing_over(&["-q"], &[("", &tcp)]);
         command.env("LISTEN_FDS", count);

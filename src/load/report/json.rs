@@ -164,7 +164,7 @@ pub struct Messages {
     pub received: u64,
     /// How many were under way when their connection failed or the run was interrupted.
     pub cut_off: u64,
-    /// How many were due in an open loop and never sent, because their connection was busy to the end.
+    /// How many were due in an open loop and never sent, because their connection was busy or lost to the end.
     pub not_sent: u64,
 }
 
