@@ -17,10 +17,15 @@ pub(crate) fn serve(name: &str) -> io::Result<()> {
     socket.listen(4096)?;
     let listener = TcpListener::from(socket);
     println!("listening on tcp://{}", listener.local_addr()?);
-    match name {
-        bare_mio::NAME => bare_mio::serve(listener),
-        threads::NAME => threads::serve(&listener),
-        tokio_idiom::NAME => tokio_idiom::serve(listener),
-        _ => Err(io::Error::other(format!("there is no baseline called {name}"))),
+    let size =
+        |names: [(&str, usize); 2]| names.into_iter().find(|(other, _)| *other == name).map(|(_, size)| size);
+    if name == bare_mio::NAME {
+        bare_mio::serve(listener)
+    } else if let Some(buffer) = size(threads::NAMES) {
+        threads::serve(&listener, buffer)
+    } else if let Some(buffer) = size(tokio_idiom::NAMES) {
+        tokio_idiom::serve(listener, buffer)
+    } else {
+        Err(io::Error::other(format!("there is no baseline called {name}")))
     }
 }

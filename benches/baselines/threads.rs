@@ -4,22 +4,23 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-pub(crate) const NAME: &str = "threads";
+/// The names, and the size of each connection's buffer.
+pub(crate) const NAMES: [(&str, usize); 2] = [("threads, 4 KiB", 4 << 10), ("threads, 64 KiB", 64 << 10)];
 
-pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
+pub(crate) fn serve(listener: &TcpListener, buffer: usize) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
-        // A stack of 64 KiB is enough for the buffer, and lets there be thousands.
+        // The buffer is not on the stack: 64 KiB of that are enough, and let there be thousands.
         thread::Builder::new().stack_size(64 * 1024).spawn(move || {
             // The client sees that it is over; there is nobody else to tell.
-            let _ = echo(stream);
+            let _ = echo(stream, buffer);
         })?;
     }
 }
 
-fn echo(mut stream: TcpStream) -> io::Result<()> {
+fn echo(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; buffer];
     loop {
         match stream.read(&mut buffer)? {
             0 => return Ok(()),

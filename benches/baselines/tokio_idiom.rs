@@ -6,9 +6,10 @@ use std::net;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) const NAME: &str = "tokio";
+/// The names, and the size of each connection's buffer.
+pub(crate) const NAMES: [(&str, usize); 2] = [("tokio, 4 KiB", 4 << 10), ("tokio, 64 KiB", 64 << 10)];
 
-pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
+pub(crate) fn serve(listener: net::TcpListener, buffer: usize) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;
@@ -16,15 +17,15 @@ pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
             let (stream, _) = listener.accept().await?;
             tokio::spawn(async move {
                 // The client sees that it is over; there is nobody else to tell.
-                let _ = echo(stream).await;
+                let _ = echo(stream, buffer).await;
             });
         }
     })
 }
 
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
+async fn echo(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; 4096];
+    let mut buffer = vec![0; buffer];
     loop {
         match stream.read(&mut buffer).await? {
             0 => return Ok(()),

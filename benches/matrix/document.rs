@@ -161,6 +161,12 @@ impl Document {
         };
         let head = ["server", "connections", "bytes a connection"].map(String::from);
         self.table(&head, &single.memory.iter().map(row).collect::<Vec<_>>());
+        if let Some((.., bytes)) = single.memory.iter().find(|(kind, ..)| *kind == ECHOLOOP) {
+            self.line(&format!(
+                "With 64 KiB for each connection tokio does without the many small reads, and pays for it with that memory. \
+                 echoloop has the bulk speed of large buffers at {bytes:.0} bytes a connection.\n"
+            ));
+        }
         self.churn(single);
         self.line("### One connection, median latency in microseconds\n");
         let spread = |values: &[f64]| Spread::of(values.iter().copied()).unwrap_or_default();
@@ -327,8 +333,9 @@ fn method(rounds: usize) -> String {
          | server | what it is |\n|---|---|\n\
          | echoloop | the program as it is, with `--quiet` |\n\
          | bare mio | a mio loop with a slab and nothing else: no limits, deadlines, fairness, logs, orderly end |\n\
-         | tokio | one thread, a task a connection, a buffer of 4 KiB, `read` and `write_all`, as its documentation does it |\n\
-         | threads | a thread a connection, blocking, a buffer of 4 KiB |\n\
+         | tokio, 4 KiB | one thread, a task a connection, a buffer of 4 KiB, `read` and `write_all`, as its documentation does it |\n\
+         | tokio, 64 KiB | the same with a buffer of 64 KiB for each connection |\n\
+         | threads, 4 KiB; 64 KiB | a thread a connection, blocking, with such a buffer |\n\
          | 16-byte reads | echoloop with `--read-size 16` |\n\n\
          ## Limits\n\n\
          Loopback has no network in it: no loss, no distance, no interrupts. Client and server share a machine, its caches \

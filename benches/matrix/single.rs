@@ -40,7 +40,7 @@ pub(crate) fn measure(extent: Extent) -> Result<Single, Box<dyn Error>> {
             single.calls.push((kind, calls));
         }
         // A thread a connection is a hundred of them, which valgrind runs one at a time.
-        if kind != servers::THREADS
+        if !kind.has_threads()
             && let Some(instructions) = instructions(kind)?
         {
             single.instructions.push((kind, instructions));
@@ -137,7 +137,7 @@ fn churn(kind: Kind, measured: &mut Churn) -> Result<(), Box<dyn Error>> {
     let cpu = server.cpu();
     let report = servers::on_core(1, || load.run())?;
     // Threads that have ended take their figures with them.
-    if kind != servers::THREADS {
+    if !kind.has_threads() {
         measured.cpu.push((server.cpu() - cpu).as_secs_f64() * 1e6 / report.connections.opened as f64);
     }
     measured.rate.push(report.rate);

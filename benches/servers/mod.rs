@@ -28,18 +28,26 @@ pub(crate) struct Kind {
 
 pub(crate) const ECHOLOOP: Kind = Kind::ours("echoloop", &[]);
 pub(crate) const BARE: Kind = Kind { name: "bare mio", arguments: None, most_clients: usize::MAX };
-pub(crate) const TOKIO: Kind = Kind { name: "tokio", arguments: None, most_clients: usize::MAX };
+pub(crate) const TOKIO: Kind = Kind { name: "tokio, 4 KiB", arguments: None, most_clients: usize::MAX };
+pub(crate) const TOKIO_LARGE: Kind =
+    Kind { name: "tokio, 64 KiB", arguments: None, most_clients: usize::MAX };
 /// Ten thousand threads measure the scheduler's patience and nothing else.
-pub(crate) const THREADS: Kind = Kind { name: "threads", arguments: None, most_clients: 4096 };
+pub(crate) const THREADS: Kind = Kind { name: "threads, 4 KiB", arguments: None, most_clients: 4096 };
+pub(crate) const THREADS_LARGE: Kind = Kind { name: "threads, 64 KiB", arguments: None, most_clients: 4096 };
 pub(crate) const LITERAL: Kind =
     Kind { name: "16-byte reads", arguments: Some(&["--read-size", "16"]), most_clients: usize::MAX };
 pub(crate) const BUSY: Kind =
     Kind { name: "--busy-poll 100us", arguments: Some(&["--busy-poll", "100us"]), most_clients: usize::MAX };
 
 /// Those that each cell is measured for, ours first.
-pub(crate) const ALL: [Kind; 5] = [ECHOLOOP, BARE, TOKIO, THREADS, LITERAL];
+pub(crate) const ALL: [Kind; 7] = [ECHOLOOP, BARE, TOKIO, TOKIO_LARGE, THREADS, THREADS_LARGE, LITERAL];
 
 impl Kind {
+    /// Whether each of its clients has a thread.
+    pub(crate) fn has_threads(self) -> bool {
+        [THREADS, THREADS_LARGE].contains(&self)
+    }
+
     /// The program with arguments of its own.
     pub(crate) const fn ours(name: &'static str, arguments: &'static [&'static str]) -> Kind {
         Kind { name, arguments: Some(arguments), most_clients: usize::MAX }

@@ -6,10 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use echoloop::load::{Condition, ConditionError, Plan, Report, Side, Table, Verdict, compare, hgrm, plot};
+use echoloop::load::{
+    Condition, ConditionError, FoundRate, Plan, Report, SearchEnding, Side, Table, Verdict, compare, hgrm,
+    plot,
+};
+use serde::Serialize;
 
-use super::output::{FAILED, complain, print};
+use super::output::{FAILED, complain, fail, print};
 use super::values::svg_file;
+
+/// A condition held, at every rate of a search.
+const CONDITION_HELD: u8 = 8;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct ResultArguments {
@@ -57,6 +64,10 @@ enum Json {
 }
 
 impl ResultArguments {
+    pub(super) fn conditions(&self) -> &[Condition] {
+        &self.fail_if
+    }
+
     /// Whether lines of JSON are printed while a run goes on.
     pub(super) fn has_json_lines(&self) -> bool {
         self.json_lines
@@ -92,6 +103,9 @@ impl Outputs {
     /// Publishes a report everywhere, and judges it.
     pub(super) fn publish(self, report: &Report) -> ExitCode {
         let Outputs { json, conditions, hgrm: distribution, plot: picture } = self;
+        if json.is_some() {
+            log_warnings(report);
+        }
         let text = json.map_or_else(|| Ok(Table(report).to_string()), |json| as_json(report, json));
         let report_printed = text.and_then(|text| printed(&text));
         let distribution = distribution.map_or(Ok(()), |output| output.write(&hgrm(report), "write"));
@@ -113,12 +127,32 @@ impl Outputs {
 }
 
 impl Outputs {
+    /// Publishes the result of a search. Without an answer the exit status is not 0, unless a signal ended it.
+    pub(super) fn publish_rate(self, found: &FoundRate) -> ExitCode {
+        let text = self.json.map_or_else(|| Ok(found.to_string()), |json| as_json(found, json));
+        let report_printed = text.and_then(|text| printed(&text));
+        let picture = self.plot.map_or(Ok(()), |output| {
+            let svg =
+                found.plot().map_err(|error| format!("cannot draw {}: {error}", output.path.display()))?;
+            output.write(&svg, "draw")
+        });
+        if let Err(failure) = report_printed.and(picture) {
+            return fail(FAILED, &failure);
+        }
+        match found.ending {
+            SearchEnding::Found | SearchEnding::Interrupted => ExitCode::SUCCESS,
+            SearchEnding::NoneIsGood => ExitCode::from(CONDITION_HELD),
+            SearchEnding::GeneratorLate | SearchEnding::Unsteady => ExitCode::from(FAILED),
+        }
+    }
+
     /// Publishes one run of several, and judges it.
     ///
     /// # Errors
     /// The reason, in words, why it can't be printed.
     pub(super) fn publish_run(&self, number: u32, report: &Report) -> Result<u8, String> {
         let text = if let Some(json) = self.json {
+            log_warnings(report);
             as_json(report, json)?
         } else {
             let p99 = report.latency_us.map_or(0.0, |times| times.p99);
@@ -166,18 +200,21 @@ fn printed(text: &str) -> Result<(), String> {
     print(text).map_err(|error| format!("cannot write the results to standard output: {error}"))
 }
 
-/// The report as JSON; its warnings go to the log as well.
-fn as_json(report: &Report, json: Json) -> Result<String, String> {
-    for warning in &report.warnings {
-        log::warn!("{warning}");
-    }
+fn as_json(results: &impl Serialize, json: Json) -> Result<String, String> {
     let text = match json {
-        Json::Pretty => serde_json::to_string_pretty(report),
-        Json::Line => serde_json::to_string(report),
+        Json::Pretty => serde_json::to_string_pretty(results),
+        Json::Line => serde_json::to_string(results),
     };
     match text {
         Ok(text) => Ok(text + "\n"),
         Err(error) => Err(format!("cannot write the report: {error}")),
+    }
+}
+
+/// In JSON warnings are easily overlooked.
+fn log_warnings(report: &Report) {
+    for warning in &report.warnings {
+        log::warn!("{warning}");
     }
 }
 

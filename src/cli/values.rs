@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use echoloop::load::{LONGEST_MESSAGE, Sizes};
@@ -130,6 +130,33 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
         Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A moment that is still to come: RFC 3339, or seconds since 1970.
+pub(super) fn time(text: &str) -> Result<SystemTime, String> {
+    let seconds = || Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    let time = match humantime::parse_rfc3339_weak(text) {
+        Ok(time) => time,
+        Err(_) => seconds().map(|seconds| SystemTime::UNIX_EPOCH + seconds).ok_or(
+            "a time in UTC is expected, such as 2026-01-31T12:00:00Z, or seconds since 1970".to_owned(),
+        )?,
+    };
+    match SystemTime::now().duration_since(time) {
+        Ok(ago) if !ago.is_zero() => Err(format!(
+            "it was {} ago: give everything that is to begin together the time to start",
+            humantime::format_duration(Duration::from_secs(ago.as_secs()))
+        )),
+        _ => Ok(time),
+    }
+}
+
+/// A share of up to a half, given in percent.
+pub(super) fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(percent) if (0.1..=50.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("a share between 0.1% and 50% is expected".into()),
     }
 }
 
@@ -274,6 +301,22 @@ mod tests {
         for nonsense in ["udp://:9100", "localhost", "127.0.0.1", ":http", ""] {
             assert!(admin_endpoint(nonsense).is_err(), "{nonsense}");
         }
+    }
+
+    #[test]
+    fn a_time_to_begin_is_still_to_come() {
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(32_503_680_000);
+        for good in ["3000-01-01T00:00:00Z", "3000-01-01 00:00:00", "32503680000", "32503680000.0"] {
+            assert_eq!(time(good), Ok(later), "{good}");
+        }
+        assert!(time("2020-01-01T00:00:00Z").expect_err("it has passed").contains(" ago: "));
+        assert!(["", "now", "-1", "12:00"].iter().all(|nonsense| time(nonsense).is_err()));
+    }
+
+    #[test]
+    fn a_share_is_given_in_percent() {
+        assert_eq!((percent("2%"), percent("0.5")), (Ok(0.02), Ok(0.005)));
+        assert!(["0%", "51%", "two", "", "nan"].iter().all(|nonsense| percent(nonsense).is_err()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The load generator as others use it: a whole run with its report, or window after window over open connections.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::error::LoadError;
 use super::plan::{Pace, Plan};
@@ -8,7 +8,7 @@ use super::report::Report;
 use super::run::{Run, Watcher, Window};
 use super::slot::Slot;
 use super::targets::{Ceiling, Targets};
-use crate::reactor::{Interest, Reactor, Stage};
+use crate::reactor::{Interest, Moment, Reactor, Stage};
 use crate::system::StopSignal;
 
 /// A load generator with its connections.
@@ -42,6 +42,7 @@ pub struct Load {
     pub(super) run: Run,
     ceiling: Ceiling,
     is_open: bool,
+    start: Option<Moment>,
 }
 
 impl Load {
@@ -61,7 +62,7 @@ impl Load {
         reactor.context().reserve(plan.clients + 1)?;
         reactor.context().insert(Slot::Stop(stop), Interest::READABLE, Stage::Signals)?;
         let run = Run::new(plan, targets, ceiling);
-        Ok(Load { reactor, run, ceiling, is_open: false })
+        Ok(Load { reactor, run, ceiling, is_open: false, start: None })
     }
 
     /// A warning about an obstacle that the plan may meet.
@@ -77,6 +78,11 @@ impl Load {
     /// Shows how the run goes on, several times a second.
     pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
         self.run.watch(watcher);
+    }
+
+    /// Lets messages flow from this time on, by the clock of the machine, and not as soon as all connections are open.
+    pub fn start_at(&mut self, time: SystemTime) {
+        self.start = time.duration_since(SystemTime::now()).ok().map(|left| Moment::now() + left);
     }
 
     /// Makes the intervals of the series so long; a second unless this is called.
@@ -116,6 +122,10 @@ impl Load {
     /// When the loop itself fails. Whatever happens to connections is in the report.
     pub fn run(mut self) -> Result<Report, LoadError> {
         self.connect()?;
+        if let Some(start) = self.start.filter(|_| !self.run.figures().interrupted) {
+            self.run.begin_waiting(self.reactor.context(), start);
+            self.reactor.run(&mut self.run)?;
+        }
         if !self.run.figures().interrupted {
             self.measure(self.run.planned_window())?;
         }

@@ -17,6 +17,8 @@
 //! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | what all clients share; the bytes; a difference between bytes |
 //! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs`, `starvation.rs` | the counts of a run; `times.rs`: distributions |
 //! | `report/` | the results, as programs and people read them |
+//! | `processes.rs` | one run by several processes |
+//! | `rate_search.rs` | the highest rate that a server takes, found by many runs |
 //! | `error.rs` | why a run does not take place; `encoding.rs`: settings in JSON |
 //!
 //! # A run
@@ -60,8 +62,10 @@ mod outages;
 mod pacer;
 mod pattern;
 mod plan;
+mod processes;
 mod queue;
 mod ramp;
+mod rate_search;
 mod report;
 mod run;
 mod schedule;
@@ -81,6 +85,8 @@ pub use self::figures::DatagramFates;
 pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Sizes, Usage};
+pub use self::processes::{ProcessesError, Share, run_processes, shares};
+pub use self::rate_search::{FoundRate, RateSearch, SearchEnding, SearchPart, SearchStep};
 pub use self::report::{
     Bytes, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms,
     MergeError, Merged, Messages, OutageFigures, OutageRecord, PlotError, ReadError, Report, Side, Table,

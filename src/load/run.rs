@@ -67,6 +67,8 @@ pub(super) struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Opening,
+    /// Connections are open, and the time to begin has not come.
+    Waiting,
     /// The reactor stands still until the next window is begun, or the end.
     Resting,
     WarmUp,
@@ -171,6 +173,13 @@ impl Run {
         self.part == Part::Opening
     }
 
+    /// Nothing is sent until then; the reactor stops when the time has come.
+    pub(super) fn begin_waiting(&mut self, context: &mut Context<Slot>, until: Moment) {
+        self.part = Part::Waiting;
+        self.part_ends = until;
+        context.set_timer(RUN, Moment::now());
+    }
+
     /// Messages flow; the reactor stops when the last of them is answered or given up.
     pub(super) fn begin_window(&mut self, context: &mut Context<Slot>, window: Window) {
         let now = Moment::now();
@@ -236,7 +245,7 @@ impl Run {
             let is_idle = context.turn().events == 0 && context.turn().queued == 0;
             self.figures().starvation.turn(now, is_idle);
         }
-        if self.clients.connects_at().is_some_and(|at| at <= now) {
+        if self.connects_at().is_some_and(|at| at <= now) {
             self.clients.connect(context);
         }
         match self.part {
@@ -246,6 +255,10 @@ impl Run {
                     self.part = Part::Resting;
                     context.stop();
                 }
+            }
+            Part::Waiting if now >= self.part_ends => {
+                self.part = Part::Resting;
+                context.stop();
             }
             // Read anew: messages of this very turn have left after it began, and belong to the warm-up.
             Part::WarmUp if now >= self.part_ends => {
@@ -266,6 +279,12 @@ impl Run {
             _ => {}
         }
         self.at_regular_times(context, now);
+    }
+
+    /// When the next client connects. In a churn none does before messages flow.
+    fn connects_at(&self) -> Option<Moment> {
+        let is_early = self.part == Part::Waiting && self.plan.usage == Usage::Churn;
+        if is_early { None } else { self.clients.connects_at() }
     }
 
     fn at_regular_times(&mut self, context: &mut Context<Slot>, now: Moment) {
@@ -293,7 +312,7 @@ impl Run {
         if self.watcher.is_some() {
             wake = wake.min(self.next_watch);
         }
-        if let Some(at) = self.clients.connects_at() {
+        if let Some(at) = self.connects_at() {
             wake = wake.min(at);
         }
         if measuring {
@@ -410,6 +429,7 @@ impl Run {
         Progress {
             doing: match part {
                 Part::Opening | Part::Resting => "opening",
+                Part::Waiting => "waiting",
                 Part::WarmUp => "warming up",
                 Part::Measuring if self.plan.usage == Usage::Hold => "holding",
                 Part::Measuring => "measuring",

@@ -9,5 +9,6 @@ mod loops;
 mod many;
 mod outages;
 mod report;
+mod scale;
 mod starvation;
 mod support;

@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use tempfile::tempdir;
 
@@ -108,10 +108,67 @@ fn the_manifest_gives_connections_their_time_and_its_ports_agree() {
 }
 
 #[test]
+fn the_job_loads_the_service_and_what_its_pods_print_is_merged() {
+    let (job, service) = (text("deploy/kubernetes-load.yaml"), text("deploy/kubernetes.yaml"));
+    let pods: usize = value(&job, "completions: ").parse().expect("a number");
+    assert_eq!(value(&job, "parallelism: "), pods.to_string());
+    assert_eq!(value(&job, "image: "), value(&service, "image: "));
+    let arguments = words(value(&job, "args: "));
+    let endpoint = arguments.last().expect("it has words");
+    let (name, port) = endpoint.split_once(':').expect("a host and a port");
+    for part in [format!("kind: Service\nmetadata:\n  name: {name}\n"), format!("\n      port: {port}\n")] {
+        assert!(service.contains(&part), "no {part:?}");
+    }
+
+    // Each pod as the manifest has it, but at our server, for a second and in a moment.
+    let server = Server::start(&["127.0.0.1:0"]);
+    let start = SystemTime::now() + Duration::from_secs(3);
+    let start = humantime::format_rfc3339_seconds(start).to_string();
+    let spawn = |index: usize| {
+        let word = |word: &String| match word.as_str() {
+            "START_AT" => start.clone(),
+            "$(INDEX)" => index.to_string(),
+            "60s" => "1s".into(),
+            "250" => "5".into(),
+            "5000" => "50".into(),
+            word if word == endpoint => server.address().to_string(),
+            word => word.to_owned(),
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
+        command
+            .args(arguments.iter().map(word))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts")
+    };
+    let running: Vec<_> = (0..pods).map(spawn).collect();
+    let directory = tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let mut printed = Vec::new();
+    for pod in running {
+        let output = pod.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0));
+        printed.extend(output.stdout);
+    }
+    fs::write(&log, printed).expect("it is written");
+    let mut merge = Command::new(env!("CARGO_BIN_EXE_echoloop"));
+    merge.arg("merge").stdin(fs::File::open(&log).expect("it is there"));
+    let merged = merge.output().expect("it runs");
+    let table = String::from_utf8_lossy(&merged.stdout).into_owned();
+    assert_eq!(merged.status.code(), Some(0), "{}", String::from_utf8_lossy(&merged.stderr));
+    assert!(
+        table.contains("20 clients, open loop of 200 messages/s") && !table.contains("the same seed"),
+        "{table}"
+    );
+}
+
+#[test]
 fn the_tools_of_others_find_nothing_to_complain_of() {
     let test = "the_tools_of_others_find_nothing_to_complain_of";
     for (tool, arguments, file) in [
         ("kubernetes-validate", &["--strict"] as &[_], "deploy/kubernetes.yaml"),
+        ("kubernetes-validate", &["--strict"], "deploy/kubernetes-load.yaml"),
         ("hadolint", &[], "deploy/Containerfile"),
     ] {
         if installed(tool).is_none() {

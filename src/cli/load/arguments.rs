@@ -1,13 +1,13 @@
 //! The options of `echoloop load`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args, ValueEnum};
 use echoloop::Endpoint;
-use echoloop::load::{Arrivals, Pace, Plan, Reconnect, Sizes, Sources, Usage};
+use echoloop::load::{Arrivals, Pace, Plan, RateSearch, Reconnect, Sizes, Sources, Usage};
 
 use crate::cli::results::ResultArguments;
-use crate::cli::values::{at_least_one, positive_duration, rate, size, sizes, target};
+use crate::cli::values::{at_least_one, percent, positive_duration, rate, size, sizes, target, time};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -38,18 +38,25 @@ Examples:
   echoloop load --connect-per-message --greeting 7 :7  which of the servers behind a balancer said `node-1\\n`
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > a.json
   echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' :7  does the service survive a failover?
+  echoloop load --processes 4 -c 1000 :7  four cores at once
+  echoloop load --find-rate -c 100 --fail-if 'p99>5ms' :7  how much it takes before it is slow
   echoloop load --repeat 5 --json :7 > a.json  five runs, for `echoloop compare a.json b.json`
   echoloop load --rate 20k -s 1400 --fail-if 'loss>0.1%' udp://:7
 
 Exit status:
   0  every message was echoed, or (UDP) was lost; also when a signal ended the run early
-  1  connections failed, no reply came, or another failure
+  1  connections failed, no reply came, --find-rate has no answer, or another failure
   2  wrong usage
   3  a name does not resolve
   4  no connection was ever established, or (UDP) no message answered: refused
   5  the same: timed out
   7  other bytes came back than were sent
-  8  a --fail-if condition held";
+  8  a --fail-if condition held (with --find-rate: at every rate)";
+
+/// The rate at which a search begins.
+const FIRST_RATE: f64 = 1000.0;
+/// How long a step of a search settles before it is measured.
+const SETTLING: Duration = Duration::from_secs(1);
 
 #[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("end").args(["duration", "messages"])))]
@@ -79,6 +86,21 @@ pub(crate) struct LoadArguments {
     /// Open loop: send so many messages a second over all clients, whether or not replies have come
     #[arg(short, long, value_name = "R", value_parser = rate, help_heading = "Load")]
     rate: Option<f64>,
+
+    /// Find the highest rate at which no --fail-if condition holds [default conditions: p99>10ms, errors>0,
+    /// not_sent>0]; --rate is the first to be tried
+    #[arg(long, conflicts_with_all = ["hold", "think", "messages", "repeat", "hgrm"], help_heading = "Find a rate")]
+    find_rate: bool,
+
+    /// How long each step of it measures, after --warmup [default: 1s]
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = positive_duration,
+          requires = "find_rate", help_heading = "Find a rate")]
+    step: Duration,
+
+    /// How close the rate that is good and the one that fails have to be
+    #[arg(long, value_name = "PERCENT", default_value = "2%", value_parser = percent, requires = "find_rate",
+          help_heading = "Find a rate")]
+    precision: f64,
 
     /// How the messages of an open loop are spread
     #[arg(long, value_name = "HOW", default_value = "fixed", requires = "rate", help_heading = "Load")]
@@ -115,6 +137,21 @@ pub(crate) struct LoadArguments {
           value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["hgrm", "plot"],
           help_heading = "Length")]
     repeat: u32,
+
+    /// Run in so many processes, each with its share of clients and rate; their results are merged
+    #[arg(long, value_name = "N", default_value = "1", hide_default_value = true, value_parser = at_least_one,
+          help_heading = "Processes and machines")]
+    processes: u64,
+
+    /// Open connections, and let messages flow at this time: RFC 3339 such as 2026-01-31T12:00:00Z, or seconds since
+    /// 1970. Generators on several machines that are told the same begin together
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["repeat", "find_rate"],
+          help_heading = "Processes and machines")]
+    start_at: Option<SystemTime>,
+
+    /// Be one of several processes: the share of the plan is on standard input
+    #[arg(long, hide = true)]
+    worker: bool,
 
     /// Begin at most so many connections a second
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Connections")]
@@ -194,7 +231,9 @@ impl LoadArguments {
             clients: count(self.clients),
             sizes: self.size,
             depth: self.depth,
-            pace: self.rate.map_or(Pace::Closed { think: self.think }, |rate| Pace::Open { rate, arrivals }),
+            pace: self
+                .first_rate()
+                .map_or(Pace::Closed { think: self.think }, |rate| Pace::Open { rate, arrivals }),
             usage: match (self.connect_per_message, self.hold) {
                 (true, _) => Usage::Churn,
                 (false, true) => Usage::Hold,
@@ -215,6 +254,34 @@ impl LoadArguments {
             greeting: self.greeting.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
             reset: self.reset,
         }
+    }
+
+    /// The rate of an open loop; of a search the first one.
+    fn first_rate(&self) -> Option<f64> {
+        self.rate.or(self.find_rate.then_some(FIRST_RATE))
+    }
+
+    /// The search for a rate, if that is asked for.
+    pub(super) fn rate_search(&self) -> Option<RateSearch> {
+        let warmup = if self.warmup.is_zero() { SETTLING } else { self.warmup };
+        let plan = Plan { duration: self.step, warmup, ..self.plan() };
+        let conditions = match self.results.conditions() {
+            [] => RateSearch::usual_conditions(),
+            conditions => conditions.to_vec(),
+        };
+        self.find_rate.then_some(RateSearch { plan, conditions, precision: self.precision })
+    }
+
+    pub(super) fn processes(&self) -> usize {
+        usize::try_from(self.processes).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn start_at(&self) -> Option<SystemTime> {
+        self.start_at
+    }
+
+    pub(super) fn is_worker(&self) -> bool {
+        self.worker
     }
 
     /// How often to run.

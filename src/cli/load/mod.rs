@@ -1,12 +1,14 @@
 //! `echoloop load`: carries a load run out and prints its results.
 
 mod arguments;
+mod generators;
 mod records;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
-use echoloop::load::{Load, LoadError, Point, Progress, Report, Side, Watcher};
+use echoloop::load::{Load, LoadError, Plan, Point, ProcessesError, Progress, Report, Side, Watcher};
 use echoloop::{DescriptorLimit, StopSignal};
 
 pub(crate) use self::arguments::{EXAMPLES, LoadArguments};
@@ -19,9 +21,18 @@ use super::verbosity::install_log;
 /// The name of an endpoint does not resolve.
 const NOT_RESOLVED: u8 = 3;
 
+/// The reason for a run that did not take place, and the exit status that stands for it.
+struct Failure {
+    status: u8,
+    words: String,
+}
+
 /// Carries a load run out and prints its results.
 pub(crate) fn load(arguments: &LoadArguments) -> ExitCode {
     install_log(arguments.verbosity().level());
+    if arguments.is_worker() {
+        return generators::work();
+    }
     if let Err(error) = arguments.results().check(&arguments.plan()) {
         return fail(WRONG_USAGE, &error);
     }
@@ -29,39 +40,45 @@ pub(crate) fn load(arguments: &LoadArguments) -> ExitCode {
         Ok(outputs) => outputs,
         Err(error) => return fail(FAILED, &error),
     };
-    if arguments.repeat() > 1 {
-        return repeat(arguments, &outputs);
-    }
-    match run(arguments) {
-        Ok(report) => outputs.publish(&report),
-        Err(error) => fail(status(&error), &error),
-    }
+    let done = if let Some(search) = arguments.rate_search() {
+        search.find(|plan| run(arguments, plan)).map(|found| outputs.publish_rate(&found))
+    } else if arguments.repeat() > 1 {
+        repeat(arguments, &outputs)
+    } else {
+        run(arguments, &arguments.plan()).map(|report| outputs.publish(&report))
+    };
+    done.unwrap_or_else(|Failure { status, words }| fail(status, &words))
 }
 
 /// Runs several times, publishes each run as it comes, and sums them up. The worst of them is the exit status.
-fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> ExitCode {
+fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> Result<ExitCode, Failure> {
     let mut side = Side { name: "all runs".into(), reports: Vec::new() };
     let mut worst = 0;
+    let unprinted = |words| Failure { status: FAILED, words };
     for number in 1..=arguments.repeat() {
-        let report = match run(arguments) {
-            Ok(report) => report,
-            Err(error) => return fail(status(&error), &error),
-        };
-        let published = match outputs.publish_run(number, &report) {
-            Ok(status) => status,
-            Err(error) => return fail(FAILED, &error),
-        };
-        worst = worst.max(published);
+        let report = run(arguments, &arguments.plan())?;
+        worst = worst.max(outputs.publish_run(number, &report).map_err(unprinted)?);
         let interrupted = report.interrupted;
         side.reports.push(report);
         if interrupted {
             break;
         }
     }
-    match outputs.sum_up(&[side]) {
-        Ok(()) => ExitCode::from(worst),
-        Err(error) => fail(FAILED, &error),
+    outputs.sum_up(&[side]).map_err(unprinted)?;
+    Ok(ExitCode::from(worst))
+}
+
+/// One run, in this process or in several.
+fn run(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
+    if arguments.processes() == 1 {
+        let shown = Shown { interval: arguments.interval(), as_records: arguments.has_json_lines() };
+        return run_at(plan, arguments.start_at(), shown)
+            .map_err(|error| Failure { status: status(&error), words: error.to_string() });
     }
+    generators::run_all(arguments, plan).map_err(|error| {
+        let status = if matches!(error, ProcessesError::TooMany { .. }) { WRONG_USAGE } else { FAILED };
+        Failure { status, words: error.to_string() }
+    })
 }
 
 /// The exit status of a run that did not take place.
@@ -73,25 +90,36 @@ fn status(error: &LoadError) -> u8 {
     }
 }
 
-fn run(arguments: &LoadArguments) -> Result<Report, LoadError> {
+/// One run in this process. Messages begin to flow at the given time, or once all connections are open.
+fn run_at(plan: &Plan, start: Option<SystemTime>, shown: Shown) -> Result<Report, LoadError> {
     let limit = DescriptorLimit::raise();
     let stop = StopSignal::new()?;
     let stop_request = stop.handle()?;
     stop_request.on_signals()?;
-    let mut load = Load::new(arguments.plan(), stop)?;
+    let mut load = Load::new(plan.clone(), stop)?;
     // The names are resolved. Until here Ctrl-C ends the process as usual.
     stop_request.heed_signals();
     log::debug!("descriptor limit {}; at most {} connections are possible", limit.soft, load.ceiling());
     if let Some(warning) = load.warning() {
         log::warn!("{warning}");
     }
-    load.set_interval(arguments.interval());
+    load.set_interval(shown.interval);
     let line = io::stderr().is_terminal().then(ProgressLine::new);
-    let records = arguments.has_json_lines().then(Records::new);
+    let records = shown.as_records.then(Records::new);
     if line.is_some() || records.is_some() {
         load.watch(Box::new(Onlookers { line, records }));
     }
+    if let Some(start) = start {
+        load.start_at(start);
+    }
     load.run()
+}
+
+/// How a run is shown while it goes on.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    interval: Duration,
+    as_records: bool,
 }
 
 /// All that is shown while a run goes on.

@@ -15,8 +15,7 @@ use super::json::{Bytes, Connections, Generator, GeneratorPart, Histograms, Merg
 use super::warnings;
 
 /// Settings that each generator may have its own of: its share of the load, and what keeps generators apart.
-const OWN: [&str; 8] =
-    ["clients", "pace.rate", "messages", "connect_rate", "connecting", "seed", "sources", "first_connection"];
+const OWN: [&str; 7] = ["clients", "pace.rate", "messages", "connect_rate", "connecting", "seed", "sources"];
 
 /// Why reports can't be merged.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -139,7 +138,7 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         warnings: Vec::new(),
         interrupted: reports.iter().any(|report| report.interrupted),
         merged: Some(Merged {
-            start_spread_s: common.from - started,
+            start_spread_s: (common.from - started).max(0.0),
             generators: reports.iter().map(|report| part(report, common)).collect(),
         }),
         histograms,
@@ -149,14 +148,17 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
 }
 
 impl Common {
+    /// Of the generators that had anything to measure; those that never had a connection say nothing about time.
     fn of(reports: &[Report]) -> Result<Common, MergeError> {
+        let has_measured = |report: &Report| report.messages.sent + report.messages.not_sent > 0;
+        let measured = || reports.iter().enumerate().filter(|(_, report)| has_measured(report));
         let end = |report: &Report| report.started + report.seconds;
-        let by = |of: &dyn Fn(&Report) -> f64, sign: f64| {
-            let places = reports.iter().enumerate().map(|(place, report)| (place, of(report)));
-            places.max_by(|one, other| (one.1 * sign).total_cmp(&(other.1 * sign))).unwrap_or((0, 0.0))
+        let late = measured().max_by(|one, other| one.1.started.total_cmp(&other.1.started));
+        let early = measured().min_by(|one, other| end(one.1).total_cmp(&end(other.1)));
+        let (Some((late, last)), Some((early, first))) = (late, early) else {
+            return Ok(Common { from: reports[0].started, until: end(&reports[0]) });
         };
-        let (late, from) = by(&|report| report.started, 1.0);
-        let (early, until) = by(&end, -1.0);
+        let (from, until) = (last.started, end(first));
         if from >= until && late != early {
             return Err(MergeError::Apart { early: early + 1, late: late + 1, gap_s: from - until });
         }
@@ -376,6 +378,8 @@ mod tests {
         let error = merge(&[report(120.0, &[5]), report(100.0, &[5])]).expect_err("ten seconds apart");
         assert_eq!(error, MergeError::Apart { early: 2, late: 1, gap_s: 10.0 });
         assert_eq!(merge(&[]).expect_err("nothing"), MergeError::Nothing);
+        let nothing = merge(&[report(100.0, &[]), report(120.0, &[])]).expect("neither measured anything");
+        assert_eq!((nothing.rate, nothing.latency_us), (0.0, None));
         let merged = merge(&[report(100.0, &[5])]).expect("one alone is whole");
         assert_eq!(merge(&[merged]).expect_err("it is merged"), MergeError::Merged(1));
     }

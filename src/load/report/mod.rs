@@ -27,6 +27,7 @@ mod table;
 mod warnings;
 
 pub use self::chart::PlotError;
+pub(super) use self::chart::{Area, LINE, Line, SECOND_LINE, logarithmic, picture};
 pub use self::compare::{Side, compare};
 pub use self::conditions::{Condition, ConditionError, Verdict};
 pub use self::hgrm::hgrm;

@@ -1,0 +1,175 @@
+//! Several processes, a common start, and the search for a rate.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Child;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{Server, as_run, load, run, spawn, wait_until};
+
+/// The processes that a process has started.
+fn children(process: &Child) -> Vec<i32> {
+    let path = format!("/proc/{0}/task/{0}/children", process.id());
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// How many sockets it has: a pair for signals, then one a connection.
+fn sockets(process: i32) -> usize {
+    let Ok(entries) = fs::read_dir(format!("/proc/{process}/fd")) else { return 0 };
+    let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}
+
+fn signal(process: i32, signal: Signal) {
+    kill_process(Pid::from_raw(process).expect("a process"), signal).expect("it is ours");
+}
+
+fn has_ended(process: i32) -> bool {
+    !fs::exists(format!("/proc/{process}")).expect("it can be asked")
+}
+
+#[test]
+fn several_processes_share_the_plan_and_are_merged() {
+    let server = Server::plain();
+    let arguments = ["--processes", "3", "-c", "7", "--rate", "700", "-d", "2s", "--seed", "5"];
+    let run = load(&[&[server.endpoint.as_str()], &arguments[..]].concat());
+    assert_eq!(run.status, 0, "{}", run.errors);
+    assert_eq!((run.number("/settings/clients"), run.number("/connections/opened")), (7.0, 7.0));
+    assert_eq!(run.number("/latency_us/count"), run.number("/messages/received"));
+    let due = run.number("/messages/sent") + run.number("/messages/not_sent");
+    assert!((due - 1400.0).abs() <= 10.0, "{:#}", run.report["messages"]);
+    let generators = run.report["merged"]["generators"].as_array().expect("a list");
+    let field = |name: &str| generators.iter().map(|part| part[name].as_u64()).collect::<Vec<_>>();
+    assert_eq!(field("clients"), [Some(3), Some(2), Some(2)]);
+    assert_eq!(field("seed"), [Some(5), Some(6), Some(7)]);
+    assert!(run.number("/merged/start_spread_s") < 1.0, "{:#}", run.report["merged"]);
+}
+
+#[test]
+fn an_interrupt_reaches_all_processes_and_their_results_are_merged() {
+    let server = Server::plain();
+    let load = spawn(&["load", "--json", "--quiet", &server.endpoint, "--processes", "2", "-d", "1h"]);
+    wait_until("two generators", || children(&load).len() == 2);
+    let generators = children(&load);
+    // A pair for the signal, and four clients.
+    wait_until("their connections", || generators.iter().all(|process| sockets(*process) >= 6));
+    let ticks = |process: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind).to_owned();
+        let times = behind.split_whitespace().skip(11).take(2);
+        times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>()
+    };
+    wait_until("their messages", || generators.iter().all(|process| ticks(process) >= 10));
+    signal(i32::try_from(load.id()).expect("a process"), Signal::INT);
+    let run = as_run(load.wait_with_output().expect("it ends"));
+    assert_eq!((run.status, &run.report["interrupted"]), (0, &Value::Bool(true)), "{}", run.errors);
+    assert!(run.number("/messages/received") > 0.0);
+    assert!(generators.iter().all(|process| has_ended(*process)));
+}
+
+#[test]
+fn a_process_that_dies_fails_the_run_and_none_is_left_behind() {
+    let server = Server::plain();
+    let load = spawn(&["load", "--json", "--quiet", &server.endpoint, "--processes", "2", "-d", "1h"]);
+    wait_until("two generators", || children(&load).len() == 2);
+    let generators = children(&load);
+    signal(generators[1], Signal::KILL);
+    let output = load.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("generator 2 failed (signal: 9"), "{errors}");
+    assert!(generators.iter().all(|process| has_ended(*process)));
+
+    // One that can't carry its share out says why.
+    let output = run(&["load", "--quiet", "no-such-name.invalid", "--processes", "2"]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(1) && errors.contains("cannot resolve no-such-name.invalid"),
+        "{errors}"
+    );
+    let output = run(&["load", "--quiet", &server.endpoint, "--processes", "9"]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && errors.contains("at least 9 clients"), "{errors}");
+}
+
+#[test]
+fn the_death_of_the_one_that_collects_ends_the_generators() {
+    let server = Server::plain();
+    let mut load = spawn(&["load", "--quiet", &server.endpoint, "--processes", "2", "-d", "1h"]);
+    wait_until("two generators", || children(&load).len() == 2);
+    let generators = children(&load);
+    // They have asked for it once they have connections, which is later.
+    wait_until("their connections", || generators.iter().all(|process| sockets(*process) >= 6));
+    load.kill().expect("it runs");
+    load.wait().expect("it has ended");
+    wait_until("the end of the generators", || generators.iter().all(|process| has_ended(*process)));
+}
+
+#[test]
+fn messages_flow_from_the_common_start_on() {
+    let server = Server::plain();
+    for usage in [&["-c", "2"] as &[_], &["--connect-per-message"], &["--hold"]] {
+        let start = SystemTime::now() + Duration::from_millis(1500);
+        let start = start.duration_since(SystemTime::UNIX_EPOCH).expect("now is later").as_secs_f64();
+        let text = format!("{start:.3}");
+        let run = load(&[&[server.endpoint.as_str(), "-d", "200ms", "--start-at", &text], usage].concat());
+        let begun = run.number("/started");
+        assert_eq!(run.status, 0, "{}", run.errors);
+        assert!(begun >= start - 0.005, "{usage:?}: {begun} instead of {start}");
+    }
+    let output = run(&["load", "--quiet", &server.endpoint, "--start-at", "2020-01-01T00:00:00Z"]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && errors.contains(" ago: "), "{errors}");
+}
+
+#[test]
+fn a_search_says_what_no_rate_achieves_and_how_it_went() {
+    let server = Server::plain();
+    let endpoint = server.endpoint.as_str();
+    let short = ["--find-rate", "--step", "200ms", "--warmup", "50ms"];
+    let directory = tempfile::tempdir().expect("a directory");
+    let plot = directory.path().join("rate.svg").display().to_string();
+    let arguments = ["--rate", "8", "--fail-if", "p50>1ns", "--plot", &plot, "--json"];
+    wait_until("an answer on a busy machine", || {
+        let output = run(&[&["load", "--quiet", endpoint], &short[..], &arguments[..]].concat());
+        let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(found["rate"], 0.0, "{found:#}");
+        if found["ending"] == "generator_late" {
+            assert_eq!(output.status.code(), Some(1));
+            return false;
+        }
+        assert_eq!((output.status.code(), &found["ending"]), (Some(8), &"none_is_good".into()));
+        let steps = found["steps"].as_array().expect("a list").iter();
+        let mut rates: Vec<_> = steps.map(|step| step["rate"].as_f64()).collect();
+        // A step is repeated if the generator was late.
+        rates.dedup();
+        assert_eq!(rates, [8.0, 4.0, 2.0, 1.0].map(Some));
+        true
+    });
+    assert!(fs::read_to_string(&plot).expect("it is written").starts_with("<svg"));
+
+    // Interrupted in the first step, it has nothing, and says so.
+    let search = spawn(&["load", "--quiet", endpoint, "--find-rate", "--step", "1h"]);
+    let process = i32::try_from(search.id()).expect("a process");
+    wait_until("its connections", || sockets(process) >= 10);
+    signal(process, Signal::TERM);
+    let output = search.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.code() == Some(0) && text.contains("not confirmed: the search was ended"),
+        "{text}"
+    );
+}
+
+#[test]
+fn nobody_who_listens_is_an_error_of_the_run_with_several_processes_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let endpoint = listener.local_addr().expect("it is bound").to_string();
+    drop(listener);
+    let run = load(&[&endpoint, "--processes", "2", "-c", "2", "-d", "300ms"]);
+    assert_eq!((run.status, run.number("/connections/opened")), (4, 0.0), "{:#}", run.report);
+}
