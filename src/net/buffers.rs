@@ -98,6 +98,11 @@ impl Workspace {
         self.desk.pipes.in_use()
     }
 
+    /// Descriptors of pipes that are open, in use or kept for the next connection.
+    pub fn pipe_descriptors(&self) -> usize {
+        self.desk.pipes.descriptors()
+    }
+
     /// How often a connection was not read any further because its write buffer was full.
     pub fn pauses(&self) -> u64 {
         self.desk.pool.pauses

@@ -25,13 +25,18 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// From here on there may be so many.
+    /// Sets the most pipes at a time.
     pub(super) fn allow(&mut self, most: usize) {
         self.most = most;
     }
 
     pub(super) fn in_use(&self) -> usize {
         self.in_use
+    }
+
+    /// Descriptors of all pipes, of the empty ones too.
+    pub(super) fn descriptors(&self) -> usize {
+        2 * (self.in_use + self.free.len())
     }
 
     /// `None`: all of them are in use, or there is no descriptor or memory for another one. Then bytes are copied.
@@ -63,11 +68,10 @@ impl Pipe {
     fn new() -> io::Result<Pipe> {
         use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        // Refused to users who have many pages in pipes (`/proc/sys/fs/pipe-user-pages-soft`): then it stays small.
-        let capacity = match fcntl_setpipe_size(&writer, CAPACITY) {
-            Ok(_) => fcntl_getpipe_size(&writer)?,
-            Err(_) => fcntl_getpipe_size(&writer)?,
-        };
+        // The kernel refuses users who have many pages in pipes (`/proc/sys/fs/pipe-user-pages-soft`). Then the pipe
+        // stays small, so what counts is the size that it has.
+        let _refused = fcntl_setpipe_size(&writer, CAPACITY);
+        let capacity = fcntl_getpipe_size(&writer)?;
         Ok(Pipe { reader, writer, capacity, held: 0 })
     }
 
@@ -113,7 +117,7 @@ mod tests {
         other.held = 4;
         pipes.give_back(one);
         pipes.give_back(other);
-        assert_eq!((pipes.free.len(), pipes.in_use()), (1, 0));
+        assert_eq!((pipes.free.len(), pipes.in_use(), pipes.descriptors()), (1, 0, 2));
         assert!(pipes.free.iter().all(|pipe| rustix::io::ioctl_fionread(&pipe.reader) == Ok(0)));
         pipes.forbid();
         assert!(pipes.take().is_none());

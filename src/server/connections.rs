@@ -290,6 +290,14 @@ impl Connections {
         self.workspace.buffer_bytes()
     }
 
+    pub(super) fn pipes_in_use(&self) -> usize {
+        self.workspace.pipes_in_use()
+    }
+
+    pub(super) fn pipe_descriptors(&self) -> usize {
+        self.workspace.pipe_descriptors()
+    }
+
     /// A proxy speaks for itself on this connection, which only the detailed log tells.
     pub(super) fn note_probe(&mut self, token: Token) {
         self.probes.insert(token);

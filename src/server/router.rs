@@ -406,7 +406,8 @@ impl Router {
     }
 
     fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
-        let (now, in_the_loop, listening) = (context.now(), context.len(), self.is_listening());
+        let (now, listening) = (context.now(), self.is_listening());
+        let in_the_loop = context.len() + self.connections.pipe_descriptors();
         let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
         let Router { admin, acceptor, connections, datagrams, counters, process, shutdown, .. } = self;
         let mut status = || Status {
@@ -436,7 +437,8 @@ impl Router {
     fn report(&mut self, context: &Context<Source>) {
         let listening = self.is_listening();
         let Router { acceptor, connections, datagrams, counters, process, shutdown, .. } = self;
-        let (datagrams, process) = (datagrams.counts(context.now()), process.figures(context.len()));
+        let in_the_loop = context.len() + connections.pipe_descriptors();
+        let (datagrams, process) = (datagrams.counts(context.now()), process.figures(in_the_loop));
         for line in figures(acceptor, connections, datagrams, counters, process).lines() {
             log::warn!("report: {line}");
         }
@@ -465,6 +467,7 @@ fn figures(
         connections_allowed: acceptor.limit(),
         pauses_of_reading: connections.pauses_of_reading(),
         buffers: connections.buffer_bytes(),
+        pipes_in_use: connections.pipes_in_use(),
         datagrams,
         process,
     }

@@ -22,7 +22,7 @@ use crate::support::{
 const MOST_SCRAPERS: usize = 16;
 
 /// With an admin endpoint on a free port of loopback.
-fn with_admin(arguments: &[&str]) -> Server {
+pub(crate) fn with_admin(arguments: &[&str]) -> Server {
     Server::on_ipv4(&[arguments, &["--admin", "127.0.0.1:0"]].concat())
 }
 
@@ -64,7 +64,7 @@ fn get(server: &Server, path: &str) -> Response {
 
 /// The value of a sample, by its name and labels.
 #[track_caller]
-fn figure(server: &Server, sample: &str) -> f64 {
+pub(crate) fn figure(server: &Server, sample: &str) -> f64 {
     let metrics = get(server, "/metrics").body;
     let line = metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {sample} in\n{metrics}")).parse().expect("a number")
@@ -599,7 +599,7 @@ fn user_signal_1_logs_the_figures_without_an_admin_endpoint_and_quietly_too() {
     for line in [
         "report: 1 connections open of at most ",
         ", 1 accepted, 0 refused, 0 closed; 0 cut off with 0 bytes",
-        "report: 11 bytes in, 11 bytes out; 0 datagrams in",
+        "report: 11 bytes in, 11 bytes out, 0 of them spliced; 0 datagrams in",
         "report: accepting paused 0 times at the limit",
         &format!("; {} of ", server.descriptors()),
     ] {

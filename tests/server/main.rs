@@ -20,6 +20,7 @@
 //! | `endpoints.rs` | where it listens, and where it can't, with exit status |
 //! | `activation.rs` | sockets that somebody else has opened, and keeps |
 //! | `service.rs` | as a service: what systemd is told, and the units in `deploy/systemd` |
+//! | `splicing.rs` | bulk data that is not copied: the same bytes, and figures of it |
 //! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
 //! | `trace.rs` | `--trace`: a file that can be opened, and shows what happened |
 
@@ -44,5 +45,6 @@ mod logs;
 mod proxy;
 mod rows;
 mod service;
+mod splicing;
 mod stopping;
 mod trace;

@@ -19,6 +19,8 @@ pub(in crate::server) struct Figures {
     /// Times that a connection was not read because its write buffer was full.
     pub(in crate::server) pauses_of_reading: u64,
     pub(in crate::server) buffers: BufferBytes,
+    /// Pipes that hold bytes of a connection.
+    pub(in crate::server) pipes_in_use: usize,
     pub(in crate::server) datagrams: DatagramCounts,
     pub(in crate::server) process: ProcessFigures,
 }
@@ -108,9 +110,10 @@ impl Figures {
                 counters.bytes_cut_off,
             ),
             format!(
-                "{} bytes in, {} bytes out; {} datagrams in, {} answered, {} ignored, {} dropped{overflowed}",
+                "{} bytes in, {} bytes out, {} of them spliced; {} datagrams in, {} answered, {} ignored, {} dropped{overflowed}",
                 counters.traffic.received,
                 counters.traffic.sent,
+                counters.traffic.spliced,
                 datagrams.received,
                 datagrams.answered,
                 datagrams.ignored,
@@ -118,12 +121,13 @@ impl Figures {
             ),
             format!(
                 "accepting paused {} times at the limit and {} times for lack of descriptors, reading {} times; buffers: \
-                 {} bytes in use, {} kept",
+                 {} bytes in use, {} kept; {} pipes in use",
                 counters.pauses_at_limit,
                 counters.pauses_exhausted,
                 self.pauses_of_reading,
                 self.buffers.in_use,
                 self.buffers.pooled,
+                self.pipes_in_use,
             ),
             format!(
                 "{} turns with {} events, run queue {}; {descriptors} of {} descriptors; up {}, processor time {:.1?}",
@@ -148,6 +152,7 @@ pub(super) mod tests {
             connections_allowed: 10,
             pauses_of_reading: 0,
             buffers: BufferBytes::default(),
+            pipes_in_use: 2,
             datagrams: DatagramCounts::default(),
             process: ProcessFigures {
                 started: UNIX_EPOCH,

@@ -109,6 +109,11 @@ impl Families<'_> {
         )?;
         self.bytes("echoloop_received", "Bytes read from connections", counters.traffic.received)?;
         self.bytes("echoloop_sent", "Bytes written to connections", counters.traffic.sent)?;
+        self.bytes(
+            "echoloop_spliced",
+            "Bytes written to connections that went through a pipe and were not copied",
+            counters.traffic.spliced,
+        )?;
         self.bytes("echoloop_cut_off", "Bytes not answered, or not taken", counters.bytes_cut_off)?;
         let pauses = [("limit", counters.pauses_at_limit), ("exhausted", counters.pauses_exhausted)];
         self.by_reason("echoloop_accept_pauses", "Times that accepting was paused", pauses)
@@ -129,7 +134,7 @@ impl Families<'_> {
         for (state, bytes) in [("in_use", figures.buffers.in_use), ("pooled", figures.buffers.pooled)] {
             buffers.encode_family(&[("state", state)])?.encode_gauge(&bytes)?;
         }
-        Ok(())
+        self.gauge("echoloop_pipes_in_use", "Pipes that hold bytes of a connection", figures.pipes_in_use)
     }
 
     fn datagrams(&mut self, counts: &DatagramCounts) -> fmt::Result {
@@ -260,6 +265,7 @@ mod tests {
         for format in [Format::OpenMetrics, Format::Prometheus] {
             let text = metrics(&figures(), format);
             assert!(text.contains("\necholoop_connections_open 3\n"), "{text}");
+            assert!(text.contains("\necholoop_pipes_in_use 2\n"), "{text}");
             assert!(text.contains(&format!("\nprocess_max_fds {}\n", i64::MAX)), "{text}");
             assert!(text.contains("\nprocess_cpu_seconds_total 1.5\n"), "{text}");
             assert_eq!(text.ends_with("# EOF\n"), format == Format::OpenMetrics, "{text}");
