@@ -15,8 +15,9 @@
 //! [`deadlines`]: c11_deadlines
 //! [`signals`]: c12_signals
 //! [`measuring`]: c13_measuring
-//! [`io_uring`]: c14_io_uring
-//! [`seeing`]: c15_seeing
+//! [`splice`]: c14_splice
+//! [`io_uring`]: c15_io_uring
+//! [`seeing`]: c16_seeing
 #![doc = include_str!("../docs/guide.md")]
 
 // The pages link to each other and to the files that they quote as they lie in the repository. Here these links lead to
@@ -38,11 +39,13 @@ macro_rules! chapters {
         /// [`deadlines`]: crate::guide::c11_deadlines
         /// [`signals`]: crate::guide::c12_signals
         /// [`measuring`]: crate::guide::c13_measuring
-        /// [`io_uring`]: crate::guide::c14_io_uring
-        /// [`seeing`]: crate::guide::c15_seeing
+        /// [`splice`]: crate::guide::c14_splice
+        /// [`io_uring`]: crate::guide::c15_io_uring
+        /// [`seeing`]: crate::guide::c16_seeing
         /// [`BENCHMARKS.md`]: ../../../../../BENCHMARKS.md
         /// [`src/net/buffers.rs`]: ../../../src/echoloop/net/buffers.rs.html
         /// [`src/net/connection.rs`]: ../../../src/echoloop/net/connection.rs.html
+        /// [`src/net/pipes.rs`]: ../../../src/echoloop/net/pipes.rs.html
         /// [`src/reactor/context.rs`]: ../../../src/echoloop/reactor/context.rs.html
         /// [`src/reactor/mod.rs`]: ../../../src/echoloop/reactor/mod.rs.html
         /// [`src/reactor/sources.rs`]: ../../../src/echoloop/reactor/sources.rs.html
@@ -75,6 +78,7 @@ chapters! {
     c11_deadlines: "deadlines.md",
     c12_signals: "signals.md",
     c13_measuring: "measuring.md",
-    c14_io_uring: "io_uring.md",
-    c15_seeing: "seeing.md" with "trace.svg",
+    c14_splice: "splice.md",
+    c15_io_uring: "io_uring.md",
+    c16_seeing: "seeing.md" with "trace.svg",
 }

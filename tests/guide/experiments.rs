@@ -175,6 +175,19 @@ fn measuring_a_closed_loop_hides_what_an_open_one_shows() {
 }
 
 #[test]
+fn splice_bulk_data_is_copied_once_in_a_hundred() {
+    let lines = lines_of("splice");
+    let [never, auto] = [0, 1].map(|line: usize| numbers(&lines[line]));
+    assert_eq!(never, [100, 100], "{lines:?}");
+    assert!(auto[0] == 100 && auto[1] < 20, "{lines:?}");
+    if installed("strace").is_some() {
+        let [never, auto] = [2, 3].map(|line: usize| numbers(&lines[line]));
+        assert!(never[0] > 1000 && never[2] == 0, "{lines:?}");
+        assert!(auto.iter().sum::<u64>() < never[0] && auto[2] > auto[0], "{lines:?}");
+    }
+}
+
+#[test]
 fn io_uring_a_busy_loop_shares_its_waits() {
     let lines = lines_of("io_uring");
     let waits = |line: &String| *numbers(line).last().expect("a number");
@@ -195,6 +208,6 @@ fn each_chapter_has_its_experiment() {
     let mut scripts: Vec<String> =
         directory.map(|entry| entry.expect("it is there").file_name().into_string().expect("text")).collect();
     scripts.retain(|name| name != "common.sh");
-    assert_eq!(scripts.len(), 15, "{scripts:?}");
+    assert_eq!(scripts.len(), 16, "{scripts:?}");
     scripts.iter().for_each(|name| assert!(!shown(name).is_empty(), "{name}"));
 }
