@@ -45,6 +45,7 @@
 //! | `net/phase.rs` | where a connection stands, and how it ends |
 //! | `net/service.rs` | what a connection asks for its answers |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
+//! | `net/pipes.rs` | pipes in the kernel, for bulk data that is not copied |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
 //! | `net/journal.rs` | the steps of a connection, for the log and for `--trace` |
 //! | `net/bounds.rs` | what bounds a connection: memory, share of a turn, time |

@@ -27,7 +27,7 @@ pub struct SendOptions {
     /// How long connecting may take, over all addresses.
     pub connect_timeout: Option<Duration>,
     /// How long the server may be silent while it is its turn. Over UDP, how long an answer may take:
-    /// [`ANSWER_TIMEOUT`] is a good choice, and without any a lost datagram is waited for without end.
+    /// [`ANSWER_TIMEOUT`](super::ANSWER_TIMEOUT) is a good choice, and without any a lost datagram is waited for without end.
     pub timeout: Option<Duration>,
     /// Whether our sending side ends when there is nothing more to send, and the server's is read to its end. By
     /// default so for a stream, for [`Expect::Close`] and to verify.

@@ -5,6 +5,7 @@ use std::io;
 
 use super::bounds::Limits;
 use super::journal::{Entry, Journal};
+use super::pipes::{Pipe, Pipes, is_broken_pipe_harmless};
 use super::ring::{Ring, SMALLEST};
 use crate::reactor::Moment;
 
@@ -27,6 +28,7 @@ pub(super) struct Desk {
     pub(super) limits: Limits,
     pub(super) staged: Vec<u8>,
     pub(super) pool: Pool,
+    pub(super) pipes: Pipes,
     pub(super) journal: Journal,
     pub(super) traffic: Traffic,
     /// The time of the pump that is under way.
@@ -40,6 +42,8 @@ pub struct Traffic {
     pub received: u64,
     /// Bytes that the kernel took from us.
     pub sent: u64,
+    /// Those of them that went through a pipe and were not copied.
+    pub spliced: u64,
 }
 
 impl Workspace {
@@ -57,6 +61,7 @@ impl Workspace {
                 limits,
                 staged: Vec::new(),
                 pool: Pool::default(),
+                pipes: Pipes::default(),
                 journal: Journal::default(),
                 traffic: Traffic::default(),
                 now: Moment::now(),
@@ -77,6 +82,20 @@ impl Workspace {
     /// plain echo ([`Service::is_echo`](super::Service::is_echo)).
     pub fn set_buffer_limit(&mut self, bytes: usize) {
         self.desk.pool.set_limit(bytes);
+    }
+
+    /// Lets connections whose service [is an echo](super::Service::is_echo) and whose reads are full, several in a row,
+    /// send bytes back without a copy, through so many pipes at a time. A connection that finds none copies. Each takes
+    /// two descriptors and up to a mebibyte in the kernel; its bytes count as unsent, beyond the write limit.
+    ///
+    /// Only where SIGPIPE is ignored or handled, as in any Rust program: `splice(2)` raises it when the peer has gone.
+    pub fn allow_splicing(&mut self, pipes: usize) {
+        self.desk.pipes.allow(if is_broken_pipe_harmless() { pipes } else { 0 });
+    }
+
+    /// Pipes that hold bytes of a connection at present.
+    pub fn pipes_in_use(&self) -> usize {
+        self.desk.pipes.in_use()
     }
 
     /// How often a connection was not read any further because its write buffer was full.
@@ -172,6 +191,8 @@ pub(super) struct Held(Option<Box<Buffers>>);
 
 #[derive(Debug)]
 struct Buffers {
+    /// Input on its way back, in the kernel. It goes out before everything else.
+    pipe: Option<Pipe>,
     /// Replies that the kernel did not take yet: the write buffer.
     unsent: Option<Ring>,
     /// Input that the service was not given yet, because the write buffer is full or the turn's budget is spent: the
@@ -187,7 +208,36 @@ impl Held {
     }
 
     pub(super) fn unsent(&self) -> usize {
-        self.unsent_ring().map_or(0, Ring::len)
+        self.unsent_ring().map_or(0, Ring::len) + self.piped()
+    }
+
+    /// Those of the unsent bytes that are in a pipe.
+    pub(super) fn piped(&self) -> usize {
+        self.pipe().map_or(0, |pipe| pipe.held)
+    }
+
+    pub(super) fn pipe(&self) -> Option<&Pipe> {
+        self.0.as_ref().and_then(|buffers| buffers.pipe.as_ref())
+    }
+
+    /// Keeps a pipe with bytes in it. Only called while nothing is held.
+    pub(super) fn hold_pipe(&mut self, pipe: Pipe, now: Moment) {
+        let buffers = self.buffers(now);
+        debug_assert!(buffers.pipe.is_none() && buffers.unsent.is_none() && pipe.held > 0);
+        buffers.pipe = Some(pipe);
+    }
+
+    /// Bytes have gone out of the pipe; an empty one goes back.
+    pub(super) fn consume_piped(&mut self, count: usize, pipes: &mut Pipes, pool: &mut Pool, now: Moment) {
+        let Some(buffers) = &mut self.0 else { return };
+        buffers.stalled_since = now;
+        if let Some(pipe) = &mut buffers.pipe {
+            pipe.held -= count;
+        }
+        if let Some(pipe) = buffers.pipe.take_if(|pipe| pipe.held == 0) {
+            pipes.give_back(pipe);
+        }
+        self.give_back_what_is_empty(pool);
     }
 
     pub(super) fn retained(&self) -> usize {
@@ -196,7 +246,10 @@ impl Held {
 
     /// Since when the peer has taken nothing, if there is something to take.
     pub(super) fn stalled_since(&self) -> Option<Moment> {
-        self.0.as_ref().filter(|buffers| buffers.unsent.is_some()).map(|buffers| buffers.stalled_since)
+        self.0
+            .as_ref()
+            .filter(|buffers| buffers.unsent.is_some() || buffers.pipe.is_some())
+            .map(|buffers| buffers.stalled_since)
     }
 
     /// The bytes to send next: all that are unsent, or those up to the end of the ring.
@@ -215,7 +268,9 @@ impl Held {
         match &mut buffers.unsent {
             Some(ring) => pool.push(ring, bytes),
             None => {
-                buffers.stalled_since = now;
+                if buffers.pipe.is_none() {
+                    buffers.stalled_since = now;
+                }
                 let ring = buffers.unsent.insert(pool.take()?);
                 pool.push(ring, bytes)
             }
@@ -261,14 +316,17 @@ impl Held {
     }
 
     /// Forgets everything that is held.
-    pub(super) fn discard(&mut self, pool: &mut Pool) {
+    pub(super) fn discard(&mut self, pool: &mut Pool, pipes: &mut Pipes) {
         if let Some(buffers) = self.0.take() {
+            buffers.pipe.into_iter().for_each(|pipe| pipes.give_back(pipe));
             buffers.unsent.into_iter().chain(buffers.retained).for_each(|ring| pool.give_back(ring));
         }
     }
 
     fn buffers(&mut self, now: Moment) -> &mut Buffers {
-        self.0.get_or_insert_with(|| Box::new(Buffers { unsent: None, retained: None, stalled_since: now }))
+        self.0.get_or_insert_with(|| {
+            Box::new(Buffers { pipe: None, unsent: None, retained: None, stalled_since: now })
+        })
     }
 
     fn give_back_what_is_empty(&mut self, pool: &mut Pool) {
@@ -278,7 +336,7 @@ impl Held {
                 pool.give_back(ring);
             }
         }
-        if buffers.unsent.is_none() && buffers.retained.is_none() {
+        if buffers.pipe.is_none() && buffers.unsent.is_none() && buffers.retained.is_none() {
             self.0 = None;
         }
     }
@@ -358,7 +416,7 @@ mod tests {
         one.add_unsent(&[0; SMALLEST], &mut workspace.desk.pool, now).expect("memory");
         assert_eq!(workspace.buffer_bytes().in_use, 3 * SMALLEST);
         one.consume_unsent(6 + SMALLEST, &mut workspace.desk.pool, now);
-        other.discard(&mut workspace.desk.pool);
+        other.discard(&mut workspace.desk.pool, &mut workspace.desk.pipes);
         assert_eq!(workspace.buffer_bytes(), BufferBytes { in_use: 0, pooled: SMALLEST });
     }
 

@@ -26,6 +26,7 @@
 //! fact, and can't come apart. The [`Workspace`] can keep a journal of its reads and writes, pauses and phases.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 
 use super::bounds::{Timeout, Timeouts};
 use super::buffers::{Desk, Held, Workspace};
@@ -35,6 +36,11 @@ use super::phase::{End, Phase};
 use super::service::Service;
 use super::transport::Transport;
 use crate::reactor::{Interest, Moment, Readiness};
+
+/// Reads that have to come back full before a connection splices.
+const BULKY: u8 = 4;
+/// As many small transfers, less the number above, make it read again.
+const BULKIEST: u8 = 8;
 
 /// The next step of the handler, after it has pumped a connection.
 #[derive(Debug)]
@@ -79,6 +85,8 @@ pub struct Connection<T> {
     /// The socket is not read: the write buffer was full, and is not half empty yet; or there is no memory for one, and
     /// the kernel has no room.
     paused: bool,
+    /// Reads that came back full and brought the connection nearer to splicing; it splices from [`BULKY`] on.
+    bulk: u8,
     /// The handler has registered the socket for writability, which is not always watched.
     watched: bool,
 }
@@ -115,6 +123,7 @@ impl<T: Transport> Connection<T> {
             writable: true,
             read_to_end: false,
             paused: false,
+            bulk: 0,
             watched: false,
         }
     }
@@ -208,7 +217,8 @@ impl<T: Transport> Connection<T> {
 
     /// Gives the buffers back with whatever they still hold, before the connection is removed.
     pub fn abandon(&mut self, workspace: &mut Workspace) {
-        self.held.discard(&mut workspace.desk.pool);
+        let Desk { pool, pipes, .. } = &mut workspace.desk;
+        self.held.discard(pool, pipes);
     }
 
     /// Judges a connection whose deadline is due. **A deadline is a hint, like an event**: a process that was stopped and
@@ -349,7 +359,8 @@ impl<T: Transport> Connection<T> {
         if retained > 0 {
             return if unsent < write_limit { Action::Consume } else { Action::Nothing };
         }
-        let may_read = self.readable && !self.paused && (unsent == 0 || !pool.exhausted);
+        let has_room = unsent == 0 || !pool.exhausted && self.held.piped() == 0;
+        let may_read = self.readable && !self.paused && has_room;
         match self.phase {
             Phase::HalfClosing if unsent == 0 => Action::ShutDown,
             Phase::Open | Phase::HalfClosing | Phase::HalfClosed if may_read => {
@@ -417,6 +428,9 @@ impl<T: Transport> Connection<T> {
     }
 
     fn flush(&mut self, desk: &mut Desk) -> io::Result<usize> {
+        if self.held.piped() > 0 {
+            return self.flush_pipe(desk);
+        }
         let taken =
             write(&mut self.transport, self.held.unsent_front(), &mut self.writable, &mut desk.journal)?;
         if taken > 0 {
@@ -439,6 +453,11 @@ impl<T: Transport> Connection<T> {
         desk: &mut Desk,
         budget: usize,
     ) -> Result<usize, End> {
+        if self.bulk >= BULKY
+            && let Some(outcome) = self.splice(service, desk)
+        {
+            return outcome;
+        }
         if desk.pool.exhausted
             && let Some(outcome) = self.fill_frugally(service, input, desk)
         {
@@ -463,6 +482,101 @@ impl<T: Transport> Connection<T> {
             self.pause(desk);
         }
         result.map(|()| count + fed.answered).map_err(End::Reset)
+    }
+
+    /// Sends input back without a copy: from the socket into a pipe, and from there into the socket. The pipe is the
+    /// write buffer then, in the kernel. `None`: this can't be done now, and input has to be read.
+    #[cold]
+    fn splice(&mut self, service: &impl Service, desk: &mut Desk) -> Option<Result<usize, End>> {
+        // A splice stops at an urgent byte, and says of an end or an error no more than a read does: after an event that
+        // told of one of them, only reads lead to `WouldBlock`.
+        let may_splice = self.phase == Phase::Open && !self.read_to_end && self.held.is_empty();
+        if !may_splice || !service.is_echo() || !self.transport.can_splice() {
+            return None;
+        }
+        let mut pipe = desk.pipes.take()?;
+        let began = desk.journal.begin();
+        let result = self.transport.splice_into(pipe.writer.as_fd(), pipe.capacity);
+        desk.journal.read(began, self.transport.number(), pipe.capacity, &result);
+        match result {
+            Ok(count) if count > 0 => {
+                self.received += count as u64;
+                desk.traffic.received += count as u64;
+                self.last_activity = desk.now;
+                self.weigh(count, desk);
+                pipe.held = count;
+                self.held.hold_pipe(pipe, desk.now);
+                // Short or not, there may be more: only an empty pipe and `WouldBlock` prove that nothing is left.
+                let sent = if self.writable { self.flush_pipe(desk).map_err(End::Reset) } else { Ok(0) };
+                Some(sent.map(|sent| self.price(count) + sent))
+            }
+            result => {
+                desk.pipes.give_back(pipe);
+                match result {
+                    Ok(_) => {
+                        self.readable = false;
+                        self.enter(Phase::Draining, &mut desk.journal);
+                        Some(Ok(0))
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        self.readable = false;
+                        Some(Ok(0))
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => Some(Ok(0)),
+                    // This kernel or this socket can't do it.
+                    Err(error)
+                        if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) =>
+                    {
+                        desk.pipes.forbid();
+                        None
+                    }
+                    Err(error) => Some(Err(End::Reset(error))),
+                }
+            }
+        }
+    }
+
+    fn flush_pipe(&mut self, desk: &mut Desk) -> io::Result<usize> {
+        let Some(pipe) = self.held.pipe() else { return Ok(0) };
+        let (offered, began) = (pipe.held, desk.journal.begin());
+        let result = self.transport.splice_from(pipe.reader.as_fd(), offered);
+        desk.journal.wrote(began, self.transport.number(), offered, &result);
+        match result {
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            Ok(taken) => {
+                self.count_sent(taken, desk);
+                desk.traffic.spliced += taken as u64;
+                self.held.consume_piped(taken, &mut desk.pipes, &mut desk.pool, desk.now);
+                Ok(self.price(taken))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.writable = false;
+                Ok(0)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+            Err(error) => {
+                self.writable = false;
+                Err(error)
+            }
+        }
+    }
+
+    /// Spliced bytes in terms of the turn's budget, which is about the time that a turn takes: a page that is passed on
+    /// costs a quarter of one that is copied.
+    fn price(&self, count: usize) -> usize {
+        count.div_ceil(4)
+    }
+
+    /// Whether splicing still pays. Each small transfer counts against it, and after a few the connection reads again.
+    fn weigh(&mut self, count: usize, desk: &Desk) {
+        if count >= desk.limits.read_size / 4 {
+            self.bulk = (self.bulk + 1).min(BULKIEST);
+        } else {
+            self.bulk -= 1;
+            if self.bulk < BULKY {
+                self.bulk = 0;
+            }
+        }
     }
 
     /// There is no memory for bytes that the kernel doesn't take: answers input that still lies in the kernel, and then
@@ -627,6 +741,9 @@ impl<T: Transport> Connection<T> {
                 let drained = count < buffer.len() && self.transport.short_means_done() && !self.read_to_end;
                 self.readable = count > 0 && !drained;
                 self.read_to_end &= count > 0;
+                if count == buffer.len() {
+                    self.bulk = (self.bulk + 1).min(BULKIEST);
+                }
                 self.received += count as u64;
                 desk.traffic.received += count as u64;
                 Ok(Some(count))

@@ -15,6 +15,7 @@ mod overflow;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
 mod phase;
+mod pipes;
 pub(crate) mod proxy;
 mod ring;
 mod service;

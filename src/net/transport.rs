@@ -59,6 +59,22 @@ pub trait Transport {
     /// only watched while something waits for it.
     fn is_watched_for_room(&self) -> bool;
 
+    /// Whether bytes may go through a pipe instead of a buffer (`splice(2)`).
+    fn can_splice(&self) -> bool;
+
+    /// As [`Transport::read`], into a pipe, which is empty. An urgent byte at the front makes it say `WouldBlock` although
+    /// a read would bring something.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn splice_into(&mut self, pipe: BorrowedFd<'_>, at_most: usize) -> io::Result<usize>;
+
+    /// As [`Transport::write`], out of a pipe. Raises SIGPIPE when the peer has gone.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn splice_from(&mut self, pipe: BorrowedFd<'_>, count: usize) -> io::Result<usize>;
+
     /// The socket's name in the trace: its descriptor.
     fn number(&self) -> i32;
 }
@@ -155,9 +171,34 @@ impl Transport for Socket {
         matches!(self, Socket::Tcp(_))
     }
 
+    fn can_splice(&self) -> bool {
+        // A Unix stream also carries descriptors, which a splice would pass over.
+        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Socket::Tcp(_))
+    }
+
+    fn splice_into(&mut self, pipe: BorrowedFd<'_>, at_most: usize) -> io::Result<usize> {
+        splice(self.as_fd(), pipe, at_most)
+    }
+
+    fn splice_from(&mut self, pipe: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
+        splice(pipe, self.as_fd(), count)
+    }
+
     fn number(&self) -> i32 {
         self.as_fd().as_raw_fd()
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
+    use rustix::pipe::SpliceFlags;
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    Ok(rustix::pipe::splice(from, None, to, None, count, flags)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
+    Err(ErrorKind::Unsupported.into())
 }
 
 impl AsFd for Socket {

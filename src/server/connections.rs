@@ -94,6 +94,11 @@ impl Connections {
         Connections { echo: Echo::new(protocol), workspace, timeouts, trace, probes: HashSet::new() }
     }
 
+    /// Bulk data of a plain echo may go through so many pipes.
+    pub(super) fn allow_splicing(&mut self, pipes: usize) {
+        self.workspace.allow_splicing(pipes);
+    }
+
     /// Serves a connection from now on: greets it, and reads at once, since a client that speaks first has often
     /// spoken by now, and gets its answer a turn sooner. The event of that input comes all the same, and finds less to do.
     pub(super) fn begin(

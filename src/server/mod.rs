@@ -153,16 +153,14 @@ impl Server {
             log::warn!("--receive-buffer is about UDP, and there is no UDP endpoint");
         }
         let admin_endpoints = listen_for_scrapers(context, admin_bound)?;
+        let header_timeout = options.header_timeout();
+        let mut connections =
+            Connections::new(options.limits(), buffer_limit, options.timeouts(), options.protocol, trace);
+        connections.allow_splicing(places.pipes);
         let router = Router {
             acceptor,
-            header_timeout: options.header_timeout(),
-            connections: Connections::new(
-                options.limits(),
-                buffer_limit,
-                options.timeouts(),
-                options.protocol,
-                trace,
-            ),
+            header_timeout,
+            connections,
             datagrams,
             counters: Counters::default(),
             admin: AdminEndpoint::new(places.scrapers),
@@ -250,10 +248,14 @@ fn listen_for_scrapers(
     Ok(endpoints)
 }
 
+/// Pipes for bulk data: as many as the run queue serves connections in a turn, and 16 MiB of the kernel's memory.
+const MOST_PIPES: usize = 16;
+
 /// How the descriptors that are left are divided, when all that the server opens itself are open.
 struct Places {
     connections: usize,
     scrapers: usize,
+    pipes: usize,
 }
 
 impl Places {
@@ -262,8 +264,10 @@ impl Places {
         // Where the limit is very low, or the system doesn't tell how many are open, this is not what is really left.
         let free = open_descriptors().map_or(usize::MAX, |open| limit.left(open)).saturating_sub(MOMENTARY);
         let scrapers = admin::places(admin, free);
-        let others = sockets + admin.len() + scrapers;
-        let available = limit.connections(others).min(free.saturating_sub(scrapers)).max(1);
+        // Few, since a pipe is only held while its peer is slower than we are, and none where descriptors are scarce.
+        let pipes = if options.splice { MOST_PIPES.min(limit.soft as usize / 256) } else { 0 };
+        let others = sockets + admin.len() + scrapers + 2 * pipes;
+        let available = limit.connections(others).min(free.saturating_sub(scrapers + 2 * pipes)).max(1);
         match options.max_connections {
             Some(asked) if asked > available => Err(Error::TooManyConnections {
                 asked,
@@ -271,7 +275,7 @@ impl Places {
                 available,
                 remedy: limit.remedy(asked, others),
             }),
-            asked => Ok(Places { connections: asked.unwrap_or(available), scrapers }),
+            asked => Ok(Places { connections: asked.unwrap_or(available), scrapers, pipes }),
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct ServerOptions {
     pub read_size: usize,
     /// Unsent bytes at which a connection is not read any further.
     pub write_limit: usize,
+    /// Whether bulk data that is answered with itself goes through pipes in the kernel where that pays.
+    pub splice: bool,
     /// The memory of all read and write buffers together, in bytes; by default a quarter of what the process may use.
     pub buffer_limit: Option<usize>,
     /// Connections that the kernel keeps until they are accepted.
@@ -83,6 +85,7 @@ impl Default for ServerOptions {
             protocol: Protocol::default(),
             read_size: 64 * 1024,
             write_limit: 64 * 1024,
+            splice: true,
             buffer_limit: None,
             backlog: 4096,
             reuse_port: false,

@@ -12,7 +12,7 @@ use crate::support::{Client, Server, assert_same, own_address, pattern, skip, so
 const MEBIBYTE: usize = 1 << 20;
 
 /// How many clients this process may have beside those of the other tests: its own limit, raised as far as it goes.
-fn possible_clients() -> usize {
+pub(crate) fn possible_clients() -> usize {
     let hard = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).expect("up to the hard limit");
     hard.map_or(usize::MAX, |hard| hard as usize).saturating_sub(1000)

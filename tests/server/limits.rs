@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
+use crate::fairness::possible_clients;
 use crate::support::{
-    Client, Server, TcpRow, assert_same, eventually, pattern, run, socket_with_small_buffers,
+    Client, Server, TcpRow, assert_same, eventually, own_address, pattern, run, skip,
+    socket_with_small_buffers,
 };
 
 /// The program in a process that may have so many descriptors, and can't allow itself more.
@@ -277,6 +279,30 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     server.await_log(&format!("{}: idle for too long; 21 bytes in, 21 bytes out", idle.local_address()));
     // A client that never said anything is idle as well.
     assert_same(&server.connect().receive_rest(), b"");
+}
+
+/// More clients than a batch has events, so that the deadlines of some are due before the loop has read their bytes.
+#[test]
+fn a_server_that_was_stopped_for_longer_than_the_idle_timeout_closes_nobody_who_has_sent() {
+    let count = possible_clients().min(1500);
+    if count < 1100 {
+        return skip(
+            "a_server_that_was_stopped_for_longer_than_the_idle_timeout_closes_nobody_who_has_sent",
+            "the hard descriptor limit is too low",
+        );
+    }
+    let server = Server::on_ipv4(&["-q", "--idle-timeout", "5s"]);
+    let source = own_address(9);
+    let clients: Vec<Client> = (0..count).map(|_| Client::from_source(source, server.address())).collect();
+    server.while_held(|| {
+        clients.iter().for_each(|client| client.send(b"x"));
+        // The time that is tested: all deadlines pass while the server can't run.
+        std::thread::sleep(Duration::from_millis(5500));
+    });
+    for client in &clients {
+        assert_eq!(client.receive(1), b"x");
+    }
+    clients.into_iter().for_each(Client::reset);
 }
 
 #[test]

@@ -153,6 +153,10 @@ pub(crate) struct ServeArguments {
           help_heading = "Sockets")]
     proxy_timeout: Duration,
 
+    /// Whether bulk data that is answered with itself goes through a pipe in the kernel instead of being copied
+    #[arg(long, value_name = "WHETHER", default_value = "auto", help_heading = "Limits")]
+    splice: Splice,
+
     /// Answer datagrams from ports below 1024 too: if one is forged, two services may talk to each other for ever
     #[arg(long, help_heading = "Sockets")]
     udp_any_source: bool,
@@ -194,6 +198,14 @@ enum Full {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Splice {
+    /// Where a connection's reads are full, and chunks are neither changed nor logged (Linux, TCP)
+    Auto,
+    /// Every byte is copied
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Announcement {
     /// All bytes are the client's own
     Off,
@@ -222,6 +234,7 @@ impl ServeArguments {
             },
             read_size: self.read_size,
             write_limit: self.write_limit,
+            splice: matches!(self.splice, Splice::Auto),
             buffer_limit: self.buffer_limit,
             backlog: self.backlog,
             reuse_port: self.reuse_port,
@@ -290,6 +303,7 @@ mod tests {
             "--idle-timeout=30s",
             "--write-timeout=none",
             "--drain=0s",
+            "--splice=never",
             "--reuse-port",
             "--keepalive=2h",
             "--unix-mode=0660",
@@ -314,6 +328,7 @@ mod tests {
             },
             read_size: 1 << 20,
             write_limit: 32_000,
+            splice: false,
             buffer_limit: Some(4 << 30),
             backlog: 5,
             reuse_port: true,

@@ -97,6 +97,11 @@ impl Run {
         Run::with_buffers(is_tcp, limits, usize::MAX, chunk, answers)
     }
 
+    fn with_pipes(mut self, pipes: usize) -> Run {
+        self.workspace.allow_splicing(pipes);
+        self
+    }
+
     fn with_buffers(is_tcp: bool, limits: Limits, buffers: usize, chunk: usize, answers: Answers) -> Run {
         let now = Moment::now();
         let service = Recorded::new(chunk, answers);
@@ -206,9 +211,9 @@ impl Run {
         let limits = self.workspace.desk.limits;
         let largest_answer = self.service.largest_answer(limits.read_size);
         assert!(self.connection.retained() <= limits.read_size);
-        assert!(
-            self.connection.unsent() < limits.write_limit + largest_answer + self.service.greeting().len()
-        );
+        let copied = self.connection.unsent() - self.connection.held.piped();
+        assert!(copied < limits.write_limit + largest_answer + self.service.greeting().len());
+        assert!(self.connection.held.piped() <= 1 << 20 && self.workspace.pipes_in_use() <= 1);
         assert_eq!(
             self.connection.held.owns_memory(),
             self.connection.unsent() + self.connection.retained() > 0,
@@ -229,7 +234,8 @@ impl Run {
         let connection = &self.connection;
         let (unsent, retained) = (connection.unsent(), connection.retained());
         let exhausted = self.workspace.desk.pool.exhausted;
-        let takes_more = !connection.paused && retained == 0 && (unsent == 0 || !exhausted);
+        let has_room = unsent == 0 || (!exhausted && connection.held.piped() == 0);
+        let takes_more = !connection.paused && retained == 0 && has_room;
         let reads_more = match connection.phase {
             Phase::Open | Phase::HalfClosing | Phase::HalfClosed => takes_more,
             Phase::Stopping { quota } => quota > 0 && takes_more,
@@ -289,13 +295,14 @@ proptest! {
         is_tcp: bool,
         limits in limits(),
         buffers in buffers(),
+        pipes in 0..=2_usize,
         chunk in chunk(),
         answers in services::answers(),
         steps in proptest::collection::vec(event(), 1..60),
         ending in ending(),
         more in proptest::collection::vec(event(), 0..20),
     ) {
-        let mut run = Run::with_buffers(is_tcp, limits, buffers, chunk, answers);
+        let mut run = Run::with_buffers(is_tcp, limits, buffers, chunk, answers).with_pipes(pipes);
         for step in steps.into_iter().chain(ending).chain(more) {
             run.perform(step);
         }

@@ -394,3 +394,93 @@ fn without_memory_for_buffers_the_kernel_keeps_what_it_does_not_take() {
     }
     assert_eq!(run.connection.sent(), 1200);
 }
+
+/// A plain echo that has been given so much, in pieces that fill each read, that it splices.
+#[cfg(target_os = "linux")]
+fn splicing() -> Run {
+    let mut run = Run::new(true, LIMITS, 16, Answers::Plain).with_pipes(1);
+    run.perform(Event::Deliver(5 * 64));
+    run.perform(Event::Poll);
+    while run.queued {
+        run.perform(Event::Resume);
+    }
+    assert!(run.connection.bulk >= BULKY && run.workspace.traffic().spliced > 0, "{:?}", run.connection);
+    assert_eq!(
+        (run.connection.sent(), run.workspace.pipes_in_use()),
+        (320, 0),
+        "drained, it has given its pipe back"
+    );
+    run
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn bulk_goes_through_a_pipe_and_small_messages_are_read_again() {
+    let mut run = splicing();
+    for _ in 0..BULKIEST {
+        run.perform(Event::Deliver(3));
+        run.perform(Event::Poll);
+    }
+    let spliced = run.workspace.traffic().spliced;
+    run.perform(Event::Deliver(3));
+    run.perform(Event::Poll);
+    assert_eq!(
+        (run.connection.bulk, run.workspace.traffic().spliced),
+        (0, spliced),
+        "it has gone back to reading"
+    );
+    assert_eq!(run.connection.sent(), run.connection.received());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_peer_that_does_not_read_stops_a_spliced_connection_too() {
+    let mut run = splicing();
+    run.perform(Event::Deliver(5000));
+    run.perform(Event::Deliver(5000));
+    run.perform(Event::Poll);
+    while run.queued {
+        run.perform(Event::Resume);
+    }
+    assert_eq!(run.connection.sent(), 1000, "the room that there was");
+    assert!(run.connection.held.piped() == run.connection.unsent() && run.workspace.pipes_in_use() == 1);
+    assert_eq!(run.connection.received(), 1000 + run.connection.unsent() as u64);
+    assert!(run.connection.transport.queued() >= 5000, "the rest stays with the kernel");
+    let (write, _) = run.connection.deadline(&TIMEOUTS).expect("something is unsent");
+    assert_eq!(write, run.now + Duration::from_secs(30));
+    // Abandoned with bytes in it, the pipe is nobody's any more.
+    run.connection.abandon(&mut run.workspace);
+    assert_eq!((run.workspace.pipes_in_use(), run.connection.unsent()), (0, 0));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_urgent_byte_in_front_is_read_and_hides_nothing_behind_it() {
+    let mut run = splicing();
+    run.perform(Event::Deliver(100));
+    run.perform(Event::Boundary);
+    run.perform(Event::Deliver(100));
+    run.perform(Event::Poll);
+    while run.queued {
+        run.perform(Event::Resume);
+    }
+    assert_eq!(run.connection.sent(), 320 + 201);
+    run.play_out();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stop_sends_the_bytes_in_the_pipe_before_the_answers_to_the_rest() {
+    let mut run = splicing();
+    run.perform(Event::Deliver(5000));
+    run.perform(Event::Poll);
+    while run.queued {
+        run.perform(Event::Resume);
+    }
+    assert!(run.connection.held.piped() > 0);
+    run.perform(Event::Deliver(50));
+    run.perform(Event::Stop);
+    run.play_out();
+    assert!(matches!(run.end, Some(End::Lingered)), "{:?}", run.end);
+    assert_eq!(run.connection.sent(), 320 + 5050);
+}

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
 
 use crate::net::Transport;
 use crate::reactor::Readiness;
@@ -299,6 +300,58 @@ impl Transport for Kernel {
 
     fn is_watched_for_room(&self) -> bool {
         self.is_tcp
+    }
+
+    fn can_splice(&self) -> bool {
+        self.is_tcp
+    }
+
+    fn splice_into(&mut self, pipe: BorrowedFd<'_>, at_most: usize) -> io::Result<usize> {
+        assert_eq!(rustix::io::ioctl_fionread(pipe)?, 0, "a pipe is taken empty");
+        if std::mem::take(&mut self.interrupt_read) {
+            return self.idle(ErrorKind::Interrupted);
+        }
+        if self.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        match self.queue.front_mut() {
+            // As Linux does it with an urgent byte in front, though a read would bring something.
+            Some(Queued::Boundary) => self.idle(ErrorKind::WouldBlock),
+            None if self.end_of_input => Ok(0),
+            None => self.idle(ErrorKind::WouldBlock),
+            Some(Queued::Bytes(bytes)) => {
+                // Never more than one piece: a splice is short for no reason.
+                let count = (*bytes).min(at_most);
+                let spliced: Vec<u8> = (self.read..).take(count).map(byte_at).collect();
+                assert_eq!(rustix::io::write(pipe, &spliced)?, count, "the pipe has room");
+                *bytes -= count;
+                if *bytes == 0 {
+                    self.queue.pop_front();
+                }
+                self.read += count as u64;
+                self.reads.push(count);
+                Ok(count)
+            }
+        }
+    }
+
+    fn splice_from(&mut self, pipe: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
+        assert!(count > 0 && !self.shut_down);
+        if std::mem::take(&mut self.interrupt_write) {
+            return self.idle(ErrorKind::Interrupted);
+        }
+        if self.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let taken = count.min(self.room);
+        let mut bytes = vec![0; taken];
+        if taken > 0 {
+            assert_eq!(rustix::io::read(pipe, &mut bytes)?, taken, "the pipe holds as much as is said of it");
+        }
+        self.room -= taken;
+        self.output.extend_from_slice(&bytes);
+        self.wants_room |= taken < count;
+        if taken == 0 { self.idle(ErrorKind::WouldBlock) } else { Ok(taken) }
     }
 
     fn number(&self) -> i32 {

@@ -1,0 +1,126 @@
+//! Pipes in the kernel, through which bytes go from a socket and back to it without being copied.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// The capacity that is asked for. With the usual 64 KiB a transfer takes sixteen times as many calls, and half of what
+/// splicing saves is lost.
+const CAPACITY: usize = 1 << 20;
+
+/// A pipe with the number of bytes in it.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    pub(super) reader: OwnedFd,
+    pub(super) writer: OwnedFd,
+    pub(super) capacity: usize,
+    pub(super) held: usize,
+}
+
+/// Empty pipes, which connections borrow for as long as bytes are in them.
+#[derive(Debug, Default)]
+pub(super) struct Pipes {
+    free: Vec<Pipe>,
+    in_use: usize,
+    most: usize,
+}
+
+impl Pipes {
+    /// From here on there may be so many.
+    pub(super) fn allow(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    pub(super) fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// `None`: all of them are in use, or there is no descriptor or memory for another one. Then bytes are copied.
+    pub(super) fn take(&mut self) -> Option<Pipe> {
+        if self.in_use >= self.most {
+            return None;
+        }
+        let pipe = self.free.pop().or_else(|| Pipe::new().ok())?;
+        self.in_use += 1;
+        Some(pipe)
+    }
+
+    /// A pipe that still holds bytes is closed, since the next connection must not find them.
+    pub(super) fn give_back(&mut self, pipe: Pipe) {
+        self.in_use -= 1;
+        if pipe.held == 0 {
+            self.free.push(pipe);
+        }
+    }
+
+    /// The kernel can't do it after all.
+    pub(super) fn forbid(&mut self) {
+        self.most = 0;
+    }
+}
+
+impl Pipe {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn new() -> io::Result<Pipe> {
+        use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        // Refused to users who have many pages in pipes (`/proc/sys/fs/pipe-user-pages-soft`): then it stays small.
+        let capacity = match fcntl_setpipe_size(&writer, CAPACITY) {
+            Ok(_) => fcntl_getpipe_size(&writer)?,
+            Err(_) => fcntl_getpipe_size(&writer)?,
+        };
+        Ok(Pipe { reader, writer, capacity, held: 0 })
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn new() -> io::Result<Pipe> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// `splice(2)` can't be asked not to raise SIGPIPE when the peer has gone. A Rust program ignores the signal from its
+/// start; a library in another program can't rely on that.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn is_broken_pipe_harmless() -> bool {
+    const SIGPIPE: u32 = 13;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let is_set = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask >> (SIGPIPE - 1) & 1 == 1)
+    };
+    is_set("SigIgn:") || is_set("SigCgt:")
+}
+
+/// Other systems have no `splice(2)`.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn is_broken_pipe_harmless() -> bool {
+    false
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_given_back_empty_or_closed() {
+        let mut pipes = Pipes::default();
+        assert!(pipes.take().is_none(), "none are allowed yet");
+        pipes.allow(2);
+        let one = pipes.take().expect("a pipe");
+        let mut other = pipes.take().expect("a pipe");
+        assert!(pipes.take().is_none());
+        rustix::io::write(&other.writer, b"left").expect("room");
+        other.held = 4;
+        pipes.give_back(one);
+        pipes.give_back(other);
+        assert_eq!((pipes.free.len(), pipes.in_use()), (1, 0));
+        assert!(pipes.free.iter().all(|pipe| rustix::io::ioctl_fionread(&pipe.reader) == Ok(0)));
+        pipes.forbid();
+        assert!(pipes.take().is_none());
+    }
+
+    #[test]
+    fn a_rust_program_ignores_broken_pipes() {
+        assert!(is_broken_pipe_harmless());
+    }
+}
