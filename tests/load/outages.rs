@@ -21,15 +21,14 @@ fn start(endpoint: &str, arguments: &[&str]) -> Child {
     spawn(&[&["load", "--json", "--quiet", endpoint], arguments].concat())
 }
 
-/// Waits until the process has taken so many clock ticks more of CPU time: its messages flow.
+/// Waits until the server has taken some milliseconds more of CPU time: messages flow.
 fn wait_for_traffic(server: &Server) {
-    let ticks = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.id())).expect("it runs");
-        let behind = stat.rsplit_once(')').expect("the name is in brackets").1.to_owned();
-        behind.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum::<u64>()
+    let nanoseconds = || -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", server.id())).expect("it runs");
+        text.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
     };
-    let before = ticks();
-    wait_until("traffic", || ticks() >= before + 3);
+    let before = nanoseconds();
+    wait_until("traffic", || nanoseconds() >= before + 2_000_000);
 }
 
 #[track_caller]
