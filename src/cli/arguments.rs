@@ -45,7 +45,7 @@ pub(crate) enum Command {
     #[command(after_help = terminal(doctor::EXAMPLES))]
     Doctor(DoctorArguments),
     /// Make a page of a recording (`serve --trace`) that steps through the loop
-    #[command(after_help = trace_page::EXAMPLES)]
+    #[command(after_help = terminal(trace_page::EXAMPLES))]
     TracePage(TracePageArguments),
     /// Print a completion script for a shell
     #[command(after_help = terminal(generate::COMPLETIONS_EXAMPLES))]

@@ -26,8 +26,8 @@ Examples:
   echoloop man send > $D/echoloop-send.1";
 
 /// The commands that have a page of their own.
-pub(super) const COMMANDS: [&str; 8] =
-    ["serve", "send", "load", "compare", "merge", "doctor", "completions", "man"];
+pub(super) const COMMANDS: [&str; 9] =
+    ["serve", "send", "load", "compare", "merge", "doctor", "trace-page", "completions", "man"];
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct CompletionsArguments {

@@ -15,9 +15,8 @@ use super::output::{FAILED, fail, print};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  echoloop --trace trace.json             record the turns of the loop
-  echoloop trace-page trace.json > page.html
-                                          then open page.html in a browser";
+  echoloop --trace trace.json                  record the turns of the loop
+  echoloop trace-page trace.json > page.html   then open it in a browser";
 
 const PAGE: &str = include_str!("trace_page.html");
 
@@ -39,19 +38,23 @@ struct Acting {
 const LINES: [(&str, &str, &str); 15] = [
     ("accepted", "src/reactor/mod.rs", "handler.ready(context, token, readiness);"),
     ("event", "src/net/connection.rs", "pub fn note(&mut self, readiness: Readiness) {"),
-    ("poll", "src/reactor/mod.rs", "match self.context.poll.poll(&mut self.events, timeout) {"),
+    ("poll", "src/reactor/context.rs", "match self.poll.poll(events, timeout) {"),
     ("batch", "src/reactor/mod.rs", "for event in events.iter() {"),
     ("run", "src/reactor/mod.rs", "handler.resume(context, token);"),
     ("deadlines", "src/reactor/mod.rs", "handler.deadline(context, token);"),
     ("read", "src/net/connection.rs", "let result = self.transport.read(buffer);"),
     ("write", "src/net/connection.rs", "let result = transport.write(bytes);"),
-    ("paused", "src/net/connection.rs", "self.paused = true;"),
+    (
+        "paused",
+        "src/net/connection.rs",
+        "desk.journal.note(self.transport.number(), Deed::Paused { unsent: self.held.unsent() });",
+    ),
     ("paused no more", "src/net/connection.rs", "Action::Flush"),
     ("drained", "src/net/connection.rs", "Action::Flush"),
     ("queued", "src/net/connection.rs", "return Next::Again;"),
     ("Draining", "src/net/connection.rs", "Phase::Draining if unsent == 0 => Action::Finish,"),
     ("closed", "src/net/connection.rs", "return Next::Close(end);"),
-    ("gone", "src/reactor/mod.rs", "context.sources.free_removed();"),
+    ("gone", "src/reactor/mod.rs", "context.free_removed();"),
 ];
 
 /// Prints the page.

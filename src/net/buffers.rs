@@ -212,8 +212,9 @@ impl Held {
         self.0.is_none()
     }
 
+    #[inline]
     pub(super) fn unsent(&self) -> usize {
-        self.unsent_ring().map_or(0, Ring::len) + self.piped()
+        if self.is_empty() { 0 } else { self.unsent_ring().map_or(0, Ring::len) + self.piped() }
     }
 
     /// Those of the unsent bytes that are in a pipe.
@@ -268,6 +269,7 @@ impl Held {
 
     /// # Errors
     /// When there is no memory for them.
+    #[inline(never)] // The kernel takes most answers whole.
     pub(super) fn add_unsent(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) -> io::Result<()> {
         let buffers = self.buffers(now);
         match &mut buffers.unsent {
@@ -295,6 +297,7 @@ impl Held {
     ///
     /// # Errors
     /// When there is no memory for it.
+    #[inline(never)]
     pub(super) fn retain(&mut self, bytes: &[u8], pool: &mut Pool, now: Moment) -> io::Result<()> {
         let buffers = self.buffers(now);
         debug_assert!(buffers.retained.is_none());

@@ -379,7 +379,8 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Does one thing; returns how many bytes it moved.
+    /// Does one thing; returns how many bytes it moved. All but reading is kept out of line, where it takes no registers
+    /// from an echo.
     #[inline(always)]
     fn perform(
         &mut self,
@@ -403,6 +404,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    #[inline(never)]
     fn establish(&mut self, desk: &mut Desk) -> Result<usize, End> {
         if self.transport.is_established().map_err(End::NotConnected)? {
             self.last_activity = desk.now;
@@ -414,6 +416,7 @@ impl<T: Transport> Connection<T> {
         Ok(0)
     }
 
+    #[inline(never)]
     fn shut_down(&mut self, desk: &mut Desk) -> Result<usize, End> {
         match self.transport.shutdown_write() {
             // The peer was faster: there is nobody left to tell.
@@ -427,6 +430,7 @@ impl<T: Transport> Connection<T> {
         Ok(0)
     }
 
+    #[inline(never)]
     fn flush(&mut self, desk: &mut Desk) -> io::Result<usize> {
         if self.held.piped() > 0 {
             return self.flush_pipe(desk);
@@ -633,6 +637,7 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
+    #[cold]
     fn pause(&mut self, desk: &mut Desk) {
         if !std::mem::replace(&mut self.paused, true) {
             desk.pool.pauses += 1;
@@ -640,11 +645,13 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    #[cold]
     fn resume(&mut self, desk: &mut Desk) {
         self.paused = false;
         desk.journal.note(self.transport.number(), Deed::Resumed { unsent: self.held.unsent() });
     }
 
+    #[inline(never)]
     fn consume(&mut self, service: &mut impl Service, desk: &mut Desk, budget: usize) -> Result<usize, End> {
         let Some(retained) = self.held.take_retained() else { return Ok(0) };
         let limit = desk.limits.write_limit;
@@ -682,10 +689,7 @@ impl<T: Transport> Connection<T> {
             }
             fed.answered += desk.staged.len() + answer.bytes.len();
             if !desk.staged.is_empty() {
-                let mut staged = std::mem::take(&mut desk.staged);
-                result = self.offer(&staged, desk);
-                staged.clear();
-                desk.staged = staged;
+                result = self.offer_staged(desk);
             }
             if !answer.bytes.is_empty() {
                 result = result.and(self.offer(answer.bytes, desk));
@@ -698,6 +702,15 @@ impl<T: Transport> Connection<T> {
             unsent = self.held.unsent();
         }
         (fed, result)
+    }
+
+    #[inline(never)] // A plain echo stages nothing.
+    fn offer_staged(&mut self, desk: &mut Desk) -> io::Result<()> {
+        let mut staged = std::mem::take(&mut desk.staged);
+        let result = self.offer(&staged, desk);
+        staged.clear();
+        desk.staged = staged;
+        result
     }
 
     /// Writes first, and keeps only what the kernel does not take. While something is unsent, everything goes behind
@@ -719,6 +732,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Reads and discards. The peer's end or a reset is the end.
+    #[inline(never)]
     fn throw_away(&mut self, input: &mut [u8], desk: &mut Desk) -> Result<usize, End> {
         match self.read(input, desk)? {
             None => Ok(0),
@@ -770,6 +784,7 @@ impl<T: Transport> Connection<T> {
 
     /// The one door through which a connection changes its phase. (The quota of `Stopping` is counted down in place:
     /// the phase stays the same.)
+    #[cold]
     fn enter(&mut self, phase: Phase, journal: &mut Journal) {
         journal.note(self.transport.number(), Deed::Entered(phase));
         self.phase = phase;

@@ -38,6 +38,8 @@ pub(super) struct Connections {
 /// What the loop has to do after something was done with a connection.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
+    /// Nothing: it waits for its next event, as nearly always.
+    Rest,
     /// Keep it: give it another turn if `again`, look at it at the `deadline` at the latest, and register it anew if its
     /// `interest` has changed.
     Keep { again: bool, deadline: Option<Moment>, interest: Option<Interest> },
@@ -127,6 +129,7 @@ impl Connections {
         let idle = connection.deadline(&self.timeouts).map(|(at, _)| at);
         connection.note(Readiness::READABLE);
         match self.pump(token, client, counters, now) {
+            Step::Rest => Step::Keep { again: false, deadline: idle, interest: None },
             Step::Keep { again, deadline, interest } => {
                 Step::Keep { again, deadline: deadline.or(idle), interest }
             }
@@ -155,13 +158,13 @@ impl Connections {
         }
         client.connection.note(readiness);
         if is_queued {
-            return Step::Keep { again: false, deadline: None, interest: None };
+            return Step::Rest;
         }
         self.pump(token, client, counters, now)
     }
 
     /// Lets a connection do what it can.
-    #[inline]
+    #[inline(always)] // Every echo passes through here.
     pub(super) fn pump(
         &mut self,
         token: Token,
@@ -171,25 +174,30 @@ impl Connections {
     ) -> Step {
         let Client { connection, peer, .. } = client;
         let next = connection.pump(&mut self.echo.with(peer), &mut self.workspace, now);
-        if let Some(trace) = &mut self.trace {
-            trace.record(token, self.workspace.take_journal());
-            if let Next::Again = next {
-                trace.queued(token);
-            }
-            if !matches!(next, Next::Close(_)) {
-                trace.looked(token, connection, connection.deadline(&self.timeouts).map(|(at, _)| at));
-            }
+        if self.trace.is_some() {
+            self.record_pump(token, connection, &next);
         }
         let again = match next {
-            Next::Close(end) => return self.close(token, client, &Reason::Ended(end), counters, now),
-            Next::Again => true,
+            // Its deadline can only have moved away from the one that was set when it began.
+            Next::Wait if connection.is_at_ease() => return Step::Rest,
             Next::Wait => false,
+            Next::Again => true,
+            Next::Close(end) => return self.close(token, client, &Reason::Ended(end), counters, now),
         };
-        // At ease, its deadline can only have moved away from the one that was set when it began.
-        let is_at_ease = connection.is_at_ease();
-        let deadline = if is_at_ease { None } else { connection.deadline(&self.timeouts).map(|(at, _)| at) };
-        let interest = if is_at_ease { None } else { connection.new_interest() };
-        Step::Keep { again, deadline, interest }
+        let deadline = connection.deadline(&self.timeouts).map(|(at, _)| at);
+        Step::Keep { again, deadline, interest: connection.new_interest() }
+    }
+
+    #[cold]
+    fn record_pump(&mut self, token: Token, connection: &Connection<Socket>, next: &Next) {
+        let Some(trace) = &mut self.trace else { return };
+        trace.record(token, self.workspace.take_journal());
+        if let Next::Again = next {
+            trace.queued(token);
+        }
+        if !matches!(next, Next::Close(_)) {
+            trace.looked(token, connection, connection.deadline(&self.timeouts).map(|(at, _)| at));
+        }
     }
 
     /// The deadline that was set for it is due: looks at the socket once more, then judges.

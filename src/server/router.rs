@@ -17,7 +17,7 @@ use super::error::Error;
 use super::proxy_header::{AwaitingHeader, Refusal};
 use super::shutdown::Shutdown;
 use crate::net::{CONNECTION_INTEREST, DatagramSocket, Listener, Next, Peer, Socket};
-use crate::reactor::{Context, Handler, Readiness, Stage, Timer, Token};
+use crate::reactor::{Context, Handler, Interest, Moment, Readiness, Stage, Timer, Token};
 use crate::system::{ReportSignal, StopSignal, describe};
 
 /// What a slot of the reactor holds. All but connections are boxed: there are few of them, and the slots of many
@@ -243,22 +243,36 @@ impl Router {
         }
     }
 
+    #[inline]
     fn follow(&mut self, context: &mut Context<Source>, token: Token, step: Step) {
         match step {
-            Step::Remove => self.remove_connection(context, token),
+            Step::Rest => {}
             Step::Keep { again, deadline, interest } => {
-                if let Some(interest) = interest
-                    && let Err(error) = context.reregister(token, interest)
-                {
-                    return self.break_off(context, token, error);
-                }
-                if let Some(at) = deadline {
-                    context.set_deadline_no_later_than(token, at);
-                }
-                if again {
-                    context.run_again(token);
-                }
+                self.keep(context, token, again, deadline, interest);
             }
+            Step::Remove => self.remove_connection(context, token),
+        }
+    }
+
+    #[inline(never)] // An echo does without.
+    fn keep(
+        &mut self,
+        context: &mut Context<Source>,
+        token: Token,
+        again: bool,
+        deadline: Option<Moment>,
+        interest: Option<Interest>,
+    ) {
+        if let Some(interest) = interest
+            && let Err(error) = context.reregister(token, interest)
+        {
+            return self.break_off(context, token, error);
+        }
+        if let Some(at) = deadline {
+            context.set_deadline_no_later_than(token, at);
+        }
+        if again {
+            context.run_again(token);
         }
     }
 

@@ -22,6 +22,6 @@ pub(crate) fn missing_for(command: &str) -> Option<&str> {
 /// Says why something is not tested on this machine: past the test harness, which keeps to itself what tests print that
 /// pass.
 pub(crate) fn skip(test: &str, reason: &str) {
-    // Without a standard error there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "left out: {test}: {reason}");
+    // In one piece, since the harness writes meanwhile. Without a standard error there is nobody to tell.
+    let _ = std::io::stderr().write_all(format!("left out: {test}: {reason}\n").as_bytes());
 }
