@@ -19,11 +19,10 @@
 
 use std::collections::VecDeque;
 
+use super::plan::NUMBER_SIZE;
 use super::traffic::Traffic;
 use crate::reactor::Moment;
 
-/// The number at the beginning of each message, most significant byte first.
-pub(super) const NUMBER_SIZE: usize = size_of::<u64>();
 /// A client remembers the numbers of so many messages that it gave up, to recognise their answers when they come late.
 /// An answer that is later than that many losses counts as duplicated.
 const GIVEN_UP_REMEMBERED: usize = 1024;

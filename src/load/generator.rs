@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::error::LoadError;
 use super::plan::{Pace, Plan};
-use super::report::Report;
+use super::report::{Report, conclude};
 use super::run::{Run, Watcher, Window};
 use super::slot::Slot;
 use super::targets::{Ceiling, Targets};
@@ -133,7 +133,7 @@ impl Load {
             self.reactor.run(&mut self.run)?;
         }
         let (plan, figures) = self.run.into_figures();
-        Ok(Report::new(plan, figures))
+        Ok(conclude(plan, figures))
     }
 
     fn connect(&mut self) -> Result<(), LoadError> {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::datagrams::NUMBER_SIZE;
 use super::encoding::{optional_text, seconds, texts};
 use super::sources::Sources;
 use crate::net::Endpoint;
 use crate::net::LONGEST_PAYLOAD;
+
+/// Over UDP each message begins with its number, most significant byte first.
+pub(super) const NUMBER_SIZE: usize = size_of::<u64>();
 
 /// The longest message. The pattern that it is checked against is twice as long, and held in memory once.
 pub const LONGEST_MESSAGE: usize = 64 << 20;

@@ -14,10 +14,25 @@ use crate::support::{
 
 /// The program in a process that may have so many descriptors, and can't allow itself more.
 pub(crate) fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
+    let limit = limit + inherited_descriptors();
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
     command.arg(env!("CARGO_BIN_EXE_echoloop")).args(arguments);
     command
+}
+
+/// Descriptors beyond the standard three that every child gets from us, because we got them from our parent.
+fn inherited_descriptors() -> usize {
+    const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+    let is_inherited = |entry: &std::fs::DirEntry| {
+        let number: u32 = entry.file_name().to_string_lossy().parse().unwrap_or_default();
+        // One that is closed meanwhile was not inherited.
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        number > 2 && flags.is_some_and(|flags| flags & CLOSE_ON_EXEC == 0)
+    };
+    std::fs::read_dir("/proc/self/fdinfo").expect("Linux").flatten().filter(is_inherited).count()
 }
 
 /// Lowers or raises the soft limit of a running server behind its back.

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use echoloop::load::{Plan, ProcessesError, Report, Share, run_processes, shares};
 use echoloop::{DescriptorLimit, StopSignal};
 
-use super::{LoadArguments, Shown, run_at, status};
+use super::arguments::LoadArguments;
+use super::run::{Shown, run_at, status};
 use crate::cli::output::{FAILED, fail, print};
 
 /// Intervals of the series of each generator.

@@ -3,23 +3,17 @@
 mod arguments;
 mod generators;
 mod records;
+mod run;
 
-use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
 
-use echoloop::load::{Load, LoadError, Plan, Point, ProcessesError, Progress, Report, Side, Watcher};
-use echoloop::{DescriptorLimit, StopSignal};
+use echoloop::load::{Plan, ProcessesError, Report, Side};
 
 pub(crate) use self::arguments::{EXAMPLES, LoadArguments};
-use self::records::Records;
+use self::run::{Shown, run_at, status};
 use super::output::{FAILED, WRONG_USAGE, fail};
-use super::progress::ProgressLine;
 use super::results::Outputs;
 use super::verbosity::install_log;
-
-/// The name of an endpoint does not resolve.
-const NOT_RESOLVED: u8 = 3;
 
 /// The reason for a run that did not take place, and the exit status that stands for it.
 struct Failure {
@@ -79,65 +73,4 @@ fn run(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
         let status = if matches!(error, ProcessesError::TooMany { .. }) { WRONG_USAGE } else { FAILED };
         Failure { status, words: error.to_string() }
     })
-}
-
-/// The exit status of a run that did not take place.
-fn status(error: &LoadError) -> u8 {
-    match error {
-        LoadError::Plan(_) | LoadError::SourceFamily { .. } => WRONG_USAGE,
-        LoadError::Resolve { .. } => NOT_RESOLVED,
-        _ => FAILED,
-    }
-}
-
-/// One run in this process. Messages begin to flow at the given time, or once all connections are open.
-fn run_at(plan: &Plan, start: Option<SystemTime>, shown: Shown) -> Result<Report, LoadError> {
-    let limit = DescriptorLimit::raise();
-    let stop = StopSignal::new()?;
-    let stop_request = stop.handle()?;
-    stop_request.on_signals()?;
-    let mut load = Load::new(plan.clone(), stop)?;
-    // The names are resolved. Until here Ctrl-C ends the process as usual.
-    stop_request.heed_signals();
-    log::debug!("descriptor limit {}; at most {} connections are possible", limit.soft, load.ceiling());
-    if let Some(warning) = load.warning() {
-        log::warn!("{warning}");
-    }
-    load.set_interval(shown.interval);
-    let line = io::stderr().is_terminal().then(ProgressLine::new);
-    let records = shown.as_records.then(Records::new);
-    if line.is_some() || records.is_some() {
-        load.watch(Box::new(Onlookers { line, records }));
-    }
-    if let Some(start) = start {
-        load.start_at(start);
-    }
-    load.run()
-}
-
-/// How a run is shown while it goes on.
-#[derive(Clone, Copy, Debug)]
-struct Shown {
-    interval: Duration,
-    as_records: bool,
-}
-
-/// All that is shown while a run goes on.
-struct Onlookers {
-    line: Option<ProgressLine>,
-    records: Option<Records>,
-}
-
-impl Watcher for Onlookers {
-    fn watch(&mut self, progress: &Progress) {
-        if let Some(line) = &mut self.line {
-            line.watch(progress);
-        }
-    }
-
-    fn interval(&mut self, point: &Point) {
-        if let Some(records) = &mut self.records {
-            records.write(point);
-        }
-    }
 }

@@ -18,7 +18,6 @@ use super::super::series::Point;
 use super::super::starvation::Starvation;
 use super::super::times::{Histogram, Times};
 use super::outages::OutageFigures;
-use super::warnings;
 use crate::reactor::Moment;
 
 /// The version of the format, in each report.
@@ -201,7 +200,7 @@ pub struct Generator {
 }
 
 impl Report {
-    /// The results, once the run is over.
+    /// The results, once the run is over, without warnings.
     pub(in crate::load) fn new(settings: Plan, mut figures: Figures) -> Report {
         let series = figures.take_series();
         let (ended, received) = figures.ended.unwrap_or((figures.from, 0));
@@ -214,7 +213,7 @@ impl Report {
         };
         let greeted = settings.greeting > 0;
         let churn = settings.usage == Usage::Churn;
-        let mut report = Report {
+        Report {
             version: FORMAT_VERSION,
             program: env!("CARGO_PKG_VERSION").into(),
             host: uname().nodename().to_string_lossy().into_owned(),
@@ -251,9 +250,7 @@ impl Report {
             settings,
             merged: None,
             histograms,
-        };
-        report.warnings = warnings::find(&report);
-        report
+        }
     }
 
     /// Lost messages, in percent of those that were sent; none over streams.

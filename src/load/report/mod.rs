@@ -26,6 +26,9 @@ mod samples;
 mod table;
 mod warnings;
 
+use super::figures::Figures;
+use super::plan::Plan;
+
 pub use self::chart::PlotError;
 pub(super) use self::chart::{Area, LINE, Line, SECOND_LINE, logarithmic, picture};
 pub use self::compare::{Side, compare};
@@ -39,3 +42,10 @@ pub use self::outages::{OutageFigures, OutageRecord};
 pub use self::plot::plot;
 pub use self::reading::{ReadError, read};
 pub use self::table::Table;
+
+/// The results of a run that is over, with its warnings.
+pub(super) fn conclude(settings: Plan, figures: Figures) -> Report {
+    let mut report = Report::new(settings, figures);
+    report.warnings = warnings::find(&report);
+    report
+}

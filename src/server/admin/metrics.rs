@@ -35,7 +35,7 @@ impl Format {
 /// All figures as text.
 pub(super) fn metrics(figures: &Figures, format: Format) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(figures.clone()));
+    registry.register_collector(Box::new(Scrape(figures.clone())));
     let mut text = String::new();
     text::encode(&mut text, &registry).expect("a string takes all, and no figure is out of range");
     match format {
@@ -72,14 +72,19 @@ fn older(text: &str) -> String {
     older
 }
 
-impl Collector for Figures {
+/// The figures at the time of one scrape.
+#[derive(Debug)]
+struct Scrape(Figures);
+
+impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Scrape(figures) = self;
         let mut families = Families(encoder);
-        families.connections(&self.counters, self.connections_allowed)?;
-        families.buffers(self)?;
-        families.datagrams(&self.datagrams)?;
-        families.turns(&self.counters.turns)?;
-        families.process(&self.process)
+        families.connections(&figures.counters, figures.connections_allowed)?;
+        families.buffers(figures)?;
+        families.datagrams(&figures.datagrams)?;
+        families.turns(&figures.counters.turns)?;
+        families.process(&figures.process)
     }
 }
 
