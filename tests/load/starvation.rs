@@ -34,7 +34,9 @@ fn cpu_time(process: u32) -> u64 {
 fn a_generator_that_is_stopped_says_that_it_was_held_up() {
     let server = Server::plain();
     for pace in [&["--rate", "1000"] as &[_], &[]] {
-        let arguments = ["load", "--json", "--quiet", server.endpoint.as_str(), "-c", "10", "-d", "2s"];
+        // So many that nearly all of them wait for no reply when the stop comes: while a client waits for one, nothing
+        // tells whether the server or the generator is late.
+        let arguments = ["load", "--json", "--quiet", server.endpoint.as_str(), "-c", "100", "-d", "2s"];
         let load = spawn(&[&arguments, pace].concat());
         let before = cpu_time(load.id());
         wait_until("traffic", || cpu_time(load.id()) >= before + 20_000_000);
