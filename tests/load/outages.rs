@@ -204,9 +204,11 @@ fn a_datagram_port_that_closes_and_opens_again_is_an_outage() {
     let run = finish(load);
     ending.store(true, Ordering::SeqCst);
     serving.join().expect("no panic");
-    assert_eq!((run.status, run.number("/errors/refused")), (1, 10.0), "{:#}", run.report);
+    // A client whose message was in the socket when it closed waits for its answer, and isn't refused.
+    let refused = run.number("/errors/refused");
+    assert!(run.status == 1 && (1.0..=10.0).contains(&refused), "{:#}", run.report);
     assert_nothing_disappears(&run, 3000.0);
-    assert_eq!((run.number("/outages/count"), run.number("/outages/reconnects")), (1.0, 10.0));
+    assert_eq!((run.number("/outages/count"), run.number("/outages/reconnects")), (1.0, refused));
     let silence = run.number("/outages/silence_us/max") / 1e6;
     assert!(silence > 0.65 && silence < 0.7 + LONGEST_DELAY + MARGIN, "{silence}");
     assert!(run.number("/latency_us/max") / 1e6 > 0.6, "{:#}", run.report["latency_us"]);
