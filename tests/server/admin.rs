@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::tempdir;
 
-use crate::limits::{allow_descriptors, clients_without_a_gap, with_descriptors};
+use crate::limits::{allow_descriptors, clients_without_a_gap, inherited_descriptors, with_descriptors};
 use crate::support::{
     Client, Process, Server, assert_same, eventually, installed, pattern, program, run, skip,
     socket_with_small_buffers,
@@ -254,7 +254,7 @@ fn the_descriptors_of_scrapers_are_reserved_and_the_announced_connections_fit() 
     for (limit, admin) in [(20, true), (20, false), (40, true), (64, true)] {
         let arguments: &[&str] =
             if admin { &["--admin", "127.0.0.1:0", "127.0.0.1:0"] } else { &["127.0.0.1:0"] };
-        let server = Server::spawn(with_descriptors(limit, arguments), 1);
+        let server = Server::spawn(with_descriptors(limit + inherited_descriptors(), arguments), 1);
         server.await_log("at most ");
         let log = server.log();
         let announced = log.split_once("at most ").and_then(|(_, rest)| rest.split_once(' '));

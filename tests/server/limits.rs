@@ -14,7 +14,6 @@ use crate::support::{
 
 /// The program in a process that may have so many descriptors, and can't allow itself more.
 pub(crate) fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
-    let limit = limit + inherited_descriptors();
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
     command.arg(env!("CARGO_BIN_EXE_echoloop")).args(arguments);
@@ -22,7 +21,7 @@ pub(crate) fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
 }
 
 /// Descriptors beyond the standard three that every child gets from us, because we got them from our parent.
-fn inherited_descriptors() -> usize {
+pub(crate) fn inherited_descriptors() -> usize {
     const CLOSE_ON_EXEC: u32 = 0o2_000_000;
     let is_inherited = |entry: &std::fs::DirEntry| {
         let number: u32 = entry.file_name().to_string_lossy().parse().unwrap_or_default();
