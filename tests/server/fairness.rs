@@ -205,7 +205,7 @@ fn there_is_one_thread_whatever_happens() {
 /// What a crowd of stalled clients took is given back.
 #[test]
 fn memory_returns_when_stalled_clients_have_gone() {
-    let server = Server::on_ipv4(&["--write-limit", "1MiB"]);
+    let server = Server::on_ipv4(&["--write-limit", "1MiB", "--splice", "never"]);
     let descriptors = server.descriptors();
     server.connect().echo(b"warm");
     let before = server.resident_bytes();
