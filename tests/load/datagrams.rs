@@ -118,7 +118,7 @@ fn our_own_server_echoes_every_datagram_in_both_loops() {
 #[test]
 fn the_schedule_is_kept_and_the_warm_up_is_left_out() {
     let server = Server::start(&["udp://127.0.0.1:0"]);
-    // A generator without a core says so, and its figures are its own: then once more.
+    // On a busy machine a generator can have no time for all that is due: then once more, at most twice.
     let run = (0..3)
         .map(|_| load(&[&server.endpoint, "--rate", "1000", "--warmup", "300ms", "-d", "500ms", "-c", "50"]))
         .find(|run| run.number("/messages/not_sent") == 0.0)

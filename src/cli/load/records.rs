@@ -17,7 +17,7 @@ const MOST_KEPT: usize = 1 << 20;
 /// Standard output, written to without waiting.
 pub(super) struct Records {
     output: Box<dyn Write>,
-    /// Whole records, the first of which may have left in part.
+    /// Whole records; the first may have left in part.
     kept: Vec<u8>,
     dropped: u64,
 }
