@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Finished, exercises, run};
+use crate::support::{Finished, run, study_programs};
 
 fn grade(arguments: &[&str]) -> Finished {
-    let mut command = Command::new(exercises().join("exercises"));
+    let mut command = Command::new(study_programs().join("exercises"));
     command.args(arguments);
     run(command)
 }
@@ -16,7 +16,7 @@ fn grade(arguments: &[&str]) -> Finished {
 #[track_caller]
 fn is_red_until_it_is_mended(name: &str, fault: &str) {
     let (number, _) = name.split_once('_').expect("it begins with its number");
-    let program = |name: &str| exercises().join(name).to_str().expect("text").to_owned();
+    let program = |name: &str| study_programs().join(name).to_str().expect("text").to_owned();
     // On a busy machine a fault can fail to show: chance alone may give the small client its turn.
     let tries = || (0..3).map(|_| grade(&["--program", &program(name), number]));
     let broken = tries().find(|broken| broken.code == Some(1)).expect("red once in three tries");

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, prlimit};
-use support::{Client, Server, TcpRow, assert_same, eventually, ladder, pattern};
+use support::{Client, Server, TcpRow, assert_same, eventually, pattern, study_programs};
 
 const MESSAGE: &[u8] = b"This is the message. It will be repeated.";
 
@@ -20,7 +20,7 @@ const MESSAGE: &[u8] = b"This is the message. It will be repeated.";
 const FLOOD: usize = 64 << 20;
 
 fn start(step: &str) -> Server {
-    let mut command = Command::new(ladder().join(step));
+    let mut command = Command::new(study_programs().join(step));
     command.arg("127.0.0.1:0");
     Server::spawn(command, 1)
 }
@@ -68,7 +68,9 @@ fn step_2_threads_serve_all_at_once_but_each_costs_a_thread() {
 #[test]
 fn step_2_threads_end_for_all_when_there_is_no_room_for_one_more() {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -v 200000; exec \"$0\" 127.0.0.1:0"]).arg(ladder().join("02_threads"));
+    command
+        .args(["-c", "ulimit -v 200000; exec \"$0\" 127.0.0.1:0"])
+        .arg(study_programs().join("02_threads"));
     let mut server = Server::spawn(command, 1);
     let first = server.connect();
     first.echo(MESSAGE);

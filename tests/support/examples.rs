@@ -10,16 +10,12 @@ pub(crate) fn examples() -> &'static PathBuf {
     DIRECTORY.get_or_init(|| made(&["--examples"]).join("examples"))
 }
 
-/// Where the steps of the ladder are.
-pub(crate) fn ladder() -> &'static PathBuf {
+/// Where the steps of the ladder, the exercises, their solutions and their graders are.
+pub(crate) fn study_programs() -> &'static PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| made(&["--package", "ladder", "--package", "ladder-top"]))
-}
-
-/// Where the exercises, their solutions and their graders are.
-pub(crate) fn exercises() -> &'static PathBuf {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| made(&["--package", "exercises", "--bins"]))
+    // All packages and a small test: so Cargo chooses the features that it chooses for `cargo test`, and finds most of it
+    // compiled.
+    DIRECTORY.get_or_init(|| made(&["--workspace", "--bins", "--test", "structure"]))
 }
 
 /// The directory of our profile, after Cargo has built this. `cargo test --test NAME` alone does not build it; when it

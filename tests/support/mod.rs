@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::bytes::{assert_same, pattern};
 pub(crate) use self::client::{Client, socket_with_small_buffers};
-pub(crate) use self::examples::{examples, exercises, ladder};
+pub(crate) use self::examples::{examples, study_programs};
 pub(crate) use self::foreign::{installed, missing_for, skip};
 pub(crate) use self::process::{Finished, Process, run};
 pub(crate) use self::server::{Server, program};
