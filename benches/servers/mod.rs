@@ -1,5 +1,6 @@
 //! The servers that are measured, as child processes on a core of their own, and what the kernel knows of them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -156,27 +157,20 @@ impl Drop for Server {
 }
 
 /// The program, built as this benchmark is. Cargo gives its path to benchmarks of the same package only; when it is
-/// there already, this only looks.
+/// there already, this only looks. It names the benchmark as well, so that Cargo chooses the same features for what both
+/// need, and finds that compiled.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let own = std::env::current_exe().expect("a running program has a file");
         let profile = own.ancestors().nth(2).expect("it is in target/PROFILE/deps");
-        let target = profile.parent().expect("the target directory");
+        let name = own.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.split('-').next());
         let status = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--profile",
-                "bench",
-                "--package",
-                "echoloop",
-                "--bin",
-                "echoloop",
-            ])
+            .args(["build", "--quiet", "--locked", "--package", "echoloop", "--package", "benches"])
+            .args(["--profile", if profile.ends_with("debug") { "dev" } else { "bench" }])
+            .args(["--bin", "echoloop", "--bench", name.expect("the name of a benchmark")])
             .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "--target-dir"])
-            .arg(target)
+            .arg(profile.parent().expect("the target directory"))
             .status();
         assert!(status.is_ok_and(|status| status.success()), "the program compiles");
         profile.join("echoloop")
