@@ -247,8 +247,7 @@ impl ListenerOptions {
         match self.keepalive {
             Some(time) => {
                 // The kernel counts in seconds, and drops fractions.
-                let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
-                let seconds = seconds.clamp(1, LONGEST_KEEPALIVE);
+                let seconds = time.as_millis().div_ceil(1000).clamp(1, LONGEST_KEEPALIVE.into()) as u64;
                 let interval = (seconds / KEEPALIVE_PROBES).max(1);
                 let probes = (seconds + interval / 2) / interval;
                 let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(seconds));
