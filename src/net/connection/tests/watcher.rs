@@ -1,8 +1,7 @@
 //! A reader of the journal, who knows from it alone where the connection stands.
 
 use super::*;
-use crate::net::buffers::Traffic;
-use crate::net::journal::Entry;
+use crate::net::{Entry, Traffic};
 
 /// The connection as the journal tells it.
 #[derive(Debug, Default)]
@@ -15,8 +14,8 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn check(&self, connection: &Connection<Kernel>, traffic: Traffic) {
-        assert_eq!((self.received, self.sent), (connection.received, connection.sent));
-        assert_eq!((traffic.received, traffic.sent), (connection.received, connection.sent));
+        assert_eq!((self.received, self.sent), (connection.received(), connection.sent()));
+        assert_eq!((traffic.received, traffic.sent), (connection.received(), connection.sent()));
         assert_eq!(self.is_paused, connection.is_paused());
         let kind = |phase: Phase| std::mem::discriminant(&phase);
         assert_eq!(kind(self.phase.unwrap_or(Phase::Open)), kind(connection.phase));
