@@ -521,7 +521,7 @@ impl<T: Transport> Connection<T> {
     /// the phase stays the same.)
     #[cold]
     fn enter(&mut self, phase: Phase, journal: &mut Journal) {
-        self.wire.journal(Deed::Entered(phase), journal);
+        self.wire.journal(Deed::Entered { from: self.phase, to: phase }, journal);
         self.phase = phase;
     }
 }
