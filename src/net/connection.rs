@@ -786,7 +786,7 @@ impl<T: Transport> Connection<T> {
     /// the phase stays the same.)
     #[cold]
     fn enter(&mut self, phase: Phase, journal: &mut Journal) {
-        journal.note(self.transport.number(), Deed::Entered(phase));
+        journal.note(self.transport.number(), Deed::Entered { from: self.phase, to: phase });
         self.phase = phase;
     }
 }

@@ -46,8 +46,13 @@ pub enum Deed {
         /// Bytes in the write buffer.
         unsent: usize,
     },
-    /// The connection came into this phase.
-    Entered(Phase),
+    /// The connection changed its phase.
+    Entered {
+        /// Where it stood.
+        from: Phase,
+        /// Where it stands now.
+        to: Phase,
+    },
 }
 
 /// Keeps the steps of the connection that is being pumped, if somebody asked for them.
@@ -113,7 +118,7 @@ impl Journal {
     fn add(&mut self, socket: i32, began: Moment, deed: Deed) {
         let ended = match deed {
             Deed::Read { .. } | Deed::Wrote { .. } => Moment::now(),
-            Deed::Paused { .. } | Deed::Resumed { .. } | Deed::Entered(_) => began,
+            Deed::Paused { .. } | Deed::Resumed { .. } | Deed::Entered { .. } => began,
         };
         match &deed {
             Deed::Read { asked, result } => log::trace!("socket {socket}: read of {asked} bytes: {result:?}"),
@@ -122,7 +127,7 @@ impl Journal {
             }
             Deed::Paused { unsent } => log::trace!("socket {socket}: paused with {unsent} bytes unsent"),
             Deed::Resumed { unsent } => log::trace!("socket {socket}: resumed with {unsent} bytes unsent"),
-            Deed::Entered(phase) => log::trace!("socket {socket}: now {phase:?}"),
+            Deed::Entered { from, to } => log::trace!("socket {socket}: {from:?} → {to:?}"),
         }
         if let Some(entries) = &mut self.entries
             && entries.len() < MOST_ENTRIES

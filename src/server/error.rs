@@ -69,10 +69,12 @@ pub enum Error {
     #[error("the last listener broke, so nobody could connect any more: {}", describe(.0))]
     NoListener(io::Error),
     /// A second signal came while connections were being drained.
-    #[error("stopped at once by a second signal: {connections} connections cut off")]
+    #[error("stopped at once by a second signal: {connections} connections cut off with {bytes} bytes")]
     StoppedAtOnce {
         /// How many were still open.
         connections: usize,
+        /// Bytes that they had sent and that were not answered, and bytes of answers that they had not taken.
+        bytes: u64,
     },
 }
 

@@ -10,7 +10,7 @@ use super::admin::{
     AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, SCRAPERS_PER_TURN, Scraper,
     Status,
 };
-use super::connections::{Client, Connections, Step};
+use super::connections::{Client, Connections, Step, Urgency};
 use super::counters::{Counters, Summary};
 use super::datagrams::{DatagramCounts, Datagrams, Served};
 use super::error::Error;
@@ -130,7 +130,7 @@ impl Handler for Router {
 
     fn timer(&mut self, context: &mut Context<Source>, timer: Timer) {
         if timer == DRAIN {
-            self.end_drain(context);
+            self.cut_off(context, Urgency::DrainOver);
         }
     }
 
@@ -296,10 +296,7 @@ impl Router {
     /// The first request closes the listeners and lets every connection end; a second one ends the server now.
     fn stop(&mut self, context: &mut Context<Source>) {
         if !self.shutdown.begin() {
-            if self.counters.open > 0 {
-                self.shutdown.fail(Error::StoppedAtOnce { connections: self.counters.open });
-            }
-            return context.stop();
+            return self.stop_at_once(context);
         }
         let time = humantime::format_duration(self.shutdown.drain);
         log::info!("stopping: {} connections have {time} to end", self.counters.open);
@@ -311,6 +308,16 @@ impl Router {
         context.set_timer(DRAIN, context.now() + self.shutdown.drain);
     }
 
+    fn stop_at_once(&mut self, context: &mut Context<Source>) {
+        let (connections, before) = (self.counters.open, self.counters.bytes_cut_off);
+        self.cut_off(context, Urgency::SecondSignal);
+        if connections > 0 {
+            let bytes = self.counters.bytes_cut_off - before;
+            self.shutdown.fail(Error::StoppedAtOnce { connections, bytes });
+        }
+        context.stop();
+    }
+
     fn stop_connection(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
         let Some(Source::Connection(client)) = context.get_mut(token) else { return };
@@ -318,12 +325,14 @@ impl Router {
         self.follow(context, token, step);
     }
 
-    /// Time is up: what is still open is cut off.
-    fn end_drain(&mut self, context: &mut Context<Source>) {
+    /// Closes whatever is still open.
+    fn cut_off(&mut self, context: &mut Context<Source>, urgency: Urgency) {
         let now = context.now();
         for token in connections(context) {
+            // Its header may have come with this very turn.
+            self.read_header(context, token, false);
             if let Some(Source::Connection(client)) = context.get_mut(token) {
-                let step = self.connections.cut_off(token, client, &mut self.counters, now);
+                let step = self.connections.cut_off(token, client, urgency, &mut self.counters, now);
                 self.follow(context, token, step);
             }
             self.refuse(context, token, &Refusal::Stopped);
