@@ -149,5 +149,6 @@ pub use crate::server::{
     ServerOptions, Summary, TraceOptions, WhenFull,
 };
 pub use crate::system::{
-    DescriptorLimit, Escaped, ReportSignal, StandardErrorLog, StopHandle, StopSignal, survive_file_size_limit,
+    DescriptorLimit, Escaped, LiveLine, ReportSignal, StandardErrorLog, StopHandle, StopSignal, describe,
+    survive_file_size_limit,
 };

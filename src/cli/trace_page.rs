@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use echoloop::describe;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ const PAGE: &str = include_str!("trace_page.html");
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TracePageArguments {
-    /// A file that `serve --trace` has written, complete or not
+    /// A recording of `serve --trace`, complete or not
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
@@ -34,7 +35,7 @@ struct Acting {
     text: &'static str,
 }
 
-/// What acts at each kind of step, as the trace calls it. A test finds all of them in their files.
+/// The line of source that acts at each kind of step of a trace. A test finds all of them in their files.
 const LINES: [(&str, &str, &str); 15] = [
     ("accepted", "src/reactor/mod.rs", "handler.ready(context, token, readiness);"),
     ("event", "src/net/connection.rs", "pub fn note(&mut self, readiness: Readiness) {"),
@@ -58,7 +59,7 @@ pub(super) fn trace_page(arguments: &TracePageArguments) -> ExitCode {
     let path = arguments.file.display();
     let text = match fs::read_to_string(&arguments.file) {
         Ok(text) => text,
-        Err(error) => return fail(FAILED, &format!("cannot read {path}: {error}")),
+        Err(error) => return fail(FAILED, &format!("cannot read {path}: {}", describe(&error))),
     };
     let events = events(&text);
     if !events.iter().any(|event| event["ph"] == "X") {
@@ -66,7 +67,7 @@ pub(super) fn trace_page(arguments: &TracePageArguments) -> ExitCode {
     }
     match print(&page(&events)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &format!("cannot write the page: {error}")),
+        Err(error) => fail(FAILED, &error),
     }
 }
 
