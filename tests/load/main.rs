@@ -10,5 +10,6 @@ mod many;
 mod outages;
 mod report;
 mod scale;
+mod screen;
 mod starvation;
 mod support;

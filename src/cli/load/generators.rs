@@ -47,10 +47,10 @@ pub(super) fn work() -> ExitCode {
         Ok(report) => report,
         Err(error) => return fail(status(&error), &error),
     };
-    let text = serde_json::to_string(&report).map_err(io::Error::from);
+    let text = serde_json::to_string(&report).map_err(|error| format!("cannot write the report: {error}"));
     match text.and_then(|text| print(&(text + "\n"))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &format!("cannot write the report: {error}")),
+        Err(error) => fail(FAILED, &error),
     }
 }
 

@@ -1,6 +1,5 @@
 //! One run in this process.
 
-use std::io::{self, IsTerminal};
 use std::time::{Duration, SystemTime};
 
 use echoloop::load::{Load, LoadError, Plan, Point, Progress, Report, Watcher};
@@ -36,7 +35,7 @@ pub(super) fn run_at(plan: &Plan, start: Option<SystemTime>, shown: Shown) -> Re
         log::warn!("{warning}");
     }
     load.set_interval(shown.interval);
-    let line = io::stderr().is_terminal().then(ProgressLine::new);
+    let line = ProgressLine::begin();
     let records = shown.as_records.then(Records::new);
     if line.is_some() || records.is_some() {
         load.watch(Box::new(Onlookers { line, records }));
