@@ -1,5 +1,6 @@
 //! The progress line of a load run, on a terminal. The loop says when to draw it, so it needs no thread.
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use echoloop::load::{Progress, Watcher};
@@ -16,7 +17,12 @@ pub(super) struct ProgressLine {
 }
 
 impl ProgressLine {
-    pub(super) fn new() -> ProgressLine {
+    /// A line, if standard error is a terminal.
+    pub(super) fn on_terminal() -> Option<ProgressLine> {
+        io::stderr().is_terminal().then(ProgressLine::new)
+    }
+
+    fn new() -> ProgressLine {
         // An update takes several steps, and the last must be drawn: so its limit is far above our rate.
         let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(u8::MAX));
         // The bar has the columns that the words leave, so the line never wraps. The template is a constant; should it be wrong, the default one has to do.
@@ -30,7 +36,7 @@ impl ProgressLine {
 impl Watcher for ProgressLine {
     fn watch(&mut self, progress: &Progress) {
         let Progress { doing, done, rate, p99_us, stalled, errors, open, clients } = *progress;
-        self.bar.set_prefix(doing);
+        self.bar.set_prefix(doing.to_string());
         self.bar.set_position((done * STEPS as f64) as u64);
         let speed = match p99_us {
             _ if stalled >= STALL => format!("stalled {:.1} s", stalled.as_secs_f64()),

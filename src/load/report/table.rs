@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::super::figures::DatagramFates;
 use super::super::plan::{Arrivals, Pace, Usage};
+use super::super::replies::Replies;
 use super::super::times::{Histogram, STATISTICS, text as time};
 use super::json::{GeneratorPart, Report};
 
@@ -135,7 +136,9 @@ impl Table<'_> {
         if messages.not_sent > 0 {
             let _ = write!(counts, ", {} due and not sent", messages.not_sent);
         }
-        counts.push_str(if self.0.settings.verify { " (every byte verified)" } else { " (not verified)" });
+        let settings = &self.0.settings;
+        let usual = if settings.verify { "every byte verified" } else { "not verified" };
+        let _ = write!(counts, " ({})", settings.replies.not_verified().unwrap_or(usual));
         counts
     }
 
@@ -143,20 +146,18 @@ impl Table<'_> {
         let (messages, bytes) = (self.0.messages.received, self.0.bytes.received);
         let volume = if messages > 0 { self.0.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
         let bits = volume * 8.0;
-        let rate = self.0.rate;
-        format!(
-            "{rate:.0} messages/s, {volume:.2} MB/s ({bits:.1} Mbit/s) each way, over {:.2} s",
-            self.0.seconds
-        )
+        let Report { rate, seconds, settings, .. } = self.0;
+        let ways = if settings.replies == Replies::Echo { "each way" } else { "of replies" };
+        format!("{rate:.0} messages/s, {volume:.2} MB/s ({bits:.1} Mbit/s) {ways}, over {seconds:.2} s")
     }
 
     fn generator_cost(&self) -> String {
-        let seconds = self.0.generator.cpu_seconds;
-        format!(
-            "{seconds:.2} s of CPU time ({:.0} % of a core, {:.2} µs a message)",
-            seconds / self.0.seconds.max(1e-9) * 100.0,
-            seconds * 1e6 / self.0.messages.received.max(1) as f64
-        )
+        let (seconds, share) = (self.0.generator.cpu_seconds, self.0.cores_taken() * 100.0);
+        let per_message = match self.0.cpu_us_per_reply() {
+            Some(microseconds) => format!("{microseconds:.2} µs a message"),
+            None => "while no message came".into(),
+        };
+        format!("{seconds:.2} s of CPU time ({share:.0} % of a core, {per_message})")
     }
 
     /// What became of datagrams; nothing over streams.
