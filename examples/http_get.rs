@@ -5,9 +5,9 @@
 //! cargo run --example http_get -- --head http://localhost:8000/
 //! ```
 //!
-//! It shows what the line client is for. The request is three lines, after which our sending side is ended: there will
-//! be no second one. The head of the response is read line by line, the body up to the end of the connection or to its
-//! announced length, whichever comes first. Any status but 200 is an error.
+//! It shows a use of the line client. The request is three lines, after which the client ends its sending side: there is
+//! no second request. It reads the head of the response line by line, and the body up to the end of the connection or to
+//! its announced length, whichever comes first. Any status but 200 is an error.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -18,9 +18,9 @@ use echoloop::Endpoint;
 use echoloop::client::{ClientError, LineClient};
 use url::Url;
 
-/// For each step: connecting, the request, a line, a piece of the body.
+/// For each step: connecting, a line, a piece of the body.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The body is passed on in pieces of this size.
+/// The client passes the body on in pieces of this size.
 const PIECE: usize = 64 * 1024;
 /// More header lines than any server sends.
 const MOST_HEADERS: usize = 128;
@@ -49,16 +49,16 @@ fn fail(code: u8, reason: impl fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// What is asked for.
+/// The method of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     /// The document.
     Get,
-    /// Only what the server says about it.
+    /// Only its headers.
     Head,
 }
 
-/// Why there is no document.
+/// The reasons for not getting a document.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
     #[error("`{0}` is not a URL: {1}")]
@@ -77,7 +77,7 @@ pub(crate) enum HttpError {
     Output(io::Error),
 }
 
-/// Gets the document and writes it to `output`; of a HEAD request, the headers.
+/// Writes the document to `output`, or the headers for a HEAD request.
 pub(crate) fn fetch(method: Method, url: &str, output: &mut impl Write) -> Result<(), HttpError> {
     let url = Url::parse(url).map_err(|error| HttpError::NotAUrl(url.to_owned(), error))?;
     let mut client = LineClient::connect(&endpoint(&url)?, Some(TIMEOUT))?;

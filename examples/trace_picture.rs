@@ -1,4 +1,4 @@
-//! Draws a part of what `echoloop --trace` has recorded, as an SVG on standard output.
+//! Draws a part of a recording of `echoloop --trace`, as an SVG on standard output.
 //!
 //! ```text
 //! echoloop --trace trace.json
@@ -6,7 +6,7 @@
 //! cargo run --example trace_picture -- trace.json 1250.5 2 > trace.svg     # 2 ms, from 1250.5 ms on
 //! ```
 //!
-//! The picture of the guide is made by it. To look around in a trace, open it in <https://ui.perfetto.dev> instead.
+//! It has drawn the picture of the guide. To look around in a trace, open it in <https://ui.perfetto.dev> instead.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use serde::Deserialize;
 const WIDTH: f64 = 900.0;
 const NAMES: f64 = 130.0;
 const ROW: f64 = 34.0;
-/// The width of a letter, by which it is decided whether a name fits into its bar.
+/// The width of a letter: a bar shows its name if there is room for all of them.
 const LETTER: f64 = 6.0;
 /// Readable on a white and on a dark page.
 const STYLE: &str = "<style>.trace text{font:11px sans-serif;fill:#808080}.trace .name{font-weight:bold}\
@@ -28,7 +28,7 @@ const STYLE: &str = "<style>.trace text{font:11px sans-serif;fill:#808080}.trace
     .trace .deadlines{fill:#8c564b}.trace .read{fill:#1f77b4}.trace .write{fill:#2ca02c}.trace .paused{fill:#d66028}\
     .trace .mark{stroke:#d62728;stroke-opacity:1}</style>";
 
-/// What is needed of an event.
+/// The parts of an event that the picture needs.
 #[derive(Deserialize)]
 struct Event {
     name: String,
@@ -46,7 +46,7 @@ struct Arguments {
     name: String,
 }
 
-/// Something on a row; `depth` others are around it.
+/// A bar on a row; `depth` other bars are around it.
 struct Bar {
     name: String,
     depth: usize,
@@ -54,11 +54,11 @@ struct Bar {
     to: f64,
 }
 
-/// The kind of the bar that is a connection as a whole. It is called as its row is, which has the name already.
+/// The kind of a bar for a whole connection. Its name is that of its row.
 const OPEN: &str = "open";
 
 impl Bar {
-    /// What it says before the first space; its colour goes by this.
+    /// The first word of its name, which decides its colour.
     fn kind(&self) -> &str {
         match self.name.split(' ').next() {
             Some("unix") => OPEN,
@@ -101,14 +101,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// An event is a line. So what a killed server left can be read, too: its last bracket, or a torn line, is no event.
+/// An event is a line. So the file of a killed server can be read as well: a missing bracket or a torn line is no event.
 fn read(text: &str) -> Result<BTreeMap<u64, Row>, String> {
     let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
     for event in
         text.lines().filter_map(|line| serde_json::from_str::<Event>(line.trim_end_matches(',')).ok())
     {
         let row = rows.entry(event.tid).or_default();
-        // What has ended is not around what comes now; an end that is not known yet is beyond all others. (The file
+        // A bar that has ended is not around this one; an end that is not known yet is beyond all others. (The file
         // counts in microseconds with three decimals, which no sum of two hits exactly.)
         row.open.retain(|&open| row.bars[open].to > event.ts + 0.0005);
         let bar = |to| Bar { name: escaped(&event.name), depth: row.open.len(), from: event.ts, to };
@@ -132,10 +132,10 @@ fn read(text: &str) -> Result<BTreeMap<u64, Row>, String> {
     if rows.is_empty() { Err("it holds no events".into()) } else { Ok(rows) }
 }
 
-/// The window of this length in which the most different things happen: each name once a row, however often it comes.
+/// The window with the most different bars and marks: each name counts once a row, however often it comes.
 fn most_to_see(rows: &BTreeMap<u64, Row>) -> (f64, f64) {
     const LENGTH: f64 = 10_000.0;
-    // So that nothing of it is at the edge.
+    // Keeps all of them away from the edges.
     const MARGIN: f64 = LENGTH / 20.0;
     let mut begun: Vec<(f64, (u64, &str))> = Vec::new();
     for (&number, row) in rows {

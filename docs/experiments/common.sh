@@ -35,18 +35,41 @@ start_step() {
     esac
 }
 
-stop() {
-    kill -KILL "$server"
-    wait "$server" 2>/dev/null || true
-}
+stop() { end "$server"; }
 
-# until_true SECONDS COMMAND…: waits until the command succeeds; false if it has not by then.
+# until_true SECONDS COMMAND…: waits until the command succeeds; says so and fails if it has not by then.
 until_true() {
     local end=$((SECONDS + $1))
     until "${@:2}"; do
-        [ $SECONDS -lt $end ] || return 1
+        if [ $SECONDS -ge $end ]; then
+            echo "not within $1 seconds: ${*:2}" >&2
+            return 1
+        fi
         sleep 0.02
     done
+}
+
+# Whether each of these processes waits for something, or has ended. A process that only lacks a processor is not asleep.
+asleep() {
+    local process
+    for process; do
+        ! grep -qs '^State:.[RDT]' "/proc/$process/status" || return 1
+    done
+}
+
+# Waits until these processes have been asleep for a second, at twenty looks in a row: they have done what they will do.
+until_idle() {
+    local looks=0 end=$((SECONDS + 60))
+    while [ $looks -lt 20 ] && [ $SECONDS -lt $end ]; do
+        sleep 0.05
+        if asleep "$@"; then looks=$((looks + 1)); else looks=0; fi
+    done
+}
+
+# Ends a process that we have started, and says nothing of it.
+end() {
+    kill -KILL "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
 }
 
 # The processor time that a process has used, in ticks of a hundredth of a second.

@@ -1,6 +1,7 @@
 //! Exercise 2, mended: only `WouldBlock` means that nobody waits. After any other failure somebody may still be in the
-//! queue, and no event will say so. So the server looks again by itself: after each turn, and at the latest in 100 ms, since
-//! a descriptor may become free anywhere on the machine. (A server for others would log once, and wait longer each time.)
+//! backlog, and no event will say so. So the server looks again by itself: after each turn, and at the latest in 100 ms,
+//! since a descriptor may become free anywhere on the machine. (A server for others would log once, and wait longer each
+//! time.)
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,7 +14,7 @@ use slab::Slab;
 /// No client has this one: their tokens are their keys in the table, which count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
-/// How long those that wait have to wait at most when nothing else happens.
+/// A waiting client waits at most this long for the next attempt.
 const RETRY: Duration = Duration::from_millis(100);
 
 fn main() -> io::Result<()> {
@@ -42,7 +43,7 @@ fn main() -> io::Result<()> {
                 }
             }
         }
-        // After the clients, so that what they have just given back can be used.
+        // After the clients, whose descriptors may just have become free.
         while someone_waits {
             match listener.accept() {
                 Ok((stream, _)) => {

@@ -1,7 +1,7 @@
-//! Exercise 3, mended: the event of the client that has just been thrown out was still in the list, and its key had gone
-//! to the newcomer. So a key is not free before the list has come to its end: whoever has to go leaves an empty slot, which
-//! is freed after the batch. (A generation in the token does as well; so does not to take an event's word for anything, and
-//! to read.)
+//! Exercise 3, mended: the list still held an event of the client that the server had just thrown out, and its key had gone
+//! to the newcomer. So a key is not free before the list has come to its end: a client that has to go leaves an empty slot,
+//! which the server frees after the batch. (A generation in the token does as well. So does a server that believes no
+//! event, and reads.)
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use std::collections::VecDeque;

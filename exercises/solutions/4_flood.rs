@@ -1,5 +1,5 @@
-//! Exercise 4, mended: a client has so many reads in a turn. Then the others have theirs. No event will tell of the rest,
-//! so the server remembers who was not done, and does not sleep while there is somebody.
+//! Exercise 4, mended: a client has so many reads in a turn. Then the others have theirs. No event will report the rest, so
+//! the server keeps a queue of clients that are not done, and does not sleep while the queue holds one.
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use std::collections::VecDeque;
@@ -42,7 +42,7 @@ fn main() -> io::Result<()> {
                 queue.push_back(key);
             }
         }
-        // Each once: whoever is not done goes to the end, behind the others.
+        // Each once: a client that is not done goes to the end, behind the others.
         for _ in 0..queue.len() {
             let Some(key) = queue.pop_front() else { break };
             match clients.get_mut(key).map(Client::echo) {

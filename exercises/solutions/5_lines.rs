@@ -1,5 +1,5 @@
-//! Exercise 5, mended: a read ends anywhere. The server keeps the part of a line whose end has not come yet, answers each
-//! line that is whole, and gives up on a client whose line is longer than it is ready to keep.
+//! Exercise 5, mended: a read ends anywhere. The server keeps the part of a line whose end has not come yet, and answers each
+//! whole line. A client with a line above the bound loses its connection.
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,6 +1,6 @@
-//! Exercise 6, mended: room in the send buffer is an event of its own, and the server was not registered for it. It is
-//! registered for both, once and for ever. (Or it registers for writability whenever something is unsent, which costs a
-//! system call each time.)
+//! Exercise 6, mended: room in the send buffer makes an event of its own, and the server had not registered for it. Now it
+//! registers each client for both, once and for ever. (It could also register for writability whenever something is
+//! unsent, which costs a system call each time.)
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use std::collections::VecDeque;

@@ -6,8 +6,8 @@
 //! cargo run -p exercises -- --program target/release/echoloop 1
 //! ```
 //!
-//! The last one grades any echo server that takes an address and prints `listening on tcp://ADDRESS`. (3 is for a server
-//! that has at most four clients, 5 for one that answers lines with their length.)
+//! The last command grades any echo server that takes an address and prints `listening on tcp://ADDRESS`. (3 is for a
+//! server that has at most four clients, 5 for one that answers lines with their length.)
 //!
 //! Exit status: 0 green, 1 red, 2 wrong usage.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
@@ -20,15 +20,15 @@ use std::process::{Command, ExitCode};
 
 use crate::server::Server;
 
-/// A verdict: how well it does, or what is still wrong.
+/// A verdict: how well the server does, or its fault.
 type Grade = Result<String, String>;
 
-/// Its name, and how a server is graded.
+/// Its name and its grader.
 type Exercise = (&'static str, fn(&Server) -> Grade);
 
 const EXERCISES: [Exercise; 6] = [
     ("1_short_read", grades::the_end_behind_a_short_read_is_seen),
-    ("2_descriptors", grades::those_that_wait_are_served_when_descriptors_are_free),
+    ("2_descriptors", grades::a_waiting_client_is_served_when_a_descriptor_is_free),
     ("3_slots", grades::a_newcomer_does_not_get_the_event_of_another),
     ("4_flood", grades::a_small_client_is_served_beside_a_flood),
     ("5_lines", grades::lines_are_found_wherever_reads_end),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-/// When a server has not done it by now, it will not. A right one answers within milliseconds; the rest is for a busy
+/// A server that has not answered by now never will. A right one answers within milliseconds; the rest is for a busy
 /// machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -17,7 +17,7 @@ pub(crate) struct Server {
     address: SocketAddr,
 }
 
-/// Where our own program is, beside those that it grades.
+/// The directory of this program, and of the servers that it grades.
 pub(crate) fn directory() -> Result<PathBuf, String> {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     program.parent().map(Path::to_owned).ok_or_else(|| "this program is in no directory".into())
@@ -66,7 +66,7 @@ impl Server {
         connected.map_err(|error| format!("cannot connect: {error}"))
     }
 
-    /// Holds the server while something is done, so that it finds all of that at once when it goes on.
+    /// Holds the server while `something` happens, so that it finds all of it at once when it goes on.
     pub(crate) fn while_held<T>(&self, something: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         self.hold()?;
         let result = something();
@@ -74,12 +74,10 @@ impl Server {
         result
     }
 
-    /// Stops it. What it was doing, it goes on with when it is released.
+    /// Stops it until [`Server::release`].
     pub(crate) fn hold(&self) -> Result<(), String> {
         self.signal(Signal::STOP)?;
-        eventually("the server stands still", || {
-            self.proc("stat").rsplit_once(')').is_some_and(|(_, state)| state.starts_with(" T"))
-        })
+        eventually("the server stands still", || self.state() == Some('T'))
     }
 
     pub(crate) fn release(&self) -> Result<(), String> {
@@ -116,6 +114,16 @@ impl Server {
 
     fn signal(&self, signal: Signal) -> Result<(), String> {
         kill_process(self.pid(), signal).map_err(|error| format!("the server has died ({error})"))
+    }
+
+    /// It waits for something, and not for a processor.
+    pub(crate) fn sleeps(&self) -> bool {
+        self.state() == Some('S')
+    }
+
+    /// As `proc(5)` has it.
+    fn state(&self) -> Option<char> {
+        self.proc("stat").rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
     }
 
     fn pid(&self) -> Pid {

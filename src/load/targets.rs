@@ -9,7 +9,7 @@ use super::error::LoadError;
 use super::plan::{Plan, Usage};
 use crate::net::Target;
 use crate::net::{Endpoint, Host};
-use crate::system::DescriptorLimit;
+use crate::system::{DescriptorLimit, PORT_RANGE, port_range};
 
 /// The ports that Linux gives out unless it is told otherwise.
 const USUAL_PORTS: u64 = 60_999 - 32_768 + 1;
@@ -223,12 +223,8 @@ impl Ceiling {
 }
 
 fn ephemeral_ports() -> u64 {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut numbers = range.split_whitespace().flat_map(str::parse::<u64>);
-    match (numbers.next(), numbers.next()) {
-        (Some(first), Some(last)) if first <= last => last - first + 1,
-        _ => USUAL_PORTS,
-    }
+    let text = std::fs::read_to_string(PORT_RANGE).unwrap_or_default();
+    port_range(&text).map_or(USUAL_PORTS, |range| range.len() as u64)
 }
 
 #[cfg(test)]

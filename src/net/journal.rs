@@ -46,8 +46,13 @@ pub enum Deed {
         /// Bytes in the write buffer.
         unsent: usize,
     },
-    /// The connection came into this phase.
-    Entered(Phase),
+    /// The connection changed its phase.
+    Entered {
+        /// Where it stood.
+        from: Phase,
+        /// Where it stands now.
+        to: Phase,
+    },
 }
 
 /// Keeps the steps of the connection that is being pumped, if somebody asked for them.
@@ -70,7 +75,13 @@ impl Journal {
     /// The present moment if anybody cares; reads no clock otherwise.
     #[inline]
     pub(super) fn begin(&self) -> Option<Moment> {
-        (self.entries.is_some() || log::log_enabled!(log::Level::Trace)).then(Moment::now)
+        let is_kept = self.entries.is_some() || log::log_enabled!(log::Level::Trace);
+        if is_kept { Journal::clock() } else { None }
+    }
+
+    #[cold]
+    fn clock() -> Option<Moment> {
+        Some(Moment::now())
     }
 
     /// A read that began then has returned.
@@ -80,10 +91,10 @@ impl Journal {
         began: Option<Moment>,
         socket: i32,
         asked: usize,
-        result: &io::Result<usize>,
+        result: Result<usize, &io::Error>,
     ) {
         if let Some(began) = began {
-            self.add(socket, began, Deed::Read { asked, result: copy(result) });
+            self.add(socket, began, Deed::Read { asked, result: result.map_err(copy) });
         }
     }
 
@@ -94,10 +105,10 @@ impl Journal {
         began: Option<Moment>,
         socket: i32,
         offered: usize,
-        result: &io::Result<usize>,
+        result: Result<usize, &io::Error>,
     ) {
         if let Some(began) = began {
-            self.add(socket, began, Deed::Wrote { offered, result: copy(result) });
+            self.add(socket, began, Deed::Wrote { offered, result: result.map_err(copy) });
         }
     }
 
@@ -113,7 +124,7 @@ impl Journal {
     fn add(&mut self, socket: i32, began: Moment, deed: Deed) {
         let ended = match deed {
             Deed::Read { .. } | Deed::Wrote { .. } => Moment::now(),
-            Deed::Paused { .. } | Deed::Resumed { .. } | Deed::Entered(_) => began,
+            Deed::Paused { .. } | Deed::Resumed { .. } | Deed::Entered { .. } => began,
         };
         match &deed {
             Deed::Read { asked, result } => log::trace!("socket {socket}: read of {asked} bytes: {result:?}"),
@@ -122,7 +133,7 @@ impl Journal {
             }
             Deed::Paused { unsent } => log::trace!("socket {socket}: paused with {unsent} bytes unsent"),
             Deed::Resumed { unsent } => log::trace!("socket {socket}: resumed with {unsent} bytes unsent"),
-            Deed::Entered(phase) => log::trace!("socket {socket}: now {phase:?}"),
+            Deed::Entered { from, to } => log::trace!("socket {socket}: {from:?} → {to:?}"),
         }
         if let Some(entries) = &mut self.entries
             && entries.len() < MOST_ENTRIES
@@ -133,11 +144,6 @@ impl Journal {
 }
 
 /// An error can't be cloned, but its code says all that a system call said.
-fn copy(result: &io::Result<usize>) -> io::Result<usize> {
-    match result {
-        Ok(count) => Ok(*count),
-        Err(error) => {
-            Err(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
-        }
-    }
+fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }

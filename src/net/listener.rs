@@ -16,8 +16,10 @@ use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use super::socket_file::{self, BindError, SocketFile};
 use super::transport::Socket;
 
-/// So many signs of life in a row have to be missing before a peer counts as dead.
-const KEEPALIVE_PROBES: u32 = 5;
+/// So many signs of life in a row have to be missing before a peer counts as dead, where whole seconds allow it.
+const KEEPALIVE_PROBES: u64 = 5;
+/// The kernel refuses a longer time.
+const LONGEST_KEEPALIVE: u64 = 32_767;
 
 /// The options of a listening socket. Accepted TCP sockets inherit them from the listener, so a TCP connection costs no
 /// `setsockopt`, unless it waited at an inherited listener before the listener had its options. Unix sockets inherit
@@ -28,8 +30,8 @@ pub struct ListenerOptions {
     pub backlog: i32,
     /// Whether other processes may listen on the same port, so that the kernel spreads connections over them.
     pub reuse_port: bool,
-    /// Ask a silent TCP peer for a sign of life after this time, at least a second. One that does not answer for as long
-    /// again is dead, and its connection fails.
+    /// Ask a silent TCP peer for a sign of life after this time, in whole seconds and nine hours at most. One that does
+    /// not answer for about as long again is dead, and its connection fails.
     pub keepalive: Option<Duration>,
     /// The permissions of a Unix socket's file, as `chmod(2)` takes them; by default what the umask leaves.
     pub unix_mode: Option<u32>,
@@ -244,11 +246,13 @@ impl ListenerOptions {
         socket.set_out_of_band_inline(true)?;
         match self.keepalive {
             Some(time) => {
-                // The kernel counts in seconds.
-                let (time, second) = (time.max(Duration::from_secs(1)), Duration::from_secs(1));
-                let interval = (time / KEEPALIVE_PROBES).max(second);
-                let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
-                socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
+                // The kernel counts in seconds, and drops fractions.
+                let seconds = time.as_millis().div_ceil(1000).clamp(1, LONGEST_KEEPALIVE.into()) as u64;
+                let interval = (seconds / KEEPALIVE_PROBES).max(1);
+                let probes = (seconds + interval / 2) / interval;
+                let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(seconds));
+                let keepalive = keepalive.with_interval(Duration::from_secs(interval));
+                socket.set_tcp_keepalive(&keepalive.with_retries(probes as u32))
             }
             None => Ok(()),
         }
@@ -393,8 +397,17 @@ mod tests {
 
     #[test]
     fn a_dead_peer_is_found_after_twice_the_time() {
-        for (seconds, interval) in [(2, 1), (300, 60)] {
-            let keepalive = Some(Duration::from_secs(seconds));
+        let seconds = Duration::from_secs;
+        for (asked, time, interval, probes) in [
+            (Duration::from_millis(1), 1, 1, 1),
+            (Duration::from_millis(1500), 2, 1, 2),
+            (seconds(2), 2, 1, 2),
+            (seconds(9), 9, 1, 9),
+            (seconds(14), 14, 2, 7),
+            (seconds(300), 300, 60, 5),
+            (Duration::MAX, 32_767, 6553, 5),
+        ] {
+            let keepalive = Some(asked);
             let options = ListenerOptions { backlog: 8, reuse_port: false, keepalive, unix_mode: None };
             let address = "127.0.0.1:0".parse().expect("an address");
             let mut listener = Listener::tcp(address, false, &options).expect("a free port");
@@ -402,9 +415,10 @@ mod tests {
             let _client = std::net::TcpStream::connect(address).expect("it listens");
             let Accept::Connection(Socket::Tcp(stream), _) = listener.accept() else { panic!("one waits") };
             let socket = SockRef::from(&stream);
-            assert_eq!(socket.tcp_keepalive_time().expect("a time"), Duration::from_secs(seconds));
-            assert_eq!(socket.tcp_keepalive_interval().expect("a time"), Duration::from_secs(interval));
-            assert_eq!(socket.tcp_keepalive_retries().expect("a number"), KEEPALIVE_PROBES);
+            assert_eq!(socket.tcp_keepalive_time().expect("a time"), seconds(time));
+            assert_eq!(socket.tcp_keepalive_interval().expect("a time"), seconds(interval));
+            assert_eq!(socket.tcp_keepalive_retries().expect("a number"), probes);
+            assert!((interval * u64::from(probes)).abs_diff(time) <= interval / 2, "about as long again");
         }
     }
 }

@@ -53,7 +53,16 @@ enum Reason {
     /// The kernel holds an error for it.
     Broken,
     TimedOut(Timeout),
+    CutOff(Urgency),
+}
+
+/// Why the server no longer waits for connections to end.
+#[derive(Clone, Copy)]
+pub(super) enum Urgency {
+    /// The time to drain is over.
     DrainOver,
+    /// It was asked to stop a second time.
+    SecondSignal,
 }
 
 /// The bytes that were lost when a connection ended.
@@ -138,7 +147,7 @@ impl Connections {
     }
 
     /// An event came. A connection that waits in the run queue keeps its place there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ready(
         &mut self,
         token: Token,
@@ -148,9 +157,8 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        log::trace!("{}: {readiness:?}", client.peer);
-        if let Some(trace) = &mut self.trace {
-            trace.ready(token, readiness);
+        if self.trace.is_some() || log::log_enabled!(Level::Trace) {
+            self.record_ready(token, client, readiness);
         }
         if readiness.has(Readiness::ERROR) {
             // Input that it sent and we have not read can't be answered any more.
@@ -163,8 +171,16 @@ impl Connections {
         self.pump(token, client, counters, now)
     }
 
+    #[cold]
+    fn record_ready(&mut self, token: Token, client: &Client, readiness: Readiness) {
+        log::trace!("{}: {readiness:?}", client.peer);
+        if let Some(trace) = &mut self.trace {
+            trace.ready(token, readiness);
+        }
+    }
+
     /// Lets a connection do what it can.
-    #[inline(always)] // Every echo passes through here.
+    #[inline(never)] // The one call of each echo, which saves the registers once.
     pub(super) fn pump(
         &mut self,
         token: Token,
@@ -253,15 +269,23 @@ impl Connections {
         self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now);
     }
 
-    /// The time to drain is over.
+    /// The server ends without waiting any longer.
     pub(super) fn cut_off(
         &mut self,
         token: Token,
         client: &mut Client,
+        urgency: Urgency,
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        self.close(token, client, &Reason::DrainOver, counters, now)
+        if let Urgency::DrainOver = urgency {
+            // This process may have been stopped until now, and the peer's end may wait to be read: look once more.
+            client.connection.note(Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY);
+            if let Step::Remove = self.pump(token, client, counters, now) {
+                return Step::Remove;
+            }
+        }
+        self.close(token, client, &Reason::CutOff(urgency), counters, now)
     }
 
     /// Records a turn. False: that was the last one, and the trace file is closed.
@@ -335,7 +359,7 @@ impl Connections {
             unanswered: connection.retained() as u64 + connection.discarded() + reason.unread(connection),
         };
         counters.ended(reason.ending());
-        if lost.bytes() > 0 || matches!(reason, Reason::DrainOver) {
+        if lost.bytes() > 0 || matches!(reason, Reason::CutOff(_)) {
             counters.lost(lost.bytes());
         }
         let is_told = self.trace.is_some() || log::log_enabled!(level);
@@ -383,7 +407,7 @@ impl Reason {
             Reason::TimedOut(Timeout::Idle) => Ending::IdleTimeout,
             Reason::TimedOut(Timeout::Write) => Ending::WriteTimeout,
             Reason::TimedOut(Timeout::Linger) => Ending::LingerTimeout,
-            Reason::DrainOver => Ending::DrainTimeout,
+            Reason::CutOff(_) => Ending::DrainTimeout,
         }
     }
 
@@ -410,7 +434,8 @@ impl Reason {
             Reason::TimedOut(Timeout::Idle) => "idle for too long".into(),
             Reason::TimedOut(Timeout::Write) => "the peer took nothing for too long".into(),
             Reason::TimedOut(Timeout::Linger) => "we ended it, and the peer did not follow in time".into(),
-            Reason::DrainOver => "cut off: the time to drain is over".into(),
+            Reason::CutOff(Urgency::DrainOver) => "cut off: the time to drain is over".into(),
+            Reason::CutOff(Urgency::SecondSignal) => "cut off: a second signal".into(),
         }
     }
 }

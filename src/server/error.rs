@@ -10,7 +10,10 @@ use crate::system::describe;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name has no address, or nobody could be asked.
-    #[error("cannot resolve {host}: {}", describe(source))]
+    #[error(
+        "cannot resolve {host}: {} (check the spelling; `echoloop --help` lists the commands)",
+        describe(source)
+    )]
     Resolve {
         /// The name.
         host: String,
@@ -66,10 +69,12 @@ pub enum Error {
     #[error("the last listener broke, so nobody could connect any more: {}", describe(.0))]
     NoListener(io::Error),
     /// A second signal came while connections were being drained.
-    #[error("stopped at once by a second signal: {connections} connections cut off")]
+    #[error("stopped at once by a second signal: {connections} connections cut off with {bytes} bytes")]
     StoppedAtOnce {
         /// How many were still open.
         connections: usize,
+        /// Bytes that they had sent and that were not answered, and bytes of answers that they had not taken.
+        bytes: u64,
     },
 }
 
@@ -87,6 +92,9 @@ impl Error {
                 format!("address already in use (`ss -lunp sport = :{port}` shows by whom)")
             }
             (ErrorKind::NotFound, Endpoint::Unix(_)) => "no such directory".into(),
+            (ErrorKind::AddrNotAvailable, _) => {
+                "this machine does not have that address (`ip addr` lists its own)".into()
+            }
             _ => describe(error),
         };
         Error::Listen { endpoint: address.to_string(), reason }

@@ -83,8 +83,8 @@ impl Trace {
                     self.file.instant(row, "drained", began, Unsent { unsent });
                 }
                 // The end is recorded, with its reason, when the connection is closed.
-                Deed::Entered(Phase::Ended) => {}
-                Deed::Entered(phase) => self.file.instant(row, format_args!("{phase:?}"), began, Nothing {}),
+                Deed::Entered { to: Phase::Ended, .. } => {}
+                Deed::Entered { to, .. } => self.file.instant(row, format_args!("{to:?}"), began, Nothing {}),
             }
         }
     }

@@ -12,7 +12,7 @@ fn grade(arguments: &[&str]) -> Finished {
     run(command)
 }
 
-/// The servers are built already, so the grader need not wait for Cargo.
+/// Grades servers that are built already, so that the grader need not wait for Cargo.
 #[track_caller]
 fn is_red_until_it_is_mended(name: &str, fault: &str) {
     let (number, _) = name.split_once('_').expect("it begins with its number");
@@ -35,7 +35,7 @@ fn exercise_1_loses_the_end_behind_a_short_read() {
 
 #[test]
 fn exercise_2_never_accepts_again() {
-    is_red_until_it_is_mended("2_descriptors", "a descriptor is free, but who waited is not served");
+    is_red_until_it_is_mended("2_descriptors", "a descriptor is free, but the waiting client is not served");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_number_that_is_no_exercise_is_refused() {
     }
 }
 
-/// An exercise can be held in the head: one file, a hint, and a solution that is not seen before it is asked for.
+/// An exercise fits into the head: one short file, a hint, and a solution that stays folded until a reader opens it.
 #[test]
 fn each_exercise_is_short_and_has_a_hint_and_a_folded_solution() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("exercises");

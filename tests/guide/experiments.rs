@@ -1,7 +1,7 @@
-//! `docs/experiments`: each script is run, its numbers are what the chapter concludes from them, and the chapter shows
-//! what it prints.
+//! Runs each script of `docs/experiments`: its numbers bear out the conclusions of the chapter, and the chapter shows its
+//! output.
 //!
-//! No time is asserted: only counts, and how the two sides compare.
+//! No test asserts a time, only counts, and how the two sides compare.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
 }
 
-/// A line as it is compared with the chapter's: numbers and the width of columns may differ.
+/// A line without the things in which it may differ from the chapter's: numbers, and the width of columns.
 fn shape(line: &str) -> String {
     let digit = |letter: char| if letter.is_ascii_digit() { '#' } else { letter };
     let mut shape: String =

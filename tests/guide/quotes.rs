@@ -65,8 +65,8 @@ fn links(page: &str) -> BTreeMap<&str, &str> {
     page.lines().filter_map(|line| line.strip_prefix("[`")?.split_once("`]: ")).collect()
 }
 
-/// On the page of a repository the links of the file itself count, within rustdoc those that `src/guide.rs` puts before
-/// them. (That rustdoc makes the pages to which these lead is looked at when the documentation is made.)
+/// On the page of a repository the links of the file itself count. Within rustdoc the links count that `src/guide.rs` puts
+/// before them. (Building the documentation checks that their targets exist.)
 #[test]
 fn the_source_of_each_quote_is_linked_on_both_kinds_of_pages() {
     let guide = read(&root().join("src/guide.rs"));
@@ -101,7 +101,7 @@ fn fields<'a>(source: &'a str, name: &str) -> Vec<(&'a str, &'a str)> {
     fields.map(|line| field(line).unwrap_or_else(|| panic!("no field: {line}"))).collect()
 }
 
-/// Each box of the diagram is a buffer, each buffer has a box, and it stands below whom it belongs to.
+/// Each box of the diagram is a buffer, each buffer has a box, and the box stands below the buffer's owner.
 #[test]
 fn the_diagram_of_the_buffers_shows_the_fields() {
     let page = read(&root().join("docs/guide.md"));
@@ -133,9 +133,10 @@ fn the_diagram_of_the_buffers_shows_the_fields() {
             column += cell.len() + 1;
         }
     }
-    let buffers = read(&root().join("src/net/buffers.rs"));
+    let sources =
+        ["src/net/workspace.rs", "src/net/buffers.rs"].map(|file| read(&root().join(file))).concat();
     let of = |name, heading, kinds: &[&str]| -> Vec<(String, &str)> {
-        let held = fields(&buffers, name).into_iter().filter(|(_, kind)| kinds.contains(kind));
+        let held = fields(&sources, name).into_iter().filter(|(_, kind)| kinds.contains(kind));
         held.map(|(name, _)| (name.to_owned(), heading)).collect()
     };
     let shared = ["Workspace", "Desk"].map(|name| of(name, headings[0], &["Box<[u8]>", "Vec<u8>"])).concat();
@@ -189,7 +190,7 @@ fn the_diagram_of_the_phases_shows_the_enum() {
     assert_eq!(drawn, phases.into_iter().map(name).collect());
 }
 
-/// Each chapter leads to the one before and the one behind it, at its beginning and at its end, and says which words it
+/// Each chapter links to the chapters before and behind it, at its beginning and at its end, and names the words that it
 /// takes for known.
 #[test]
 fn chapters_lead_to_each_other_and_to_their_words() {
@@ -211,7 +212,7 @@ fn chapters_lead_to_each_other_and_to_their_words() {
     }
 }
 
-/// The functions that the reading order names are there, and what is said of them is said in this order.
+/// The source has each function that the reading order names.
 #[test]
 fn the_reading_order_names_what_is_there() {
     let guide = read(&root().join("docs/guide.md"));

@@ -20,7 +20,7 @@ use crate::support::{eventually, examples, missing_for, skip};
 const KINDS: [&str; 4] = ["console", "sh", "text", "yaml"];
 /// The ports that the pages name.
 const PORTS: [&str; 9] = ["10000", "10001", "10002", "50007", "28812", "8888", "8000", "9100", "9101"];
-/// Where the tests that need chosen ports look for them: below those that the system chooses.
+/// Tests that need chosen ports take them from here, below the ports that the system chooses.
 const CHOSEN_FROM: std::ops::Range<u16> = 12_000..30_000;
 const MOST_LINES_OF_THE_README: usize = 250;
 
@@ -135,7 +135,7 @@ impl Shell {
         let path = std::env::var("PATH").expect("there is one");
         let mut command = Command::new("sh");
         command.env("PATH", format!("{}:{}:{path}", programs.display(), examples().display()));
-        // What deploy/haproxy/haproxy.cfg leaves to the environment.
+        // deploy/haproxy/haproxy.cfg leaves these to the environment.
         let local = |port: &str| format!("127.0.0.1:{}", ports[port]);
         command.env("ECHO_BIND", local("10000")).env("ECHO_FIRST", local("10001"));
         command.env("ECHO_SECOND", local("10002")).env("ECHO_ADMIN", directory.path().join("admin"));

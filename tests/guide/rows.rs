@@ -1,4 +1,4 @@
-//! Every line of `docs/rows.md` is run as it stands there, but for the ports, which the system picks.
+//! Runs every row of `docs/rows.md` as it stands there, but for the ports, which the system picks.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -32,7 +32,7 @@ impl Row<'_> {
     }
 }
 
-/// What stands between backticks.
+/// The pieces between backticks.
 fn code(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }

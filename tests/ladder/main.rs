@@ -1,7 +1,7 @@
-//! The ladder: what each step can do, and the failure that the next one mends.
+//! The ladder: the skill of each step, and the failure that the next one mends.
 //!
-//! The steps are run as programs of their own. None of these tests waits for a time to pass: that something does
-//! *not* happen is seen in what the kernel says, after something later has happened.
+//! Each step runs as a program of its own. None of these tests waits for a time to pass: a test knows that something does
+//! *not* happen when something later has happened, and asks the kernel then.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -32,7 +32,7 @@ fn echoes(server: &Server, length: usize) {
     assert_same(&server.connect().exchange(&bytes), &bytes);
 }
 
-/// What has come from this client and was not read.
+/// The bytes of this client that the server has not read.
 fn unread(server: &Server, client: &Client) -> u64 {
     TcpRow::find(server.address(), client.local_address()).expect("they are connected").unread
 }
@@ -123,7 +123,7 @@ fn step_4_poll_sleeps_but_loses_what_one_read_leaves() {
     let client = server.connect();
     client.send(MESSAGE);
     assert_same(&client.receive(16), &MESSAGE[..16]);
-    // Whatever the server had left to do for that event it has done when it answers another client.
+    // When the server answers another client, it has done all that it will do for that event.
     server.connect().echo(b"later");
     assert_eq!(unread(&server, &client), MESSAGE.len() as u64 - 16, "it lies in the kernel");
     assert!(!client.has_input());
@@ -156,7 +156,7 @@ fn step_5_drained_leaves_clients_waiting_for_ever_when_descriptors_run_out() {
         .expect("our child may be limited");
     let waiting = server.connect();
     waiting.send(MESSAGE);
-    // Its event has gone by when those that came later have been answered, twice in case that they shared a batch.
+    // Its event has gone by when the server has answered later ones, twice in case that they shared a batch.
     (0..2).for_each(|_| served[0].echo(b"the loop has gone round"));
     // Room for it comes, and the listener is ready. But it became ready long ago.
     drop(served.pop());
@@ -198,7 +198,7 @@ fn step_6_the_reactor_finds_a_line_wherever_reads_cut_it() {
         eventually("it has been read", || unread(&server, &client) == 0);
         assert_same(&client.receive(reply.len()), reply.as_bytes());
     }
-    // What is no line is no question, and the end of input is the end.
+    // A line without its end gets no answer, and the end of input is the end.
     client.send(b"a line that does not end");
     client.end_sending();
     assert_same(&client.receive_rest(), b"");
@@ -208,7 +208,7 @@ fn step_6_the_reactor_finds_a_line_wherever_reads_cut_it() {
     assert_same(&endless.receive_rest(), b"line too long\n");
 }
 
-/// The issue of a ladder is that each step can be read in one look.
+/// A reader takes in each step of the ladder at one look.
 #[test]
 fn every_step_is_short_and_says_how_to_see_its_failure_and_its_mend() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("ladder");

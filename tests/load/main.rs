@@ -11,5 +11,6 @@ mod outages;
 mod replies;
 mod report;
 mod scale;
+mod screen;
 mod starvation;
 mod support;

@@ -108,7 +108,7 @@ fn at_the_highest_level_each_step_is_logged() {
         "read of 65536 bytes: Ok(16)",
         "write of 16 bytes: Ok(16)",
         "read of 65536 bytes: Ok(0)",
-        "now Draining",
+        "Open → Draining",
     ] {
         assert!(log.contains(step), "nothing of {step:?} in the log:\n{log}");
     }

@@ -10,7 +10,9 @@
 //! | `greetings.rs` | what is said first, and to whom |
 //! | `proxy.rs` | the PROXY protocol: for whom a balancer speaks, and who is not served without |
 //! | `haproxy.rs` | the same with a real HAProxy, and servers that are replaced under load |
-//! | `limits.rs` | connections, descriptors, time: nobody is lost, nothing spins |
+//! | `limits.rs` | connections and descriptors: nobody is lost, nothing spins |
+//! | `timeouts.rs` | time: who is dropped, and who is not, however late the server looks |
+//! | `cut_off.rs` | bytes that are lost when a connection ends, all of which are counted |
 //! | `fairness.rs` | crowds, floods and clients that never read: bounded memory, and the others are served |
 //! | `logs.rs` | what the log and standard output say, and that they can't stop the server |
 //! | `clients.rs` | nc, socat, telnet, curl, Python and Bash as clients |
@@ -34,6 +36,7 @@ mod bytes;
 mod calls;
 mod clients;
 mod containers;
+mod cut_off;
 mod datagrams;
 mod endpoints;
 mod ends;
@@ -47,4 +50,5 @@ mod rows;
 mod service;
 mod splicing;
 mod stopping;
+mod timeouts;
 mod trace;

@@ -1,9 +1,11 @@
 //! Bulk data that goes through a pipe in the kernel: the same bytes come back, and the figures tell of it.
 
+use std::thread;
+
 use rustix::process::Signal;
 
 use crate::admin::{figure, with_admin};
-use crate::support::{Client, Server, assert_same, eventually, pattern, skip};
+use crate::support::{Client, Server, assert_same, eventually, pattern, skip, socket_with_small_buffers};
 
 /// Reads of a page come back full, so that bulk data is soon spliced.
 const SMALL_READS: [&str; 2] = ["--read-size", "4KiB"];
@@ -103,4 +105,43 @@ fn urgent_bytes_of_a_spliced_connection_are_echoed_in_their_place() {
     }
     client.end_sending();
     assert_same(&client.receive_rest(), b"");
+}
+
+/// Bytes of a connection that is reset are lost in its pipe, so that pipe is closed. Others wait for the next connection.
+#[test]
+fn resets_in_the_middle_of_splicing_leave_no_more_than_the_pool_of_pipes() {
+    if !splices("resets_in_the_middle_of_splicing_leave_no_more_than_the_pool_of_pipes") {
+        return;
+    }
+    const ROUNDS: usize = 3;
+    const CLIENTS: usize = 24;
+    const MOST_PIPES: usize = 16;
+    let server = with_admin(&SMALL_READS);
+    let bystander = server.connect();
+    bystander.echo(b"before");
+    let descriptors = server.descriptors();
+    let message = pattern(64 << 20, 3);
+    for round in 1..=ROUNDS {
+        let before = spliced(&server);
+        let clients: Vec<Client> =
+            (0..CLIENTS).map(|_| Client::connect(socket_with_small_buffers(), server.address())).collect();
+        thread::scope(|scope| {
+            for client in &clients {
+                scope.spawn(|| assert!(client.send_until_stalled(&message) < message.len()));
+            }
+        });
+        let pipes = figure(&server, "echoloop_pipes_in_use");
+        assert!(pipes >= 1.0 && pipes <= MOST_PIPES as f64, "{pipes} pipes");
+        assert!(spliced(&server) > before, "round {round}");
+        bystander.echo(b"beside them");
+        clients.into_iter().for_each(Client::reset);
+        let resets = || server.log().matches(": broken: connection reset by peer; ").count();
+        eventually("every reset is logged as one", || resets() == round * CLIENTS);
+        assert_eq!(figure(&server, "echoloop_pipes_in_use"), 0.0);
+        // The one that asks may still be open.
+        eventually("no descriptor is left but those of the pool", || {
+            server.descriptors() <= descriptors + 2 * MOST_PIPES
+        });
+    }
+    bystander.echo(b"after");
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::tempdir;
@@ -173,6 +174,26 @@ fn a_flooding_peer_does_not_keep_the_server() {
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("we ended it, and so did the peer"), "{log}");
+}
+
+/// More clients than a batch has events: when the server goes on, the time is over before it has seen all of their ends.
+#[test]
+fn clients_that_end_while_the_server_is_stopped_are_not_cut_off() {
+    let server = Server::on_ipv4(&["--drain", "3s"]);
+    let clients: Vec<Client> = (0..400).map(|_| server.connect()).collect();
+    clients.iter().for_each(|client| client.echo(b"accepted"));
+    server.signal(Signal::TERM);
+    for client in &clients {
+        assert_same(&client.receive_rest(), b"");
+    }
+    server.while_held(|| {
+        clients.iter().for_each(Client::end_sending);
+        // The time to drain passes meanwhile.
+        thread::sleep(Duration::from_millis(3100));
+    });
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("0 connections cut off with 0 bytes"), "{log}");
 }
 
 #[test]

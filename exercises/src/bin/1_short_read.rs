@@ -2,13 +2,13 @@
 //! which never comes.
 //!
 //! This server saves a system call an echo: a read that returns less than it asked for has drained the socket, so it does
-//! not ask again. (What `write` does not take is lost here; messages are small. That is exercise 6.)
+//! not ask again. (Its messages are small. `write_all` would lose a large one, but that is not the fault in question.)
 //!
 //! ```text
 //! cargo run -p exercises -- 1
 //! ```
 //!
-//! Hint: an event can tell of two things at once. Which of them is in a short read?
+//! Hint: an event can report two things at once. Which of them is in a short read?
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use std::io::{self, ErrorKind, Read, Write};

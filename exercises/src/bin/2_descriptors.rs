@@ -1,5 +1,5 @@
-//! Exercise 2: more clients connect than the process may have descriptors. Later some of the first ones leave, but those
-//! that wait are not served, although `accept` would work now.
+//! Exercise 2: more clients connect than the process may have descriptors. Later some of the first clients leave, but the
+//! server does not serve the waiting ones, although `accept` would work now.
 //!
 //! ```text
 //! cargo run -p exercises -- 2

@@ -1,5 +1,5 @@
-//! Exercise 3: a server for four clients. When a fifth one comes, the oldest has to go. Now and then the new client is
-//! thrown out instead, just after it was accepted.
+//! Exercise 3: a server for four clients. When a fifth one comes, the oldest has to go. Now and then the server throws the
+//! new client out instead, just after it has accepted it.
 //!
 //! ```text
 //! cargo run -p exercises -- 3

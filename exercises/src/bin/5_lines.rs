@@ -1,11 +1,12 @@
-//! Exercise 5: the server answers each line with its length: `hello` with `5`. With slow clients some lines are answered
-//! twice, with fast ones some not at all.
+//! Exercise 5: the server is to answer each line with its length: `hello` with `5`. It answers some lines of slow clients
+//! twice, and some lines of fast clients not at all.
 //!
 //! ```text
 //! cargo run -p exercises -- 5
 //! ```
 //!
-//! Hint: TCP keeps the order of the bytes. What else does it promise about how they were sent? (And bound what you keep.)
+//! Hint: TCP keeps the order of the bytes. What else does it promise about how they were sent? (And put a bound on all that
+//! you keep.)
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use std::io::{self, ErrorKind, Read, Write};

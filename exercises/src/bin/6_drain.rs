@@ -1,8 +1,7 @@
-//! Exercise 6: a client sends a lot, ends its input, then reads. A part of the answer comes, and the rest never does. The
-//! server still has it.
+//! Exercise 6: a client sends a lot, ends its input, then reads. A part of the answer comes. The rest stays in the server.
 //!
-//! As long as the client goes on sending, all is well: each event sends some of what is unsent. (What it keeps has no bound.
-//! That is a fault as well, but not the one that is asked for.)
+//! As long as the client goes on sending, all is well: at each event the server sends a part of what is unsent. (Nothing
+//! bounds what it keeps. That is a fault as well, but not the one in question.)
 //!
 //! ```text
 //! cargo run -p exercises -- 6

@@ -5,15 +5,15 @@
 //! ```
 //!
 //! Every call waits until it is done. This is the shortest echo server there is, and it loses no byte. But while it
-//! waits for one client, it waits for none of the others. **The failure:**
+//! waits for one client, it serves none of the others. **The failure:**
 //!
 //! ```text
 //! sleep 3 | echoloop send &               # a client that says nothing for three seconds
-//! echoloop send -t 1s localhost hello     # "no byte moved for 1s": nobody reads what the second client sent
+//! echoloop send -t 1s localhost hello     # "no byte moved for 1s": nobody reads the second client's bytes
 //! ```
 //!
-//! The second client is connected: the kernel completes handshakes without asking the program. Its bytes arrive, too.
-//! The program just does not read them.
+//! The second client is connected: the kernel completes handshakes without asking the program. Its bytes arrive, too,
+//! but the program does not read them.
 //!
 //! **Mended** by `02_threads`: each client has a thread that waits for it. The same two commands print `hello` at once.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]

@@ -4,15 +4,15 @@
 //! cargo run -p ladder --bin 02_threads -- [ADDRESS]
 //! ```
 //!
-//! The code of a client is that of `01_blocking`, and no client waits for another. But a client that only holds its
-//! connection open now costs a thread, with a stack of its own and a place in the scheduler. **The failure:**
+//! Each thread runs the code of `01_blocking` for one client, and no client waits for another. But a client that only
+//! holds its connection open now costs a thread, with a stack and a place in the scheduler. **The failure:**
 //!
 //! ```text
 //! echoloop load --hold --clients 500 --duration 5s &
 //! sleep 2; grep Threads /proc/$(pgrep 02_threads)/status      # Threads: 501
 //! ```
 //!
-//! When there is no room for another thread, the server dies, and with it every connection that it was serving:
+//! When there is no room for another thread, the server dies, and with it every connection:
 //!
 //! ```text
 //! (ulimit -v 200000; target/debug/02_threads) &
@@ -20,7 +20,7 @@
 //! ```
 //!
 //! **Mended** by `03_busy_nonblocking`: one thread serves all of them. The same commands, with `03_busy_nonblocking` in
-//! the place of `02_threads`, show `Threads: 1` and 500 clients that are served within the same 200 MB.
+//! the place of `02_threads`, show `Threads: 1`, and a server that holds 500 clients within the same 200 MB.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
 
 use std::io::{self, Read, Write};

@@ -4,14 +4,14 @@
 //! cargo run -p ladder --bin 03_busy_nonblocking -- [ADDRESS]
 //! ```
 //!
-//! A nonblocking call that can't be done returns at once and says `WouldBlock`. So one thread can ask every client in
-//! turn, for ever. No client waits for another, and no byte is lost: the server keeps what the kernel does not take at
-//! once, and tries again. A client costs four words (its socket, and the vector for what is unsent), and sixteen bytes
-//! once it has said something. But the server also asks when there is nothing to be had. **The failure:**
+//! A nonblocking call that would have to wait returns at once and says `WouldBlock`. So one thread can ask every client
+//! in turn, for ever. No client waits for another, and no byte is lost: the server keeps the bytes that the kernel does
+//! not take at once, and tries again. A client costs four words (its socket, and the vector of unsent bytes), and sixteen
+//! bytes once it has said something. But the server also asks when there is nothing to be had. **The failure:**
 //!
 //! ```text
 //! top -p $(pgrep 03_busy)                               # 100 % of a core, without one client
-//! timeout -s INT 1 strace -c -p $(pgrep 03_busy)        # and for this: accept4, nothing but accept4
+//! timeout -s INT 1 strace -c -p $(pgrep 03_busy)        # all of it for accept4
 //! ```
 //!
 //! **Mended** by `04_poll_once`: the kernel says when there is something. `top -p $(pgrep 04_poll)` shows 0 %, and

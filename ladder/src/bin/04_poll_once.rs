@@ -5,18 +5,18 @@
 //! ```
 //!
 //! One call waits for all clients at once, and the server sleeps until one of them has sent something. But mio's
-//! events are edges: an event says that something *has come*, and is not repeated while it *is still there*. This
-//! server reads once an event, so what does not fit into its buffer stays in the kernel. **The failure:**
+//! events are edges: an event says that something *has come*, and does not repeat itself while it *is still there*. This
+//! server reads once an event, so bytes that do not fit into its buffer stay in the kernel. **The failure:**
 //!
 //! ```text
 //! echoloop send -t 1s localhost 'This is the message. It will be repeated.'      # This is the mess
 //! ```
 //!
-//! The rest never comes unless the client sends more. The server also ignores how much `write` took, which loses what
-//! a full socket did not take.
+//! The rest never comes unless the client sends more. The server also ignores the count that `write` returns, so it loses
+//! the bytes that a full socket does not take.
 //!
-//! **Mended** by `05_poll_drained`: it reads until nothing is left, and keeps what it could not send. The same command
-//! prints the whole message.
+//! **Mended** by `05_poll_drained`: it reads until nothing is left, and keeps the bytes that it could not send. The same
+//! command prints the whole message.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
 
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,11 +1,11 @@
-//! The ladder, fifth step: read until nothing is left, and keep what could not be sent.
+//! The ladder, fifth step: read until nothing is left, and keep all unsent bytes.
 //!
 //! ```text
 //! cargo run -p ladder --bin 05_poll_drained -- [ADDRESS]
 //! ```
 //!
-//! Now every byte comes back, however slowly its client reads. But nothing bounds what the server keeps for a client
-//! that sends and does not read. **The first failure** (in Bash, whose `/dev/tcp` is a client that never reads):
+//! Now every byte comes back, however slowly its client reads. But nothing bounds the bytes that the server keeps for a
+//! client that sends and does not read. **The first failure** (in Bash, whose `/dev/tcp` is a client that never reads):
 //!
 //! ```text
 //! (exec 3<>/dev/tcp/localhost/10000; head -c 200M /dev/zero >&3; sleep 9) &
@@ -52,7 +52,7 @@ fn main() -> io::Result<()> {
         for event in &events {
             let Token(key) = event.token();
             if event.token() == LISTENER {
-                // It also stops at "too many open files", after which no event comes: see the guide, "descriptors".
+                // It also stops at "too many open files", and then no event comes: see the guide, "descriptors".
                 while let Ok((stream, _)) = listener.accept() {
                     let key = clients.insert(Client { stream, unsent: VecDeque::new(), ended: false });
                     let interest = Interest::READABLE | Interest::WRITABLE;

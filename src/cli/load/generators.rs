@@ -38,7 +38,7 @@ fn start(arguments: &LoadArguments, plan: &Plan) -> Result<Processes, Failure> {
     Load::check(plan)?;
     // The names are resolved. Until here Ctrl-C ends the process as usual.
     stop_request.heed_signals();
-    let line = ProgressLine::on_terminal();
+    let line = ProgressLine::begin();
     let shares = shares(plan, arguments.processes(), line.is_some())?;
     // Raised once for all of them, since they inherit it.
     DescriptorLimit::raise();
@@ -101,9 +101,8 @@ fn read_line<T: DeserializeOwned>(input: &mut StdinLock<'_>) -> io::Result<Optio
 /// Prints a report; otherwise the reason why there is none, with the exit status for it.
 fn publish(result: Result<Report, LoadError>) -> Result<(), ExitCode> {
     let report = result.map_err(|error| fail(status(&error), &error))?;
-    let text = serde_json::to_string(&report).map_err(io::Error::from);
-    text.and_then(|text| print(&(text + "\n")))
-        .map_err(|error| fail(FAILED, &format!("cannot write the report: {error}")))
+    let text = serde_json::to_string(&report).map_err(|error| format!("cannot write the report: {error}"));
+    text.and_then(|text| print(&(text + "\n"))).map_err(|error| fail(FAILED, &error))
 }
 
 /// Stays on one of the processors that this process may use.

@@ -44,7 +44,7 @@ pub(super) fn prepare(plan: &Plan, shown: Shown) -> Result<Load, LoadError> {
         log::warn!("{warning}");
     }
     load.set_interval(shown.interval);
-    let line = ProgressLine::on_terminal();
+    let line = ProgressLine::begin();
     let records = shown.as_records.then(Records::new);
     let progress = shown.as_progress.then(ProgressRecords::new);
     if line.is_some() || records.is_some() || progress.is_some() {

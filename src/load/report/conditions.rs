@@ -252,12 +252,17 @@ impl Comparison {
 impl Condition {
     /// Everything that can be compared, in words, for `--help`.
     pub fn help() -> String {
-        let statistics: Vec<&str> = STATISTICS.iter().map(|statistic| statistic.name).collect();
-        let mut text = format!(
+        format!(
             "Exit with status 8 if this holds, such as p99>5ms, errors>0 or rate<1000; may be repeated. Compare by >, \
-             >=, < or <=. Times: {} of latency",
-            statistics.join(" ")
-        );
+             >=, < or <=. {}",
+            Condition::figures()
+        )
+    }
+
+    /// The names of all figures.
+    fn figures() -> String {
+        let statistics: Vec<&str> = STATISTICS.iter().map(|statistic| statistic.name).collect();
+        let mut text = format!("Times: {} of latency", statistics.join(" "));
         // Writing to a string can't fail.
         for Distribution { prefix, holds, .. } in DISTRIBUTIONS.iter().skip(1) {
             let _ = write!(text, ", {prefix}p99 and so on{}", holds.place());
@@ -320,7 +325,7 @@ impl FromStr for Condition {
             .find_map(|(sign, comparison)| rest.strip_prefix(sign).map(|value| (*comparison, value.trim())));
         let (comparison, value) = found.ok_or(error("the comparisons are >, >=, < and <="))?;
         let figure = Figure::named(name.trim())
-            .ok_or_else(|| error(&format!("no such figure. {}", Condition::help())))?;
+            .ok_or_else(|| error(&format!("no such figure. {}", Condition::figures())))?;
         let bound = figure.read(value).map_err(error)?;
         Ok(Condition { text: text.into(), figure, comparison, bound })
     }

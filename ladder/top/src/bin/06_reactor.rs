@@ -7,14 +7,14 @@
 //! ```
 //!
 //! The protocol is [`Lines`], which sees bytes and nothing else. TCP keeps bytes in order and knows no messages, so a
-//! read may end within a line: `Lines` keeps the part until its end comes, and bounds what it keeps.
+//! read may end within a line: `Lines` keeps the part until its end comes, up to a bound.
 //!
 //! ```text
 //! (printf 'on'; sleep 1; printf 'e\n') | echoloop send      # 1 one: two reads, one line
 //! ```
 //!
-//! **Mended:** the loop sleeps, reads are repeated until nothing is left, a client that does not read is not read
-//! from, and one that sends without a pause has its turn like the others. The commands of `05_poll_drained` show it.
+//! **Mended:** the server sleeps, reads until nothing is left, stops reading from a client that does not read, and gives a
+//! client that sends without a pause its turn like the others. The commands of `05_poll_drained` show it.
 #![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
 
 use std::io::{self, Write};
@@ -38,7 +38,7 @@ struct Lines {
 
 impl Service for Lines {
     fn chunk(&self) -> usize {
-        1024 // at most so many answers before the write buffer is looked at
+        1024 // at most so many answers between two looks at the write buffer
     }
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
         for piece in chunk.split_inclusive(|&byte| byte == b'\n') {
@@ -80,7 +80,7 @@ impl Handler for Server {
             Some(Source::Listener(listener)) => match listener.accept() {
                 Accept::Connection(socket, _) => {
                     let client = Source::Client(Connection::new(socket, now), Lines::default());
-                    // Refused, it is dropped, which closes it.
+                    // If the kernel refuses the registration, this drops the client, which closes its socket.
                     let _ = context.insert(client, CONNECTION_INTEREST, Stage::Connections);
                     context.run_again(token); // There may be more, and no event will say so.
                 }

@@ -1,8 +1,9 @@
 //! A reader of the journal, who knows from it alone where the connection stands.
 
+use std::mem::discriminant;
+
 use super::*;
-use crate::net::buffers::Traffic;
-use crate::net::journal::Entry;
+use crate::net::{Entry, Traffic};
 
 /// The connection as the journal tells it.
 #[derive(Debug, Default)]
@@ -15,11 +16,11 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn check(&self, connection: &Connection<Kernel>, traffic: Traffic) {
-        assert_eq!((self.received, self.sent), (connection.received, connection.sent));
-        assert_eq!((traffic.received, traffic.sent), (connection.received, connection.sent));
+        assert_eq!((self.received, self.sent), (connection.received(), connection.sent()));
+        assert_eq!((traffic.received, traffic.sent), (connection.received(), connection.sent()));
         assert_eq!(self.is_paused, connection.is_paused());
-        let kind = |phase: Phase| std::mem::discriminant(&phase);
-        assert_eq!(kind(self.phase.unwrap_or(Phase::Open)), kind(connection.phase));
+        let phase = self.phase.unwrap_or(Phase::Open);
+        assert_eq!(discriminant(&phase), discriminant(&connection.phase));
     }
 
     pub(super) fn follow(&mut self, entries: Vec<Entry>) {
@@ -42,7 +43,10 @@ impl Watcher {
                     assert!(!std::mem::replace(&mut self.is_paused, true), "{unsent} unsent");
                 }
                 Deed::Resumed { .. } => assert!(std::mem::replace(&mut self.is_paused, false)),
-                Deed::Entered(phase) => self.phase = Some(phase),
+                Deed::Entered { from, to } => {
+                    let left = self.phase.replace(to).unwrap_or(from);
+                    assert_eq!(discriminant(&left), discriminant(&from), "{from:?} → {to:?}");
+                }
             }
         }
     }
