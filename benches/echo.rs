@@ -20,6 +20,9 @@ fn round_trips(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(clients));
             for kind in ALL {
                 // A megabyte in sixteens is 65,536 calls each way: nobody waits for four thousand of those.
+                if kind == servers::SPLICE && size < servers::BULK {
+                    continue;
+                }
                 if kind == servers::LITERAL && clients as usize * size > 1 << 22 {
                     continue;
                 }

@@ -22,7 +22,7 @@ mod single;
 use std::error::Error;
 use std::process::ExitCode;
 
-/// What was asked for, and with it how long it takes.
+/// The extent of the measurements, and with it the time that they take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
     Quick,

@@ -46,6 +46,8 @@ macro_rules! chapters {
         /// [`src/net/buffers.rs`]: ../../../src/echoloop/net/buffers.rs.html
         /// [`src/net/connection.rs`]: ../../../src/echoloop/net/connection.rs.html
         /// [`src/net/pipes.rs`]: ../../../src/echoloop/net/pipes.rs.html
+        /// [`src/net/wire.rs`]: ../../../src/echoloop/net/wire.rs.html
+        /// [`src/net/workspace.rs`]: ../../../src/echoloop/net/workspace.rs.html
         /// [`src/reactor/context.rs`]: ../../../src/echoloop/reactor/context.rs.html
         /// [`src/reactor/mod.rs`]: ../../../src/echoloop/reactor/mod.rs.html
         /// [`src/reactor/sources.rs`]: ../../../src/echoloop/reactor/sources.rs.html

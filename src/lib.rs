@@ -43,13 +43,17 @@
 //! | `net/connected_datagram.rs` | UDP with one peer, for clients |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
 //! | `net/phase.rs` | where a connection stands, and how it ends |
+//! | `net/wire.rs` | a socket and its readiness: every read, write and splice |
+//! | `net/transport.rs` | what a connection needs of a socket |
 //! | `net/service.rs` | what a connection asks for its answers |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
-//! | `net/pipes.rs` | pipes in the kernel, for bulk data that is not copied |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
+//! | `net/pool.rs` | the memory of all buffers together |
+//! | `net/bulk.rs`, `net/pipes.rs` | when bulk data passes through a pipe and is not copied |
+//! | `net/peeked.rs` | input that is answered before it is read, where memory for buffers is used up |
+//! | `net/workspace.rs` | everything that the connections of one loop share |
 //! | `net/journal.rs` | the steps of a connection, for the log and for `--trace` |
-//! | `net/bounds.rs` | what bounds a connection: memory, share of a turn, time |
-//! | `net/transport.rs` | what a connection needs of a socket |
+//! | `net/bounds.rs` | the bounds of a connection: of memory, share of a turn, time |
 //! | [`reactor`] | **the loop**: poll, dispatch, run queue, deadlines, end of turn. Knows no sockets |
 //! | `reactor/handler.rs`, `reactor/context.rs` | the program that it runs, and what that may do |
 //! | `reactor/readiness.rs` | the bits of an event |
@@ -145,5 +149,6 @@ pub use crate::server::{
     ServerOptions, Summary, TraceOptions, WhenFull,
 };
 pub use crate::system::{
-    DescriptorLimit, Escaped, ReportSignal, StandardErrorLog, StopHandle, StopSignal, survive_file_size_limit,
+    DescriptorLimit, Escaped, LiveLine, ReportSignal, StandardErrorLog, StopHandle, StopSignal, describe,
+    survive_file_size_limit,
 };

@@ -12,7 +12,7 @@ const LISTENER: Token = Token(usize::MAX - 1);
 
 struct Client {
     stream: TcpStream,
-    /// What the kernel did not take. Without it the loop would lose bytes, and what is wrong is not fast.
+    /// Bytes that the kernel did not take. Without them the loop would lose bytes, and a wrong server is not fast.
     unsent: Vec<u8>,
 }
 

@@ -1,7 +1,8 @@
-//! What one would have written instead: echo servers to measure beside. Each is right (every byte comes back, also to
+//! Echo servers to measure beside: those one would have written instead. Each is right (every byte comes back, also to
 //! a client that reads slowly), and each is the plain form of its kind.
 
 mod bare_mio;
+mod bare_splice;
 mod threads;
 mod tokio_idiom;
 
@@ -21,6 +22,8 @@ pub(crate) fn serve(name: &str) -> io::Result<()> {
         |names: [(&str, usize); 2]| names.into_iter().find(|(other, _)| *other == name).map(|(_, size)| size);
     if name == bare_mio::NAME {
         bare_mio::serve(listener)
+    } else if name == bare_splice::NAME {
+        bare_splice::serve(listener)
     } else if let Some(buffer) = size(threads::NAMES) {
         threads::serve(&listener, buffer)
     } else if let Some(buffer) = size(tokio_idiom::NAMES) {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use echoloop::load::{Load, Plan, Sizes};
 
 use crate::Extent;
-use crate::servers::{self, ALL, Kind, LITERAL, Server};
+use crate::servers::{self, ALL, Kind, Server};
 
-/// How long one measurement takes, as nearly as the warm-up can tell.
+/// The time of one measurement, as nearly as the warm-up can tell.
 const MEASURED: Duration = Duration::from_millis(300);
-/// It is taken in up to so many slices, where the servers can be driven side by side …
+/// The most slices of a measurement, where the servers can be driven side by side …
 pub(crate) const SLICES: usize = 10;
-/// … in each of which every client has so many messages at least: the first one comes from all of them at once.
+/// … and the fewest messages of each client in a slice: the first one comes from all clients at once.
 const MESSAGES_A_SLICE: u64 = 20;
 /// Connections that this process can hold, with some descriptors to spare.
 const OPEN_AT_ONCE: usize = 15_000;
@@ -23,7 +23,7 @@ pub(crate) struct Cell {
     pub(crate) size: usize,
 }
 
-/// What was measured of one server in one cell, a value a round.
+/// The measurements of one server in one cell, a value a round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) rate: Vec<f64>,
@@ -41,15 +41,15 @@ pub(crate) type Row = (Cell, Vec<(Kind, Measured)>);
 fn cells(extent: Extent) -> Vec<Cell> {
     let cell = |(clients, size)| Cell { clients, size };
     match extent {
-        Extent::Quick => [(1, 16), (64, 16)].map(cell).to_vec(),
+        Extent::Quick => [(1, 16), (64, 16), (4, 65_536)].map(cell).to_vec(),
         Extent::Normal | Extent::Write => {
-            [(1, 16), (50, 16), (1000, 512), (20, 65_536), (64, 65_536), (10_000, 64)].map(cell).to_vec()
+            [(1, 16), (50, 16), (1000, 512), (20, 65_536), (16, 262_144), (10_000, 64)].map(cell).to_vec()
         }
         Extent::Full => {
             let sizes = [16, 512, 4096, 65_536];
             let clients = [1, 10, 100, 1000, 10_000, 18_000];
             let all = sizes.iter().flat_map(|&size| clients.iter().map(move |&clients| (clients, size)));
-            // What is under way has to fit into the sockets' buffers and the machine.
+            // The bytes under way have to fit into the sockets' buffers and the machine.
             all.filter(|(clients, size)| clients * size <= 1 << 28).map(cell).collect()
         }
     }
@@ -64,7 +64,7 @@ pub(crate) fn interleaved(cells: &[Cell], kinds: &[Kind], rounds: usize) -> Resu
     let mut rows = Vec::new();
     for &cell in cells {
         eprint!("\r{} clients, {} bytes                    ", cell.clients, cell.size);
-        let kinds = kinds.iter().copied().filter(|kind| takes_part(*kind, cell));
+        let kinds = kinds.iter().copied().filter(|kind| kind.takes_part(cell.clients, cell.size));
         let mut servers: Vec<(Kind, Server, Measured)> = Vec::new();
         for kind in kinds {
             servers.push((kind, Server::start(kind)?, Measured::default()));
@@ -124,11 +124,6 @@ fn exchange_side_by_side(
     Ok(())
 }
 
-fn takes_part(kind: Kind, cell: Cell) -> bool {
-    // Reading a large message in sixteens says nothing that one cell does not say.
-    cell.clients <= kind.most_clients && (kind != LITERAL || cell.size <= 512)
-}
-
 pub(crate) fn plan(server: &Server, cell: Cell) -> Plan {
     Plan {
         clients: cell.clients,
@@ -149,7 +144,7 @@ fn latency(load: Load, cell: Cell, measured: &mut Measured) -> Result<(), Box<dy
     Ok(())
 }
 
-/// How many messages take [`MEASURED`], as a warm-up tells.
+/// The number of messages that take [`MEASURED`], as a warm-up tells.
 fn messages(load: &mut Load, cell: Cell) -> Result<u64, Box<dyn Error>> {
     let few = (2 * cell.clients).max(200) as u64;
     load.exchange(few)?;

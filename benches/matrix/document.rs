@@ -1,4 +1,4 @@
-//! What was measured, as tables: on standard output, and with `--write` in BENCHMARKS.md.
+//! The measurements as tables: on standard output, and with `--write` in BENCHMARKS.md.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -93,7 +93,7 @@ impl Document {
         }
     }
 
-    /// What the server is meant to reach, and in plain words whether it did.
+    /// The aims, and in plain words whether the server reached them.
     pub(crate) fn aims(&mut self, aims: &[Aim]) {
         self.line("### What was aimed at\n");
         let row = |aim: &Aim| {
@@ -333,6 +333,8 @@ fn method(rounds: usize) -> String {
          | server | what it is |\n|---|---|\n\
          | echoloop | the program as it is, with `--quiet` |\n\
          | bare mio | a mio loop with a slab and nothing else: no limits, deadlines, fairness, logs, orderly end |\n\
+         | bare splice | the same, and instead of reading and writing it splices through pipes of 1 MiB; measured in bulk, and for \
+         memory |\n\
          | tokio, 4 KiB | one thread, a task a connection, a buffer of 4 KiB, `read` and `write_all`, as its documentation does it |\n\
          | tokio, 64 KiB | the same with a buffer of 64 KiB for each connection |\n\
          | threads, 4 KiB; 64 KiB | a thread a connection, blocking, with such a buffer |\n\

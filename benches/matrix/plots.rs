@@ -9,13 +9,16 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 /// The ratio at which a bar has no length.
 const LEAST: f64 = 0.5;
 const GREY: RGBColor = RGBColor(128, 128, 128);
-/// Blue, orange, green, purple, brown: told apart by most eyes, on light and on dark.
-const COLOURS: [RGBColor; 5] = [
+/// One for each server: told apart by most eyes, on light and on dark.
+const COLOURS: [RGBColor; 8] = [
     RGBColor(31, 119, 180),
     RGBColor(230, 120, 20),
     RGBColor(44, 160, 44),
     RGBColor(148, 103, 189),
     RGBColor(160, 110, 90),
+    RGBColor(214, 90, 160),
+    RGBColor(130, 140, 40),
+    RGBColor(40, 160, 175),
 ];
 
 /// A line a server, over the number of connections on a logarithmic axis.
@@ -87,14 +90,12 @@ pub(crate) fn bars(
     let one = left + length(1.0);
     root.draw(&PathElement::new([(one, 40), (one, 30 + 18 * bars as i32)], GREY.mix(0.6)))?;
     // Not all are in each group, and each keeps its colour.
-    let names: Vec<&str> = groups
-        .iter()
-        .map(|(_, bars)| bars)
-        .max_by_key(|bars| bars.len())
-        .into_iter()
-        .flatten()
-        .map(|bar| bar.0)
-        .collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in groups.iter().flat_map(|(_, bars)| bars) {
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
     for (group, bars) in groups {
         root.draw_text(group, &left_aligned, (12, y))?;
         for (name, ratio) in bars {

@@ -1,4 +1,4 @@
-//! How it grows: cost and memory from one connection to very many, on one core, on two, and on one machine.
+//! Growth: cost and memory from one connection to very many, on one core, on two, and on one machine.
 
 use std::error::Error;
 use std::fs;

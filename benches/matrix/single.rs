@@ -1,4 +1,4 @@
-//! What is measured once a server and not once a cell: system calls, memory, connections a second, busy polling.
+//! Figures of a server as a whole: system calls, memory, connections a second, busy polling.
 
 use std::error::Error;
 use std::process::{Command, Stdio};
@@ -36,21 +36,22 @@ pub(crate) fn measure(extent: Extent) -> Result<Single, Box<dyn Error>> {
     let mut single = Single::default();
     for kind in ALL {
         eprint!("\r{}: system calls and memory          ", kind.name);
-        if let Some(calls) = calls(kind)? {
+        if kind.is_for_small()
+            && let Some(calls) = calls(kind)?
+        {
             single.calls.push((kind, calls));
         }
         // A thread a connection is a hundred of them, which valgrind runs one at a time.
-        if !kind.has_threads()
+        if kind.is_for_small()
+            && !kind.has_threads()
             && let Some(instructions) = instructions(kind)?
         {
             single.instructions.push((kind, instructions));
         }
-        if kind != LITERAL {
-            let clients = if extent == Extent::Quick { 500 } else { 15_000.min(kind.most_clients) };
-            single.memory.push((kind, clients, memory(kind, clients)?));
-        }
+        let clients = if extent == Extent::Quick { 500 } else { 15_000.min(kind.most_clients) };
+        single.memory.push((kind, clients, memory(kind, clients)?));
     }
-    let kinds = ALL.into_iter().filter(|kind| *kind != LITERAL);
+    let kinds = ALL.into_iter().filter(|kind| kind.is_for_small() && *kind != LITERAL);
     single.churn = kinds.map(|kind| (kind, Churn::default())).collect();
     for round in 0..extent.rounds() {
         eprint!("\rconnections and busy polling: round {} of {}   ", round + 1, extent.rounds());
@@ -68,7 +69,7 @@ pub(crate) fn measure(extent: Extent) -> Result<Single, Box<dyn Error>> {
     Ok(single)
 }
 
-/// What a tool that counts saw for each echo of 100 clients × 64 bytes: the difference between few and many messages,
+/// The count of a tool for each echo of 100 clients × 64 bytes: the difference between few and many messages,
 /// which leaves out what starting, connecting and ending take. `None` without the tool.
 fn counted(
     kind: Kind,
@@ -114,7 +115,7 @@ fn instructions(kind: Kind) -> Result<Option<f64>, Box<dyn Error>> {
 
 pub(crate) fn memory(kind: Kind, clients: usize) -> Result<f64, Box<dyn Error>> {
     let server = Server::start(kind)?;
-    // What the first connections make it allocate is not the price of a connection.
+    // The first connections make it allocate things that are not the price of a connection.
     let mut first = servers::open(plan(&server, Cell { clients: 50, size: 64 }))?;
     first.exchange(200)?;
     let before = server.resident();

@@ -28,6 +28,8 @@ pub(crate) struct Kind {
 
 pub(crate) const ECHOLOOP: Kind = Kind::ours("echoloop", &[]);
 pub(crate) const BARE: Kind = Kind { name: "bare mio", arguments: None, most_clients: usize::MAX };
+/// In bulk it is the yardstick; what it costs elsewhere says nothing.
+pub(crate) const SPLICE: Kind = Kind { name: "bare splice", arguments: None, most_clients: usize::MAX };
 pub(crate) const TOKIO: Kind = Kind { name: "tokio, 4 KiB", arguments: None, most_clients: usize::MAX };
 pub(crate) const TOKIO_LARGE: Kind =
     Kind { name: "tokio, 64 KiB", arguments: None, most_clients: usize::MAX };
@@ -39,10 +41,29 @@ pub(crate) const LITERAL: Kind =
 pub(crate) const BUSY: Kind =
     Kind { name: "--busy-poll 100us", arguments: Some(&["--busy-poll", "100us"]), most_clients: usize::MAX };
 
-/// Those that each cell is measured for, ours first.
-pub(crate) const ALL: [Kind; 7] = [ECHOLOOP, BARE, TOKIO, TOKIO_LARGE, THREADS, THREADS_LARGE, LITERAL];
+/// The servers of the tables, ours first.
+pub(crate) const ALL: [Kind; 8] =
+    [ECHOLOOP, BARE, SPLICE, TOKIO, TOKIO_LARGE, THREADS, THREADS_LARGE, LITERAL];
+/// Messages of this size and more are bulk data.
+pub(crate) const BULK: usize = 64 * 1024;
 
 impl Kind {
+    /// Whether it is worth measuring with so many clients and messages of this size.
+    pub(crate) fn takes_part(self, clients: usize, size: usize) -> bool {
+        let fits = match self {
+            SPLICE => size >= BULK,
+            // Reading a large message in sixteens says nothing that one cell does not say.
+            LITERAL => size <= 512,
+            _ => true,
+        };
+        fits && clients <= self.most_clients
+    }
+
+    /// Whether it is measured with small messages, one connection at a time.
+    pub(crate) fn is_for_small(self) -> bool {
+        self.takes_part(1, 64)
+    }
+
     /// Whether each of its clients has a thread.
     pub(crate) fn has_threads(self) -> bool {
         [THREADS, THREADS_LARGE].contains(&self)

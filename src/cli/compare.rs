@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use echoloop::describe;
 use echoloop::load::{self, Report, Side};
 
 use super::output::{FAILED, WRONG_USAGE, fail, print};
@@ -13,19 +14,19 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   echoloop compare before.json after.json                       each file is a side; ratios are to the first
   echoloop compare a1.json a2.json a3.json -- b1.json b2.json b3.json
-  echoloop load --repeat 5 --json :7 > a.json                   a file with several runs is a side that was repeated
+  echoloop load --repeat 5 --json localhost > a.json            a file with several runs is a side that was repeated
 
 A side that was repeated shows medians, and ± half the distance of its extremes. Where both sides were repeated, the
-interval of the ratio of their medians says whether they differ by more than noise: it is found by drawing both sides
+interval of the ratio of their medians says whether they differ by more than noise. It comes from drawing both sides
 anew from themselves 10,000 times (bootstrap), always in the same way.";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CompareArguments {
-    /// Files with what `echoloop load --json` printed
+    /// Reports of `echoloop load --json`, a file a side
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// Files of the next side; those before `--` are runs of one side then
+    /// Reports of the next side; the files before `--` are then runs of one side
     #[arg(value_name = "FILE", last = true)]
     others: Vec<PathBuf>,
 }
@@ -37,11 +38,7 @@ pub(super) fn compare(arguments: &CompareArguments) -> ExitCode {
         return fail(WRONG_USAGE, &"two sides at least are compared: name another file");
     }
     let sides: Result<Vec<Side>, String> = groups.iter().map(|files| side(files)).collect();
-    let printed = sides.and_then(|sides| {
-        print(&load::compare(&sides))
-            .map_err(|error| format!("cannot write the results to standard output: {error}"))
-    });
-    match printed {
+    match sides.and_then(|sides| print(&load::compare(&sides))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &error),
     }
@@ -71,7 +68,8 @@ fn side(files: &[PathBuf]) -> Result<Side, String> {
 /// All reports in a file.
 pub(super) fn read(path: &Path) -> Result<Vec<Report>, String> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {}", describe(&error)))?;
     load::read(&name, &text).map_err(|error| error.to_string())
 }
 

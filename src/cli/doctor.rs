@@ -6,21 +6,22 @@ use clap::{Args, ValueEnum};
 use echoloop::doctor::{Question, Report, Role};
 
 use super::output::{FAILED, fail, print};
+use super::terminal;
 use super::values::at_least_one;
 
 pub(super) const EXAMPLES: &str = "\
-What is read: the descriptor limits of this process (soft, hard) and of the machine (fs.nr_open, fs.file-max),
+The doctor reads the descriptor limits of this process (soft, hard) and of the machine (fs.nr_open, fs.file-max),
 fs.epoll.max_user_watches, net.core.somaxconn, the ephemeral ports, net.ipv4.tcp_mem, the memory that is available
 to the machine and to the control group, the table of tracked connections, and ListenOverflows and ListenDrops since
-the start of the machine. That is on Linux; on other systems it says what it can't read. Nothing is changed.
+the start of the machine. Elsewhere than on Linux it says which of them it can't read. It changes nothing.
 
-Server and client are judged apart: if both run on this machine, each connection costs it two sockets.
+It judges server and client apart: if both run on this machine, each connection costs the machine two sockets.
 
 Examples:
-  echoloop doctor                                        how many are reachable, and what comes first
-  echoloop doctor --connections 100000                   are these? If not, the commands that make it so
-  echoloop doctor --connections 100000 --role server     the same for a server, whose ports don't run out
-  echoloop doctor --connections 100000 --sources 4       clients that connect from four addresses
+  echoloop doctor                                      how many are reachable, and which limit comes first
+  echoloop doctor --connections 100k                   are so many? If not, the commands that make it so
+  echoloop doctor --connections 100k --role server     the same for a server, whose ports don't run out
+  echoloop doctor --connections 100k --sources 4       clients that connect from four addresses
   echoloop doctor --json | jq .server.reachable
 
 Exit status:
@@ -30,16 +31,16 @@ Exit status:
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DoctorArguments {
-    /// Say whether so many connections at once are reachable
+    /// Say whether N connections at once are possible, and exit with 1 if not
     #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one)]
     connections: Option<u64>,
 
-    /// The end of the connections that this machine is to be
+    /// Judge this machine as one end of the connections, or as either
     #[arg(long, value_name = "WHAT", default_value = "both")]
     role: End,
 
-    /// Source addresses of a client, times the addresses and ports that it connects to: each pair has the ephemeral
-    /// ports to itself
+    /// Pairs of a source address and a target (address and port) that a client has: each pair has the ephemeral ports to
+    /// itself
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     sources: u64,
 
@@ -52,9 +53,9 @@ pub(crate) struct DoctorArguments {
 enum End {
     /// It accepts them
     Server,
-    /// It makes them
+    /// It opens them
     Client,
-    /// Each is asked about
+    /// Either, each for itself
     Both,
 }
 
@@ -64,7 +65,7 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> ExitCode {
     match print(&arguments.show(&report)) {
         Ok(()) if report.is_reachable() => ExitCode::SUCCESS,
         Ok(()) => ExitCode::from(FAILED),
-        Err(error) => fail(FAILED, &format!("cannot write the report to standard output: {error}")),
+        Err(error) => fail(FAILED, &error),
     }
 }
 
@@ -81,8 +82,8 @@ impl DoctorArguments {
         }
     }
 
-    /// The report in the form that was asked for.
+    /// The report, for people or for programs.
     fn show(&self, report: &Report) -> String {
-        if self.json { report.to_json() } else { report.to_string() }
+        if self.json { report.to_json() } else { terminal::wrapped(&report.to_string()) }
     }
 }

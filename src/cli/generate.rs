@@ -25,13 +25,24 @@ Examples:
   echoloop man > $D/echoloop.1      then `man echoloop` shows it
   echoloop man send > $D/echoloop-send.1";
 
+/// The generated script offers options where nothing is typed yet. Where a file is expected, an empty answer lets bash
+/// offer files.
+const BASH_FILES: &str = r#"
+_echoloop_or_files() {
+    _echoloop "$@"
+    case "${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD]}" in
+        'compare ' | 'merge ' | 'trace-page ') COMPREPLY=() ;;
+    esac
+}
+"#;
+
 /// The commands that have a page of their own.
 pub(super) const COMMANDS: [&str; 9] =
     ["serve", "send", "load", "compare", "merge", "doctor", "trace-page", "completions", "man"];
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct CompletionsArguments {
-    /// For which shell
+    /// The shell that is to read it
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
@@ -44,7 +55,7 @@ pub(crate) struct ManArguments {
 }
 
 /// Prints the script for a shell.
-pub(super) fn completions(arguments: CompletionsArguments, program: Command) -> ExitCode {
+pub(super) fn completions(arguments: CompletionsArguments, program: &Command) -> ExitCode {
     publish(&arguments.script(program))
 }
 
@@ -59,16 +70,27 @@ pub(super) fn man(arguments: &ManArguments, program: Command) -> ExitCode {
 fn publish(text: &str) -> ExitCode {
     match print(text) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &format!("cannot write to standard output: {error}")),
+        Err(error) => fail(FAILED, &error),
     }
 }
 
 impl CompletionsArguments {
     /// The script that the shell is to read.
-    fn script(self, mut program: Command) -> String {
+    fn script(self, program: &Command) -> String {
+        // With the endpoints of the default command, the scripts would take each command for an endpoint.
+        let options = program.get_arguments().filter(|argument| !argument.is_positional()).cloned();
+        let mut program = Command::new("echoloop")
+            .version(env!("CARGO_PKG_VERSION"))
+            .args(options)
+            .subcommands(program.get_subcommands().cloned());
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut program, "echoloop", &mut script);
-        String::from_utf8_lossy(&script).into_owned()
+        let script = String::from_utf8_lossy(&script).into_owned();
+        if self.shell == Shell::Bash {
+            script.replace("-F _echoloop ", "-F _echoloop_or_files ") + BASH_FILES
+        } else {
+            script
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 //! description, which may go on in lines that are indented further. Entries stay within 80 columns, also where `man`
 //! indents them.
 
+use std::borrow::Cow;
+
 /// The columns that entries have, with the 7 that `man` puts before them.
 const COLUMNS: usize = 72;
 /// The longest term whose description stands beside it.
@@ -131,17 +133,14 @@ fn layout(entries: &[Entry]) -> Vec<String> {
 }
 
 fn wrapped(text: &str, columns: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
+    let options = textwrap::Options::new(columns)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if words.is_empty() {
+        return Vec::new();
     }
-    lines
+    textwrap::wrap(&words.join(" "), options).into_iter().map(Cow::into_owned).collect()
 }
 
 /// A line that `man` takes as it is.

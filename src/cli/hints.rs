@@ -4,24 +4,38 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 use strsim::osa_distance;
 
-/// Options that other servers and clients have for what is an argument here.
-const OPTIONS_FOR_PORTS: [&str; 7] = ["-p", "--port", "-l", "--listen", "--bind", "-H", "--host"];
+/// Options of other servers, clients and load generators, and what stands for them here.
+const ELSEWHERE: [(&[&str], &str); 4] = [
+    (
+        &["-p", "--port", "-l", "--listen", "--bind", "-H", "--host"],
+        "hosts and ports are arguments: `echoloop :7777`, `echoloop send localhost:7777`",
+    ),
+    (&["-n", "--requests", "--count"], "`echoloop load --messages N` ends after N messages"),
+    (&["--connections", "--concurrency"], "`echoloop load --clients N` opens N connections"),
+    (
+        &["-t", "--threads", "--workers"],
+        "a generator is one thread: `echoloop load --processes N` starts N of them",
+    ),
+];
 
 /// A first argument that is almost the name of a command. It would be taken for a host.
 pub(super) fn misspelt(first: &str, program: &Command) -> Option<String> {
     if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_lowercase()) {
         return None;
     }
+    let names: Vec<&str> =
+        program.get_subcommands().map(Command::get_name).chain(["help", "version"]).collect();
     if first == "version" {
         return Some("there is no command `version`: it is `echoloop --version`".into());
     }
-    let names: Vec<&str> = program.get_subcommands().map(Command::get_name).chain(["help"]).collect();
     if names.contains(&first) {
         return None;
     }
     let few = if first.len() < 6 { 1 } else { 2 };
     let meant = names.into_iter().min_by_key(|name| osa_distance(name, first))?;
-    (osa_distance(meant, first) <= few).then(|| {
+    let near = osa_distance(meant, first) <= few;
+    let meant = if meant == "version" { "--version" } else { meant };
+    near.then(|| {
         format!(
             "there is no command `{first}`: did you mean `{meant}`? \
              A host of that name is served by `echoloop serve {first}`"
@@ -35,8 +49,9 @@ pub(super) fn explained(mut error: Error) -> Error {
         Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => option,
         _ => return error,
     };
-    if OPTIONS_FOR_PORTS.contains(&unknown.as_str()) {
-        let hint = "hosts and ports are arguments: `echoloop :7777`, `echoloop send localhost:7777`";
+    let hint =
+        ELSEWHERE.iter().find(|(options, _)| options.contains(&unknown.as_str())).map(|(_, hint)| *hint);
+    if let Some(hint) = hint {
         error.remove(ContextKind::SuggestedArg);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.to_owned().into()]));
     }
@@ -63,6 +78,7 @@ mod tests {
             ("comapre", "`compare`"),
             ("completoin", "`completions`"),
             ("version", "--version"),
+            ("versoin", "`--version`"),
         ] {
             let hint = hint(first).unwrap_or_else(|| panic!("{first} is taken for a host"));
             assert!(hint.contains(meant), "{first}: {hint}");

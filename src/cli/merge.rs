@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use echoloop::load;
+use echoloop::{describe, load};
 
 use super::compare::read;
 use super::output::{FAILED, WRONG_USAGE, fail};
@@ -18,16 +18,16 @@ Examples:
   kubectl logs -l job-name=echoloop-load --tail=-1 | echoloop merge
 
 Distributions are added value by value, so percentiles are those of all messages. Rates are added over the time that
-all generators measured. Reports of runs that do not overlap, or that were told different things, are refused; what may
-differ is each generator's share: clients, rate, messages, seed and source addresses. In the series the percentiles of
-an interval are those of the generator where they were largest.
+all generators measured. Runs that do not overlap, or have different settings, are refused. Only each generator's share
+may differ: clients, rate, messages, seed and source addresses. In the series, the percentiles of an interval are those
+of the generator where they were largest.
 
 Exit status: as `echoloop load`, for the merged report.";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MergeArguments {
-    /// Files with reports of `echoloop load --json`, each with any number of them, also between lines of a log; `-` is
-    /// standard input, and the default
+    /// Files with reports of `echoloop load --json`. A file may hold several, also between the lines of a log; `-` is
+    /// standard input, the default
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -45,15 +45,32 @@ pub(super) fn merge(arguments: &MergeArguments) -> ExitCode {
         Ok(outputs) => outputs,
         Err(error) => return fail(FAILED, &error),
     };
-    let report = match reports(&arguments.files).map(|reports| load::merge(&reports)) {
-        Ok(Ok(report)) => report,
-        Ok(Err(error)) => return fail(FAILED, &error),
+    let merged = reports(&arguments.files).and_then(|reports| {
+        no_run_is_there_twice(&reports)?;
+        load::merge(&reports).map_err(|error| error.to_string())
+    });
+    let report = match merged {
+        Ok(report) => report,
         Err(error) => return fail(FAILED, &error),
     };
     match arguments.results.check(&report.settings) {
         Ok(()) => outputs.publish(&report),
         Err(error) => fail(WRONG_USAGE, &error),
     }
+}
+
+/// A run that counted twice would double its rate.
+fn no_run_is_there_twice(reports: &[load::Report]) -> Result<(), String> {
+    for (place, report) in reports.iter().enumerate() {
+        let is_the_same = |other: &load::Report| {
+            let seeds = (other.settings.seed, report.settings.seed);
+            other.host == report.host && other.started == report.started && seeds.0 == seeds.1
+        };
+        if let Some(first) = reports[..place].iter().position(is_the_same) {
+            return Err(format!("reports {} and {} are of the same run", first + 1, place + 1));
+        }
+    }
+    Ok(())
 }
 
 fn reports(files: &[PathBuf]) -> Result<Vec<load::Report>, String> {
@@ -66,6 +83,8 @@ fn reports(files: &[PathBuf]) -> Result<Vec<load::Report>, String> {
 
 fn standard_input() -> Result<Vec<load::Report>, String> {
     let mut text = String::new();
-    io::stdin().read_to_string(&mut text).map_err(|error| format!("cannot read standard input: {error}"))?;
+    io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| format!("cannot read standard input: {}", describe(&error)))?;
     load::read("standard input", &text).map_err(|error| error.to_string())
 }

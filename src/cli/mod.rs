@@ -14,6 +14,7 @@ mod results;
 mod send;
 mod serve;
 mod service_manager;
+mod terminal;
 mod trace_page;
 mod values;
 mod verbosity;
@@ -41,7 +42,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::TracePage(arguments) => trace_page::trace_page(&arguments),
-        Command::Completions(arguments) => generate::completions(arguments, program()),
+        Command::Completions(arguments) => generate::completions(arguments, &program()),
         Command::Man(arguments) => generate::man(&arguments, program()),
     }
 }

@@ -4,17 +4,24 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// The command failed at what it was asked for.
+use echoloop::describe;
+
+/// The command failed.
 pub(super) const FAILED: u8 = 1;
-/// The command was asked for something that makes no sense.
+/// The arguments make no sense.
 pub(super) const WRONG_USAGE: u8 = 2;
 
 /// Prints a result. A closed standard output is no failure, since nobody misses the result; a full disk is one.
-pub(super) fn print(text: &str) -> io::Result<()> {
+///
+/// # Errors
+/// The reason, in words.
+pub(super) fn print(text: &str) -> Result<(), String> {
     let mut output = io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to standard output: {}", describe(&error)))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use echoloop::describe;
 use echoloop::load::{
     Condition, ConditionError, FoundRate, Plan, Report, SearchEnding, Side, Table, Verdict, compare, hgrm,
     plot,
@@ -13,6 +14,7 @@ use echoloop::load::{
 use serde::Serialize;
 
 use super::output::{FAILED, complain, fail, print};
+use super::terminal;
 use super::values::svg_file;
 
 /// A condition held, at every rate of a search.
@@ -106,8 +108,11 @@ impl Outputs {
         if json.is_some() {
             log_warnings(report);
         }
-        let text = json.map_or_else(|| Ok(Table(report).to_string()), |json| as_json(report, json));
-        let report_printed = text.and_then(|text| printed(&text));
+        let text = json.map_or_else(
+            || Ok(Table { report, columns: terminal::columns() }.to_string()),
+            |json| as_json(report, json),
+        );
+        let report_printed = text.and_then(|text| print(&text));
         let distribution = distribution.map_or(Ok(()), |output| output.write(&hgrm(report), "write"));
         let picture = picture.map_or(Ok(()), |output| {
             let svg =
@@ -130,7 +135,7 @@ impl Outputs {
     /// Publishes the result of a search. Without an answer the exit status is not 0, unless a signal ended it.
     pub(super) fn publish_rate(self, found: &FoundRate) -> ExitCode {
         let text = self.json.map_or_else(|| Ok(found.to_string()), |json| as_json(found, json));
-        let report_printed = text.and_then(|text| printed(&text));
+        let report_printed = text.and_then(|text| print(&text));
         let picture = self.plot.map_or(Ok(()), |output| {
             let svg =
                 found.plot().map_err(|error| format!("cannot draw {}: {error}", output.path.display()))?;
@@ -159,7 +164,7 @@ impl Outputs {
             let Report { rate, errors, .. } = report;
             format!("run {number}: {rate:.0} messages/s, p99 {p99:.0} µs, errors: {errors}\n")
         };
-        printed(&text)?;
+        print(&text)?;
         Ok(judge(report, &self.conditions))
     }
 
@@ -168,22 +173,23 @@ impl Outputs {
     /// # Errors
     /// The reason, in words, why it can't be printed.
     pub(super) fn sum_up(&self, sides: &[Side]) -> Result<(), String> {
-        if self.json.is_some() { Ok(()) } else { printed(&format!("\n{}", compare(sides))) }
+        if self.json.is_some() { Ok(()) } else { print(&format!("\n{}", compare(sides))) }
     }
 }
 
 impl Output {
     fn open(path: &Path) -> Result<Output, String> {
-        // What is there stays until there is something to replace it.
+        // An old file stays as it is until there is something to replace it.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         match file {
             Ok(file) => Ok(Output { path: path.into(), file }),
-            Err(error) => Err(format!("{}: {error}", path.display())),
+            Err(error) => Err(format!("{}: {}", path.display(), describe(&error))),
         }
     }
 
     fn write(mut self, text: &str, verb: &str) -> Result<(), String> {
-        self.replace(text).map_err(|error| format!("cannot {verb} {}: {error}", self.path.display()))
+        self.replace(text)
+            .map_err(|error| format!("cannot {verb} {}: {}", self.path.display(), describe(&error)))
     }
 
     fn replace(&mut self, text: &str) -> io::Result<()> {
@@ -194,10 +200,6 @@ impl Output {
         }
         self.file.write_all(text.as_bytes())
     }
-}
-
-fn printed(text: &str) -> Result<(), String> {
-    print(text).map_err(|error| format!("cannot write the results to standard output: {error}"))
 }
 
 fn as_json(results: &impl Serialize, json: Json) -> Result<String, String> {

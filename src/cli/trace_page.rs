@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use echoloop::describe;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ const PAGE: &str = include_str!("trace_page.html");
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TracePageArguments {
-    /// A file that `serve --trace` has written, complete or not
+    /// A recording of `serve --trace`, complete or not
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
@@ -34,7 +35,7 @@ struct Acting {
     text: &'static str,
 }
 
-/// What acts at each kind of step, as the trace calls it. A test finds all of them in their files.
+/// The line of source that acts at each kind of step of a trace. A test finds all of them in their files.
 const LINES: [(&str, &str, &str); 15] = [
     ("accepted", "src/reactor/mod.rs", "handler.ready(context, token, readiness);"),
     ("event", "src/net/connection.rs", "pub fn note(&mut self, readiness: Readiness) {"),
@@ -42,14 +43,10 @@ const LINES: [(&str, &str, &str); 15] = [
     ("batch", "src/reactor/mod.rs", "for event in events.iter() {"),
     ("run", "src/reactor/mod.rs", "handler.resume(context, token);"),
     ("deadlines", "src/reactor/mod.rs", "handler.deadline(context, token);"),
-    ("read", "src/net/connection.rs", "let result = self.transport.read(buffer);"),
-    ("write", "src/net/connection.rs", "let result = transport.write(bytes);"),
-    (
-        "paused",
-        "src/net/connection.rs",
-        "desk.journal.note(self.transport.number(), Deed::Paused { unsent: self.held.unsent() });",
-    ),
-    ("paused no more", "src/net/connection.rs", "Action::Flush"),
+    ("read", "src/net/wire.rs", "match self.transport.read(buffer) {"),
+    ("write", "src/net/wire.rs", "match self.transport.write(bytes) {"),
+    ("paused", "src/net/wire.rs", "self.journal(Deed::Paused { unsent }, &mut desk.journal);"),
+    ("paused no more", "src/net/buffers.rs", "wire.resume(unsent, desk);"),
     ("drained", "src/net/connection.rs", "Action::Flush"),
     ("queued", "src/net/connection.rs", "return Next::Again;"),
     ("Draining", "src/net/connection.rs", "Phase::Draining if unsent == 0 => Action::Finish,"),
@@ -62,7 +59,7 @@ pub(super) fn trace_page(arguments: &TracePageArguments) -> ExitCode {
     let path = arguments.file.display();
     let text = match fs::read_to_string(&arguments.file) {
         Ok(text) => text,
-        Err(error) => return fail(FAILED, &format!("cannot read {path}: {error}")),
+        Err(error) => return fail(FAILED, &format!("cannot read {path}: {}", describe(&error))),
     };
     let events = events(&text);
     if !events.iter().any(|event| event["ph"] == "X") {
@@ -70,7 +67,7 @@ pub(super) fn trace_page(arguments: &TracePageArguments) -> ExitCode {
     }
     match print(&page(&events)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &format!("cannot write the page: {error}")),
+        Err(error) => fail(FAILED, &error),
     }
 }
 

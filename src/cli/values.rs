@@ -70,11 +70,30 @@ pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
     }
 }
 
+/// A number of things, as `500`, `10k` or `1.5M`.
 pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(0) => Err("it must be at least 1".into()),
-        Ok(number) => Ok(number),
-        Err(_) => Err("a whole number is expected".into()),
+    let (number, unit) = multiplied(text);
+    let exact = || number.parse::<u64>().ok()?.checked_mul(unit);
+    // A double is exact for all whole numbers up to here.
+    let with_point = || {
+        let product = number.parse::<f64>().ok()? * unit as f64;
+        (product.fract() == 0.0 && (0.0..=9e15).contains(&product)).then_some(product as u64)
+    };
+    match exact().or_else(with_point) {
+        Some(0) => Err("it must be at least 1".into()),
+        Some(count) => Ok(count),
+        None if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(format!("it must be at most {}", u64::MAX))
+        }
+        None => Err("a whole number is expected, such as 500, 10k or 1.5M".into()),
+    }
+}
+
+/// A number, and the factor that its unit stands for.
+fn multiplied(text: &str) -> (&str, u64) {
+    match text.strip_suffix(['k', 'K']) {
+        Some(number) => (number, 1000),
+        None => text.strip_suffix('M').map_or((text, 1), |number| (number, 1_000_000)),
     }
 }
 
@@ -115,11 +134,8 @@ pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
-    let (number, unit) = match text.strip_suffix(['k', 'K']) {
-        Some(number) => (number, 1e3),
-        None => text.strip_suffix('M').map_or((text, 1.0), |number| (number, 1e6)),
-    };
-    match number.parse::<f64>().map(|number| number * unit) {
+    let (number, unit) = multiplied(text);
+    match number.parse::<f64>().map(|number| number * unit as f64) {
         Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
         _ => Err("a number above 0 and up to 1e9 is expected, such as 500, 20k or 1.5M".into()),
     }
@@ -210,6 +226,15 @@ pub(super) fn text(text: &str) -> Result<Text, String> {
         });
     }
     Ok(Text(bytes))
+}
+
+/// Text with escapes that is UTF-8 and not empty.
+pub(super) fn words(words: &str) -> Result<String, String> {
+    match String::from_utf8(text(words)?.0) {
+        Ok(words) if !words.is_empty() => Ok(words),
+        Ok(_) => Err("at least one byte is expected".into()),
+        Err(_) => Err("UTF-8 is expected".into()),
+    }
 }
 
 /// Text with placeholders for the names of both ends.

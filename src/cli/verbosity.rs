@@ -9,11 +9,11 @@ use super::output::complain;
 /// How much the log shows, on standard error.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Verbosity {
-    /// Log each chunk; twice: each readiness event, change of state and system call
+    /// Log more: each chunk, each attempt to connect; -vv: also each readiness event, change of state and system call
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", help_heading = "Log")]
     verbose: u8,
 
-    /// Log nothing but warnings and errors
+    /// Log warnings and errors alone
     #[arg(short, long, help_heading = "Log")]
     quiet: bool,
 }

@@ -11,28 +11,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::datagram_messages::{Messages, Next};
-use super::input::Taken;
+use super::input::{INPUT_SIZE, Taken};
 use super::options::SendOptions;
 use super::outcome::{Byte, ClientError, Family};
 use super::output::Output;
 use super::racing::addresses_of;
-use super::source::{Source, insert_input, take_input};
+use super::source::{STEPS_PER_TURN, Source, insert_input, take_input};
 use crate::net::{ConnectedDatagramSocket, LONGEST_DATAGRAM};
 use crate::net::{Endpoint, Host};
 use crate::reactor::{Context, Handler, Interest, Moment, Reactor, Readiness, Stage, Token};
 use crate::system::Escaped;
 use crate::system::describe;
 
-/// How long an answer may take unless something else is asked for: as long as a name server is given (`resolv.conf(5)`).
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Standard input is read in pieces of this size.
-const INPUT_SIZE: usize = 64 * 1024;
-/// Steps between two polls: enough to make the poll cheap in comparison.
-const STEPS_PER_TURN: usize = 16;
-
 /// One call of [`send`](super::send) over UDP.
-pub(super) struct Conversation {
+pub(super) struct DatagramConversation {
     /// The addresses of the name that were not tried.
     addresses: VecDeque<SocketAddr>,
     source: Option<IpAddr>,
@@ -60,7 +52,7 @@ struct Question {
     sent: Option<Moment>,
 }
 
-impl Conversation {
+impl DatagramConversation {
     /// Talks to the first of the host's addresses where somebody listens until nothing is left to say.
     pub(super) fn run(
         endpoint: &Endpoint,
@@ -76,7 +68,7 @@ impl Conversation {
                 return Err(ClientError::NoAddress { host: endpoint.to_string(), family });
             }
         }
-        Conversation::with(addresses, options, messages)
+        DatagramConversation::with(addresses, options, messages)
     }
 
     fn with(
@@ -87,7 +79,7 @@ impl Conversation {
         let output = Output::standard(options.hex, options.raw)?;
         let mut reactor = Reactor::new()?;
         let (peer, socket) = connect_to_next(reactor.context(), &mut addresses, options.source)?;
-        let mut conversation = Conversation {
+        let mut conversation = DatagramConversation {
             addresses,
             source: options.source,
             timeout: options.timeout,
@@ -225,7 +217,7 @@ impl Conversation {
     }
 }
 
-impl Handler for Conversation {
+impl Handler for DatagramConversation {
     type Source = Source;
 
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
@@ -291,6 +283,7 @@ fn compare(sent: &[u8], answer: &[u8]) -> Result<(), ClientError> {
 mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
 
+    use super::super::options::ANSWER_TIMEOUT;
     use super::*;
 
     #[test]
@@ -308,10 +301,11 @@ mod tests {
         let options = SendOptions { verify: true, timeout: Some(ANSWER_TIMEOUT), ..SendOptions::default() };
         // Empty, so that nothing is printed in the midst of the tests.
         let messages = || Messages::given([Vec::new(), Vec::new()].into_iter());
-        Conversation::with(addresses.into(), &options, messages()).expect("the second address answers");
+        DatagramConversation::with(addresses.into(), &options, messages())
+            .expect("the second address answers");
         server.join().expect("no panic");
-        let error =
-            Conversation::with([addresses[0]].into(), &options, messages()).expect_err("nobody is there");
+        let error = DatagramConversation::with([addresses[0]].into(), &options, messages())
+            .expect_err("nobody is there");
         assert_eq!(error.exit_code(), 4, "{error}");
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Bytes to a line.
 const WIDTH: usize = 16;
 
-/// Which way bytes went.
+/// The way that bytes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Sent,

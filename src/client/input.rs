@@ -17,6 +17,9 @@ use rustix::io::Errno;
 
 use super::outcome::ClientError;
 
+/// Standard input is read in pieces of this size.
+pub(super) const INPUT_SIZE: usize = 64 * 1024;
+
 /// Standard input: a duplicate of descriptor 0, read without the buffer of [`std::io::Stdin`], whose bytes raise no
 /// event.
 pub(super) struct Input {

@@ -111,7 +111,7 @@ impl LineClient {
                     if let Some(Source::Socket(connection)) = reactor.context().get(token) {
                         log::debug!("{}", describe_socket(connection.transport()));
                     }
-                    // What its first event told besides "established" is still to be acted upon.
+                    // Its first event may have told more than "established": look at the socket once more.
                     reactor.context().run_again(token);
                     return Ok(LineClient { reactor, link, token, peer, timeout });
                 }

@@ -7,10 +7,10 @@
 //! | file | what it is about |
 //! |---|---|
 //! | `racing` | from a name to a connection: the addresses raced as RFC 8305 says |
-//! | `session` | the loop's handler of `send`: one connection, its dialogue, standard input |
+//! | `stream` | a conversation over TCP or a Unix socket: one connection, its dialogue, standard input |
 //! | `dialogue` | what the three ways of talking have in common: "what to do next?" |
 //! | `script`, `prompt`, `pipe` | the three ways: messages that were given, a person, standard input as a stream |
-//! | `datagrams`, `datagram_messages` | the handler of `send udp://…`: one message, one datagram, one answer |
+//! | `datagrams`, `datagram_messages` | a conversation over UDP: one message, one datagram, one answer |
 //! | `reply` | where a reply ends, and whether it is what was sent |
 //! | `input`, `output`, `hex`, `plain` | the user's side: descriptor 0, descriptor 1, the dump, text on a terminal |
 //! | `source`, `addresses` | the slots of the reactor; a socket's addresses in words |
@@ -34,23 +34,22 @@ mod prompt;
 mod racing;
 mod reply;
 mod script;
-mod session;
 mod source;
+mod stream;
 
 use std::io::{ErrorKind, IsTerminal};
 
 use self::datagram_messages::Messages;
-use self::datagrams::Conversation;
+use self::datagrams::DatagramConversation;
 use self::dialogue::Dialogue;
 use self::pipe::Pipe;
 use self::prompt::Prompt;
 use self::script::Script;
-use self::session::Session;
+use self::stream::StreamConversation;
 use crate::net::{Endpoint, Target};
 
-pub use self::datagrams::ANSWER_TIMEOUT;
 pub use self::line::LineClient;
-pub use self::options::SendOptions;
+pub use self::options::{ANSWER_TIMEOUT, SendOptions};
 pub use self::outcome::{Byte, ClientError, Failure, Family};
 pub use self::racing::candidates;
 pub use self::reply::Expect;
@@ -70,7 +69,7 @@ pub use self::reply::Expect;
 pub fn send(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientError> {
     let result = match endpoint {
         Endpoint::Udp { host, port } => {
-            Conversation::run(endpoint, (host, *port), options, datagrams(options))
+            DatagramConversation::run(endpoint, (host, *port), options, datagrams(options))
         }
         _ => send_stream(endpoint, options),
     };
@@ -93,7 +92,7 @@ fn send_stream(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientE
             return Err(ClientError::NoAddress { host: endpoint.to_string(), family });
         }
     }
-    Session::run(endpoint, targets, options, dialogue(options))
+    StreamConversation::run(endpoint, targets, options, dialogue(options))
 }
 
 fn dialogue(options: &SendOptions) -> Box<dyn Dialogue> {

@@ -7,6 +7,10 @@ use super::outcome::Family;
 use super::reply::Expect;
 use crate::net::proxy::ProxyVersion;
 
+/// How long an answer over UDP may take unless something else is asked for: as long as a name server is given
+/// (`resolv.conf(5)`).
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The settings of [`send`](super::send).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendOptions {
@@ -16,7 +20,7 @@ pub struct SendOptions {
     pub expect: Option<Expect>,
     /// Whether the server speaks first, so that the first message waits for what it says.
     pub greeting: bool,
-    /// Whether the reply has to be what was sent.
+    /// Whether each reply must equal its message.
     pub verify: bool,
     /// The most bytes that one read of the socket asks for.
     pub chunk: usize,
@@ -27,18 +31,18 @@ pub struct SendOptions {
     /// How long connecting may take, over all addresses.
     pub connect_timeout: Option<Duration>,
     /// How long the server may be silent while it is its turn. Over UDP, how long an answer may take:
-    /// [`ANSWER_TIMEOUT`](super::ANSWER_TIMEOUT) is a good choice, and without any a lost datagram is waited for without end.
+    /// [`ANSWER_TIMEOUT`] is a good choice, and without any a lost datagram is waited for without end.
     pub timeout: Option<Duration>,
-    /// Whether our sending side ends when there is nothing more to send, and the server's is read to its end. By
-    /// default so for a stream, for [`Expect::Close`] and to verify.
+    /// Whether we end our sending side when there is nothing more to send, and read on to the server's end. The default
+    /// is yes for a stream, for [`Expect::Close`] and with `verify`.
     pub half_close: Option<bool>,
     /// Whether lines end with CR LF: each message gets one, a line feed from standard input becomes one.
     pub crlf: bool,
     /// Whether both directions are shown as a dump.
     pub hex: bool,
-    /// Whether a terminal gets the bytes of replies as they are. Otherwise it is shown control characters as `\x1b`.
+    /// Whether a terminal gets the bytes of replies as they are, instead of control characters as `\x1b`.
     pub raw: bool,
-    /// Announce ourselves by a header of the PROXY protocol, as a proxy would announce its client.
+    /// The version of the PROXY protocol whose header announces this client first, as a proxy announces its client.
     pub proxy_protocol: Option<ProxyVersion>,
 }
 

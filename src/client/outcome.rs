@@ -19,7 +19,7 @@ pub enum ClientError {
         /// The resolver's reason.
         source: io::Error,
     },
-    /// The host has addresses, but none of the family that was asked for.
+    /// The host has addresses, but none of the chosen family.
     #[error("{host} has no {family} address")]
     NoAddress {
         /// The host, as it was given.
@@ -70,7 +70,7 @@ pub enum ClientError {
     /// No answer to a datagram came.
     #[error(
         "no answer from {peer} within {}: UDP is not acknowledged, so the datagram, the answer or both were lost, or \
-         nobody listens there, or the answer came from another address than was asked",
+         nobody listens there, or the answer came from another address than the one asked",
         humantime::format_duration(*after)
     )]
     Unanswered {
@@ -92,7 +92,7 @@ pub enum ClientError {
         "a message of {length} bytes does not fit a datagram: at most {LONGEST_PAYLOAD} do (tcp:// knows no such limit)"
     )]
     DatagramTooLong {
-        /// How long it is, as far as it was read.
+        /// Its length, as far as it was read.
         length: usize,
     },
     /// The server ended the connection in an orderly way, but too early.
@@ -116,7 +116,7 @@ pub enum ClientError {
     /// The reply was complete, and yet there was more.
     #[error("{bytes} bytes came beyond the reply")]
     Surplus {
-        /// How many.
+        /// Their number.
         bytes: u64,
     },
     /// The reply is not what was sent.
@@ -240,21 +240,31 @@ impl fmt::Display for Family {
 /// An address that could not be connected to.
 #[derive(Debug)]
 pub struct Failure {
-    /// Which.
+    /// The address.
     pub target: Target,
-    /// Why.
+    /// The system's reason.
     pub error: io::Error,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.error.kind(), &self.target) {
-            // What nobody refused outright is told with what to look at next.
-            (ErrorKind::ConnectionRefused, _) => {
-                write!(f, "{}: connection refused (is a server listening there?)", self.target)
+            (ErrorKind::ConnectionRefused, Target::Tcp(address)) => {
+                write!(f, "{address}: connection refused (is a server listening there?)")
+            }
+            (ErrorKind::ConnectionRefused, Target::Unix(_)) => {
+                f.write_str("connection refused (is a server listening there?)")
+            }
+            (ErrorKind::NotFound, Target::Unix(_)) => {
+                f.write_str("there is no such file (is a server listening there?)")
             }
             (ErrorKind::WouldBlock, Target::Unix(_)) => {
-                write!(f, "{}: the server's queue of connections is full", self.target)
+                f.write_str("the server's queue of connections is full")
+            }
+            // The endpoint is the path, and it was named.
+            (_, Target::Unix(_)) => f.write_str(&describe(&self.error)),
+            (ErrorKind::AddrNotAvailable, _) => {
+                write!(f, "{}: no port is left, or --source is no address of this machine", self.target)
             }
             _ => write!(f, "{}: {}", self.target, describe(&self.error)),
         }

@@ -9,7 +9,7 @@ use super::dialogue::{CrLf, Dialogue, Step};
 use super::outcome::{Byte, ClientError};
 use super::output::Output;
 
-/// How far what is sent may be ahead of what came back, when both are compared: that much has to be remembered.
+/// The most bytes that the comparison remembers: sent, and not yet come back.
 const VERIFY_WINDOW: usize = 1 << 20;
 
 /// A stream in both directions.

@@ -28,7 +28,7 @@ impl PlainText {
         plain(&std::mem::take(&mut self.waiting))
     }
 
-    /// How many bytes at the end mean nothing before the next one is there.
+    /// The number of bytes at the end that mean nothing before the next one is there.
     fn undecided(&self) -> usize {
         if self.waiting.ends_with(b"\r") {
             return 1;

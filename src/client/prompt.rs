@@ -80,8 +80,8 @@ impl Dialogue for Prompt {
         output.end_line()?;
         self.prompted = false;
         output.received(bytes)?;
-        // What comes before the first line is the greeting; what comes behind a reply is news from the server, unless
-        // all that comes is to be what was sent.
+        // Bytes before the first line are the greeting. Bytes behind a reply are news from the server, or with --verify a
+        // surplus.
         let Some(reply) = self.reply.as_mut().filter(|reply| self.verify || !reply.is_complete()) else {
             return Ok(());
         };

@@ -9,6 +9,9 @@ use super::outcome::ClientError;
 use crate::net::{ConnectedDatagramSocket, Connection, Socket};
 use crate::reactor::{Context, Interest, Stage, Token};
 
+/// Steps of a conversation between two polls: enough to make the poll cheap in comparison.
+pub(super) const STEPS_PER_TURN: usize = 16;
+
 /// A slot of the reactor.
 pub(super) enum Source {
     Socket(Connection<Socket>),

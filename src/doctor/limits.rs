@@ -5,11 +5,10 @@ use rustix::param::page_size;
 use serde::Serialize;
 
 use super::machine::Machine;
-use super::question::Role;
 use crate::net::backlog_remedy;
 use crate::system::DescriptorLimit;
 
-/// What the kernel keeps for a connection beside the socket: the inode (832 bytes), the directory entry (192), the
+/// Bytes that the kernel keeps for a connection beside the socket: the inode (832 bytes), the directory entry (192), the
 /// file (256), the epoll watch (128), its place in the descriptor table (8), rounded up for what slabs waste.
 const BESIDE_THE_SOCKET: u64 = 1600;
 /// The size of a socket where the kernel doesn't tell.
@@ -23,6 +22,27 @@ const BACKLOG: u64 = 4096;
 /// Ports from 1024 on are for everyone.
 const MOST_PORTS: u64 = 65535 - 1024 + 1;
 
+/// A question about this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The connections that are to be held at once; `None`: as many as possible.
+    pub connections: Option<u64>,
+    /// The role of this machine; `None`: both roles, each for itself.
+    pub role: Option<Role>,
+    /// The pairs of source address and target (address and port) that a client has: each has all ephemeral ports.
+    pub sources: u64,
+}
+
+/// An end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It accepts.
+    Server,
+    /// It connects.
+    Client,
+}
+
 /// One of the limits of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limit {
@@ -30,9 +50,9 @@ pub struct Limit {
     pub name: &'static str,
     /// The setting as it is, with what is used of it.
     pub setting: String,
-    /// How many connections it allows.
+    /// The connections that it allows.
     pub connections: u64,
-    /// Which end it bounds.
+    /// The ends that it bounds.
     pub roles: &'static [Role],
     /// Whether more connections are impossible; if not, they are only served worse.
     pub binding: bool,

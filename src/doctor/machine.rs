@@ -5,12 +5,9 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::formats::{
-    column, counter, memory, memory_groups, memory_limit, number, ports, reserved_within, tcp_pages,
-    tcp_socket_size,
+use crate::system::{
+    DescriptorLimit, MemoryGroup, PORT_RANGE, describe, memory_entry, memory_limit, port_range,
 };
-use crate::system::DescriptorLimit;
-use crate::system::describe;
 
 /// The numbers that bound connections; `None` is what can't be read.
 #[derive(Clone, Debug)]
@@ -55,7 +52,7 @@ impl Machine {
     /// The machine that these files describe.
     pub(super) fn from(descriptors: DescriptorLimit, read: &dyn Fn(&Path) -> io::Result<String>) -> Machine {
         let mut files = Files { read, unread: Vec::new() };
-        let ports = files.get("/proc/sys/net/ipv4/ip_local_port_range", ports);
+        let ports = files.get(PORT_RANGE, port_range);
         let reserved = "/proc/sys/net/ipv4/ip_local_reserved_ports";
         let ports_reserved =
             ports.as_ref().and_then(|range| files.get(reserved, |text| reserved_within(range, text)));
@@ -73,7 +70,7 @@ impl Machine {
                 .get("/proc/sys/net/ipv4/tcp_mem", |text| column(text, 2))
                 .zip(files.get("/proc/net/sockstat", tcp_pages)),
             socket_size: files.get("/proc/net/protocols", tcp_socket_size),
-            memory_available: files.get("/proc/meminfo", |text| memory(text, "MemAvailable")),
+            memory_available: files.get("/proc/meminfo", |text| memory_entry(text, "MemAvailable")),
             group: files
                 .get("/proc/self/cgroup", |text| Some(text.to_owned()))
                 .and_then(|text| group(read, &text)),
@@ -98,10 +95,10 @@ impl Machine {
 /// The tightest of the groups that have a limit. Those that can't be read are outside of our name space, or belong to
 /// a version of control groups that is not in use.
 fn group(read: &dyn Fn(&Path) -> io::Result<String>, text: &str) -> Option<Group> {
-    let limited = memory_groups(text).into_iter().filter_map(|group| {
-        let file = group.directory.join(group.limit);
+    let limited = MemoryGroup::all(text).into_iter().filter_map(|group| {
+        let file = group.limit_file();
         let limit = memory_limit(&read(&file).ok()?)??;
-        let usage = number(&read(&group.directory.join(group.usage)).ok()?)?;
+        let usage = number(&read(&group.usage_file()).ok()?)?;
         Some(Group { file, limit, usage })
     });
     limited.min_by_key(|group| group.limit.saturating_sub(group.usage))
@@ -127,6 +124,51 @@ impl Files<'_> {
         }
         None
     }
+}
+
+// The texts of `/proc` to numbers. Each function takes the whole text of one file, and answers `None` to what it does
+// not understand.
+
+/// A file with one number.
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// One of several numbers on one line: `fs.file-nr`, `tcp_mem`.
+fn column(text: &str, index: usize) -> Option<u64> {
+    text.split_whitespace().nth(index)?.parse().ok()
+}
+
+/// `net.ipv4.ip_local_reserved_ports`, such as `8080,9000-9010`: how many of them lie in the range.
+fn reserved_within(range: &RangeInclusive<u16>, text: &str) -> Option<u64> {
+    let mut count = 0;
+    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        let (first, last) = (first.max(*range.start()), last.min(*range.end()));
+        count += (u64::from(last) + 1).saturating_sub(first.into());
+    }
+    Some(count)
+}
+
+/// `/proc/net/sockstat`: the pages that the buffers of TCP hold.
+fn tcp_pages(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP: "))?;
+    let mut words = line.split_whitespace().skip_while(|word| *word != "mem");
+    words.nth(1)?.parse().ok()
+}
+
+/// `/proc/net/protocols`: the bytes of a TCP socket in the kernel, the larger of IPv4 and IPv6.
+fn tcp_socket_size(text: &str) -> Option<u64> {
+    let is_tcp = |line: &&str| matches!(line.split_whitespace().next(), Some("TCP" | "TCPv6"));
+    text.lines().filter(is_tcp).filter_map(|line| column(line, 1)).max()
+}
+
+/// `/proc/net/netstat`: a counter, named in one line and counted in the next.
+fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(group)?.strip_prefix(':'));
+    let index = lines.next()?.split_whitespace().position(|word| word == name)?;
+    column(lines.next()?, index)
 }
 
 #[cfg(test)]
@@ -180,5 +222,51 @@ pub(super) mod tests {
         ]);
         let file = PathBuf::from("/sys/fs/cgroup/a/memory.max");
         assert_eq!(machine.group, Some(Group { file, limit: 1000, usage: 400 }));
+    }
+
+    #[test]
+    fn numbers_stand_alone_or_in_columns() {
+        assert_eq!(number("1048576\n"), Some(1_048_576));
+        assert_eq!(column("485\t0\t2466177\n", 0), Some(485));
+        assert_eq!(column("287901\t383868\t575802\n", 2), Some(575_802));
+        for nonsense in ["", "many", "-1", "1.5"] {
+            assert_eq!((number(nonsense), column(nonsense, 0)), (None, None), "{nonsense}");
+        }
+        assert_eq!(column("1 2", 2), None);
+    }
+
+    #[test]
+    fn sockets_and_their_buffers_are_found_by_name() {
+        let sockstat =
+            "sockets: used 28\nTCP: inuse 4 orphan 0 tw 21066 alloc 4 mem 186\nUDP: inuse 0 mem 3\n";
+        assert_eq!(tcp_pages(sockstat), Some(186));
+        assert_eq!(tcp_pages("TCP: inuse 4 mem"), None);
+        let protocols = "protocol  size sockets  memory press\n\
+                         MPTCPv6   2064      0     186   no\nTCPv6     2432      0     186   no\n\
+                         UDP       1344      0       0   NI\nTCP       2304      4     186   no\n";
+        assert_eq!(tcp_socket_size(protocols), Some(2432));
+        assert_eq!(tcp_socket_size("protocol size"), None);
+    }
+
+    #[test]
+    fn counters_are_named_in_one_line_and_counted_in_the_next() {
+        let text = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 560 1313\nIpExt: InNoRoutes\nIpExt: 7\n";
+        assert_eq!(counter(text, "TcpExt", "ListenOverflows"), Some(560));
+        assert_eq!(counter(text, "TcpExt", "ListenDrops"), Some(1313));
+        assert_eq!(counter(text, "IpExt", "InNoRoutes"), Some(7));
+        for (group, name) in [("TcpExt", "Nothing"), ("Tcp", "ListenDrops"), ("MPTcpExt", "ListenDrops")] {
+            assert_eq!(counter(text, group, name), None, "{group} {name}");
+        }
+        assert_eq!(counter("TcpExt: ListenDrops\n", "TcpExt", "ListenDrops"), None);
+    }
+
+    #[test]
+    fn reserved_ports_count_where_they_are_in_the_range() {
+        let range = 32768..=60999;
+        assert_eq!(reserved_within(&range, "\n"), Some(0));
+        assert_eq!(reserved_within(&range, "8080,40000,50000-50009,60990-61010\n"), Some(21));
+        assert_eq!(reserved_within(&(0..=65535), "0-65535"), Some(65536));
+        assert_eq!(reserved_within(&range, "9-1,60000-50000"), Some(0));
+        assert_eq!(reserved_within(&range, "a-b"), None);
     }
 }

@@ -2,22 +2,17 @@
 //!
 //! | file | its one idea |
 //! |---|---|
-//! | `question.rs` | how many connections, in which role |
-//! | `machine.rs` | what the system tells about itself, read once |
-//! | `formats.rs` | the texts of `/proc` and `/sys` to numbers; pure |
-//! | `limits.rs` | numbers to limits, each with its remedy; pure |
-//! | `report.rs` | the limits for people and for programs |
+//! | `machine.rs` | examine: the figures of the system, read once |
+//! | `limits.rs` | judge: figures to limits, each with its remedy; pure |
+//! | `report.rs` | report: the limits for people and for programs |
 
-mod formats;
 mod limits;
 mod machine;
-mod question;
 mod report;
 
 use self::machine::Machine;
 
-pub use self::limits::Limit;
-pub use self::question::{Question, Role};
+pub use self::limits::{Limit, Question, Role};
 pub use self::report::{Outlook, Report};
 
 /// Reads what bounds the connections of this machine and answers the question. What can't be read is said in the

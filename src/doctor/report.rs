@@ -4,18 +4,17 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::limits::{Limit, limits};
+use super::limits::{Limit, Question, Role, limits};
 use super::machine::Machine;
-use super::question::{Question, Role};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The connections that were asked for.
     pub connections: Option<u64>,
-    /// This machine as a server, if that was asked.
+    /// This machine as a server, if the question was about that.
     pub server: Option<Outlook>,
-    /// This machine as a client, if that was asked.
+    /// This machine as a client, if the question was about that.
     pub client: Option<Outlook>,
     /// Every limit that could be read.
     pub limits: Vec<Limit>,
@@ -30,11 +29,11 @@ pub struct Report {
 /// The reach of one end of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Outlook {
-    /// How many connections are possible at once; `None` where nothing that bounds them is known.
+    /// The connections that are possible at once; `None` where no bound of theirs is known.
     pub reachable: Option<u64>,
     /// The limit that comes first.
     pub first_limit: Option<&'static str>,
-    /// Whether that is enough for what was asked.
+    /// Whether that is enough for the question.
     pub enough: bool,
 }
 
@@ -77,7 +76,7 @@ impl Report {
         }
     }
 
-    /// Whether what was asked for is possible.
+    /// Whether the connections of the question are possible.
     pub fn is_reachable(&self) -> bool {
         self.ends().all(|(_, end)| end.enough)
     }

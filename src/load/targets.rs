@@ -9,7 +9,7 @@ use super::error::LoadError;
 use super::plan::{Plan, Usage};
 use crate::net::Target;
 use crate::net::{Endpoint, Host};
-use crate::system::DescriptorLimit;
+use crate::system::{DescriptorLimit, PORT_RANGE, port_range};
 
 /// The ports that Linux gives out unless it is told otherwise.
 const USUAL_PORTS: u64 = 60_999 - 32_768 + 1;
@@ -165,24 +165,30 @@ impl Ceiling {
         if self.all_have_ports { self.ports.saturating_mul(self.pairs) } else { u64::MAX }
     }
 
-    /// Says what stands in the way of so many connections, if anything does.
+    /// Says what stands in the way of so many connections of this process, if anything does.
     pub(super) fn check(&self, connections: usize) -> Result<(), LoadError> {
-        let asked = connections as u64;
-        let ceiling = if asked > self.by_ports() {
-            format!(
-                "{} ports × {} pairs of source and target address allow {} (--source with more addresses, more \
-                 endpoints, or a larger net.ipv4.ip_local_port_range)",
-                self.ports,
-                self.pairs,
-                self.by_ports()
-            )
-        } else if asked > self.descriptors {
-            let limit = DescriptorLimit::current();
-            let remedy = limit.remedy(connections, 1);
-            format!("{} descriptors allow {} ({remedy})", limit.soft, self.descriptors)
-        } else {
+        self.check_ports(connections)?;
+        if connections as u64 <= self.descriptors {
             return Ok(());
-        };
+        }
+        let limit = DescriptorLimit::current();
+        let remedy = limit.remedy(connections, 1);
+        let ceiling = format!("{} descriptors allow {} ({remedy})", limit.soft, self.descriptors);
+        Err(LoadError::TooMany { asked: connections, ceiling })
+    }
+
+    /// Says whether there are fewer ports than connections. All processes of a machine share its ports.
+    pub(super) fn check_ports(&self, connections: usize) -> Result<(), LoadError> {
+        if connections as u64 <= self.by_ports() {
+            return Ok(());
+        }
+        let ceiling = format!(
+            "{} ports × {} pairs of source and target address allow {} (--source with more addresses, more \
+             endpoints, or a larger net.ipv4.ip_local_port_range)",
+            self.ports,
+            self.pairs,
+            self.by_ports()
+        );
         Err(LoadError::TooMany { asked: connections, ceiling })
     }
 
@@ -217,12 +223,8 @@ impl Ceiling {
 }
 
 fn ephemeral_ports() -> u64 {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut numbers = range.split_whitespace().flat_map(str::parse::<u64>);
-    match (numbers.next(), numbers.next()) {
-        (Some(first), Some(last)) if first <= last => last - first + 1,
-        _ => USUAL_PORTS,
-    }
+    let text = std::fs::read_to_string(PORT_RANGE).unwrap_or_default();
+    port_range(&text).map_or(USUAL_PORTS, |range| range.len() as u64)
 }
 
 #[cfg(test)]

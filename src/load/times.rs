@@ -68,6 +68,11 @@ pub(super) const STATISTICS: [Statistic; 9] = [
 ];
 
 impl Statistic {
+    /// The figure as text; `=max` where it is none of its own.
+    pub(super) fn shown(&self, times: &Times) -> String {
+        if self.is_the_maximum(times) { "=max".into() } else { text((self.of)(times)) }
+    }
+
     /// Whether so few values have no such percentile but their maximum.
     pub(super) fn is_the_maximum(&self, times: &Times) -> bool {
         self.one_in > times.count

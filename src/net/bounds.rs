@@ -1,6 +1,9 @@
-//! What bounds a connection: its memory, its share of a turn, its time.
+//! The bounds of a connection: of its memory, its share of a turn, its time.
 
 use std::time::Duration;
+
+use super::phase::End;
+use crate::reactor::Moment;
 
 /// The bounds of a connection's memory and of what it does in one turn. Each is at least 1, since with 0 of one
 /// of them nothing would ever move: [`Workspace::new`](super::Workspace::new) takes 0 for 1.
@@ -26,7 +29,20 @@ pub struct Timeouts {
     pub linger: Duration,
 }
 
-/// Which of the [`Timeouts`] it is.
+impl Timeouts {
+    /// The timeout that strikes first, and when.
+    pub(super) fn nearest(
+        &self,
+        last_activity: Moment,
+        stalled_since: Option<Moment>,
+    ) -> Option<(Moment, Timeout)> {
+        let idle = self.idle.map(|time| (last_activity + time, Timeout::Idle));
+        let write = stalled_since.zip(self.write).map(|(since, time)| (since + time, Timeout::Write));
+        idle.into_iter().chain(write).min_by_key(|(at, _)| *at)
+    }
+}
+
+/// One of the [`Timeouts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timeout {
     /// No byte in or out for too long.
@@ -35,4 +51,20 @@ pub enum Timeout {
     Write,
     /// We were done, and the peer did not end in time.
     Linger,
+}
+
+/// The outcome of a deadline that was due.
+#[derive(Debug)]
+pub enum Judgement {
+    /// It lives: give it another turn if `again`, and judge it anew at the deadline.
+    Alive {
+        /// Progress is possible right now.
+        again: bool,
+        /// Its next deadline, if it has one.
+        deadline: Option<Moment>,
+    },
+    /// The peer or the network ended it before we judged: remove it.
+    Ended(End),
+    /// Nothing moved, though there was the time for it: remove it.
+    TimedOut(Timeout),
 }

@@ -75,7 +75,13 @@ impl Journal {
     /// The present moment if anybody cares; reads no clock otherwise.
     #[inline]
     pub(super) fn begin(&self) -> Option<Moment> {
-        (self.entries.is_some() || log::log_enabled!(log::Level::Trace)).then(Moment::now)
+        let is_kept = self.entries.is_some() || log::log_enabled!(log::Level::Trace);
+        if is_kept { Journal::clock() } else { None }
+    }
+
+    #[cold]
+    fn clock() -> Option<Moment> {
+        Some(Moment::now())
     }
 
     /// A read that began then has returned.
@@ -85,10 +91,10 @@ impl Journal {
         began: Option<Moment>,
         socket: i32,
         asked: usize,
-        result: &io::Result<usize>,
+        result: Result<usize, &io::Error>,
     ) {
         if let Some(began) = began {
-            self.add(socket, began, Deed::Read { asked, result: copy(result) });
+            self.add(socket, began, Deed::Read { asked, result: result.map_err(copy) });
         }
     }
 
@@ -99,10 +105,10 @@ impl Journal {
         began: Option<Moment>,
         socket: i32,
         offered: usize,
-        result: &io::Result<usize>,
+        result: Result<usize, &io::Error>,
     ) {
         if let Some(began) = began {
-            self.add(socket, began, Deed::Wrote { offered, result: copy(result) });
+            self.add(socket, began, Deed::Wrote { offered, result: result.map_err(copy) });
         }
     }
 
@@ -138,11 +144,6 @@ impl Journal {
 }
 
 /// An error can't be cloned, but its code says all that a system call said.
-fn copy(result: &io::Result<usize>) -> io::Result<usize> {
-    match result {
-        Ok(count) => Ok(*count),
-        Err(error) => {
-            Err(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
-        }
-    }
+fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod buffers;
+mod bulk;
 mod connected_datagram;
 mod connection;
 mod connector;
@@ -14,18 +15,21 @@ mod listener;
 mod overflow;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod packet_info;
+mod peeked;
 mod phase;
 mod pipes;
+mod pool;
 pub(crate) mod proxy;
 mod ring;
 mod service;
 mod socket_file;
 mod transport;
+mod wire;
+mod workspace;
 
-pub use self::bounds::{Limits, Timeout, Timeouts};
-pub use self::buffers::{BufferBytes, Traffic, Workspace};
+pub use self::bounds::{Judgement, Limits, Timeout, Timeouts};
 pub use self::connected_datagram::ConnectedDatagramSocket;
-pub use self::connection::{Connection, Judgement, Next};
+pub use self::connection::{Connection, Next};
 pub use self::connector::{Target, connect};
 pub use self::datagram::{Datagram, DatagramSocket, LONGEST_DATAGRAM, LONGEST_PAYLOAD};
 pub use self::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
@@ -38,6 +42,8 @@ pub use self::listener::{
 };
 pub use self::overflow::Overflow;
 pub use self::phase::{End, Phase};
+pub use self::pool::BufferBytes;
 pub use self::service::{Answer, Service};
 pub use self::socket_file::BindError;
 pub use self::transport::{Socket, Transport};
+pub use self::workspace::{Traffic, Workspace};

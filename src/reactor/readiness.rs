@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::BitOr;
 
-/// What an event said, one bit each; see "The laws of readiness" in [`reactor`](crate::reactor) for what it is worth.
+/// The bits of an event. "The laws of readiness" in [`reactor`](crate::reactor) say how far to trust them.
 ///
 /// ```
 /// use echoloop::reactor::Readiness;
@@ -51,9 +51,24 @@ impl Readiness {
         Readiness(self.0 | other.0)
     }
 
+    /// These bits but the others.
+    #[inline]
+    pub const fn without(self, others: Readiness) -> Readiness {
+        Readiness(self.0 & !others.0)
+    }
+
     /// The names of the bits, most telling first.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Readiness::NAMES.into_iter().filter(move |(bit, _)| self.has(*bit)).map(|(_, name)| name)
+    }
+
+    /// The bits that few events have.
+    #[cold]
+    fn unusual(event: &mio::event::Event) -> Readiness {
+        Readiness::READ_CLOSED.when(event.is_read_closed())
+            | Readiness::WRITE_CLOSED.when(event.is_write_closed())
+            | Readiness::ERROR.when(event.is_error())
+            | Readiness::PRIORITY.when(event.is_priority())
     }
 
     const fn when(self, holds: bool) -> Readiness {
@@ -64,12 +79,11 @@ impl Readiness {
 impl From<&mio::event::Event> for Readiness {
     #[inline]
     fn from(event: &mio::event::Event) -> Readiness {
-        Readiness::READABLE.when(event.is_readable())
-            | Readiness::WRITABLE.when(event.is_writable())
-            | Readiness::READ_CLOSED.when(event.is_read_closed())
-            | Readiness::WRITE_CLOSED.when(event.is_write_closed())
-            | Readiness::ERROR.when(event.is_error())
-            | Readiness::PRIORITY.when(event.is_priority())
+        let usual =
+            Readiness::READABLE.when(event.is_readable()) | Readiness::WRITABLE.when(event.is_writable());
+        let is_usual =
+            !event.is_read_closed() && !event.is_write_closed() && !event.is_error() && !event.is_priority();
+        if is_usual { usual } else { usual | Readiness::unusual(event) }
     }
 }
 

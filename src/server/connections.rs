@@ -147,7 +147,7 @@ impl Connections {
     }
 
     /// An event came. A connection that waits in the run queue keeps its place there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ready(
         &mut self,
         token: Token,
@@ -157,9 +157,8 @@ impl Connections {
         counters: &mut Counters,
         now: Moment,
     ) -> Step {
-        log::trace!("{}: {readiness:?}", client.peer);
-        if let Some(trace) = &mut self.trace {
-            trace.ready(token, readiness);
+        if self.trace.is_some() || log::log_enabled!(Level::Trace) {
+            self.record_ready(token, client, readiness);
         }
         if readiness.has(Readiness::ERROR) {
             // Input that it sent and we have not read can't be answered any more.
@@ -172,8 +171,16 @@ impl Connections {
         self.pump(token, client, counters, now)
     }
 
+    #[cold]
+    fn record_ready(&mut self, token: Token, client: &Client, readiness: Readiness) {
+        log::trace!("{}: {readiness:?}", client.peer);
+        if let Some(trace) = &mut self.trace {
+            trace.ready(token, readiness);
+        }
+    }
+
     /// Lets a connection do what it can.
-    #[inline(always)] // Every echo passes through here.
+    #[inline(never)] // The one call of each echo, which saves the registers once.
     pub(super) fn pump(
         &mut self,
         token: Token,

@@ -10,7 +10,10 @@ use crate::system::describe;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name has no address, or nobody could be asked.
-    #[error("cannot resolve {host}: {}", describe(source))]
+    #[error(
+        "cannot resolve {host}: {} (check the spelling; `echoloop --help` lists the commands)",
+        describe(source)
+    )]
     Resolve {
         /// The name.
         host: String,
@@ -89,6 +92,9 @@ impl Error {
                 format!("address already in use (`ss -lunp sport = :{port}` shows by whom)")
             }
             (ErrorKind::NotFound, Endpoint::Unix(_)) => "no such directory".into(),
+            (ErrorKind::AddrNotAvailable, _) => {
+                "this machine does not have that address (`ip addr` lists its own)".into()
+            }
             _ => describe(error),
         };
         Error::Listen { endpoint: address.to_string(), reason }

@@ -15,7 +15,8 @@
 //! | `options.rs` | the settings and their defaults |
 //! | `endpoints.rs` | endpoints → listening sockets |
 //! | `inherited.rs` | sockets that the service manager has opened |
-//! | `router.rs` | slots of the reactor, and which part owns the event of a slot |
+//! | `router.rs` | which part an event belongs to |
+//! | `source.rs` | the kinds of sources in the reactor |
 //! | `acceptor.rs` | accepts, pauses at the limit or for lack of descriptors, resumes |
 //! | `proxy_header.rs` | connections whose PROXY header is not complete |
 //! | `connections.rs` | connections that are served: begin, pump, time out, close |
@@ -24,6 +25,7 @@
 //! | `datagrams.rs` | UDP sockets, and which datagrams are never answered |
 //! | `shutdown.rs` | whether the server stops, and how it will have ended |
 //! | `counters.rs` | everything that is counted, and the summary |
+//! | `vitals.rs` | figures and health, gathered from the parts |
 //! | `histogram.rs` | durations of turns, in a few counters |
 //! | `admin/` | figures and health over HTTP |
 //! | `trace.rs` | the recording of `--trace` |
@@ -45,8 +47,10 @@ mod options;
 mod proxy_header;
 mod router;
 mod shutdown;
+mod source;
 mod trace;
 mod trace_file;
+mod vitals;
 
 use crate::net::{Endpoint, Listener, backlog_in_force, backlog_remedy};
 use crate::reactor::{Context, Interest, Reactor, Stage};
@@ -58,8 +62,9 @@ use self::connections::Connections;
 use self::counters::Counters;
 use self::datagrams::Datagrams;
 use self::endpoints::{Bound, BoundSocket};
-use self::router::{Router, Source};
+use self::router::Router;
 use self::shutdown::Shutdown;
+use self::source::Source;
 use self::trace::Trace;
 
 pub use self::counters::Summary;

@@ -2,36 +2,21 @@
 //! the slot what that part says.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::acceptor::{ACCEPTS_PER_TURN, Acceptor, Offer};
-use super::admin::{
-    AdminEndpoint, Admission, Figures, NotAccepting, Process, ProcessFigures, SCRAPERS_PER_TURN, Scraper,
-    Status,
-};
+use super::admin::{AdminEndpoint, Process};
 use super::connections::{Client, Connections, Step, Urgency};
 use super::counters::{Counters, Summary};
-use super::datagrams::{DatagramCounts, Datagrams, Served};
+use super::datagrams::{Datagrams, Served};
 use super::error::Error;
 use super::proxy_header::{AwaitingHeader, Refusal};
 use super::shutdown::Shutdown;
-use crate::net::{CONNECTION_INTEREST, DatagramSocket, Listener, Next, Peer, Socket};
+use super::source::Source;
+use super::vitals::Vitals;
+use crate::net::{Peer, Socket};
 use crate::reactor::{Context, Handler, Interest, Moment, Readiness, Stage, Timer, Token};
-use crate::system::{ReportSignal, StopSignal, describe};
-
-/// What a slot of the reactor holds. All but connections are boxed: there are few of them, and the slots of many
-/// connections should be no larger than they need.
-pub(super) enum Source {
-    Connection(Client),
-    AwaitingHeader(AwaitingHeader),
-    Listener(Box<Listener>),
-    Datagrams(Box<DatagramSocket>),
-    Stop(Box<StopSignal>),
-    Report(Box<ReportSignal>),
-    AdminListener(Box<Listener>),
-    Scraper(Box<Scraper>),
-}
+use crate::system::describe;
 
 /// The end of the time that connections have to end, once the server was asked to stop.
 const DRAIN: Timer = Timer(0);
@@ -52,39 +37,14 @@ pub(super) struct Router {
 impl Handler for Router {
     type Source = Source;
 
+    #[inline]
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         let (now, is_queued) = (context.now(), context.is_queued(token));
-        match context.get_mut(token) {
-            Some(Source::Connection(client)) => {
-                let step =
-                    self.connections.ready(token, client, readiness, is_queued, &mut self.counters, now);
-                self.follow(context, token, step);
-            }
-            Some(Source::AwaitingHeader(_)) => {
-                self.read_header(context, token, readiness.has(Readiness::READ_CLOSED));
-            }
-            Some(Source::Listener(_)) => self.accept(context, token),
-            Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
-            // Signals that come together, as SIGINT and SIGTERM may from a terminal and a supervisor, are one request.
-            Some(Source::Stop(signal)) => {
-                let asked = signal.received() > 0;
-                if asked {
-                    self.stop(context);
-                }
-            }
-            Some(Source::Report(signal)) => {
-                let asked = signal.received() > 0;
-                if asked {
-                    self.report(context);
-                }
-            }
-            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
-            Some(Source::Scraper(scraper)) => {
-                scraper.note(readiness);
-                self.serve_scraper(context, token);
-            }
-            None => {}
-        }
+        let Some(Source::Connection(client)) = context.get_mut(token) else {
+            return self.ready_otherwise(context, token, readiness);
+        };
+        let step = self.connections.ready(token, client, readiness, is_queued, &mut self.counters, now);
+        self.follow(context, token, step);
     }
 
     fn resume(&mut self, context: &mut Context<Source>, token: Token) {
@@ -118,11 +78,9 @@ impl Handler for Router {
             Some(Source::Listener(_)) => self.accept(context, token),
             Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
             Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
-            Some(Source::Scraper(scraper)) => {
-                // Its request may have arrived while this process was stopped.
-                scraper.note(Readiness::READABLE);
-                self.serve_scraper(context, token);
-                self.close_scraper(context, token, "cut off: its time is over");
+            Some(Source::Scraper(_)) => {
+                let (admin, mut vitals) = self.admin(now);
+                admin.cut_off(context, token, &mut vitals);
             }
             Some(Source::Stop(_) | Source::Report(_)) | None => {}
         }
@@ -152,6 +110,37 @@ impl Handler for Router {
 
 /// Connections.
 impl Router {
+    /// An event for anything but a connection.
+    #[inline(never)]
+    fn ready_otherwise(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
+        match context.get_mut(token) {
+            Some(Source::AwaitingHeader(_)) => {
+                self.read_header(context, token, readiness.has(Readiness::READ_CLOSED));
+            }
+            Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
+            // Signals that come together, as SIGINT and SIGTERM may from a terminal and a supervisor, are one request.
+            Some(Source::Stop(signal)) => {
+                let asked = signal.received() > 0;
+                if asked {
+                    self.stop(context);
+                }
+            }
+            Some(Source::Report(signal)) => {
+                let asked = signal.received() > 0;
+                if asked {
+                    self.report(context);
+                }
+            }
+            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
+            Some(Source::Scraper(scraper)) => {
+                scraper.note(readiness);
+                self.serve_scraper(context, token);
+            }
+            Some(Source::Connection(_)) | None => {}
+        }
+    }
+
     /// Accepts until nothing waits, the budget is spent, or no more may come in.
     fn accept(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
@@ -389,153 +378,31 @@ impl Router {
     }
 }
 
-/// The admin endpoint and the report.
+/// Figures.
 impl Router {
-    /// Takes scrapers in. When there is no place left, one of them gives way in each turn, and the next turn, in which its
-    /// descriptor is free, goes on.
-    fn accept_scrapers(&mut self, context: &mut Context<Source>, token: Token) {
-        let now = context.now();
-        for _ in 0..SCRAPERS_PER_TURN {
-            let Some(Source::AdminListener(listener)) = context.get_mut(token) else { return };
-            if self.admin.is_full() {
-                if listener.has_waiting() {
-                    self.make_place_for_scraper(context);
-                    context.run_again(token);
-                }
-                return;
-            }
-            let scraper = match AdminEndpoint::accept(listener, now) {
-                Admission::Scraper(scraper) => Source::Scraper(Box::new(scraper)),
-                Admission::Nothing => return,
-                Admission::NothingBefore(at) => return context.set_deadline(token, at),
-            };
-            match context.insert(scraper, CONNECTION_INTEREST, Stage::Connections) {
-                Ok(scraper) => {
-                    context.set_deadline(scraper, self.admin.took_in(scraper, now));
-                    self.serve_scraper(context, scraper);
-                }
-                Err(error) => log::debug!("admin: a connection can't be polled: {}", describe(&error)),
-            }
-        }
-        context.run_again(token);
+    /// The admin endpoint, and the parts that it tells of.
+    fn admin(&mut self, now: Moment) -> (&mut AdminEndpoint, Vitals<'_>) {
+        let Router { acceptor, connections, datagrams, counters, process, shutdown, admin, .. } = self;
+        (admin, Vitals { acceptor, connections, datagrams, counters, process, shutdown, now })
     }
 
-    fn make_place_for_scraper(&mut self, context: &mut Context<Source>) {
-        let has_asked =
-            |token| matches!(context.get(token), Some(Source::Scraper(scraper)) if scraper.has_asked());
-        if let Some(token) = self.admin.to_give_way(has_asked) {
-            self.close_scraper(context, token, "gave its place to another one");
-        }
+    fn accept_scrapers(&mut self, context: &mut Context<Source>, listener: Token) {
+        let (admin, mut vitals) = self.admin(context.now());
+        admin.accept(context, listener, &mut vitals);
     }
 
-    fn serve_scraper(&mut self, context: &mut Context<Source>, token: Token) {
-        let (now, listening) = (context.now(), self.is_listening());
-        let in_the_loop = context.len() + self.connections.pipe_descriptors();
-        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
-        let Router { admin, acceptor, connections, datagrams, counters, process, shutdown, .. } = self;
-        let mut status = || Status {
-            figures: figures(
-                acceptor,
-                connections,
-                datagrams.counts(now),
-                counters,
-                process.figures(in_the_loop),
-            ),
-            not_accepting: not_accepting(acceptor, counters, shutdown, listening),
-        };
-        match admin.pump(scraper, &mut status, now) {
-            Next::Wait => {}
-            Next::Again => context.run_again(token),
-            Next::Close(end) => self.close_scraper(context, token, &format!("{end:?}")),
-        }
+    fn serve_scraper(&mut self, context: &mut Context<Source>, scraper: Token) {
+        let (admin, mut vitals) = self.admin(context.now());
+        admin.serve(context, scraper, &mut vitals);
     }
 
-    fn close_scraper(&mut self, context: &mut Context<Source>, token: Token, reason: &str) {
-        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
-        self.admin.close(token, scraper, reason);
-        context.remove(token);
-    }
-
-    /// Logs the figures, as warnings, so that they appear with `--quiet` too.
     fn report(&mut self, context: &Context<Source>) {
-        let listening = self.is_listening();
-        let Router { acceptor, connections, datagrams, counters, process, shutdown, .. } = self;
-        let in_the_loop = context.len() + connections.pipe_descriptors();
-        let (datagrams, process) = (datagrams.counts(context.now()), process.figures(in_the_loop));
-        for line in figures(acceptor, connections, datagrams, counters, process).lines() {
-            log::warn!("report: {line}");
-        }
-        if let Some(reason) = not_accepting(acceptor, counters, shutdown, listening) {
-            log::warn!("report: not accepting: {reason}");
-        }
+        let (_, mut vitals) = self.admin(context.now());
+        vitals.log(context.len());
     }
 }
 
 fn connections(context: &Context<Source>) -> Vec<Token> {
-    let is_connection = |token: &Token| {
-        matches!(context.get(*token), Some(Source::Connection(_) | Source::AwaitingHeader(_)))
-    };
+    let is_connection = |token: &Token| context.get(*token).is_some_and(Source::is_connection);
     context.tokens().filter(is_connection).collect()
-}
-
-fn figures(
-    acceptor: &Acceptor,
-    connections: &Connections,
-    datagrams: DatagramCounts,
-    counters: &Counters,
-    process: ProcessFigures,
-) -> Figures {
-    Figures {
-        counters: counters.clone(),
-        connections_allowed: acceptor.limit(),
-        pauses_of_reading: connections.pauses_of_reading(),
-        buffers: connections.buffer_bytes(),
-        pipes_in_use: connections.pipes_in_use(),
-        datagrams,
-        process,
-    }
-}
-
-fn not_accepting(
-    acceptor: &Acceptor,
-    counters: &Counters,
-    shutdown: &Shutdown,
-    listening: bool,
-) -> Option<NotAccepting> {
-    if shutdown.has_begun() {
-        Some(NotAccepting::Stopping)
-    } else if !listening {
-        Some(NotAccepting::Enough)
-    } else if acceptor.is_blocked() {
-        Some(NotAccepting::Exhausted)
-    } else if acceptor.is_full(counters) {
-        Some(NotAccepting::Full { limit: acceptor.limit() })
-    } else {
-        None
-    }
-}
-
-impl AsFd for Source {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Source::Connection(client) => client.socket().as_fd(),
-            Source::AwaitingHeader(awaiting) => awaiting.as_fd(),
-            Source::Listener(listener) | Source::AdminListener(listener) => listener.as_fd(),
-            Source::Datagrams(socket) => socket.as_fd(),
-            Source::Stop(signal) => signal.as_fd(),
-            Source::Report(signal) => signal.as_fd(),
-            Source::Scraper(scraper) => scraper.as_fd(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_connection_costs_at_most_128_bytes() {
-        let bytes = Context::<Source>::BYTES_PER_SOURCE;
-        assert!(bytes <= 128, "{bytes} bytes");
-    }
 }

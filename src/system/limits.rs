@@ -1,4 +1,4 @@
-//! How many descriptors this process may have, which is how many connections it can hold.
+//! The descriptors that this process may have: they bound its connections.
 
 use std::fs;
 use std::io;

@@ -1,14 +1,18 @@
 //! The process and its system: limits, memory, signals, the log, error messages. Every other folder may use it.
 
+mod cpu_time;
 mod limits;
 mod log;
 mod memory;
 mod message;
+mod ports;
 mod signals;
 
+pub(crate) use self::cpu_time::cpu_time;
 pub use self::limits::DescriptorLimit;
 pub(crate) use self::limits::open_descriptors;
-pub use self::log::{Escaped, StandardErrorLog};
-pub(crate) use self::memory::allowed_memory;
-pub(crate) use self::message::describe;
+pub use self::log::{Escaped, LiveLine, StandardErrorLog};
+pub(crate) use self::memory::{MemoryGroup, allowed_memory, memory_entry, memory_limit};
+pub use self::message::describe;
+pub(crate) use self::ports::{PORT_RANGE, port_range};
 pub use self::signals::{ReportSignal, StopHandle, StopSignal, survive_file_size_limit};

@@ -133,9 +133,10 @@ fn the_diagram_of_the_buffers_shows_the_fields() {
             column += cell.len() + 1;
         }
     }
-    let buffers = read(&root().join("src/net/buffers.rs"));
+    let sources =
+        ["src/net/workspace.rs", "src/net/buffers.rs"].map(|file| read(&root().join(file))).concat();
     let of = |name, heading, kinds: &[&str]| -> Vec<(String, &str)> {
-        let held = fields(&buffers, name).into_iter().filter(|(_, kind)| kinds.contains(kind));
+        let held = fields(&sources, name).into_iter().filter(|(_, kind)| kinds.contains(kind));
         held.map(|(name, _)| (name.to_owned(), heading)).collect()
     };
     let shared = ["Workspace", "Desk"].map(|name| of(name, headings[0], &["Box<[u8]>", "Vec<u8>"])).concat();

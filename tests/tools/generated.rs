@@ -30,11 +30,15 @@ fn bash_completes_commands_options_and_values() {
         ("echoloop send --expect l", "line"),
         ("echoloop completions b", "bash"),
         ("echoloop man do", "doctor"),
+        ("echoloop man tr", "trace-page"),
+        ("echoloop compare ''", ""),
+        ("echoloop merge ''", ""),
     ] {
         let mut bash = Command::new("bash");
         bash.args(["--norc", "-c"]).arg(
-            "source \"$1\"; COMP_WORDS=($2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-             _echoloop echoloop \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"
+            "source \"$1\"; eval \"COMP_WORDS=($2)\"; COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+             [[ $(complete -p echoloop) =~ ' -o default'.*' -F '([a-z_]+) ]] || exit 1
+             ${BASH_REMATCH[1]} echoloop \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"
              echo \"${COMPREPLY[@]}\"",
         );
         let finished = run({
@@ -42,6 +46,39 @@ fn bash_completes_commands_options_and_values() {
             bash
         });
         assert_eq!(finished.stdout.trim_end(), expected, "{line}: {finished:?}");
+    }
+}
+
+/// A zsh in a terminal of its own gets a line and a tab; then its terminal has to show the rest of the word.
+const ZSH: &str = r#"
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "cd $1; fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D; print READ''Y"
+zpty -r -m shell seen '*READY*'
+zpty -n -w shell "$2"$'\t'
+zpty -r -m shell seen "*$3*" && print completed
+"#;
+
+#[test]
+fn zsh_completes_commands_options_values_and_files() {
+    if installed("zsh").is_none() {
+        return skip("zsh_completes_commands_options_values_and_files", "zsh is not installed");
+    }
+    let directory = tempdir().expect("a directory");
+    fs::write(directory.path().join("_echoloop"), generated(&["completions", "zsh"])).expect("a file");
+    fs::write(directory.path().join("some-report.json"), "").expect("a file");
+    for (line, rest) in [
+        ("echoloop trace-p", "age"),
+        ("echoloop man tr", "ace-page"),
+        ("echoloop doctor --role ser", "ver"),
+        ("echoloop load --plo", "t"),
+        ("echoloop compare some-re", "port.json"),
+    ] {
+        let mut zsh = Command::new("zsh");
+        zsh.args(["-f", "-c", ZSH, "zsh"]).arg(directory.path()).args([line, rest]);
+        zsh.env("TERM", "xterm").env("HOME", directory.path());
+        let finished = run(zsh);
+        assert_eq!(finished.stdout.trim_end(), "completed", "{line}: {finished:?}");
     }
 }
 

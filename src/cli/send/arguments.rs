@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum};
 use echoloop::client::{ANSWER_TIMEOUT, ClientError, Expect, Family, SendOptions};
 use echoloop::net::LONGEST_PAYLOAD;
-use echoloop::{Endpoint, ProxyVersion};
+use echoloop::{DEFAULT_PORT, Endpoint, Host, ProxyVersion};
 use log::LevelFilter;
 
 use crate::cli::values::{Text, Timeout, size, target, text, timeout};
@@ -13,26 +13,26 @@ use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
 Three ways to talk:
-  send ENDPOINT TEXT…          each message is sent and its reply awaited and printed, then the next
+  send ENDPOINT TEXT…          it sends a message, waits for the reply and prints it, then the next
   send ENDPOINT                on a terminal: a prompt; an empty line or end of input ends it. For a history of lines
                                say `rlwrap echoloop send ENDPOINT`
   send ENDPOINT < FILE         a stream both ways at once; the end of input ends our side, and the server's
                                close ends it all
 
-ENDPOINT is HOST, HOST:PORT, PORT, [V6ADDRESS]:PORT, unix:PATH or udp://HOST:PORT; without a port it is 10000.
+ENDPOINT is HOST, HOST:PORT, PORT, [V6ADDRESS]:PORT, unix:PATH or udp://HOST:PORT. The default port is 10000.
 
-TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH. It is sent as it is, without a newline unless it has one or --crlf is
-given. An empty TEXT sends nothing and only waits for a reply (of a line, or one read).
+TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH. It goes out as it is: a newline is sent only if TEXT has one, or with
+--crlf. An empty TEXT sends nothing and only waits for a reply (of a line, or one read).
 
 Standard output gets the bytes of the replies and nothing else. On a terminal each reply ends its line, and control
-characters are shown as \\x1b, so that the server can't drive the terminal; --raw prints them as they are.
-Bytes beyond a reply are shown in a warning on standard error, and are never taken for the next reply. Nothing more is
-read from the server while standard output takes nothing. A closed standard output ends the conversation quietly.
+characters appear as \\x1b, so that the server can't drive the terminal; --raw prints them as they are.
+A warning on standard error shows bytes that come beyond a reply; they never count for the next reply. While standard
+output takes nothing, nothing more is read from the server. A closed standard output ends the conversation quietly.
 
 Over UDP each TEXT (also an empty one), or each line of standard input with its line feed, is a datagram of at most
-65507 bytes. The next one is sent when an answer has come; one that is not answered within --timeout ends it, and is not
-sent again. With --verify, an answer that comes twice is a warning. If a machine says that nobody listens on the port, or
-can't be reached, and has never answered, the next address of the name is tried.
+65507 bytes. The next one leaves when the answer has come. A datagram that has no answer within --timeout ends the
+conversation; it is never sent again. With --verify, an answer that comes twice is a warning. The next address of the
+name is tried if a machine says that nobody listens on the port, or can't be reached, and has never answered.
 
 Examples:
   echoloop send localhost 'This is the message.'         what is sent comes back
@@ -45,8 +45,8 @@ Examples:
   echoloop send localhost < file | cmp - file            a file through an echo server and back
   echoloop send localhost --verify < file > /dev/null    the same, compared here
   echoloop send --timeout 2s --hex localhost hi          both directions with times and offsets
-  echoloop send --proxy-protocol v2 10.0.0.7:7 hi        as a balancer would, to a server that stands behind one
-  echoloop send --verify udp://localhost:7 hello         a datagram, and its echo within 5 seconds
+  echoloop send --proxy-protocol v2 10.0.0.7:7777 hi     as a balancer would, to a server that stands behind one
+  echoloop send --verify udp://localhost hello           a datagram, and its echo within 5 seconds
 
 Exit status:
   0  fine
@@ -68,11 +68,11 @@ pub(crate) struct SendArguments {
     #[arg(value_name = "TEXT", value_parser = text)]
     messages: Vec<Text>,
 
-    /// How a reply ends [default: same; at a prompt: any]
+    /// Where a reply ends [default: same; at a prompt: any]
     #[arg(short, long, value_name = "HOW", help_heading = "Replies")]
     expect: Option<End>,
 
-    /// The server speaks first: wait for a line (with --expect line) or one read before the first message
+    /// Let the server speak first: wait for a line (with --expect line) or one read before the first message
     #[arg(long, help_heading = "Replies")]
     greeting: bool,
 
@@ -88,21 +88,21 @@ pub(crate) struct SendArguments {
     #[arg(long, help_heading = "Messages")]
     crlf: bool,
 
-    /// Tell the server when there is nothing more to send, and read on until it closes [default for a stream, for
-    /// --expect close and for --verify]
+    /// Tell the server when there is nothing more to send, and read on until it closes [default for a stream,
+    /// --expect close and --verify]
     #[arg(short = 'N', long, overrides_with = "no_half_close", help_heading = "Messages")]
     half_close: bool,
 
-    /// Don't, for a server that takes the end of our side for the end of the connection
+    /// Keep our side open, for a server that takes its end for the end of the connection
     #[arg(long, overrides_with = "half_close", help_heading = "Messages")]
     no_half_close: bool,
 
-    /// Give up if no connection is established in this time (resolving the name is not covered: it can't be
-    /// interrupted), or none
+    /// Give up if no connection is established in this time, or `none`. Resolving the name takes its own time: nothing
+    /// can interrupt it
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout, help_heading = "Connection")]
     connect_timeout: Timeout,
 
-    /// Give up when the server moves no byte for so long while it is its turn, or none [default: none; udp:// 5s]
+    /// Give up when it is the server's turn and it moves no byte for so long, or `none` [default: none; udp:// 5s]
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, help_heading = "Connection")]
     timeout: Option<Timeout>,
 
@@ -118,16 +118,16 @@ pub(crate) struct SendArguments {
     #[arg(long, value_name = "ADDRESS", help_heading = "Connection")]
     source: Option<IpAddr>,
 
-    /// Begin with a header of the PROXY protocol that announces this client, as a balancer would
+    /// Begin with a header of the PROXY protocol that announces this client, as a balancer does
     #[arg(long, value_name = "VERSION", help_heading = "Connection")]
     proxy_protocol: Option<Announcement>,
 
     /// Print a dump of both directions, with times and offsets, instead of the replies
-    #[arg(long, help_heading = "Log")]
+    #[arg(long, help_heading = "Output")]
     hex: bool,
 
-    /// Print the bytes of replies on a terminal as they are; otherwise control characters are shown as \x1b there
-    #[arg(long, help_heading = "Log")]
+    /// Print replies on a terminal byte for byte, instead of control characters as \x1b
+    #[arg(long, help_heading = "Output")]
     raw: bool,
 
     #[command(flatten)]
@@ -238,7 +238,29 @@ impl SendArguments {
         }
     }
 
-    /// A client says nothing but what it was asked for, unless something is wrong.
+    /// Names the misunderstanding that a failure to connect may come from.
+    pub(crate) fn hint(&self, error: &ClientError) -> Option<String> {
+        let endpoint = self.endpoint.as_ref()?;
+        match (error, endpoint, self.messages.first()) {
+            (ClientError::Resolve { .. }, Endpoint::Tcp { host: Host::Name(name), .. }, None) => {
+                Some(format!("a message comes after the endpoint: `echoloop send localhost {name}`"))
+            }
+            (
+                ClientError::Connect { .. } | ClientError::ConnectTimeout { .. },
+                Endpoint::Tcp { host, port: DEFAULT_PORT },
+                Some(Text(first)),
+            ) => {
+                let port = std::str::from_utf8(first).ok()?.parse::<u16>().ok()?;
+                let meant = Endpoint::Tcp { host: host.clone(), port };
+                Some(format!(
+                    "`{port}` was taken for a message: with that port it is `echoloop send {meant}`"
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// A client is silent beside the replies, unless something is wrong.
     pub(crate) fn log_level(&self) -> LevelFilter {
         match self.verbosity.level() {
             LevelFilter::Warn => LevelFilter::Error,

@@ -18,6 +18,9 @@ pub(crate) fn send(arguments: &SendArguments) -> ExitCode {
     install_log(arguments.log_level());
     match client::send(&arguments.endpoint(), &arguments.options()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error.exit_code(), &error),
+        Err(error) => match arguments.hint(&error) {
+            Some(hint) => fail(error.exit_code(), &format!("{error}; {hint}")),
+            None => fail(error.exit_code(), &error),
+        },
     }
 }

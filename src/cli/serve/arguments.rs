@@ -19,14 +19,14 @@ Endpoints:
   HOST, HOST:PORT, PORT  every address that the name has; port 10000 if none is given
   :PORT                  every interface, IPv6 and IPv4
   [V6ADDRESS]:PORT       an IPv6 address
-  unix:PATH, unix:@NAME  a Unix stream socket, whose file is removed at the end; or one with an abstract name
+  unix:PATH, unix:@NAME  a Unix stream socket; its file goes when the server ends; @NAME is abstract, without a file
   udp://HOST:PORT        datagrams: each comes back whole, from the address that it was sent to
 
 Port 0 lets the system choose. The server prints each bound address on standard output, as
 `listening on tcp://127.0.0.1:10000`.
 
 The server never answers broadcasts, multicasts, senders on UDP ports below 1024 (see --udp-any-source) and senders on
-a UDP port of its own, whatever their address. The options for answers, buffers and connections don't concern datagrams.
+a UDP port of its own, whatever their address. The options for answers, buffers and connections do not affect datagrams.
 
 Sizes are written as 16, 64KiB, 1MiB; durations as 50us, 10s, 5min. TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH.
 
@@ -41,16 +41,16 @@ Under systemd with Type=notify the server says when it listens and when it stops
 Examples:
   echoloop                              echo on localhost:10000
   echoloop -v                           the same, each 16-byte chunk logged
-  echoloop :7 unix:/run/echo.sock       echo on port 7 of every interface, and on a Unix socket
+  echoloop :7777 unix:/tmp/echo.sock    echo on port 7777 of every interface, and on a Unix socket
   echoloop --prefix 'Echo=>' --chunk 1024 :50007
   echoloop --once --max-accepts 1 :8888
                                         answer one read of one client, then exit
-  echoloop :7 udp://:7                  the echo service of RFC 862, over TCP and UDP
-  echoloop --reuse-port :7              one of several processes that share a port
-  echoloop --proxy-protocol require 10.0.0.7:7
+  echoloop :7 udp://:7                  the echo service of RFC 862, over TCP and UDP (ports below 1024 need root)
+  echoloop --reuse-port :7777           one of several processes that share a port
+  echoloop --proxy-protocol require :7777
                                         behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
-  echoloop --greeting '{host}\\n' :7    say who answers, so that one sees how a balancer spreads connections
-  echoloop --admin :9100 :7             figures and health on loopback: `curl localhost:9100/metrics`
+  echoloop --greeting '{host}\\n' :7777 say who answers, to see how a balancer spreads connections
+  echoloop --admin :9100 :7777          figures and health on loopback: `curl localhost:9100/metrics`
 
 Exit status:
   0  fine
@@ -63,7 +63,7 @@ pub(crate) struct ServeArguments {
     #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
     endpoints: Vec<Endpoint>,
 
-    /// Answer and log at most this much at a time
+    /// Answer, and log, at most this much at a time
     #[arg(long, value_name = "SIZE", default_value = "16", value_parser = size, help_heading = "Answers")]
     chunk: usize,
 
@@ -76,8 +76,8 @@ pub(crate) struct ServeArguments {
     #[arg(long, help_heading = "Answers")]
     timestamp: bool,
 
-    /// Send TEXT to each client first; in it {host} stands for the name of this machine, {local} for the address that
-    /// was connected to, {peer} for the client's (with --proxy-protocol the one that is announced), {{ and }} for
+    /// Send TEXT to each client first. {host} in it stands for the name of this machine, {local} for the address that
+    /// the client connected to, {peer} for the client's own (with --proxy-protocol, the announced one), {{ and }} for
     /// braces
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = greeting,
           help_heading = "Answers")]
@@ -87,64 +87,69 @@ pub(crate) struct ServeArguments {
     #[arg(long, help_heading = "Answers")]
     once: bool,
 
-    /// Ask the kernel for at most this much in one read (whole chunks, at least one); 16 gives literal 16-byte reads
+    /// Ask the kernel for at most this much in one read: whole chunks, at least one. 16 gives literal 16-byte reads
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size, help_heading = "Buffers")]
     read_size: usize,
 
-    /// Stop reading from a client that has this much waiting for it, until half of it is gone
+    /// Stop reading from a client while this much waits to be sent to it; go on when half of it is gone
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size, help_heading = "Buffers")]
     write_limit: usize,
 
-    /// Bound the memory of all buffers together; above it a client is read only as fast as it takes its answers [default:
-    /// a quarter of the memory that the process may use]
+    /// Bound the memory of all buffers together. Above it, the server reads from a client only as fast as that client
+    /// takes its answers [default: a quarter of the memory that the process may use]
     #[arg(long, value_name = "SIZE", value_parser = memory_size, help_heading = "Buffers")]
     buffer_limit: Option<usize>,
 
-    /// Connections that the kernel keeps until they are accepted
+    /// Let the kernel keep up to N connections that are not accepted yet
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u16).range(1..),
           help_heading = "Limits")]
     backlog: u16,
 
-    /// The most connections at once [default: what the descriptor limit allows]
+    /// Serve at most N connections at once [default: as many as the descriptor limit allows]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     max_connections: Option<u64>,
 
-    /// What happens to a connection beyond that
+    /// Let a connection beyond --max-connections wait, or refuse it
     #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = "Limits")]
     when_full: Full,
 
-    /// Exit after N connections were accepted and have ended; one without its PROXY header counts
+    /// Exit when N connections were accepted and have ended; a connection without its PROXY header counts too
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     max_accepts: Option<u64>,
 
-    /// Close a connection without a byte in either direction for so long
+    /// Close a connection that has moved no byte in either direction for so long
     #[arg(long, value_name = "DURATION", default_value = "none", value_parser = timeout, help_heading = "Limits")]
     idle_timeout: Timeout,
 
-    /// Close a connection whose peer takes not one byte of what waits for it for so long
+    /// Close a connection whose peer has taken no byte of a waiting answer for so long
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = timeout, help_heading = "Limits")]
     write_timeout: Timeout,
 
-    /// How long connections have to end after a signal to stop, and after --once
+    /// Give connections so long to end after a signal to stop, and after --once
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration,
           help_heading = "Limits")]
     drain: Duration,
 
-    /// Share the port with other processes that say so too
+    /// Share the port with other processes that have this option too
     #[arg(long, help_heading = "Sockets")]
     reuse_port: bool,
 
-    /// Ask a silent TCP peer for a sign of life after this time (or `none`); one that does not answer for as long again
-    /// is dead, and its connection ends
+    /// Ask a TCP peer for a sign of life when it was silent for this time, or `none`. If it does not answer for as long
+    /// again, it is dead, and its connection ends
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = timeout, help_heading = "Sockets")]
     keepalive: Timeout,
 
-    /// Give the files of Unix sockets these permissions, as in 0660 [default: what the umask leaves]
+    /// Give each TCP connection a receive and a send buffer of this size in the kernel, which uses up to twice as much
+    /// memory for each [default: the kernel chooses, up to megabytes]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Sockets")]
+    tcp_buffer: Option<usize>,
+
+    /// Give the files of Unix sockets these permissions, such as 0660 [default: the umask decides]
     #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Sockets")]
     unix_mode: Option<u32>,
 
-    /// Whether each TCP or Unix connection begins with a header of the PROXY protocol, version 1 or 2, in which a
-    /// balancer names the client; datagrams have no header
+    /// Expect a header of the PROXY protocol, version 1 or 2, at the start of each TCP or Unix connection: in it a
+    /// balancer names the client. Datagrams have no header
     #[arg(long, value_name = "WHETHER", default_value = "off", help_heading = "Sockets")]
     proxy_protocol: Announcement,
 
@@ -153,34 +158,34 @@ pub(crate) struct ServeArguments {
           help_heading = "Sockets")]
     proxy_timeout: Duration,
 
-    /// Whether bulk data that is answered with itself goes through a pipe in the kernel instead of being copied
-    #[arg(long, value_name = "WHETHER", default_value = "auto", help_heading = "Limits")]
+    /// Pass bulk data through a pipe in the kernel instead of copying it
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Buffers")]
     splice: Splice,
 
-    /// Answer datagrams from ports below 1024 too: if one is forged, two services may talk to each other for ever
+    /// Answer datagrams from ports below 1024 too. If somebody forges one, two services may talk to each other for ever
     #[arg(long, help_heading = "Sockets")]
     udp_any_source: bool,
 
-    /// Ask the kernel for a receive buffer of this size for each UDP socket; net.core.rmem_max bounds it [default: the
+    /// Ask the kernel for a receive buffer of this size for each UDP socket, at most net.core.rmem_max [default: the
     /// system's]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Sockets")]
     receive_buffer: Option<usize>,
 
-    /// Poll without sleeping for so long after each event: takes a whole core, answers sooner
+    /// Poll without sleeping for so long after each event: it answers sooner, and takes a whole core
     #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true,
           value_parser = humantime::parse_duration, help_heading = "Sockets")]
     busy_poll: Duration,
 
-    /// Serve figures and health over HTTP, on HOST:PORT, PORT, :PORT or unix:PATH; without a host on loopback only
+    /// Serve figures and health over HTTP on HOST:PORT, PORT, :PORT or unix:PATH; without a host, on loopback only
     #[arg(long, value_name = "ENDPOINT", value_parser = admin_endpoint, help_heading = "Administration")]
     admin: Option<Endpoint>,
 
-    /// Record each turn of the loop, and the work of each connection in it, in FILE, for ui.perfetto.dev. It slows the
-    /// server down, and a slow disk slows it more; FILE may not be a pipe or a terminal
+    /// Record each turn of the loop, and the work of each connection in it, in FILE, for ui.perfetto.dev. Recording slows
+    /// the server down, and a slow disk slows it more. FILE may not be a pipe or a terminal
     #[arg(long, value_name = "FILE", help_heading = "Trace")]
     trace: Option<PathBuf>,
 
-    /// Stop recording when the file is as large as this
+    /// Stop recording when FILE has this size
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = trace_limit, requires = "trace",
           help_heading = "Trace")]
     trace_limit: u64,
@@ -193,23 +198,23 @@ pub(crate) struct ServeArguments {
 enum Full {
     /// It waits until another one ends
     Wait,
-    /// It is closed at once
+    /// The server closes it at once
     Refuse,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Splice {
-    /// Where a connection's reads are full, and chunks are neither changed nor logged (Linux, TCP)
+    /// When a connection's reads are full, and chunks are neither changed nor logged (Linux, TCP)
     Auto,
-    /// Every byte is copied
+    /// Copy every byte
     Never,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Announcement {
-    /// All bytes are the client's own
+    /// No header: all bytes are the client's own
     Off,
-    /// A connection that begins without one is closed
+    /// The server closes a connection that begins without one
     Require,
 }
 
@@ -239,6 +244,7 @@ impl ServeArguments {
             backlog: self.backlog,
             reuse_port: self.reuse_port,
             keepalive: self.keepalive.0,
+            tcp_buffer: self.tcp_buffer,
             unix_mode: self.unix_mode,
             max_connections: self.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             when_full: match self.when_full {
@@ -306,6 +312,7 @@ mod tests {
             "--splice=never",
             "--reuse-port",
             "--keepalive=2h",
+            "--tcp-buffer=16KiB",
             "--unix-mode=0660",
             "--proxy-protocol=require",
             "--proxy-timeout=1s",
@@ -333,6 +340,7 @@ mod tests {
             backlog: 5,
             reuse_port: true,
             keepalive: Some(Duration::from_secs(7200)),
+            tcp_buffer: Some(16 << 10),
             unix_mode: Some(0o660),
             max_connections: Some(9),
             when_full: WhenFull::Refuse,

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use echoloop::{
-    DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StopSignal, Summary,
+    DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StopSignal, Summary, describe,
     survive_file_size_limit,
 };
 
@@ -67,6 +67,6 @@ fn announce(endpoints: &[String], admin: &[String]) {
         .and_then(|()| admin.iter().try_for_each(|endpoint| writeln!(output, "admin on {endpoint}")))
         .and_then(|()| output.flush());
     if let Err(error) = written {
-        log::warn!("cannot say on standard output what is listened on: {error}");
+        log::warn!("cannot say on standard output what is listened on: {}", describe(&error));
     }
 }

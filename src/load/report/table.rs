@@ -5,40 +5,64 @@ use std::fmt::{self, Write as _};
 
 use super::super::figures::DatagramFates;
 use super::super::plan::{Arrivals, Pace, Usage};
-use super::super::times::{Histogram, STATISTICS, text as time};
+use super::super::replies::Replies;
+use super::super::times::{Histogram, STATISTICS, Statistic, Times, text as time};
 use super::json::{GeneratorPart, Report};
 
 /// Rows of the histogram.
 const ROWS: usize = 16;
-/// The longest bar.
-const BAR: f64 = 50.0;
+/// Columns where no terminal says how many it has.
+const USUAL_COLUMNS: usize = 80;
+/// Columns before the bars of the histogram, and one that stays free behind the longest.
+const BEFORE_BARS: usize = 28;
+/// The shortest of the longest bars, on whatever terminal.
+const SHORTEST_BAR: usize = 8;
+/// Columns of the names on the left.
+const NAMES: usize = 14;
+/// Columns of a time: without the space before its unit all nine fit into 80; with it; and the most that a table takes.
+const COMPACT: usize = 7;
+const SPACIOUS: usize = 10;
+const WIDEST: usize = 14;
 
 /// A report as a table with a histogram, to be printed.
 #[derive(Clone, Copy, Debug)]
-pub struct Table<'a>(pub &'a Report);
+pub struct Table<'a> {
+    /// What it shows.
+    pub report: &'a Report,
+    /// Columns of the terminal that it is for: its lines are wrapped there. `None` for a pipe or a file: only the table of
+    /// times and the histogram are bounded, by 80 columns, and each other line stays whole.
+    pub columns: Option<usize>,
+}
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let report = self.0;
+        let report = self.report;
         if let Some(line) = self.dead_target() {
-            return writeln!(f, "{line}");
+            return writeln!(f, "{}", self.wrapped(&line, 0));
         }
-        writeln!(f, "{}\n", title(report))?;
+        writeln!(f, "{}\n", self.wrapped(&title(report), 0))?;
         for (name, text) in self.lines() {
-            writeln!(f, "  {name:<12}{text}")?;
+            writeln!(f, "{}", self.wrapped(&format!("  {name:<12}{text}"), NAMES))?;
         }
         self.write_times(f)?;
         self.write_greetings(f)?;
         self.write_generators(f)?;
         if report.histograms.latency.len() > 1 {
-            write!(f, "\n{}", histogram(&report.histograms.latency))?;
+            let longest = self.width().saturating_sub(BEFORE_BARS).max(SHORTEST_BAR);
+            write!(f, "\n{}", histogram(&report.histograms.latency, longest))?;
         }
-        for (title, lines) in [("Failures", &report.failures), ("Warnings", &report.warnings)] {
+        let unlisted = report.errors.total().saturating_sub(report.failures.len() as u64);
+        for (title, lines, unlisted) in
+            [("Failures", &report.failures, unlisted), ("Warnings", &report.warnings, 0)]
+        {
             if !lines.is_empty() {
                 writeln!(f, "\n{title}:")?;
             }
             for line in lines {
-                writeln!(f, "  {line}")?;
+                writeln!(f, "{}", self.wrapped(&format!("  {line}"), 4))?;
+            }
+            if !lines.is_empty() && unlisted > 0 {
+                writeln!(f, "  and {unlisted} more")?;
             }
         }
         if report.interrupted {
@@ -49,9 +73,24 @@ impl fmt::Display for Table<'_> {
 }
 
 impl Table<'_> {
+    fn width(&self) -> usize {
+        self.columns.unwrap_or(USUAL_COLUMNS)
+    }
+
+    /// A line for the terminal: what does not fit goes on in lines that are indented so far.
+    fn wrapped(&self, line: &str, indent: usize) -> String {
+        let Some(columns) = self.columns else { return line.to_owned() };
+        let indent = " ".repeat(indent);
+        let options = textwrap::Options::new(columns)
+            .subsequent_indent(&indent)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .break_words(false);
+        textwrap::fill(line, options)
+    }
+
     /// All that there is to say where nobody answers: a table would be one of zeros.
     fn dead_target(&self) -> Option<String> {
-        let Report { settings, connections, messages, errors, failures, .. } = self.0;
+        let Report { settings, connections, messages, errors, failures, .. } = self.report;
         if connections.opened > 0 || messages.sent > 0 {
             return None;
         }
@@ -65,19 +104,23 @@ impl Table<'_> {
 
     /// Each generator of a merged report.
     fn write_generators(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(merged) = &self.0.merged else { return Ok(()) };
+        let Some(merged) = &self.report.merged else { return Ok(()) };
+        let name = |place: usize, part: &GeneratorPart| format!("{} on {}", place + 1, part.host);
+        let names =
+            merged.generators.iter().enumerate().map(|(place, part)| name(place, part).chars().count());
+        let width = names.max().unwrap_or(0).max("generator".len());
         writeln!(
             f,
-            "\n  {:<24}{:>8}{:>12}{:>11}{:>8}{:>11}",
+            "\n  {:<width$}{:>8}{:>12}{:>11}{:>8}{:>11}",
             "generator", "clients", "messages/s", "began", "CPU", "lag p99"
         )?;
         for (place, part) in merged.generators.iter().enumerate() {
-            let GeneratorPart { host, clients, started, seconds, rate, generator, .. } = part;
-            let began = format!("+{}", time((started - self.0.started).max(0.0) * 1e6));
+            let GeneratorPart { clients, started, seconds, rate, generator, .. } = part;
+            let began = format!("+{}", time((started - self.report.started).max(0.0) * 1e6));
             let busy = format!("{:.0} %", generator.cpu_seconds / seconds.max(1e-9) * 100.0);
             let lag = generator.lag_us.map_or("-".into(), |lag| time(lag.p99));
-            let name = format!("{} on {host}", place + 1);
-            write!(f, "  {name:<24}{clients:>8}{rate:>12.0}{began:>11}{busy:>8}{lag:>11}")?;
+            let name = name(place, part);
+            write!(f, "  {name:<width$}{clients:>8}{rate:>12.0}{began:>11}{busy:>8}{lag:>11}")?;
             writeln!(f, "{}", if generator.bottleneck { "  bottleneck" } else { "" })?;
         }
         Ok(())
@@ -85,7 +128,7 @@ impl Table<'_> {
 
     /// The most frequent first.
     fn write_greetings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(greetings) = self.0.greetings.as_ref().filter(|greetings| !greetings.is_empty()) else {
+        let Some(greetings) = self.report.greetings.as_ref().filter(|greetings| !greetings.is_empty()) else {
             return Ok(());
         };
         writeln!(f, "\nGreetings:")?;
@@ -94,7 +137,7 @@ impl Table<'_> {
         for (text, count) in greetings {
             writeln!(f, "  {count:>10}  {}", text.escape_debug())?;
         }
-        match self.0.greetings_other {
+        match self.report.greetings_other {
             Some(others @ 1..) => writeln!(f, "  {others:>10}  with other words"),
             _ => Ok(()),
         }
@@ -102,7 +145,7 @@ impl Table<'_> {
 
     /// Each kind of figure with its name; those that mean nothing in this run are left out.
     fn lines(&self) -> Vec<(&'static str, String)> {
-        let Report { settings, connections, bytes, errors, fairness, generator, .. } = self.0;
+        let Report { settings, connections, bytes, errors, fairness, generator, .. } = self.report;
         let connections = format!(
             "{} wanted, {} opened, {} lost",
             connections.requested, connections.opened, connections.lost
@@ -117,7 +160,7 @@ impl Table<'_> {
             lines.push(("rate", self.rate_and_volume()));
         }
         lines.push(("errors", errors.to_string()));
-        lines.extend(self.0.outages.lines(settings.clients));
+        lines.extend(self.report.outages.lines(settings.clients));
         lines.push(("generator", self.generator_cost()));
         if let Some(lag) = generator.lag_us {
             let text = format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max));
@@ -129,75 +172,94 @@ impl Table<'_> {
     }
 
     fn message_counts(&self) -> String {
-        let messages = &self.0.messages;
+        let messages = &self.report.messages;
         let mut counts =
             format!("{} sent, {} received, {} cut off", messages.sent, messages.received, messages.cut_off);
         if messages.not_sent > 0 {
             let _ = write!(counts, ", {} due and not sent", messages.not_sent);
         }
-        counts.push_str(if self.0.settings.verify { " (every byte verified)" } else { " (not verified)" });
+        let settings = &self.report.settings;
+        let usual = if settings.verify { "every byte verified" } else { "not verified" };
+        let _ = write!(counts, " ({})", settings.replies.not_verified().unwrap_or(usual));
         counts
     }
 
     fn rate_and_volume(&self) -> String {
-        let (messages, bytes) = (self.0.messages.received, self.0.bytes.received);
-        let volume = if messages > 0 { self.0.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
+        let (messages, bytes) = (self.report.messages.received, self.report.bytes.received);
+        let volume = if messages > 0 { self.report.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
         let bits = volume * 8.0;
-        let rate = self.0.rate;
-        format!(
-            "{rate:.0} messages/s, {volume:.2} MB/s ({bits:.1} Mbit/s) each way, over {:.2} s",
-            self.0.seconds
-        )
+        let Report { rate, seconds, settings, .. } = self.report;
+        let ways = if settings.replies == Replies::Echo { "each way" } else { "of replies" };
+        format!("{rate:.0} messages/s, {volume:.2} MB/s ({bits:.1} Mbit/s) {ways}, over {seconds:.2} s")
     }
 
     fn generator_cost(&self) -> String {
-        let seconds = self.0.generator.cpu_seconds;
-        format!(
-            "{seconds:.2} s of CPU time ({:.0} % of a core, {:.2} µs a message)",
-            seconds / self.0.seconds.max(1e-9) * 100.0,
-            seconds * 1e6 / self.0.messages.received.max(1) as f64
-        )
+        let (seconds, share) = (self.report.generator.cpu_seconds, self.report.cores_taken() * 100.0);
+        let per_message = match self.report.cpu_us_per_reply() {
+            Some(microseconds) => format!("{microseconds:.2} µs a message"),
+            None => "while no message came".into(),
+        };
+        format!("{seconds:.2} s of CPU time ({share:.0} % of a core, {per_message})")
     }
 
     /// What became of datagrams; nothing over streams.
     fn datagrams(&self) -> Option<String> {
-        let DatagramFates { lost, late, duplicated, reordered, corrupted, unknown } = self.0.udp?;
+        let DatagramFates { lost, late, duplicated, reordered, corrupted, unknown } = self.report.udp?;
         Some(format!(
             "{lost} lost ({:.3} %), {late} late, {duplicated} duplicated, {reordered} reordered, \
              {corrupted} corrupted, {unknown} unknown",
-            self.0.loss()
+            self.report.loss()
         ))
     }
 
+    /// The distributions of times, a line each; on a narrow terminal, a column each.
     fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\n  {:<12}", "")?;
-        STATISTICS.iter().try_for_each(|statistic| write!(f, "{:>7}", statistic.name))?;
-        writeln!(f)?;
-        let rows = [
-            ("latency", &self.0.latency_us),
-            ("service", &self.0.service_time_us),
-            ("connecting", &self.0.connect_us),
+        let all = [
+            ("latency", &self.report.latency_us),
+            ("service", &self.report.service_time_us),
+            ("connecting", &self.report.connect_us),
         ];
-        let mut maxima = false;
-        for (name, times) in rows {
-            let Some(times) = times else { continue };
-            write!(f, "  {name:<12}")?;
+        let all: Vec<(&str, &Times)> =
+            all.iter().filter_map(|(name, times)| Some((*name, times.as_ref()?))).collect();
+        writeln!(f)?;
+        let room = self.width().saturating_sub(NAMES) / STATISTICS.len();
+        if room >= SPACIOUS {
+            // As wide as times with a space before the unit, and wider where there is room for that.
+            write_lines(f, &all, room.min(WIDEST), Statistic::shown)?;
+        } else if room >= COMPACT {
+            write_lines(f, &all, COMPACT, |statistic, times| statistic.shown(times).replace(' ', ""))?;
+        } else {
+            write!(f, "  {:<8}", "")?;
+            all.iter().try_for_each(|(name, _)| write!(f, "{name:>12}"))?;
             for statistic in STATISTICS {
-                if statistic.is_the_maximum(times) {
-                    maxima = true;
-                    write!(f, "{:>7}", "=max")?;
-                } else {
-                    // Without the space before the unit all nine fit into 80 columns.
-                    write!(f, "{:>7}", time((statistic.of)(times)).replace(' ', ""))?;
-                }
+                write!(f, "\n  {:<8}", statistic.name)?;
+                all.iter().try_for_each(|(_, times)| write!(f, "{:>12}", statistic.shown(times)))?;
             }
             writeln!(f)?;
         }
-        if maxima {
-            writeln!(f, "  (=max: too few for this percentile; only the maximum lies beyond it)")?;
+        let has_maxima = |times: &Times| STATISTICS.iter().any(|statistic| statistic.is_the_maximum(times));
+        if all.iter().any(|(_, times)| has_maxima(times)) {
+            let note = "  (=max: too few for this percentile; only the maximum lies beyond it)";
+            writeln!(f, "{}", self.wrapped(note, 3))?;
         }
         Ok(())
     }
+}
+
+/// A line for each distribution, with columns of this width.
+fn write_lines(
+    f: &mut fmt::Formatter<'_>,
+    all: &[(&str, &Times)],
+    width: usize,
+    shown: impl Fn(&Statistic, &Times) -> String,
+) -> fmt::Result {
+    write!(f, "  {:<12}", "")?;
+    STATISTICS.iter().try_for_each(|statistic| write!(f, "{:>width$}", statistic.name))?;
+    for (name, times) in all {
+        write!(f, "\n  {name:<12}")?;
+        STATISTICS.iter().try_for_each(|statistic| write!(f, "{:>width$}", shown(statistic, times)))?;
+    }
+    writeln!(f)
 }
 
 /// What was done, in a line.
@@ -228,8 +290,8 @@ pub(super) fn title(report: &Report) -> String {
     format!("{clients}, {usage}, {size} a message, to {}", endpoints.join(" "))
 }
 
-/// How often which latency occurred, in rows that grow by the same factor each.
-fn histogram(times: &Histogram) -> String {
+/// How often which latency occurred, in rows that grow by the same factor each. The most frequent has a bar of `longest`.
+fn histogram(times: &Histogram, longest: usize) -> String {
     let (low, high) = (times.min().max(1) as f64, times.max().max(2) as f64);
     let factor = (high / low).powf(1.0 / ROWS as f64).max(1.01);
     let mut counts = [0_u64; ROWS];
@@ -242,7 +304,7 @@ fn histogram(times: &Histogram) -> String {
     for (row, &count) in counts.iter().enumerate() {
         let until = low * factor.powi(row as i32 + 1) / 1e3;
         let share = count as f64 / times.len() as f64 * 100.0;
-        let length = (count as f64 / most * BAR).ceil() as usize;
+        let length = (count as f64 / most * longest as f64).ceil() as usize;
         // Writing to a string can't fail.
         let _ = writeln!(text, "  up to {:>8} {share:>7.3} % {}", time(until), "#".repeat(length));
     }
@@ -259,13 +321,13 @@ mod tests {
         for value in [1, 1000, 1500, 2_000_000_000] {
             all.record(value).expect("in range");
         }
-        let text = histogram(&all);
+        let text = histogram(&all, 50);
         let shares = text.lines().map(|line| line.split_whitespace().nth(4).expect("a share"));
         let sum: f64 = shares.map(|share| share.parse::<f64>().expect("a number")).sum();
         assert!((sum - 100.0).abs() < 0.01, "{text}");
         assert_eq!(text.lines().count(), ROWS);
         let mut one = Histogram::new();
         one.record(5).expect("in range");
-        assert!(histogram(&one).contains("100.000 %"));
+        assert!(histogram(&one, 50).contains("100.000 %"));
     }
 }

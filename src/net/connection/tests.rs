@@ -5,13 +5,15 @@ mod kernel;
 mod services;
 mod watcher;
 
+use std::io::ErrorKind;
+
 use proptest::prelude::*;
 
 use self::kernel::Kernel;
 use self::services::{Answers, Expected, Recorded};
 use self::watcher::Watcher;
 use super::*;
-use crate::net::bounds::Limits;
+use crate::net::Limits;
 use crate::net::ring::SMALLEST;
 
 /// One thing that happens, in an order that nobody chose.
@@ -127,7 +129,7 @@ impl Run {
     }
 
     fn perform(&mut self, step: Event) {
-        let kernel = &mut self.connection.transport;
+        let kernel = self.connection.wire.transport_mut();
         match step {
             Event::Deliver(count) => kernel.deliver(count),
             Event::Boundary => kernel.boundary(),
@@ -140,7 +142,7 @@ impl Run {
             Event::Resume if self.queued => self.pump(),
             Event::Resume => {}
             Event::Stop if self.end.is_none() => {
-                let arrived = self.connection.transport.queued() as u64 + self.connection.received;
+                let arrived = self.connection.transport().queued() as u64 + self.connection.received();
                 self.connection.stop(&mut self.workspace).expect("FIONREAD works here");
                 self.arrived_at_stop = Some(arrived);
                 self.queued = true;
@@ -150,7 +152,7 @@ impl Run {
     }
 
     fn poll(&mut self) {
-        if let Some(readiness) = self.connection.transport.take_event()
+        if let Some(readiness) = self.connection.wire.transport_mut().take_event()
             && self.end.is_none()
         {
             self.connection.note(readiness);
@@ -159,16 +161,16 @@ impl Run {
     }
 
     fn pump(&mut self) {
-        let calls = self.connection.transport.idle_calls();
+        let calls = self.connection.transport().idle_calls();
         let next = self.connection.pump(&mut self.service, &mut self.workspace, self.now);
         self.watcher.follow(self.workspace.take_journal());
         self.watcher.check(&self.connection, self.workspace.traffic());
         // Spinning would show as calls that move nothing: at most one in each direction a pump, and the retries
         // after an interruption.
-        let idle_calls = self.connection.transport.idle_calls() - calls;
+        let idle_calls = self.connection.transport().idle_calls() - calls;
         assert!(idle_calls <= 4, "{idle_calls} calls that moved nothing in one pump");
         if let Some(interest) = self.connection.new_interest() {
-            self.connection.transport.watch(interest.is_writable());
+            self.connection.wire.transport_mut().watch(interest.is_writable());
         }
         match next {
             Next::Wait => self.queued = false,
@@ -187,15 +189,15 @@ impl Run {
     /// doubled, nothing overtakes.
     fn check_bytes(&mut self) {
         let connection = &self.connection;
-        let consumed = connection.received - connection.discarded - connection.retained() as u64;
+        let consumed = connection.received() - connection.discarded - connection.retained() as u64;
         if !self.service.ended() {
-            self.expected.extend(&self.service, connection.transport.reads(), consumed);
+            self.expected.extend(&self.service, connection.transport().reads(), consumed);
         } else if self.checked == 0 {
-            let first = connection.transport.reads()[0].min(self.service.chunk());
-            self.expected.extend(&self.service, connection.transport.reads(), first as u64);
+            let first = connection.transport().reads()[0].min(self.service.chunk());
+            self.expected.extend(&self.service, connection.transport().reads(), first as u64);
         }
-        let (answer, output) = (self.expected.answer(), connection.transport.output());
-        assert_eq!(output.len() as u64, connection.sent);
+        let (answer, output) = (self.expected.answer(), connection.transport().output());
+        assert_eq!(output.len() as u64, connection.sent());
         assert_eq!(output.len() + connection.unsent(), answer.len(), "bytes were lost or doubled");
         assert_eq!(output[self.checked..], answer[self.checked..output.len()], "not a prefix of the answer");
         self.checked = output.len();
@@ -235,7 +237,7 @@ impl Run {
         let (unsent, retained) = (connection.unsent(), connection.retained());
         let exhausted = self.workspace.desk.pool.exhausted;
         let has_room = unsent == 0 || (!exhausted && connection.held.piped() == 0);
-        let takes_more = !connection.paused && retained == 0 && has_room;
+        let takes_more = !connection.is_paused() && retained == 0 && has_room;
         let reads_more = match connection.phase {
             Phase::Open | Phase::HalfClosing | Phase::HalfClosed => takes_more,
             Phase::Stopping { quota } => quota > 0 && takes_more,
@@ -245,19 +247,19 @@ impl Run {
         let is_over = unsent + retained == 0
             && match connection.phase {
                 Phase::Draining => true,
-                Phase::Stopping { quota } => quota == 0 || !connection.readable,
+                Phase::Stopping { quota } => quota == 0 || !connection.is_readable(),
                 _ => false,
             };
-        let progress = (connection.writable && unsent > 0)
+        let progress = (connection.is_writable() && unsent > 0)
             || (retained > 0 && unsent < if exhausted { 1 } else { self.workspace.desk.limits.write_limit })
-            || (connection.readable && reads_more)
+            || (connection.is_readable() && reads_more)
             || is_over;
         assert_eq!(self.queued, progress, "queued is not the same as able to make progress: {connection:?}");
 
         // And by the truth of the kernel: whoever waits has either an event coming, or nothing to do.
-        let kernel = &connection.transport;
+        let kernel = connection.transport();
         if !self.queued && !kernel.has_event() {
-            let waits_for_room = unsent > 0 || connection.paused;
+            let waits_for_room = unsent > 0 || connection.is_paused();
             assert!(!waits_for_room || !kernel.has_room(), "stalled with room to write");
             assert!(!reads_more || !kernel.has_input(), "stalled with input to read");
         }
@@ -266,17 +268,17 @@ impl Run {
     /// From here on the peer does all that it can, so the connection has to come to its end.
     fn play_out(&mut self) {
         // Even a byte a turn has to be enough.
-        let turns = 10 * (self.connection.transport.queued() + self.connection.retained()) + 100_000;
+        let turns = 10 * (self.connection.transport().queued() + self.connection.retained()) + 100_000;
         for _ in 0..turns {
             if self.end.is_some() {
                 return;
             }
-            self.connection.transport.make_room(100_000);
-            self.connection.transport.end_input();
+            self.connection.wire.transport_mut().make_room(100_000);
+            self.connection.wire.transport_mut().end_input();
             if self.queued {
                 self.pump();
             } else {
-                assert!(self.connection.transport.has_event(), "waits for an event that never comes");
+                assert!(self.connection.transport().has_event(), "waits for an event that never comes");
                 self.poll();
             }
         }
@@ -312,16 +314,16 @@ proptest! {
             Some(End::Finished) => {
                 prop_assert_eq!(connection.unsent() + connection.retained(), 0);
                 if !run.service.ended() {
-                    prop_assert_eq!(connection.received, connection.transport.delivered(), "a clean end left input");
+                    prop_assert_eq!(connection.received(), connection.transport().delivered(), "a clean end left input");
                     prop_assert_eq!(connection.discarded, 0);
                 }
             }
             Some(End::Lingered) => {
-                prop_assert!(connection.transport.is_shut_down());
+                prop_assert!(connection.transport().is_shut_down());
                 prop_assert_eq!(connection.unsent() + connection.retained(), 0);
-                prop_assert_eq!(connection.received, connection.transport.delivered(), "unread input resets the peer");
+                prop_assert_eq!(connection.received(), connection.transport().delivered(), "unread input resets the peer");
             }
-            Some(End::Reset(_)) => prop_assert!(connection.transport.was_reset()),
+            Some(End::Reset(_)) => prop_assert!(connection.transport().was_reset()),
             ref end => prop_assert!(false, "{end:?}"),
         }
     }

@@ -8,19 +8,20 @@
 use std::time::Duration;
 
 use super::http::LONGEST_HEAD;
-use super::pages::Status;
 use super::scraper::Scraper;
-use crate::net::{Accept, Endpoint, Limits, Listener, ListenerOptions, Next, Workspace};
-use crate::reactor::{Moment, Token};
+use crate::net::{Accept, CONNECTION_INTEREST, Endpoint, Limits, Listener, ListenerOptions, Next, Workspace};
+use crate::reactor::{Context, Readiness, Stage, Token};
 use crate::server::endpoints::{self, Bound, BoundSocket};
 use crate::server::error::Error;
 use crate::server::options::ServerOptions;
+use crate::server::source::Source;
+use crate::server::vitals::Vitals;
 use crate::system::describe;
 
 /// Connections at a time. One monitor needs one, and a person who looks needs another.
 const MOST_SCRAPERS: usize = 16;
 /// Connections that may be taken in each turn: a storm of scrapers must not keep the echo waiting.
-pub(in crate::server) const SCRAPERS_PER_TURN: usize = 16;
+const SCRAPERS_PER_TURN: usize = 16;
 /// The time for a whole exchange. A scraper that has not asked, listened and ended by then is cut off.
 const EXCHANGE: Duration = Duration::from_secs(10);
 /// The bounds of these connections. A response is staged whole and is far smaller than the limit for what is unsent.
@@ -42,70 +43,105 @@ pub(in crate::server) struct AdminEndpoint {
     freed: usize,
 }
 
-/// The offer of a listener of the admin endpoint.
-pub(in crate::server) enum Admission {
-    Scraper(Scraper),
-    /// Nothing waits.
-    Nothing,
-    /// Accepting failed: try again at this moment.
-    NothingBefore(Moment),
-}
-
 impl AdminEndpoint {
     pub(in crate::server) fn new(places: usize) -> AdminEndpoint {
         AdminEndpoint { workspace: Workspace::new(LIMITS), places, scrapers: Vec::new(), freed: 0 }
     }
 
+    /// Takes scrapers in. When there is no place left, one of them gives way in each turn, and the next turn, in which its
+    /// descriptor is free, goes on.
+    pub(in crate::server) fn accept(
+        &mut self,
+        context: &mut Context<Source>,
+        token: Token,
+        vitals: &mut Vitals<'_>,
+    ) {
+        let now = context.now();
+        for _ in 0..SCRAPERS_PER_TURN {
+            let Some(Source::AdminListener(listener)) = context.get_mut(token) else { return };
+            if self.is_full() {
+                if listener.has_waiting() {
+                    self.make_place(context);
+                    context.run_again(token);
+                }
+                return;
+            }
+            let scraper = match listener.accept() {
+                Accept::Connection(socket, peer) => Scraper::new(socket, peer, now),
+                Accept::Drained => return,
+                Accept::Failed(_, error) => {
+                    log::debug!("admin: cannot accept: {}", describe(&error));
+                    return context.set_deadline(token, now + RETRY);
+                }
+            };
+            let source = Source::Scraper(Box::new(scraper));
+            match context.insert(source, CONNECTION_INTEREST, Stage::Connections) {
+                Ok(scraper) => {
+                    self.scrapers.push(scraper);
+                    context.set_deadline(scraper, now + EXCHANGE);
+                    self.serve(context, scraper, vitals);
+                }
+                Err(error) => log::debug!("admin: a connection can't be polled: {}", describe(&error)),
+            }
+        }
+        context.run_again(token);
+    }
+
     /// Whether another scraper could need a descriptor more than are reserved.
-    pub(in crate::server) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.scrapers.len() + self.freed >= self.places
     }
 
-    /// The scraper that has to give way to a newcomer, if all places are taken: the oldest of those that have asked
-    /// nothing yet; if all have asked, the oldest.
-    pub(in crate::server) fn to_give_way(&self, has_asked: impl Fn(Token) -> bool) -> Option<Token> {
+    /// If all places are taken, the oldest scraper that has asked nothing yet gives way to a newcomer; if all have asked,
+    /// the oldest.
+    fn make_place(&mut self, context: &mut Context<Source>) {
         if self.scrapers.len() < self.places {
-            return None;
+            return;
         }
+        let has_asked =
+            |token| matches!(context.get(token), Some(Source::Scraper(scraper)) if scraper.has_asked());
         let silent = self.scrapers.iter().find(|scraper| !has_asked(**scraper));
-        silent.or(self.scrapers.first()).copied()
-    }
-
-    /// Accepts one scraper.
-    pub(in crate::server) fn accept(listener: &mut Listener, now: Moment) -> Admission {
-        let (socket, peer) = match listener.accept() {
-            Accept::Connection(socket, peer) => (socket, peer),
-            Accept::Drained => return Admission::Nothing,
-            Accept::Failed(_, error) => {
-                log::debug!("admin: cannot accept: {}", describe(&error));
-                return Admission::NothingBefore(now + RETRY);
-            }
-        };
-        Admission::Scraper(Scraper::new(socket, peer, now))
-    }
-
-    /// A scraper was taken into the loop; returns when it is cut off.
-    pub(in crate::server) fn took_in(&mut self, scraper: Token, now: Moment) -> Moment {
-        self.scrapers.push(scraper);
-        now + EXCHANGE
+        if let Some(token) = silent.or(self.scrapers.first()).copied() {
+            self.close(context, token, "gave its place to another one");
+        }
     }
 
     /// Lets a scraper do what it can.
-    pub(in crate::server) fn pump(
+    pub(in crate::server) fn serve(
         &mut self,
-        scraper: &mut Scraper,
-        status: &mut dyn FnMut() -> Status,
-        now: Moment,
-    ) -> Next {
-        scraper.pump(status, &mut self.workspace, now)
+        context: &mut Context<Source>,
+        token: Token,
+        vitals: &mut Vitals<'_>,
+    ) {
+        let (now, sources) = (context.now(), context.len());
+        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
+        match scraper.pump(&mut || vitals.status(sources), &mut self.workspace, now) {
+            Next::Wait => {}
+            Next::Again => context.run_again(token),
+            Next::Close(end) => self.close(context, token, &format!("{end:?}")),
+        }
     }
 
-    /// A scraper is about to be removed.
-    pub(in crate::server) fn close(&mut self, token: Token, scraper: &mut Scraper, reason: &str) {
+    /// The time of a scraper is over. Its request may have arrived while this process was stopped.
+    pub(in crate::server) fn cut_off(
+        &mut self,
+        context: &mut Context<Source>,
+        token: Token,
+        vitals: &mut Vitals<'_>,
+    ) {
+        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
+        scraper.note(Readiness::READABLE);
+        self.serve(context, token, vitals);
+        self.close(context, token, "cut off: its time is over");
+    }
+
+    fn close(&mut self, context: &mut Context<Source>, token: Token, reason: &str) {
+        let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
         log::debug!("admin {}: {reason}", scraper.peer());
         scraper.abandon(&mut self.workspace);
         self.scrapers.retain(|open| *open != token);
         self.freed += 1;
+        context.remove(token);
     }
 
     /// The descriptors of closed scrapers are free.
@@ -126,6 +162,7 @@ pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, 
         backlog: BACKLOG,
         reuse_port: false,
         keepalive: None,
+        tcp_buffer: None,
         unix_mode: options.unix_mode,
     };
     let bound = endpoints::bind(std::slice::from_ref(endpoint), &options)?;

@@ -2,12 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::time::{ClockId, clock_gettime};
-
 use crate::net::BufferBytes;
 use crate::server::counters::Counters;
 use crate::server::datagrams::DatagramCounts;
-use crate::system::{DescriptorLimit, open_descriptors};
+use crate::system::{DescriptorLimit, cpu_time, open_descriptors};
 
 /// Everything that `/metrics` and the report tell.
 #[derive(Clone, Debug)]
@@ -61,11 +59,9 @@ impl Process {
     }
 
     pub(in crate::server) fn figures(&self, in_the_loop: usize) -> ProcessFigures {
-        // All of the process is in one thread.
-        let cpu = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
         ProcessFigures {
             started: self.started,
-            cpu,
+            cpu: cpu_time(),
             descriptors_open: self.other_descriptors.map(|other| other + in_the_loop),
             descriptors_allowed: DescriptorLimit::current().soft,
         }

@@ -23,9 +23,7 @@ mod metrics;
 mod pages;
 mod scraper;
 
-pub(super) use self::endpoint::{
-    AdminEndpoint, Admission, SCRAPERS_PER_TURN, bind, places, warn_of_strangers,
-};
-pub(super) use self::figures::{Figures, Process, ProcessFigures};
+pub(super) use self::endpoint::{AdminEndpoint, bind, places, warn_of_strangers};
+pub(super) use self::figures::{Figures, Process};
 pub(super) use self::pages::{NotAccepting, Status};
 pub(super) use self::scraper::Scraper;

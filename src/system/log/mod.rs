@@ -9,10 +9,11 @@
 
 mod escaped;
 mod lines;
+mod live_line;
 mod standard_error;
 
-use std::fmt::{self, Write};
-use std::io::{self, IsTerminal, stderr};
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _, stderr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -23,6 +24,7 @@ use simple_logger::SimpleLogger;
 pub use self::escaped::Escaped;
 use self::escaped::Printable;
 use self::lines::Lines;
+pub use self::live_line::LiveLine;
 use self::standard_error::StandardError;
 
 /// A pipe takes at most this much whole or not at all, and all that a poll promises: `PIPE_BUF` of Linux is 4096 bytes.
@@ -47,8 +49,9 @@ impl StandardErrorLog {
     /// # Errors
     /// When the process has a logger already.
     pub fn install(level: LevelFilter) -> Result<(), SetLoggerError> {
-        let coloured =
-            stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
+        let coloured = stderr().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty())
+            && std::env::var_os("TERM").is_none_or(|name| name != "dumb");
         log::set_boxed_logger(Box::new(StandardErrorLog {
             logger: SimpleLogger::new().with_level(level).with_utc_timestamps().with_colors(coloured),
             output: StandardError::take(),
@@ -64,12 +67,12 @@ impl StandardErrorLog {
         if self.output == StandardError::Shared {
             return format!("{message}\n");
         }
-        let time = humantime::format_rfc3339_millis(SystemTime::now());
+        let (wipe, time) = (LiveLine::wipe(), humantime::format_rfc3339_millis(SystemTime::now()));
         match colour(level) {
             Some(colour) if self.coloured => {
-                format!("{time} \x1b[{colour}m{level:<5}\x1b[0m [{target}] {message}\n")
+                format!("{wipe}{time} \x1b[{colour}m{level:<5}\x1b[0m [{target}] {message}\n")
             }
-            _ => format!("{time} {level:<5} [{target}] {message}\n"),
+            _ => format!("{wipe}{time} {level:<5} [{target}] {message}\n"),
         }
     }
 
@@ -87,6 +90,8 @@ impl StandardErrorLog {
             if !self.output.wait(Duration::ZERO) {
                 break;
             }
+            // `eprintln!` follows; if this fails, so does that.
+            let _ = stderr().write_all(LiveLine::wipe().as_bytes());
             let text = String::from_utf8_lossy(message);
             let print = || {
                 let args = format_args!("{}", text.trim_end_matches('\n'));

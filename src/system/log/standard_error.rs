@@ -69,7 +69,7 @@ impl StandardError {
     }
 }
 
-/// What descriptor 2 stands for, opened once more.
+/// The file behind descriptor 2, opened once more.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn reopened() -> rustix::io::Result<OwnedFd> {
     open(

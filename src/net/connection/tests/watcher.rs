@@ -3,8 +3,7 @@
 use std::mem::discriminant;
 
 use super::*;
-use crate::net::buffers::Traffic;
-use crate::net::journal::Entry;
+use crate::net::{Entry, Traffic};
 
 /// The connection as the journal tells it.
 #[derive(Debug, Default)]
@@ -17,8 +16,8 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn check(&self, connection: &Connection<Kernel>, traffic: Traffic) {
-        assert_eq!((self.received, self.sent), (connection.received, connection.sent));
-        assert_eq!((traffic.received, traffic.sent), (connection.received, connection.sent));
+        assert_eq!((self.received, self.sent), (connection.received(), connection.sent()));
+        assert_eq!((traffic.received, traffic.sent), (connection.received(), connection.sent()));
         assert_eq!(self.is_paused, connection.is_paused());
         let phase = self.phase.unwrap_or(Phase::Open);
         assert_eq!(discriminant(&phase), discriminant(&connection.phase));

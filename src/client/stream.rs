@@ -1,6 +1,6 @@
 //! `echoloop send`: a [`Handler`] with one connection.
 //!
-//! First the addresses are raced; the winner is *the* socket. From then on [`Session::advance`] is called whenever
+//! First the addresses are raced; the winner is *the* socket. From then on [`StreamConversation::advance`] is called whenever
 //! anything happens, and does three things in turn until none of them leads on: what has arrived on the socket is
 //! shown, the dialogue is asked for its next step, the step is taken. Nothing in it waits but the writes to standard
 //! output.
@@ -10,26 +10,23 @@ use std::time::Duration;
 
 use super::addresses::{announcement, describe_socket};
 use super::dialogue::{Dialogue, Step};
-use super::input::Taken;
+use super::input::{INPUT_SIZE, Taken};
 use super::options::SendOptions;
 use super::outcome::ClientError;
 use super::output::Output;
 use super::racing::{Race, Standing};
-use super::source::{Source, insert_input, socket, take_input};
+use super::source::{STEPS_PER_TURN, Source, insert_input, socket, take_input};
 use crate::net::Endpoint;
 use crate::net::proxy::ProxyVersion;
 use crate::net::{Answer, End, Limits, Next, Service, Socket, Target, Workspace};
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 use crate::system::Escaped;
 
-/// Standard input is read in pieces of this size.
-const INPUT_SIZE: usize = 64 * 1024;
-/// Socket reads in one turn, and steps between two polls: enough to make the poll cheap in comparison.
+/// Socket reads in one turn: enough to make the poll cheap in comparison.
 const TURN_BUDGET: usize = 256 * 1024;
-const STEPS_PER_TURN: usize = 16;
 
 /// One call of [`send`](super::send) over a stream.
-pub(super) struct Session {
+pub(super) struct StreamConversation {
     endpoint: String,
     connect_timeout: Option<Duration>,
     timeout: Option<Duration>,
@@ -60,7 +57,7 @@ struct Silence {
     moved: u64,
 }
 
-impl Session {
+impl StreamConversation {
     /// Connects to one of the targets and talks until the dialogue is over.
     pub(super) fn run(
         endpoint: &Endpoint,
@@ -78,7 +75,7 @@ impl Session {
             write_limit: usize::MAX,
             turn_budget: TURN_BUDGET,
         };
-        let mut session = Session {
+        let mut conversation = StreamConversation {
             endpoint: endpoint.to_string(),
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
@@ -93,11 +90,11 @@ impl Session {
             silence: Silence { since: Moment::now(), moved: 0 },
             result: None,
         };
-        session.follow_race(reactor.context(), |race, _| race.standing());
-        while session.result.is_none() {
-            reactor.turn(&mut session)?;
+        conversation.follow_race(reactor.context(), |race, _| race.standing());
+        while conversation.result.is_none() {
+            reactor.turn(&mut conversation)?;
         }
-        session.result.unwrap_or(Ok(()))
+        conversation.result.unwrap_or(Ok(()))
     }
 
     fn follow_race(
@@ -312,7 +309,7 @@ impl Session {
     }
 }
 
-impl Handler for Session {
+impl Handler for StreamConversation {
     type Source = Source;
 
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {

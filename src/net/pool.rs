@@ -1,0 +1,97 @@
+//! The pool: buffers for connections that hold bytes, and the bound of all of them together.
+
+use std::io;
+
+use super::ring::{Ring, SMALLEST};
+
+/// Buffers kept for reuse. The pool frees the others, so that a crowd of stalled peers leaves nothing.
+const POOLED_BUFFERS: usize = 64;
+/// The largest buffer worth keeping. With the number above it bounds the pool at 8 MiB.
+const POOLED_CAPACITY: usize = SMALLEST;
+
+/// Memory of read and write buffers, as it is mapped: pages that were never touched are not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferBytes {
+    /// Of those that connections own at present.
+    pub in_use: usize,
+    /// Of those that were given back and wait for the next one.
+    pub pooled: usize,
+}
+
+/// Buffers that were given back, and how many were not yet.
+#[derive(Debug)]
+pub(super) struct Pool {
+    rings: Vec<Ring>,
+    /// Bytes of the buffers that connections own.
+    in_use: usize,
+    /// The most that they should own together.
+    limit: usize,
+    /// There is no room for the two buffers of another connection. Kept for the hot path, which asks before each read.
+    pub(super) exhausted: bool,
+    /// How often a connection was not read because its write buffer was full.
+    pub(super) pauses: u64,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool { rings: Vec::new(), in_use: 0, limit: usize::MAX, exhausted: false, pauses: 0 }
+    }
+}
+
+impl Pool {
+    pub(super) fn bytes(&self) -> BufferBytes {
+        BufferBytes { in_use: self.in_use, pooled: self.rings.iter().map(Ring::capacity).sum() }
+    }
+
+    /// Sets the most bytes that connections should own together.
+    pub(super) fn set_limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+        self.count(0, 0);
+    }
+
+    /// Counts memory that a connection took and gave back.
+    fn count(&mut self, taken: usize, given_back: usize) {
+        self.in_use = self.in_use + taken - given_back;
+        self.exhausted = self.in_use.saturating_add(2 * SMALLEST) > self.limit;
+    }
+
+    pub(super) fn take(&mut self) -> io::Result<Ring> {
+        let ring = self.rings.pop().map_or_else(Ring::new, Ok)?;
+        self.count(ring.capacity(), 0);
+        Ok(ring)
+    }
+
+    /// Adds bytes to a buffer that was taken from here, which may make it larger.
+    pub(super) fn push(&mut self, ring: &mut Ring, bytes: &[u8]) -> io::Result<()> {
+        let before = ring.capacity();
+        ring.push(bytes)?;
+        self.count(ring.capacity() - before, 0);
+        Ok(())
+    }
+
+    pub(super) fn give_back(&mut self, mut ring: Ring) {
+        self.count(0, ring.capacity());
+        ring.clear();
+        if ring.capacity() <= POOLED_CAPACITY && self.rings.len() < POOLED_BUFFERS && !self.exhausted {
+            self.rings.push(ring);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_is_bounded_in_number_and_size() {
+        let mut pool = Pool::default();
+        let rings: Vec<Ring> = (0..POOLED_BUFFERS + 10).map(|_| pool.take().expect("memory")).collect();
+        rings.into_iter().for_each(|ring| pool.give_back(ring));
+        assert_eq!(pool.rings.len(), POOLED_BUFFERS);
+        pool.rings.clear();
+        let mut large = pool.take().expect("memory");
+        pool.push(&mut large, &[0; POOLED_CAPACITY + 1]).expect("memory");
+        pool.give_back(large);
+        assert!(pool.rings.is_empty());
+    }
+}

@@ -1,0 +1,323 @@
+//! A socket and its readiness. Only this file reads, writes and splices.
+//!
+//! An event is an edge, which the kernel does not repeat. So a wire remembers readiness: events add to it, and a call
+//! that moved nothing takes it away, or one that moved so little that the next would move nothing.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+
+use super::bulk::Bulk;
+use super::interest::{CONNECTION_INTEREST, INPUT_INTEREST};
+use super::journal::{Deed, Journal};
+use super::pipes::Pipe;
+use super::transport::Transport;
+use super::workspace::Desk;
+use crate::reactor::{Interest, Moment, Readiness};
+
+/// After one of these a short read proves nothing: input may follow for which no further event comes, or the end.
+const READ_TO_END: Readiness = Readiness::READ_CLOSED.or(Readiness::PRIORITY).or(Readiness::ERROR);
+/// A read that found nothing answers all of these.
+const INPUT: Readiness = Readiness::READABLE.or(READ_TO_END);
+/// These wake a direction beyond the one that they name.
+const ENDS: Readiness = Readiness::READ_CLOSED.or(Readiness::WRITE_CLOSED).or(Readiness::ERROR);
+
+/// A socket, its readiness, and the bytes that passed through it.
+#[derive(Debug)]
+pub(super) struct Wire<T> {
+    transport: T,
+    received: u64,
+    sent: u64,
+    last_activity: Moment,
+    /// The events that no call has answered yet.
+    ready: Readiness,
+    /// The socket is not read: the write buffer was full, and is not half empty yet; or there is no memory for one, and
+    /// the kernel has no room.
+    paused: bool,
+    /// The socket is registered for writability, which a Unix stream is not always.
+    watched: bool,
+    bulk: Bulk,
+}
+
+impl<T: Transport> Wire<T> {
+    /// A connected socket. It has room; should it not, the first write says so.
+    pub(super) fn new(transport: T, now: Moment) -> Wire<T> {
+        Wire {
+            transport,
+            received: 0,
+            sent: 0,
+            last_activity: now,
+            ready: Readiness::WRITABLE,
+            paused: false,
+            watched: false,
+            bulk: Bulk::default(),
+        }
+    }
+
+    /// A socket whose handshake is under way. It becomes writable when the handshake has ended, well or not.
+    pub(super) fn connecting(transport: T, now: Moment) -> Wire<T> {
+        Wire { ready: Readiness::NONE, watched: true, ..Wire::new(transport, now) }
+    }
+
+    /// Adds an event to the readiness.
+    #[inline]
+    pub(super) fn note(&mut self, readiness: Readiness) {
+        self.ready = self.ready | readiness;
+        if readiness.has(ENDS) {
+            self.note_end(readiness);
+        }
+    }
+
+    /// The next read or write tells how the connection ended.
+    #[cold]
+    fn note_end(&mut self, readiness: Readiness) {
+        if readiness.has(Readiness::READ_CLOSED | Readiness::ERROR) {
+            self.ready = self.ready | Readiness::READABLE;
+        }
+        if readiness.has(Readiness::WRITE_CLOSED | Readiness::ERROR) {
+            self.ready = self.ready | Readiness::WRITABLE;
+        }
+    }
+
+    /// Whether the socket may have something to read, as far as events and reads have told.
+    #[inline]
+    pub(super) fn is_readable(&self) -> bool {
+        self.ready.has(Readiness::READABLE)
+    }
+
+    /// Whether the socket may have room, as far as events and writes have told.
+    #[inline]
+    pub(super) fn is_writable(&self) -> bool {
+        self.ready.has(Readiness::WRITABLE)
+    }
+
+    /// Whether the next read may bring an end, an error or an urgent byte, at which a splice stops without a word.
+    pub(super) fn reads_to_end(&self) -> bool {
+        self.ready.has(READ_TO_END)
+    }
+
+    /// The readiness, for [`Wire::restore`].
+    pub(super) fn ready(&self) -> Readiness {
+        self.ready
+    }
+
+    /// Takes the readiness back to an earlier one, since the reads in between proved nothing.
+    pub(super) fn restore(&mut self, ready: Readiness) {
+        self.ready = ready;
+    }
+
+    /// One read. `None`: nothing is there, or a signal interrupted the call and the wire is still readable. `Some(0)`: the
+    /// end of input.
+    #[inline(always)]
+    pub(super) fn read(&mut self, buffer: &mut [u8], desk: &mut Desk) -> io::Result<Option<usize>> {
+        let began = desk.journal.begin();
+        match self.transport.read(buffer) {
+            Ok(count) => {
+                desk.journal.read(began, self.transport.number(), buffer.len(), Ok(count));
+                let is_short = count < buffer.len();
+                if !is_short {
+                    self.bulk.grow();
+                }
+                let drained = is_short && self.transport.short_means_done() && !self.reads_to_end();
+                if drained || count == 0 {
+                    self.ready = self.ready.without(INPUT);
+                }
+                self.received += count as u64;
+                desk.traffic.received += count as u64;
+                Ok(Some(count))
+            }
+            Err(error) => self.read_failed(error, began, buffer.len(), &mut desk.journal),
+        }
+    }
+
+    /// One read into a pipe, which must be empty. As [`Wire::read`], but a short one proves nothing: only `WouldBlock`
+    /// with an empty pipe does.
+    pub(super) fn splice_into(&mut self, pipe: &mut Pipe, desk: &mut Desk) -> io::Result<Option<usize>> {
+        let began = desk.journal.begin();
+        match self.transport.splice_into(pipe.writer.as_fd(), pipe.capacity) {
+            Ok(count) => {
+                desk.journal.read(began, self.transport.number(), pipe.capacity, Ok(count));
+                if count == 0 {
+                    self.ready = self.ready.without(INPUT);
+                }
+                pipe.held = count;
+                self.received += count as u64;
+                desk.traffic.received += count as u64;
+                Ok(Some(count))
+            }
+            Err(error) => self.read_failed(error, began, pipe.capacity, &mut desk.journal),
+        }
+    }
+
+    #[cold]
+    fn read_failed(
+        &mut self,
+        error: io::Error,
+        began: Option<Moment>,
+        asked: usize,
+        journal: &mut Journal,
+    ) -> io::Result<Option<usize>> {
+        journal.read(began, self.transport.number(), asked, Err(&error));
+        match error.kind() {
+            ErrorKind::WouldBlock => {
+                self.ready = self.ready.without(INPUT);
+                Ok(None)
+            }
+            ErrorKind::Interrupted => Ok(None),
+            _ => Err(error),
+        }
+    }
+
+    /// Copies input that stays in the kernel's buffer. 0: a read tells why nothing is there.
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> usize {
+        self.transport.peek(buffer).unwrap_or(0)
+    }
+
+    /// One write; returns the number of bytes that the kernel took.
+    #[inline(always)]
+    pub(super) fn write(&mut self, bytes: &[u8], desk: &mut Desk) -> io::Result<usize> {
+        let began = desk.journal.begin();
+        match self.transport.write(bytes) {
+            Ok(taken @ 1..) => {
+                desk.journal.wrote(began, self.transport.number(), bytes.len(), Ok(taken));
+                if taken < bytes.len() && self.transport.short_means_done() {
+                    // A short write has filled the send buffer: the event that tells of room again is sure to come.
+                    self.ready = self.ready.without(Readiness::WRITABLE);
+                }
+                self.count_sent(taken, desk);
+                Ok(taken)
+            }
+            Ok(_) => self.write_failed(ErrorKind::WriteZero.into(), began, bytes.len(), &mut desk.journal),
+            Err(error) => self.write_failed(error, began, bytes.len(), &mut desk.journal),
+        }
+    }
+
+    /// One write out of a pipe.
+    pub(super) fn splice_from(&mut self, pipe: &Pipe, desk: &mut Desk) -> io::Result<usize> {
+        let began = desk.journal.begin();
+        match self.transport.splice_from(pipe.reader.as_fd(), pipe.held) {
+            Ok(taken @ 1..) => {
+                desk.journal.wrote(began, self.transport.number(), pipe.held, Ok(taken));
+                desk.traffic.spliced += taken as u64;
+                self.count_sent(taken, desk);
+                Ok(taken)
+            }
+            Ok(_) => self.write_failed(ErrorKind::WriteZero.into(), began, pipe.held, &mut desk.journal),
+            Err(error) => self.write_failed(error, began, pipe.held, &mut desk.journal),
+        }
+    }
+
+    #[cold]
+    fn write_failed(
+        &mut self,
+        error: io::Error,
+        began: Option<Moment>,
+        offered: usize,
+        journal: &mut Journal,
+    ) -> io::Result<usize> {
+        journal.wrote(began, self.transport.number(), offered, Err(&error));
+        match error.kind() {
+            ErrorKind::Interrupted => Ok(0),
+            kind => {
+                self.ready = self.ready.without(Readiness::WRITABLE);
+                if kind == ErrorKind::WouldBlock { Ok(0) } else { Err(error) }
+            }
+        }
+    }
+
+    #[inline]
+    fn count_sent(&mut self, count: usize, desk: &mut Desk) {
+        self.sent += count as u64;
+        desk.traffic.sent += count as u64;
+        self.touch(desk.now);
+    }
+
+    /// Notes activity, from which the timeouts count.
+    #[inline]
+    pub(super) fn touch(&mut self, now: Moment) {
+        self.last_activity = now;
+    }
+
+    /// Whether the handshake has ended well. If not yet, an event came too early; another one follows.
+    pub(super) fn is_established(&mut self) -> io::Result<bool> {
+        let is_established = self.transport.is_established()?;
+        if !is_established {
+            self.ready = self.ready.without(Readiness::WRITABLE);
+        }
+        Ok(is_established)
+    }
+
+    /// Ends our sending side.
+    pub(super) fn shut_down(&mut self) -> io::Result<()> {
+        match self.transport.shutdown_write() {
+            // The peer was faster: nobody is left to tell.
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Reads no more until [`Wire::resume`], since so many bytes are unsent.
+    #[cold]
+    pub(super) fn pause(&mut self, unsent: usize, desk: &mut Desk) {
+        if !std::mem::replace(&mut self.paused, true) {
+            desk.pool.pauses += 1;
+            self.journal(Deed::Paused { unsent }, &mut desk.journal);
+        }
+    }
+
+    /// Lets the socket be read again.
+    #[cold]
+    pub(super) fn resume(&mut self, unsent: usize, desk: &mut Desk) {
+        self.paused = false;
+        self.journal(Deed::Resumed { unsent }, &mut desk.journal);
+    }
+
+    #[inline]
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Records a step that is no call.
+    pub(super) fn journal(&self, deed: Deed, journal: &mut Journal) {
+        journal.note(self.transport.number(), deed);
+    }
+
+    /// The registration from now on, if it changes; `waits`: something waits for room.
+    pub(super) fn new_interest(&mut self, waits: bool) -> Option<Interest> {
+        if self.transport.is_watched_for_room() || std::mem::replace(&mut self.watched, waits) == waits {
+            return None;
+        }
+        Some(if waits { CONNECTION_INTEREST } else { INPUT_INTEREST })
+    }
+
+    /// Whether it is read, and registered for nothing but input.
+    #[inline]
+    pub(super) fn is_at_ease(&self) -> bool {
+        !self.paused && !self.watched
+    }
+
+    #[inline]
+    pub(super) fn bulk(&mut self) -> &mut Bulk {
+        &mut self.bulk
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(super) fn last_activity(&self) -> Moment {
+        self.last_activity
+    }
+
+    pub(super) fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    #[cfg(test)]
+    pub(super) fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
+    }
+}

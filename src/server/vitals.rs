@@ -1,0 +1,64 @@
+//! The figures and the health of the server, gathered from its parts.
+
+use super::acceptor::Acceptor;
+use super::admin::{Figures, NotAccepting, Process, Status};
+use super::connections::Connections;
+use super::counters::Counters;
+use super::datagrams::Datagrams;
+use super::shutdown::Shutdown;
+use crate::reactor::Moment;
+
+/// The parts that the admin endpoint and the report tell of.
+pub(super) struct Vitals<'a> {
+    pub(super) acceptor: &'a Acceptor,
+    pub(super) connections: &'a Connections,
+    pub(super) datagrams: &'a mut Datagrams,
+    pub(super) counters: &'a Counters,
+    pub(super) process: &'a Process,
+    pub(super) shutdown: &'a Shutdown,
+    pub(super) now: Moment,
+}
+
+impl Vitals<'_> {
+    /// The figures and the health at this moment; `sources`: the number of sources in the loop.
+    pub(super) fn status(&mut self, sources: usize) -> Status {
+        Status { figures: self.figures(sources), not_accepting: self.not_accepting() }
+    }
+
+    /// Logs the figures, as warnings, so that they appear with `--quiet` too.
+    pub(super) fn log(&mut self, sources: usize) {
+        let Status { figures, not_accepting } = self.status(sources);
+        for line in figures.lines() {
+            log::warn!("report: {line}");
+        }
+        if let Some(reason) = not_accepting {
+            log::warn!("report: not accepting: {reason}");
+        }
+    }
+
+    fn figures(&mut self, sources: usize) -> Figures {
+        Figures {
+            counters: self.counters.clone(),
+            connections_allowed: self.acceptor.limit(),
+            pauses_of_reading: self.connections.pauses_of_reading(),
+            buffers: self.connections.buffer_bytes(),
+            pipes_in_use: self.connections.pipes_in_use(),
+            datagrams: self.datagrams.counts(self.now),
+            process: self.process.figures(sources + self.connections.pipe_descriptors()),
+        }
+    }
+
+    fn not_accepting(&self) -> Option<NotAccepting> {
+        if self.shutdown.has_begun() {
+            Some(NotAccepting::Stopping)
+        } else if self.acceptor.is_closed() && self.datagrams.is_empty() {
+            Some(NotAccepting::Enough)
+        } else if self.acceptor.is_blocked() {
+            Some(NotAccepting::Exhausted)
+        } else if self.acceptor.is_full(self.counters) {
+            Some(NotAccepting::Full { limit: self.acceptor.limit() })
+        } else {
+            None
+        }
+    }
+}
