@@ -60,7 +60,7 @@ impl Report {
             && let Some(reachable) =
                 [server, client].into_iter().flatten().filter_map(|end| end.reachable).min()
         {
-            // Nothing was asked for: say what it takes to have twice as many.
+            // Without a number in the question, say how to reach twice as many.
             all = limits(&machine, reachable.saturating_mul(2), sources);
             all.retain(concerns_us);
         }
@@ -83,7 +83,7 @@ impl Report {
 
     /// As one JSON object, on several lines.
     pub fn to_json(&self) -> String {
-        // It holds nothing but numbers and texts: there is nothing in it that JSON can't say.
+        // A report is numbers and texts, and JSON has both: this does not fail.
         serde_json::to_string_pretty(self).map_or_else(|_| String::new(), |json| json + "\n")
     }
 

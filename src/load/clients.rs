@@ -503,8 +503,9 @@ impl Clients {
     /// A connection has ended, and not because we wanted it to.
     fn ended(&mut self, context: &mut Context<Slot>, token: Token, end: End) {
         let Some(Slot::Stream(StreamClient { stream, client, .. })) = context.get(token) else { return };
-        let (number, missing, now) = (client.number, stream.missing(), context.now());
-        let (began, is_done) = (stream.began, stream.outstanding() == 0);
+        let missing = stream.missing(self.traffic.replies);
+        let (number, now) = (client.number, context.now());
+        let (began, is_done) = (stream.began, stream.is_done());
         match end {
             End::NotConnected(error) => {
                 // Others may have chosen another address since it began.
@@ -578,7 +579,7 @@ impl Clients {
             let Some(Slot::Stream(StreamClient { stream, client, .. })) = context.get(token) else {
                 continue;
             };
-            let (number, missing) = (client.number, stream.missing());
+            let (number, missing) = (client.number, stream.missing(self.traffic.replies));
             match stream.waiting_since() {
                 Some(since) if !stream.connecting => {
                     let is_greeting = stream.missing_greeting().is_some();
@@ -746,6 +747,12 @@ impl Clients {
         self.queue.connecting()
     }
 
+    /// All clients that were given up want a connection again.
+    pub(super) fn reopen(&mut self) {
+        self.course = Course::Opening;
+        self.queue.revive();
+    }
+
     /// Messages flow from now on; in an open loop this is when the schedule begins.
     pub(super) fn start(&mut self, context: &mut Context<Slot>, now: Moment) {
         self.course = Course::Flowing;
@@ -787,10 +794,10 @@ impl Clients {
     /// Nothing that was sent so far counts.
     pub(super) fn forget_messages(&mut self, context: &mut Context<Slot>) {
         self.traffic.figures.forget_messages();
-        self.queue.for_each(|client| client.completed = 0);
+        self.queue.for_each(Client::forget);
         for token in self.tokens(context) {
             match context.get_mut(token) {
-                Some(Slot::Stream(client)) => client.client.completed = 0,
+                Some(Slot::Stream(client)) => client.client.forget(),
                 // An answer to what was lost before may still come.
                 Some(Slot::Datagrams(client)) => client.forget_messages(),
                 Some(Slot::Stop(_)) | None => {}

@@ -204,6 +204,23 @@ impl Figures {
         *self = Figures { attempted, opened, lost, open, errors, interval, ..blank };
     }
 
+    /// Hands the figures of a window over. Those of the next one begin with the connections that are open; the times
+    /// of connects, and greetings, go on.
+    pub(super) fn hand_over(&mut self) -> Figures {
+        let open = self.open;
+        let blank = Figures::new(self.lag.is_some(), Moment::now());
+        let next = Figures {
+            open,
+            opened: open,
+            attempted: open,
+            connect: self.connect.clone(),
+            greetings: self.greetings.clone(),
+            interval: self.interval,
+            ..blank
+        };
+        std::mem::replace(self, next)
+    }
+
     /// When the interval ends.
     pub(super) fn interval_end(&self) -> Moment {
         self.series.interval_end()

@@ -4,7 +4,7 @@
 //!
 //! | file | its contents |
 //! |---|---|
-//! | `plan.rs` | the settings and their defaults |
+//! | `plan.rs`, `sizes.rs` | the settings and their defaults |
 //! | `generator.rs` | the generator as others use it |
 //! | `run.rs` | the parts of a run; what the reactor calls |
 //! | `clients.rs` | all clients: they connect, exchange messages, lose their connections, connect again |
@@ -14,10 +14,13 @@
 //! | `pacer.rs`, `schedule.rs` | when a client may send |
 //! | `stream.rs`, `flights.rs` | the messages of one connection |
 //! | `datagram_client.rs`, `datagrams.rs` | the messages of one client over UDP |
+//! | `replies.rs` | services that do not echo: their replies, and the messages for them |
 //! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | what all clients share; the bytes; a difference between bytes |
-//! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs`, `starvation.rs` | the counts of a run; `times.rs`: distributions |
+//! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
+//! | `starvation.rs`, `cores.rs` | signs that the generator itself was kept from working |
 //! | `report/` | the results, as programs and people read them |
-//! | `processes.rs` | one run by several processes |
+//! | `processes.rs`, `shares.rs` | one run by several processes; what each of them is told |
+//! | `progress.rs` | a run as its watchers see it |
 //! | `rate_search.rs` | the highest rate that a server takes, found by many runs |
 //! | `error.rs` | why a run does not take place; `encoding.rs`: settings in JSON |
 //!
@@ -48,6 +51,7 @@
 mod cause;
 mod client;
 mod clients;
+mod cores;
 mod datagram_client;
 mod datagrams;
 mod encoding;
@@ -63,13 +67,17 @@ mod pacer;
 mod pattern;
 mod plan;
 mod processes;
+mod progress;
 mod queue;
 mod ramp;
 mod rate_search;
+mod replies;
 mod report;
 mod run;
 mod schedule;
 mod series;
+mod shares;
+mod sizes;
 mod slot;
 mod sources;
 mod starvation;
@@ -84,15 +92,18 @@ pub use self::fairness::Fairness;
 pub use self::figures::DatagramFates;
 pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
-pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Sizes, Usage};
-pub use self::processes::{ProcessesError, Share, run_processes, shares};
+pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Usage};
+pub use self::processes::{Processes, ProcessesError, ProgressRecord};
+pub use self::progress::{Doing, Progress, Watcher};
 pub use self::rate_search::{FoundRate, RateSearch, SearchEnding, SearchPart, SearchStep};
+pub use self::replies::Replies;
 pub use self::report::{
     Bytes, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms,
     MergeError, Merged, Messages, OutageFigures, OutageRecord, PlotError, ReadError, Report, Side, Table,
     Verdict, compare, hgrm, merge, plot, read,
 };
-pub use self::run::{Progress, Watcher};
 pub use self::series::Point;
+pub use self::shares::{Order, Share, SharesError, shares};
+pub use self::sizes::Sizes;
 pub use self::sources::{Sources, SourcesError};
 pub use self::times::{Histogram, Times};

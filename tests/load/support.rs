@@ -93,6 +93,13 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// How many sockets a process has: a pair for signals, then one a connection.
+pub(crate) fn sockets(process: i32) -> usize {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return 0 };
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}
+
 /// Our own server, as a process that ends with the test.
 pub(crate) struct Server {
     process: Child,

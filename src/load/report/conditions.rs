@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use super::super::plan::{Arrivals, Pace, Plan, Usage};
+use super::super::replies::Replies;
 use super::super::times::{STATISTICS, Statistic, Times, text};
 use super::json::Report;
 
@@ -79,6 +80,7 @@ enum Holds {
     Streams,
     Datagrams,
     Messages,
+    Compared,
 }
 
 /// Times: each of their [`STATISTICS`] can be compared.
@@ -111,7 +113,7 @@ const NUMBERS: [Number; 14] = [
     number("rate", Holds::Messages, |report| report.rate),
     number("received", Holds::Always, |report| report.messages.received as f64),
     number("errors", Holds::Always, |report| report.errors.total() as f64),
-    number("mismatches", Holds::Always, |report| report.errors.mismatch as f64),
+    number("mismatches", Holds::Compared, |report| report.errors.mismatch as f64),
     number("lost", Holds::Always, |report| match report.udp {
         Some(datagrams) => datagrams.lost as f64,
         None => report.connections.lost as f64,
@@ -146,6 +148,7 @@ impl Holds {
             Holds::Streams => " (not over UDP)",
             Holds::Datagrams => " (over UDP)",
             Holds::Messages => " (without --hold)",
+            Holds::Compared => " (not with --expect any)",
         }
     }
 
@@ -157,6 +160,9 @@ impl Holds {
             Holds::Datagrams if !plan.is_over_udp() => Some("only messages over udp:// can be lost or late"),
             Holds::Messages if plan.usage == Usage::Hold => {
                 Some("connections that are held exchange two messages each, at no rate")
+            }
+            Holds::Compared if plan.replies == Replies::Any => {
+                Some("where any bytes are a reply (--expect any), none can be wrong")
             }
             _ => None,
         }
@@ -433,6 +439,7 @@ mod tests {
         let open = |arrivals| Plan { pace: Pace::Open { rate: 1000.0, arrivals }, ..closed.clone() };
         let counted = Plan { messages: Some(50), ..closed.clone() };
         let held = Plan { usage: Usage::Hold, ..closed.clone() };
+        let any = Plan { replies: Replies::Any, verify: false, ..closed.clone() };
         for (plan, text, part) in [
             (&closed, "not_sent>0", "can never hold: only an open loop"),
             (&closed, "service_p99>1s", "can never hold"),
@@ -442,6 +449,7 @@ mod tests {
             (&open(Arrivals::Fixed), "rate>1000", "can never hold: an open loop never exceeds"),
             (&open(Arrivals::Fixed), "rate<=1000", "always holds"),
             (&held, "rate<1", "can never hold"),
+            (&any, "mismatches>0", "can never hold: where any bytes are a reply"),
             (&plan("udp://localhost:7"), "connect_p99>1s", "can never hold: over UDP"),
             (&plan("udp://localhost:7"), "loss>100%", "can never hold: a share"),
         ] {

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::super::figures::DatagramFates;
 use super::super::plan::{Arrivals, Pace, Usage};
+use super::super::replies::Replies;
 use super::super::times::{Histogram, STATISTICS, Statistic, Times, text as time};
 use super::json::{GeneratorPart, Report};
 
@@ -177,11 +178,9 @@ impl Table<'_> {
         if messages.not_sent > 0 {
             let _ = write!(counts, ", {} due and not sent", messages.not_sent);
         }
-        counts.push_str(if self.report.settings.verify {
-            " (every byte verified)"
-        } else {
-            " (not verified)"
-        });
+        let settings = &self.report.settings;
+        let usual = if settings.verify { "every byte verified" } else { "not verified" };
+        let _ = write!(counts, " ({})", settings.replies.not_verified().unwrap_or(usual));
         counts
     }
 
@@ -189,20 +188,18 @@ impl Table<'_> {
         let (messages, bytes) = (self.report.messages.received, self.report.bytes.received);
         let volume = if messages > 0 { self.report.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
         let bits = volume * 8.0;
-        let rate = self.report.rate;
-        format!(
-            "{rate:.0} messages/s, {volume:.2} MB/s ({bits:.1} Mbit/s) each way, over {:.2} s",
-            self.report.seconds
-        )
+        let Report { rate, seconds, settings, .. } = self.report;
+        let ways = if settings.replies == Replies::Echo { "each way" } else { "of replies" };
+        format!("{rate:.0} messages/s, {volume:.2} MB/s ({bits:.1} Mbit/s) {ways}, over {seconds:.2} s")
     }
 
     fn generator_cost(&self) -> String {
-        let seconds = self.report.generator.cpu_seconds;
-        format!(
-            "{seconds:.2} s of CPU time ({:.0} % of a core, {:.2} µs a message)",
-            seconds / self.report.seconds.max(1e-9) * 100.0,
-            seconds * 1e6 / self.report.messages.received.max(1) as f64
-        )
+        let (seconds, share) = (self.report.generator.cpu_seconds, self.report.cores_taken() * 100.0);
+        let per_message = match self.report.cpu_us_per_reply() {
+            Some(microseconds) => format!("{microseconds:.2} µs a message"),
+            None => "while no message came".into(),
+        };
+        format!("{seconds:.2} s of CPU time ({share:.0} % of a core, {per_message})")
     }
 
     /// What became of datagrams; nothing over streams.
