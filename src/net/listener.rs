@@ -21,6 +21,9 @@ const KEEPALIVE_PROBES: u64 = 5;
 /// The kernel refuses a longer time.
 const LONGEST_KEEPALIVE: u64 = 32_767;
 
+/// The backlog of a server that asks for no other.
+pub(crate) const USUAL_BACKLOG: u16 = 4096;
+
 /// The options of a listening socket. Accepted TCP sockets inherit them from the listener, so a TCP connection costs no
 /// `setsockopt`, unless it waited at an inherited listener before the listener had its options. Unix sockets inherit
 /// nothing: each costs one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::trace::TraceOptions;
 use crate::net::Endpoint;
-use crate::net::{Limits, ListenerOptions, Timeouts};
+use crate::net::{Limits, ListenerOptions, Timeouts, USUAL_BACKLOG};
 use crate::server::echo::Protocol;
 use crate::system::allowed_memory;
 
@@ -89,7 +89,7 @@ impl Default for ServerOptions {
             write_limit: 64 * 1024,
             splice: true,
             buffer_limit: None,
-            backlog: 4096,
+            backlog: USUAL_BACKLOG,
             reuse_port: false,
             // Dead peers must not hold their slots for ever, and a probe in five minutes is next to nothing.
             keepalive: Some(Duration::from_secs(5 * 60)),

@@ -49,7 +49,7 @@ Examples:
   echoloop --reuse-port :7777           one of several processes that share a port
   echoloop --proxy-protocol require :7777
                                         behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
-  echoloop --greeting '{host}\\n' :7777 say who answers, to see how a balancer spreads connections
+  echoloop --greeting '{host}\\n' :7777  say who answers, to see how a balancer spreads connections
   echoloop --admin :9100 :7777          figures and health on loopback: `curl localhost:9100/metrics`
 
 Exit status:
