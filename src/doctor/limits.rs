@@ -115,7 +115,7 @@ impl Found {
             });
         }
         if let (Some(most), Some(open)) = (machine.file_max, machine.files_open) {
-            let setting = format!("{most} ({open} in use)");
+            let setting = format!("{} ({open} in use)", unlimited(most));
             self.add("fs.file-max", setting, allowed(most.saturating_sub(open)), BOTH, true, || {
                 format!("`sysctl -w fs.file-max={}` raises it", wanted_descriptors.saturating_add(open))
             });
@@ -157,7 +157,7 @@ impl Found {
         let each = machine.socket_size.unwrap_or(USUAL_SOCKET) + BESIDE_THE_SOCKET + IN_USER_SPACE;
         let needed = wanted.saturating_mul(each);
         if let Some(available) = machine.memory_available {
-            let setting = format!("{} available, {each} bytes each", ByteSize(available));
+            let setting = format!("{}, {each} bytes each", ByteSize(available));
             self.add("memory", setting, available / each, BOTH, true, || {
                 format!(
                     "they need about {} while idle: `ps -eo rss,comm --sort -rss` shows what else takes it",
@@ -189,23 +189,24 @@ impl Found {
             });
         }
         if let Some((most, used)) = machine.tcp_pages {
-            let setting = format!("{most} pages of {} bytes ({used} in use)", page_size());
+            let setting = format!("{most} pages ({used} in use)");
             self.add("net.ipv4.tcp_mem", setting, most.saturating_sub(used), BOTH, false, || {
                 let pages = wanted.saturating_add(used);
                 format!(
-                    "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets as many have a page of bytes under way at once",
+                    "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets as many have a page ({} bytes) under way at once",
                     pages / 2,
-                    pages / 4 * 3
+                    pages / 4 * 3,
+                    page_size()
                 )
             });
         }
         if let Some(most) = machine.somaxconn {
             // Only a burst beyond the backlog waits, so more than the server's own backlog is of no use.
             let remedy = (most < BACKLOG.min(wanted)).then(|| backlog_remedy(BACKLOG as i32));
-            let setting = format!("{most} (`serve --backlog`: {BACKLOG})");
+            let setting = format!("{most} a burst (--backlog {BACKLOG})");
             let connections = most.min(BACKLOG);
             self.limits.push(Limit {
-                name: "net.core.somaxconn, of one burst",
+                name: "net.core.somaxconn",
                 setting,
                 connections,
                 roles: SERVER,
@@ -228,8 +229,9 @@ fn allowed(descriptors: u64) -> u64 {
     (limit.connections(LISTENERS) as u64).min(descriptors)
 }
 
-fn unlimited(limit: u64) -> String {
-    if limit == u64::MAX { "unlimited".into() } else { limit.to_string() }
+/// Linux writes "unlimited" as the largest number that it knows, of 63 or 64 bits.
+pub(super) fn unlimited(limit: u64) -> String {
+    if limit >= i64::MAX as u64 / 2 { "unlimited".into() } else { limit.to_string() }
 }
 
 #[cfg(test)]

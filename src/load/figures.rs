@@ -164,8 +164,20 @@ impl Figures {
         self.connect.add_time(now.since(began));
     }
 
-    /// A connection has failed.
-    pub(super) fn failed(&mut self, cause: Cause, now: Moment) {
+    /// A connection has failed. The first few failures are kept in words.
+    pub(super) fn fail(&mut self, cause: Cause, describe: impl FnOnce() -> String) {
+        self.failed(cause, Moment::now());
+        let kept = self.failures.len() < MOST_DESCRIBED;
+        if kept || log::log_enabled!(log::Level::Debug) {
+            let description = describe();
+            log::debug!("{description}");
+            if kept && !self.failures.contains(&description) {
+                self.failures.push(description);
+            }
+        }
+    }
+
+    fn failed(&mut self, cause: Cause, now: Moment) {
         self.errors.count(cause);
         if self.failing_since <= self.last_reply {
             self.failing_since = now;

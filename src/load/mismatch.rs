@@ -107,7 +107,6 @@ impl Fault {
         } else {
             self.looks_like(pattern)
         };
-        let is_other_language = self.offset == 0 && looks_like == LooksLike::Corruption;
         let shown = SHOWN.min(usize::try_from(self.expected).unwrap_or(SHOWN));
         Mismatch {
             connection: self.connection,
@@ -116,7 +115,21 @@ impl Fault {
             received: hex(&self.evidence[..self.evidence.len().min(SHOWN)]),
             looks_like,
             bytes,
-            says: (is_other_language || self.is_surplus).then(|| first_line(&self.evidence)).flatten(),
+            says: self.first_line(pattern, looks_like),
+        }
+    }
+
+    /// The first line of what came from the beginning of the connection on, or of the surplus. A byte or two of another
+    /// language may be the right ones by chance.
+    fn first_line(&self, pattern: &Pattern, looks_like: LooksLike) -> Option<String> {
+        let agreed = usize::try_from(self.offset).ok().filter(|agreed| *agreed < FEWEST_BYTES);
+        match (looks_like, agreed) {
+            (LooksLike::Surplus, _) => first_line(&self.evidence),
+            (LooksLike::Corruption, Some(agreed)) => {
+                let beginning = pattern.bytes(pattern.beginning(self.connection), agreed);
+                first_line(&[beginning, &self.evidence].concat())
+            }
+            _ => None,
         }
     }
 
@@ -335,6 +348,17 @@ mod tests {
         for text in ["ab\n", "a\u{1}bcdef"] {
             assert_eq!(judge(0, 400, answer(text)).and_then(|mismatch| mismatch.says), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_first_byte_that_is_right_by_chance_belongs_to_the_words() {
+        let words = b"HTTP/1.1 400 Bad Request\r\n";
+        let begins_alike = |pattern: &Pattern| pattern.agreement(pattern.beginning(5), words) == 1;
+        let pattern = (0..).map(|seed| Pattern::new(seed, 1024, 4, 1, 4096)).find(begins_alike);
+        let pattern = pattern.expect("one of some hundred");
+        let mut fault = Fault::new(5, 1, pattern.advance(pattern.beginning(5), 1), 63);
+        fault.add(&words[1..]);
+        assert_eq!(fault.judge(&pattern).says.as_deref(), Some("HTTP/1.1 400 Bad Request"));
     }
 
     #[test]

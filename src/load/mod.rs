@@ -7,8 +7,10 @@
 //! | `plan.rs`, `sizes.rs` | the settings and their defaults |
 //! | `generator.rs` | the generator as others use it |
 //! | `run.rs` | the parts of a run; what the reactor calls |
-//! | `clients.rs` | all clients: they connect, exchange messages, lose their connections, connect again |
-//! | `queue.rs`, `ramp.rs` | the clients without a connection; how fast they connect |
+//! | `clients.rs`, `common.rs` | all clients, and what they have in common |
+//! | `dialler.rs` | the clients that need a connection: where to, and when again |
+//! | `stream_clients.rs`, `datagram_clients.rs` | the clients that have one: they converse, end it, lose it |
+//! | `queue.rs`, `ramp.rs` | the order in which clients connect, and how fast |
 //! | `targets.rs`, `sources.rs` | where to, where from; how many connections there can be |
 //! | `slot.rs`, `client.rs` | a client with its connection; a client without |
 //! | `pacer.rs`, `schedule.rs` | when a client may send |
@@ -51,9 +53,12 @@
 mod cause;
 mod client;
 mod clients;
+mod common;
 mod cores;
 mod datagram_client;
+mod datagram_clients;
 mod datagrams;
+mod dialler;
 mod encoding;
 mod error;
 mod fairness;
@@ -82,6 +87,7 @@ mod slot;
 mod sources;
 mod starvation;
 mod stream;
+mod stream_clients;
 mod targets;
 mod times;
 mod traffic;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::clients::{Clients, END_TIME};
+use super::clients::Clients;
 use super::figures::Figures;
 use super::pacer::FOREVER;
 use super::plan::{Plan, Usage};
@@ -11,6 +11,7 @@ use super::progress::{Doing, Progress, Watcher};
 use super::series::Point;
 use super::slot::Slot;
 use super::starvation::{HEARTBEAT, working_time};
+use super::stream_clients::END_TIME;
 use super::targets::{Ceiling, Targets};
 use crate::reactor::{Context, Handler, Moment, Readiness, Timer, Token};
 

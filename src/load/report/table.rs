@@ -88,14 +88,19 @@ impl Table<'_> {
         textwrap::fill(line, options)
     }
 
-    /// All that there is to say where nobody answers: a table would be one of zeros.
+    /// The only line where nobody answers: a table would be one of zeros.
     fn dead_target(&self) -> Option<String> {
-        let Report { settings, connections, messages, errors, failures, .. } = self.report;
-        if connections.opened > 0 || messages.sent > 0 {
-            return None;
-        }
+        let Report { settings, connections, messages, errors, failures, udp, .. } = self.report;
         let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
-        let mut line = format!("No connection to {} was established: {errors}", endpoints.join(" "));
+        let endpoints = endpoints.join(" ");
+        // A UDP socket is open before anybody was asked.
+        let mut line = if connections.opened == 0 && messages.sent == 0 {
+            format!("No connection to {endpoints} was established: {errors}")
+        } else if udp.is_some() && connections.lost == connections.opened && messages.received == 0 {
+            format!("No message to {endpoints} was answered: {errors}")
+        } else {
+            return None;
+        };
         if let Some(first) = failures.first() {
             let _ = write!(line, " ({first})");
         }
@@ -167,7 +172,9 @@ impl Table<'_> {
             lines.push(("lag", text));
         }
         let (fewest, most, jain) = (fairness.fewest, fairness.most, fairness.jain);
-        lines.push(("fairness", format!("{fewest} to {most} messages a client, Jain's index {jain:.4}")));
+        if most > 0 {
+            lines.push(("fairness", format!("{fewest} to {most} messages a client, Jain's index {jain:.4}")));
+        }
         lines
     }
 
@@ -177,6 +184,9 @@ impl Table<'_> {
             format!("{} sent, {} received, {} cut off", messages.sent, messages.received, messages.cut_off);
         if messages.not_sent > 0 {
             let _ = write!(counts, ", {} due and not sent", messages.not_sent);
+        }
+        if messages.received == 0 {
+            return counts;
         }
         let settings = &self.report.settings;
         let usual = if settings.verify { "every byte verified" } else { "not verified" };
@@ -221,6 +231,9 @@ impl Table<'_> {
         ];
         let all: Vec<(&str, &Times)> =
             all.iter().filter_map(|(name, times)| Some((*name, times.as_ref()?))).collect();
+        if all.is_empty() {
+            return Ok(());
+        }
         writeln!(f)?;
         let room = self.width().saturating_sub(NAMES) / STATISTICS.len();
         if room >= SPACIOUS {
