@@ -1,7 +1,7 @@
 //! The kind of a difference: bytes lost, doubled, in another order, or changed.
 //!
-//! The first differing byte alone says little. So the bytes behind it are collected, as many as are still to come, or
-//! until none come any more; then they are looked for in the rest of the stream.
+//! The first differing byte alone says little. So the generator collects the bytes behind it, until all have come or none
+//! come any more, and looks for them in the rest of the stream.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ const SHORTEST_LINE: usize = 4;
 /// A difference between what was sent and what came back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// The connection, numbered from 0 in the order in which they were begun.
+    /// The number of the connection: 0 is the one that was begun first.
     pub connection: u64,
     /// The first differing byte, counted from the connection's first (a greeting left out); over UDP from the
     /// datagram's.
@@ -107,7 +107,6 @@ impl Fault {
         } else {
             self.looks_like(pattern)
         };
-        let is_other_language = self.offset == 0 && looks_like == LooksLike::Corruption;
         let shown = SHOWN.min(usize::try_from(self.expected).unwrap_or(SHOWN));
         Mismatch {
             connection: self.connection,
@@ -116,7 +115,21 @@ impl Fault {
             received: hex(&self.evidence[..self.evidence.len().min(SHOWN)]),
             looks_like,
             bytes,
-            says: (is_other_language || self.is_surplus).then(|| first_line(&self.evidence)).flatten(),
+            says: self.first_line(pattern, looks_like),
+        }
+    }
+
+    /// The first line of what came from the beginning of the connection on, or of the surplus. A byte or two of another
+    /// language may be the right ones by chance.
+    fn first_line(&self, pattern: &Pattern, looks_like: LooksLike) -> Option<String> {
+        let agreed = usize::try_from(self.offset).ok().filter(|agreed| *agreed < FEWEST_BYTES);
+        match (looks_like, agreed) {
+            (LooksLike::Surplus, _) => first_line(&self.evidence),
+            (LooksLike::Corruption, Some(agreed)) => {
+                let beginning = pattern.bytes(pattern.beginning(self.connection), agreed);
+                first_line(&[beginning, &self.evidence].concat())
+            }
+            _ => None,
         }
     }
 
@@ -127,12 +140,12 @@ impl Fault {
         {
             return moved;
         }
-        // Most bytes behind the first are where they belong.
+        // Most bytes behind the first one are where they belong.
         let in_place = self.bytes_in_place(pattern);
         if in_place > 0 && in_place * 2 >= self.evidence.len() - 1 {
             return (LooksLike::Corruption, came - in_place as u64);
         }
-        // Too few bytes to find in the pattern, or nowhere in it: the number of them has to tell.
+        // The bytes are too few to find in the pattern, or stand nowhere in it: only their number tells.
         if came < self.expected && self.evidence.len() < FEWEST_BYTES {
             (LooksLike::Loss, self.expected - came)
         } else if came > self.expected && self.evidence.len() < FEWEST_BYTES {
@@ -187,7 +200,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Mismatch {
-    /// A datagram of other bytes than were expected; nothing was expected if it has a number that was not sent.
+    /// A datagram with other bytes than expected. Nothing was expected if no message had its number.
     pub(super) fn of_datagram(connection: u64, expected: &[u8], received: &[u8]) -> Mismatch {
         let same = expected.iter().zip(received).filter(|(a, b)| a == b).count();
         let offset = expected.iter().zip(received).take_while(|(a, b)| a == b).count();
@@ -266,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    /// Judges what came instead of the `sent` bytes after `before` good ones.
+    /// Judges a change in the `sent` bytes behind `before` good ones.
     fn judge(before: usize, sent: usize, change: impl Fn(&mut Vec<u8>)) -> Option<Mismatch> {
         let pattern = Pattern::new(1, 1024, 4, 1, 4096);
         let start = pattern.beginning(5);
@@ -338,6 +351,17 @@ mod tests {
     }
 
     #[test]
+    fn a_first_byte_that_is_right_by_chance_belongs_to_the_words() {
+        let words = b"HTTP/1.1 400 Bad Request\r\n";
+        let begins_alike = |pattern: &Pattern| pattern.agreement(pattern.beginning(5), words) == 1;
+        let pattern = (0..).map(|seed| Pattern::new(seed, 1024, 4, 1, 4096)).find(begins_alike);
+        let pattern = pattern.expect("one of some hundred");
+        let mut fault = Fault::new(5, 1, pattern.advance(pattern.beginning(5), 1), 63);
+        fault.add(&words[1..]);
+        assert_eq!(fault.judge(&pattern).says.as_deref(), Some("HTTP/1.1 400 Bad Request"));
+    }
+
+    #[test]
     fn a_datagram_that_was_cut_short_is_a_loss() {
         let mismatch = Mismatch::of_datagram(5, b"12345678abcd", b"12345678ab");
         assert_eq!(
@@ -349,7 +373,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes is judged without a panic, and a long enough piece that is missing is called a loss.
+        /// Any bytes are judged without a panic, and a long enough piece that is missing is called a loss.
         #[test]
         fn anything_is_judged(before in 0..3000_usize, sent in 1..3000_usize, at: prop::sample::Index, cut in 1..900_usize) {
             let (from, until) = (before + at.index(sent), before + sent);
