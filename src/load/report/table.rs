@@ -8,6 +8,7 @@ use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::replies::Replies;
 use super::super::times::{Histogram, STATISTICS, Statistic, Times, text as time};
 use super::json::{GeneratorPart, Report};
+use crate::system::folded;
 
 /// Rows of the histogram.
 const ROWS: usize = 16;
@@ -77,15 +78,9 @@ impl Table<'_> {
         self.columns.unwrap_or(USUAL_COLUMNS)
     }
 
-    /// A line for the terminal: what does not fit goes on in lines that are indented so far.
+    /// A line for the terminal: the rest goes on in lines that are indented so far.
     fn wrapped(&self, line: &str, indent: usize) -> String {
-        let Some(columns) = self.columns else { return line.to_owned() };
-        let indent = " ".repeat(indent);
-        let options = textwrap::Options::new(columns)
-            .subsequent_indent(&indent)
-            .word_splitter(textwrap::WordSplitter::NoHyphenation)
-            .break_words(false);
-        textwrap::fill(line, options)
+        self.columns.map_or_else(|| line.to_owned(), |columns| folded(line, columns, indent))
     }
 
     /// The only line where nobody answers: a table would be one of zeros.
