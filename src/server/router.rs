@@ -37,7 +37,7 @@ pub(super) struct Router {
 impl Handler for Router {
     type Source = Source;
 
-    #[inline]
+    #[inline(always)] // In the loop over the events, which saves its registers once and not at each event.
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         let (now, is_queued) = (context.now(), context.is_queued(token));
         let Some(Source::Connection(client)) = context.get_mut(token) else {
