@@ -1,6 +1,6 @@
 //! The graders: each talks to a server over TCP, and knows nothing of its source.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -164,7 +164,7 @@ fn receive(mut client: &TcpStream, expected: &[u8]) -> Result<(), String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     client
         .read_exact(&mut bytes)
-        .map_err(|error| format!("{:?} did not come within {PATIENCE:?}: {error}", text(expected)))?;
+        .map_err(|error| format!("{:?} did not come: {}", text(expected), reason(&error)))?;
     if bytes == expected {
         Ok(())
     } else {
@@ -182,7 +182,16 @@ fn rest(mut client: &TcpStream, fault: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     match client.read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
-        Err(error) => Err(format!("{fault} after {} bytes: {error}", bytes.len())),
+        Err(error) => Err(format!("{fault} after {} bytes: {}", bytes.len(), reason(&error))),
+    }
+}
+
+/// A read that has waited in vain fails with `WouldBlock`, which would puzzle a learner.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock => format!("the grader has waited for {PATIENCE:?}"),
+        ErrorKind::UnexpectedEof => "the server has ended the connection".into(),
+        _ => error.to_string(),
     }
 }
 
@@ -195,7 +204,7 @@ fn has_input(client: &TcpStream) -> Result<bool, String> {
 
 /// Reads and forgets so many bytes.
 fn take(client: &TcpStream, count: usize) -> Result<(), String> {
-    let copied = std::io::copy(&mut client.take(count as u64), &mut std::io::sink());
+    let copied = io::copy(&mut client.take(count as u64), &mut io::sink());
     copied.map(drop).map_err(|error| format!("the flood does not come back: {error}"))
 }
 

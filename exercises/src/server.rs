@@ -101,12 +101,12 @@ impl Server {
             .map_err(|error| format!("cannot limit it: {error}"))
     }
 
-    /// How many bytes the server has not read of what this client has sent.
+    /// The number of this client's bytes that the server has not read.
     pub(crate) fn unread(&self, client: &TcpStream) -> Result<u64, String> {
         Ok(queues(self.address, local(client)?)?.1)
     }
 
-    /// How many bytes of what this client has sent are still on one side or the other.
+    /// The number of this client's bytes that are still in a buffer of the kernel, on one side or the other.
     pub(crate) fn left_of(&self, client: &TcpStream) -> Result<usize, String> {
         let local = local(client)?;
         Ok((queues(self.address, local)?.1 + queues(local, self.address)?.0) as usize)
@@ -137,7 +137,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail if it has ended already, which is as well.
+        // Both fail if it has ended already, and that is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,7 +1,7 @@
 //! The texts behind the options, laid out for a terminal and for `man`.
 //!
-//! In the source a text is lines as they are read best there. Lines at the margin make a paragraph, which is wrapped once,
-//! at the width of the terminal. An indented line is an entry: a command or a term, then two or more spaces, then its
+//! In the source, lines of a text break where they read best there. Lines at the margin make a paragraph, and the width of
+//! the terminal alone wraps it. An indented line is an entry: a command or a term, then two or more spaces, then its
 //! description, which may go on in lines that are indented further. Entries stay within 80 columns, also where `man`
 //! indents them.
 

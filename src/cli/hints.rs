@@ -51,6 +51,11 @@ pub(super) fn explained(mut error: Error) -> Error {
     };
     let hint =
         ELSEWHERE.iter().find(|(options, _)| options.contains(&unknown.as_str())).map(|(_, hint)| *hint);
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    if !usage.contains(" send ") {
+        // "To pass it as a value" is a tip for messages: no endpoint and no file looks like an option.
+        error.remove(ContextKind::Suggested);
+    }
     if let Some(hint) = hint {
         error.remove(ContextKind::SuggestedArg);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.to_owned().into()]));

@@ -57,6 +57,7 @@ impl Watcher for ProgressLine {
             None => format!("{rate:.0}/s"),
         };
         let words = format!("{open}/{clients} open, {speed}, {errors} errors");
+        let doing = doing.to_string();
         let needed = FRAME + doing.len() + SHORTEST_BAR + words.chars().count();
         let style = if needed <= terminal::width(io::stderr()) { &self.with_bar } else { &self.words_alone };
         self.bar.set_style(style.clone());

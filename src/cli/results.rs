@@ -1,4 +1,4 @@
-//! Where the results of `load` and `merge` go: standard output, files, the exit status.
+//! The destinations of results of `load` and `merge`: standard output, files, the exit status.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -42,10 +42,10 @@ pub(super) struct ResultArguments {
     fail_if: Vec<Condition>,
 }
 
-/// The files, open, and what else becomes of results.
+/// The open files, and the other destinations of results.
 ///
-/// They are opened before the run, so that a wrong path costs no measurement. The report is printed whatever happens
-/// to them afterwards.
+/// The files are opened before the run, so that a wrong path costs no measurement. The report is printed whatever becomes
+/// of them.
 pub(super) struct Outputs {
     json: Option<Json>,
     conditions: Vec<Condition>,
@@ -58,7 +58,7 @@ struct Output {
     file: File,
 }
 
-/// How JSON is laid out.
+/// The layout of JSON.
 #[derive(Clone, Copy, Debug)]
 enum Json {
     Pretty,

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use echoloop::describe;
+
 /// The address of the service manager, read once at the start.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceManager(Option<OsString>);
@@ -14,7 +16,7 @@ impl ServiceManager {
         ServiceManager(std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()))
     }
 
-    /// All endpoints are listened on: what depends on this service may start.
+    /// The server listens on all endpoints: units that depend on it may start.
     pub(super) fn ready(&self) {
         self.tell("READY=1");
     }
@@ -27,12 +29,16 @@ impl ServiceManager {
     fn tell(&self, what: &str) {
         let Some(path) = &self.0 else { return };
         if let Err(error) = send(path, what.as_bytes()) {
-            log::warn!("cannot tell the service manager at {} `{what}`: {error}", path.display());
+            log::warn!(
+                "cannot tell the service manager at {} `{what}`: {}",
+                path.display(),
+                describe(&error)
+            );
         }
     }
 }
 
-/// A manager that does not read must not hold the loop: what it can't take at once is lost to it.
+/// A manager that does not read must not hold the loop: it loses a notice that it can't take at once.
 fn send(path: &OsStr, message: &[u8]) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;

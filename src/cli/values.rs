@@ -228,6 +228,15 @@ pub(super) fn text(text: &str) -> Result<Text, String> {
     Ok(Text(bytes))
 }
 
+/// Text with escapes that is UTF-8 and not empty.
+pub(super) fn words(words: &str) -> Result<String, String> {
+    match String::from_utf8(text(words)?.0) {
+        Ok(words) if !words.is_empty() => Ok(words),
+        Ok(_) => Err("at least one byte is expected".into()),
+        Err(_) => Err("UTF-8 is expected".into()),
+    }
+}
+
 /// Text with placeholders for the names of both ends.
 pub(super) fn greeting(words: &str) -> Result<Greeting, String> {
     Greeting::parse(&text(words)?.0).map_err(|error| error.to_string())

@@ -1,7 +1,7 @@
 //! The messages of `echoloop send udp://…`: each argument, or each line of standard input, is a datagram.
 //!
-//! A line is sent with its line feed, so that what comes back is the input again. Memory is bounded: standard input is
-//! read only while no whole line is there, and what does not fit a datagram ends the conversation.
+//! A line goes out with its line feed, so that the output equals the input. Memory is bounded: standard input is read only
+//! while no whole line is there, and a line that does not fit a datagram ends the conversation.
 
 use std::collections::VecDeque;
 
@@ -49,7 +49,7 @@ impl Messages {
         Messages::Typed(Lines { by_hand, crlf, ..Lines::default() })
     }
 
-    /// Whether standard input is wanted at all.
+    /// Whether they come from standard input.
     pub(super) fn wants_input(&self) -> bool {
         matches!(self, Messages::Typed(_))
     }

@@ -1,9 +1,9 @@
 //! `echoloop send udp://…`: a message is a datagram, and so is its answer; the next one is sent when it has come.
 //!
-//! There is nothing to connect and nothing to close. A message that is not answered in time was lost on its way there
-//! or back, or nobody was there to answer: nothing tells which, so it is not sent again. Only if the socket has an error
-//! (the machine says that nobody listens, or there is no way to it), and nothing has ever come from there, is the next
-//! address of the name tried.
+//! There is nothing to connect and nothing to close. A message without an answer in time was lost on its way there or
+//! back, or nobody was there to answer. Nothing tells which, so it is not sent again. The next address of the name is tried
+//! only if the socket has an error (the machine says that nobody listens, or no way leads to it) and no answer has ever come
+//! from there.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,14 +25,14 @@ use crate::system::describe;
 
 /// One call of [`send`](super::send) over UDP.
 pub(super) struct DatagramConversation {
-    /// The addresses of the name that were not tried.
+    /// The addresses of the name that are left to try.
     addresses: VecDeque<SocketAddr>,
     source: Option<IpAddr>,
     timeout: Option<Duration>,
     verify: bool,
     peer: SocketAddr,
     socket: Token,
-    /// Something has come from the peer, so that it is the right one.
+    /// The peer has answered, so it is the right one.
     heard: bool,
     messages: Messages,
     question: Option<Question>,
@@ -45,7 +45,7 @@ pub(super) struct DatagramConversation {
     result: Option<Result<(), ClientError>>,
 }
 
-/// A message that is to be answered.
+/// A message that waits for its answer.
 struct Question {
     message: Vec<u8>,
     /// `None`: there was no room for it yet.
@@ -120,7 +120,7 @@ impl DatagramConversation {
                 Err(error) => self.result = Some(Err(error)),
             }
         }
-        // There is more to do; but the other descriptor has to be looked at now and then.
+        // There is more to do; but the other descriptor's events must be fetched now and then.
         context.run_again(self.socket);
     }
 
@@ -139,7 +139,7 @@ impl DatagramConversation {
         }
     }
 
-    /// Finds out what is to be sent next.
+    /// Finds the next message.
     fn next(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         match self.messages.next(&mut self.output)? {
             Next::Message(message) => self.question = Some(Question { message, sent: None }),
@@ -188,7 +188,7 @@ impl DatagramConversation {
             return Ok(());
         };
         if self.verify && answer != message && self.answered.as_deref() == Some(answer) {
-            // A network may double datagrams; that is no wrong answer to what was asked after it.
+            // A network may double datagrams. The double is no wrong answer to the next message.
             log::warn!("the answer before came once more: {}", Escaped(answer));
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! A dialogue is one of three ways of talking to a server. The session asks it for the next step.
+//! A dialogue is one of three ways of talking to a server. The conversation asks it for the next step.
 
 use super::outcome::ClientError;
 use super::output::Output;
@@ -14,13 +14,13 @@ pub(super) enum Step {
     ReadInput,
     /// Wait for the server.
     Wait,
-    /// It is over.
+    /// Close: the dialogue is over.
     Done,
 }
 
 /// One way to use a connection: messages and replies, a prompt, a stream.
 pub(super) trait Dialogue {
-    /// Whether standard input is wanted at all.
+    /// Whether it reads standard input.
     fn wants_input(&self) -> bool;
 
     /// Bytes came from the server.
@@ -35,14 +35,14 @@ pub(super) trait Dialogue {
     /// Standard input has ended.
     fn input_ended(&mut self) {}
 
-    /// The next step. All input was handed over before; `unsent` bytes are still on their way out.
+    /// The next step. It has all input by now; `unsent` bytes are still on their way out.
     fn step(&mut self, unsent: usize, output: &mut Output) -> Result<Step, ClientError>;
 
     /// Whether it is the server's turn, so that its silence counts.
     fn awaits_server(&self) -> bool;
 
-    /// The unfinished part, should the connection end now; `None` if there is none. `input_left` says whether bytes of standard
-    /// input were not sent.
+    /// The part that is missing if the connection ends now; `None` if it is complete. `input_left`: bytes of standard input
+    /// were not sent.
     fn missing(&self, input_left: bool) -> Option<String>;
 
     /// The server has closed, and nothing is missing.

@@ -1,12 +1,11 @@
 //! Standard input as a source of the reactor, whatever it is: a pipe, a terminal, a file, `/dev/null`.
 //!
-//! Its flags are not ours to change. Descriptor 0 shares them with the shell and with everything else that was
-//! started with the same terminal or pipe, and `O_NONBLOCK` set here would make *their* reads fail. So it stays
-//! blocking, and is read once an event: an event says that there is something, and one read takes what is there
-//! without waiting. Since such a read leaves no `WouldBlock` behind, the kernel is asked after each of them to report
-//! anew whether there is more.
+//! Its flags are not ours to change. Descriptor 0 shares them with the shell and with every other program on the same
+//! terminal or pipe, and `O_NONBLOCK` set here would make *their* reads fail. So it stays blocking, with one read an event:
+//! the event says that bytes are there, and one read takes them without waiting. Such a read never ends in `WouldBlock`,
+//! so after each of them we register the descriptor anew, and the kernel reports whether there is more.
 //!
-//! A regular file can't be polled, `epoll(7)` refuses it; it needs no polling either, since it is always ready.
+//! `epoll(7)` refuses a regular file. A file needs no polling either, since it is always ready.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, stdin};
@@ -59,7 +58,7 @@ impl Input {
         self.ready = true;
     }
 
-    /// Reads once. `true`: it has to be registered anew, or no further event comes.
+    /// Reads once. `true`: register it anew, or no further event comes.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(Taken, bool), ClientError> {
         if !self.ready {
             return Ok((Taken::Nothing, false));
@@ -81,12 +80,12 @@ impl Input {
                 Ok((Taken::Bytes(count), self.polled))
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok((Taken::Nothing, true)),
-            // Somebody else has made it nonblocking, and has read what was there.
+            // Another process has made it nonblocking, and has read the bytes.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready = !self.polled;
                 Ok((Taken::Nothing, self.polled))
             }
-            // A terminal whose other side has gone says so with this error; it is an end like any other.
+            // This error says that the other side of a terminal has gone; it is an end like any other.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => {
                 self.ended = true;
                 Ok((Taken::End, false))
@@ -100,7 +99,7 @@ impl Input {
         self.ended
     }
 
-    /// Whether there are bytes that were not read yet. Asked at the end, when there is no more use for them.
+    /// Whether unread bytes are left. It may take one, so it is for the end, when nobody wants them any more.
     pub(super) fn has_more(&mut self) -> bool {
         if self.polled {
             let mut descriptors = [PollFd::new(&self.file, PollFlags::IN)];

@@ -12,15 +12,15 @@ use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 
 /// The longest line that is accepted: a peer that never ends one must not fill the memory.
 const LONGEST_LINE: usize = 64 * 1024;
-/// One read; also the most that a turn reads ahead of what is asked for.
+/// One read; also the most that a turn reads ahead.
 const READ_SIZE: usize = 64 * 1024;
-/// The most that is kept of what nobody has asked for while something is sent: a peer that sends without end and reads
-/// nothing must not fill the memory either.
+/// The most unasked bytes that are kept while something is sent: a peer that sends without end and reads nothing must not
+/// fill the memory either.
 const MOST_READ_AHEAD: usize = 16 * 1024 * 1024;
 
 /// A connection to a server that speaks in lines: HTTP, SMTP, POP3, Redis and many more.
 ///
-/// Each call has the same time, which is given when the connection is made: it succeeds within it or fails with
+/// Each call has the time that [`LineClient::connect`] was given: it succeeds within that time, or fails with
 /// [`ClientError::Timeout`]. After a failure the connection is of no further use.
 ///
 /// ```
@@ -65,7 +65,7 @@ struct Link {
     timed_out: bool,
 }
 
-/// Bytes that came before anybody asked for them.
+/// Bytes that came before a call asked for them.
 #[derive(Default)]
 struct Inbox {
     bytes: Vec<u8>,
@@ -130,12 +130,12 @@ impl LineClient {
         self.timeout = timeout;
     }
 
-    /// Sends bytes. What the server sends meanwhile is read and kept, so that two sides that write at once can't stop
-    /// each other.
+    /// Sends bytes. Meanwhile it reads and keeps the server's bytes, so that two sides that write at once can't stop each
+    /// other.
     ///
     /// # Errors
-    /// When the connection is gone, or the server does not take them in time; [`ClientError::ReadAhead`] if more than
-    /// 16 MiB of what it sends meanwhile would have to be kept.
+    /// When the connection is gone, or the server does not take them in time; [`ClientError::ReadAhead`] if the server sends
+    /// more than 16 MiB meanwhile.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         let now = Moment::now();
         if let Some(connection) = socket(self.reactor.context(), self.token)
@@ -291,7 +291,7 @@ impl Handler for Link {
 
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         if let Some(race) = &mut self.race {
-            // Once it is won, the others of its batch are gone, and have no events.
+            // The winner removes all others, so the rest of its batch has no events.
             self.standing = race.ready(context, token, readiness);
             return;
         }
@@ -321,7 +321,7 @@ impl Inbox {
     fn take(&mut self, count: usize) -> Vec<u8> {
         let bytes = self.rest()[..count].to_vec();
         self.taken += count;
-        // Moved to the front only now and then, so that many short lines don't move what follows them each time.
+        // Bytes move to the front only now and then, so that each of many short lines does not move all that follow it.
         if self.taken >= self.bytes.len() / 2 {
             self.bytes.drain(..self.taken);
             self.taken = 0;

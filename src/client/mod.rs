@@ -58,14 +58,13 @@ pub use self::reply::Expect;
 /// conversation is over.
 ///
 /// Writes to standard output block, and while they do nothing is read from the server: that is how it learns to wait.
-/// A standard output that nobody reads any more ends the conversation, which is no error.
+/// A closed standard output ends the conversation, and is no error.
 ///
 /// To a `udp://` endpoint each message, or each line of standard input, is a datagram, and the next one is sent when an
 /// answer has come. The options for streams do nothing then: the end of a reply, the greeting, the half-close.
 ///
 /// # Errors
-/// When the conversation could not be had, or not to its end; [`ClientError::exit_code`] says which of the two, and
-/// more.
+/// When the conversation did not begin, or did not come to its end; [`ClientError::exit_code`] tells the reasons apart.
 pub fn send(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientError> {
     let result = match endpoint {
         Endpoint::Udp { host, port } => {

@@ -1,8 +1,8 @@
-//! Standard output: what arrived, written at once, as it is; on a terminal, so that it can't drive the terminal.
+//! Standard output: bytes that arrived, written at once, as they are; on a terminal, so that they can't drive the terminal.
 //!
-//! The writes block. That is the backpressure of this program: as long as nobody takes what it prints, it reads
-//! nothing more from the socket, the kernel's window closes, and the server has to wait. Standard output can't be
-//! polled without setting flags that belong to others as well, and one connection has nobody to keep waiting.
+//! The writes block. That is the backpressure of this program: as long as nobody takes its output, it reads nothing more
+//! from the socket, the kernel's window closes, and the server has to wait. A poll of standard output would need flags
+//! that belong to others as well, and a client with one connection keeps nobody waiting.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write, stdout};
@@ -25,7 +25,7 @@ pub(super) struct Output {
     hex: Option<HexDump>,
     /// Standard output is a terminal, and the user did not ask for the bytes themselves.
     plain: Option<PlainText>,
-    /// Somebody was asked for a line.
+    /// The first prompt was shown.
     asked: bool,
     start: Moment,
 }
@@ -120,7 +120,7 @@ impl Output {
                 Ok(0) => return Err(ClientError::Output(ErrorKind::WriteZero.into())),
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Somebody else who has this descriptor made it nonblocking: then waiting takes a call of its own.
+                // Another process that has this description made it nonblocking: then waiting takes a call of its own.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait()?,
                 Err(error) => return Err(ClientError::Output(error)),
             }

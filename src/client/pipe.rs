@@ -1,7 +1,7 @@
 //! Standard input to the server and its answer to standard output, both at once, until the server closes.
 //!
-//! The memory for it is bounded in both directions: standard input is read only while nothing waits to be sent, and
-//! the socket only as fast as standard output takes what comes.
+//! Its memory is bounded in both directions: it reads standard input only while nothing waits to be sent, and the socket
+//! only as fast as standard output takes the bytes.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ pub(super) struct Pipe {
     input_ended: bool,
     crlf: Option<CrLf>,
     echo: Option<Echo>,
-    /// The last step was to wait although there may be input: it is the server that has to move.
+    /// The last step was to wait although there may be input: the server has to move.
     server_is_slow: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Bytes of the server on a terminal: as text, without power over the terminal.
 //!
-//! Control characters could move the cursor, clear the screen, rename the window or type into it. Line ends and tabs stay,
-//! everything else of that kind is shown as `\\x1b`, and so are bytes that are no UTF-8.
+//! Control characters could move the cursor, clear the screen, rename the window or type into it. Line ends and tabs stay;
+//! all other control characters appear as `\\x1b`, and so do bytes that are no UTF-8.
 
 use std::fmt::Write;
 

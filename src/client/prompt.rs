@@ -6,8 +6,7 @@ use super::output::Output;
 use super::reply::{Expect, Reply};
 use crate::system::Escaped;
 
-/// A terminal gives at most 4096 bytes as one line (`termios(3)`); more than this without a newline
-/// is sent in pieces.
+/// A terminal gives at most 4096 bytes as one line (`termios(3)`); a longer line without an end goes out in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
 
 /// Lines as somebody types them.

@@ -1,9 +1,9 @@
 //! From a name to a connection: its addresses, raced as RFC 8305 ("Happy Eyeballs") says.
 //!
 //! A host may have an IPv6 and an IPv4 address, and one of them leads nowhere. The user must not wait the minutes that
-//! the kernel waits for an answer. So the addresses are tried in turn, the families alternating, each with a head start
-//! before the next one; one that fails lets the next start at once, and the first that is established wins. It all
-//! happens in one loop: an attempt is a socket whose handshake is under way, and the head start is a deadline.
+//! the kernel waits for an answer. So the addresses start in turn, the families alternating, each with a head start before
+//! the next one. A failure lets the next one start at once, and the first established connection wins. It all happens in
+//! one loop: an attempt is a socket whose handshake is under way, and the head start is a deadline.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -19,12 +19,12 @@ use crate::net::{Endpoint, Host};
 use crate::reactor::{Context, Moment, Readiness, Stage, Token};
 use crate::system::describe;
 
-/// How long an attempt has to itself: the "Connection Attempt Delay" of RFC 8305, section 5.
+/// The time that an attempt has to itself: the "Connection Attempt Delay" of RFC 8305, section 5.
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// The addresses of an endpoint, in the order in which they are to be tried.
 ///
-/// A name is asked for with `getaddrinfo(3)`, which blocks as long as it likes: no timeout of ours covers it.
+/// `getaddrinfo(3)` resolves a name, and blocks as long as it likes: no timeout of ours covers it.
 ///
 /// # Errors
 /// When the name does not resolve, or has no address of the family.
@@ -137,7 +137,7 @@ impl Race {
             source,
             next_start: now,
             give_up: timeout.map(|timeout| now + timeout),
-            // A budget of one unit: a connection that is pumped with it is established, and not one byte of it read.
+            // A budget of one unit: a pump establishes the connection and reads none of its bytes.
             workspace: Workspace::new(Limits { read_size: 1, write_limit: 1, turn_budget: 1 }),
         };
         race.start_next(context, now);

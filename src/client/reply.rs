@@ -26,13 +26,13 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// The reply to what is sent. To nothing there is no reply of the same length, or rather there is: at once.
+    /// The reply to a message. An empty message is answered at once, where the reply has the same length.
     pub(super) fn to(sent: &[u8], expect: Expect, verify: bool) -> Reply {
         let complete = expect == Expect::Same && sent.is_empty();
         Reply { expect, sent: sent.to_vec(), verify, received: 0, complete }
     }
 
-    /// The words that the server says first, unasked.
+    /// The first words of a server that speaks first.
     pub(super) fn greeting(expect: Expect) -> Reply {
         let expect = if expect == Expect::Line { Expect::Line } else { Expect::Any };
         Reply { expect, sent: Vec::new(), verify: false, received: 0, complete: false }
@@ -42,7 +42,7 @@ impl Reply {
         self.complete
     }
 
-    /// How many of the bytes of one read belong to it.
+    /// The number of bytes of one read that belong to it.
     pub(super) fn length_in(&self, bytes: &[u8]) -> usize {
         if self.complete {
             return 0;
@@ -56,7 +56,7 @@ impl Reply {
         }
     }
 
-    /// Takes what belongs to it of the bytes of one read; the rest is beyond it.
+    /// Takes the bytes of one read that belong to it; the rest is beyond it.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, ClientError> {
         if self.complete || bytes.is_empty() {
             return Ok(0);

@@ -13,7 +13,7 @@ pub(super) struct Script {
     messages: VecDeque<Vec<u8>>,
     expect: Expect,
     verify: bool,
-    /// Our sending side is to end after the last message, and the server's side to be read to its end.
+    /// After the last message our sending side ends, and the server's is read to its end.
     half_close: bool,
     half_closed: bool,
     reply: Option<Reply>,

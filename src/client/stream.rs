@@ -1,8 +1,8 @@
 //! `echoloop send`: a [`Handler`] with one connection.
 //!
-//! First the addresses are raced; the winner is *the* socket. From then on [`StreamConversation::advance`] is called whenever
-//! anything happens, and does three things in turn until none of them leads on: what has arrived on the socket is
-//! shown, the dialogue is asked for its next step, the step is taken. Nothing in it waits but the writes to standard
+//! First the addresses race; the winner is *the* socket. From then on whatever happens calls
+//! [`StreamConversation::advance`]. It does three things in turn until none of them leads on: it shows what has arrived on
+//! the socket, asks the dialogue for the next step, and takes that step. Nothing in it waits but the writes to standard
 //! output.
 
 use std::io::{self, Read};
@@ -46,7 +46,7 @@ pub(super) struct StreamConversation {
 struct Talk {
     dialogue: Box<dyn Dialogue>,
     output: Output,
-    /// A failure to show input: a [`Service`] has no way to return it.
+    /// A failure to show bytes of the server: a [`Service`] has no way to return it.
     failure: Option<ClientError>,
 }
 
@@ -70,8 +70,8 @@ impl StreamConversation {
         let race = Race::begin(reactor.context(), targets, options.source, options.connect_timeout);
         let limits = Limits {
             read_size: options.chunk,
-            // The dialogues send only when little is unsent. And they must always read what they are sent: if both
-            // sides would stop reading until the other one reads, neither ever would.
+            // The dialogues send only when little is unsent. And they must always read: if both sides stopped reading
+            // until the other one reads, neither ever would.
             write_limit: usize::MAX,
             turn_budget: TURN_BUDGET,
         };
@@ -94,7 +94,12 @@ impl StreamConversation {
         while conversation.result.is_none() {
             reactor.turn(&mut conversation)?;
         }
-        conversation.result.unwrap_or(Ok(()))
+        let result = conversation.result.unwrap_or(Ok(()));
+        if result.is_err() {
+            // The reason is to begin a line of its own, below a part of a reply. It matters more than a failure to do so.
+            let _ = conversation.talk.output.end_line();
+        }
+        result
     }
 
     fn follow_race(
@@ -131,15 +136,15 @@ impl StreamConversation {
             }
         }
         self.silence.since = Moment::now();
-        // Before anything is read: what the server says first may have come with the connection, and is an answer to
-        // the first message or it is none, but not depending on which of the two was faster.
+        // Before the first read: the server's first words may have come with the connection. Whether they count as an
+        // answer to the first message must not depend on which of the two was faster.
         match self.announce(context, token).and_then(|()| self.take_step(context, token, 0)) {
             Ok(_) => self.advance(context),
             Err(error) => self.end(Err(error)),
         }
     }
 
-    /// Sends the header of the PROXY protocol, if there is to be one.
+    /// Sends the header of the PROXY protocol, if the options ask for one.
     fn announce(&mut self, context: &mut Context<Source>, token: Token) -> Result<(), ClientError> {
         let header = match (self.proxy_protocol, context.get(token)) {
             (Some(version), Some(Source::Socket(connection))) => {
@@ -163,7 +168,7 @@ impl StreamConversation {
                 Err(error) => return self.end(Err(error)),
             }
         }
-        // There is more to do; but signs of the socket have to be fetched now and then.
+        // There is more to do; but the socket's events must be fetched now and then.
         self.arm(context, token);
         context.run_again(token);
     }
@@ -268,7 +273,7 @@ impl StreamConversation {
         }
         let input_left = unsent > 0
             || match self.input.and_then(|input| context.get_mut(input)) {
-                // A reset may have taken with it what was sent last; there is no telling.
+                // A reset may have destroyed the last bytes that we sent; nothing tells.
                 Some(Source::Input(input)) => !input.has_ended() && (reset.is_some() || input.has_more()),
                 _ => false,
             };
@@ -296,11 +301,11 @@ impl StreamConversation {
         let Some(connection) = socket(context, token) else { return };
         let moved = connection.received() + connection.sent();
         if moved != self.silence.moved || !self.talk.dialogue.awaits_server() {
-            // The clock and not the turn's time: the turn may have waited for standard output, which is no silence
-            // of the server's.
+            // The clock and not the turn's time: the turn may have waited for standard output, and that is no silence
+            // of the server.
             self.silence = Silence { since: Moment::now(), moved };
         }
-        // Left where it is while it is nearer: when it is due, it is looked at again.
+        // A nearer deadline stays: when it is due, this sets the next one.
         context.set_deadline_no_later_than(token, self.silence.since + timeout);
     }
 
@@ -370,11 +375,11 @@ impl Service for Talk {
     }
 }
 
-/// A server that refuses what it is sent often says why and closes at once, with our bytes unread: then writing fails
-/// before its answer was read. That answer still waits in the socket, and is what the user has to see.
+/// A server that refuses a message often says why and closes at once, with our bytes unread: then our write fails before
+/// we read its answer. The answer still waits in the socket, and the user has to see it.
 fn rescue(transport: &Socket, talk: &mut Talk) -> Result<(), ClientError> {
     let mut buffer = [0; 4096];
-    // A write that failed has fetched the error: what is there can be read, then comes the end.
+    // The failed write has fetched the error: the reads below get the rest, and then the end.
     loop {
         let read = match transport {
             Socket::Tcp(stream) => (&*stream).read(&mut buffer),

@@ -5,7 +5,7 @@ use rustix::param::page_size;
 use serde::Serialize;
 
 use super::machine::Machine;
-use crate::net::backlog_remedy;
+use crate::net::{USUAL_BACKLOG, backlog_remedy};
 use crate::system::DescriptorLimit;
 
 /// Bytes that the kernel keeps for a connection beside the socket: the inode (832 bytes), the directory entry (192), the
@@ -18,14 +18,14 @@ const IN_USER_SPACE: u64 = 128;
 /// The listening sockets that a server is assumed to have.
 const LISTENERS: usize = 1;
 /// The backlog that `echoloop serve` asks for.
-const BACKLOG: u64 = 4096;
+const BACKLOG: u64 = USUAL_BACKLOG as u64;
 /// Ports from 1024 on are for everyone.
 const MOST_PORTS: u64 = 65535 - 1024 + 1;
 
 /// A question about this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The connections that are to be held at once; `None`: as many as possible.
+    /// The connections to hold at once; `None`: as many as possible.
     pub connections: Option<u64>,
     /// The role of this machine; `None`: both roles, each for itself.
     pub role: Option<Role>,
@@ -48,13 +48,13 @@ pub enum Role {
 pub struct Limit {
     /// The limited resource.
     pub name: &'static str,
-    /// The setting as it is, with what is used of it.
+    /// The setting, and how much of it is in use.
     pub setting: String,
     /// The connections that it allows.
     pub connections: u64,
     /// The ends that it bounds.
     pub roles: &'static [Role],
-    /// Whether more connections are impossible; if not, they are only served worse.
+    /// Whether it makes more connections impossible; if not, the server only serves them worse.
     pub binding: bool,
     /// The remedy that raises it as far as wanted; `None` if it is high enough.
     pub remedy: Option<String>,
@@ -115,7 +115,7 @@ impl Found {
             });
         }
         if let (Some(most), Some(open)) = (machine.file_max, machine.files_open) {
-            let setting = format!("{most} ({open} in use)");
+            let setting = format!("{} ({open} in use)", unlimited(most));
             self.add("fs.file-max", setting, allowed(most.saturating_sub(open)), BOTH, true, || {
                 format!("`sysctl -w fs.file-max={}` raises it", wanted_descriptors.saturating_add(open))
             });
@@ -157,7 +157,7 @@ impl Found {
         let each = machine.socket_size.unwrap_or(USUAL_SOCKET) + BESIDE_THE_SOCKET + IN_USER_SPACE;
         let needed = wanted.saturating_mul(each);
         if let Some(available) = machine.memory_available {
-            let setting = format!("{} available, {each} bytes each", ByteSize(available));
+            let setting = format!("{}, {each} bytes each", ByteSize(available));
             self.add("memory", setting, available / each, BOTH, true, || {
                 format!(
                     "they need about {} while idle: `ps -eo rss,comm --sort -rss` shows what else takes it",
@@ -178,8 +178,7 @@ impl Found {
     fn add_network(&mut self, machine: &Machine) {
         let wanted = self.wanted;
         if let Some((most, count)) = machine.tracked {
-            // Where nothing is tracked although there are connections, as on most servers without a firewall, the table
-            // is only there.
+            // On most servers without a firewall the table is there, and tracks no connection: then it binds nobody.
             let binding = count > 0;
             let setting = format!("{most} ({count} in use)");
             self.add("net.netfilter.nf_conntrack_max", setting, most.saturating_sub(count), BOTH, binding, || {
@@ -190,23 +189,24 @@ impl Found {
             });
         }
         if let Some((most, used)) = machine.tcp_pages {
-            let setting = format!("{most} pages of {} bytes ({used} in use)", page_size());
+            let setting = format!("{most} pages ({used} in use)");
             self.add("net.ipv4.tcp_mem", setting, most.saturating_sub(used), BOTH, false, || {
                 let pages = wanted.saturating_add(used);
                 format!(
-                    "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets as many have a page of bytes under way at once",
+                    "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets as many have a page ({} bytes) under way at once",
                     pages / 2,
-                    pages / 4 * 3
+                    pages / 4 * 3,
+                    page_size()
                 )
             });
         }
         if let Some(most) = machine.somaxconn {
-            // Only a burst beyond the backlog waits: what is wanted of it is the server's own backlog, at most.
+            // Only a burst beyond the backlog waits, so more than the server's own backlog is of no use.
             let remedy = (most < BACKLOG.min(wanted)).then(|| backlog_remedy(BACKLOG as i32));
-            let setting = format!("{most} (`serve --backlog`: {BACKLOG})");
+            let setting = format!("{most} a burst (--backlog {BACKLOG})");
             let connections = most.min(BACKLOG);
             self.limits.push(Limit {
-                name: "net.core.somaxconn, of one burst",
+                name: "net.core.somaxconn",
                 setting,
                 connections,
                 roles: SERVER,
@@ -229,8 +229,9 @@ fn allowed(descriptors: u64) -> u64 {
     (limit.connections(LISTENERS) as u64).min(descriptors)
 }
 
-fn unlimited(limit: u64) -> String {
-    if limit == u64::MAX { "unlimited".into() } else { limit.to_string() }
+/// Linux writes "unlimited" as the largest number that it knows, of 63 or 64 bits.
+pub(super) fn unlimited(limit: u64) -> String {
+    if limit >= i64::MAX as u64 / 2 { "unlimited".into() } else { limit.to_string() }
 }
 
 #[cfg(test)]

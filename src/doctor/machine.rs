@@ -1,4 +1,4 @@
-//! The system's own figures, read once. A figure that can't be read is noted, and bounds nothing.
+//! The system's own figures, read once. A figure that this can't read is noted, and bounds nothing.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use crate::system::{
     DescriptorLimit, MemoryGroup, PORT_RANGE, describe, memory_entry, memory_limit, port_range,
 };
 
-/// The numbers that bound connections; `None` is what can't be read.
+/// The numbers that bound connections; `None` where the system does not tell.
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
     pub(super) descriptors: DescriptorLimit,
@@ -92,8 +92,8 @@ impl Machine {
     }
 }
 
-/// The tightest of the groups that have a limit. Those that can't be read are outside of our name space, or belong to
-/// a version of control groups that is not in use.
+/// The tightest of the groups that have a limit. A group without readable files is outside our name space, or belongs to a
+/// version of control groups that is not in use.
 fn group(read: &dyn Fn(&Path) -> io::Result<String>, text: &str) -> Option<Group> {
     let limited = MemoryGroup::all(text).into_iter().filter_map(|group| {
         let file = group.limit_file();

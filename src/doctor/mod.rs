@@ -15,8 +15,8 @@ use self::machine::Machine;
 pub use self::limits::{Limit, Question, Role};
 pub use self::report::{Outlook, Report};
 
-/// Reads what bounds the connections of this machine and answers the question. What can't be read is said in the
-/// report, and bounds nothing.
+/// Reads the figures that bound the connections of this machine, and answers the question. The report names the figures
+/// that it could not read; they bound nothing.
 ///
 /// ```
 /// use echoloop::doctor::{Question, Role, examine};

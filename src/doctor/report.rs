@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::limits::{Limit, Question, Role, limits};
+use super::limits::{Limit, Question, Role, limits, unlimited};
 use super::machine::Machine;
 
 /// The answer.
@@ -60,7 +60,7 @@ impl Report {
             && let Some(reachable) =
                 [server, client].into_iter().flatten().filter_map(|end| end.reachable).min()
         {
-            // Nothing was asked for: say what it takes to have twice as many.
+            // Without a number in the question, say how to reach twice as many.
             all = limits(&machine, reachable.saturating_mul(2), sources);
             all.retain(concerns_us);
         }
@@ -83,7 +83,7 @@ impl Report {
 
     /// As one JSON object, on several lines.
     pub fn to_json(&self) -> String {
-        // It holds nothing but numbers and texts: there is nothing in it that JSON can't say.
+        // A report is numbers and texts, and JSON has both: this does not fail.
         serde_json::to_string_pretty(self).map_or_else(|_| String::new(), |json| json + "\n")
     }
 
@@ -96,17 +96,17 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |column: fn(&Limit) -> usize| self.limits.iter().map(column).max().unwrap_or(0);
-        let (name, setting) = (width(|limit| limit.name.len()), width(|limit| limit.setting.len()));
-        writeln!(f, "{:name$}  {:setting$}  {:>12}", "limit", "setting", "connections")?;
+        let name = |limit: &Limit| match *limit.roles {
+            [Role::Server] => format!("{} (server)", limit.name),
+            [Role::Client] => format!("{} (client)", limit.name),
+            _ => limit.name.to_owned(),
+        };
+        let names = self.limits.iter().map(|limit| name(limit).len()).max().unwrap_or(0);
+        let settings = self.limits.iter().map(|limit| limit.setting.len()).max().unwrap_or(0);
+        writeln!(f, "{:names$}  {:settings$}  {:>11}", "limit", "setting", "connections")?;
         for limit in &self.limits {
-            let Limit { name: text, setting: value, connections, roles, .. } = limit;
-            write!(f, "{text:name$}  {value:setting$}  {connections:>12}")?;
-            match *roles {
-                [Role::Server] => writeln!(f, "  of a server")?,
-                [Role::Client] => writeln!(f, "  of a client")?,
-                _ => writeln!(f)?,
-            }
+            let (name, connections) = (name(limit), unlimited(limit.connections));
+            writeln!(f, "{name:names$}  {:settings$}  {connections:>11}", limit.setting)?;
         }
         if let (Some(overflows), Some(drops)) = (self.listen_overflows, self.listen_drops) {
             writeln!(
@@ -197,7 +197,7 @@ mod tests {
             "as a server: 19967 connections, enough for 15000; what comes first: descriptors of a process\n",
             "as a client: 10000 connections, not 15000; what comes first: ephemeral ports\n",
             "to reach 15000:\n  ephemeral ports: `sysctl -w net.ipv4.ip_local_port_range='1024 65535'` allows them\n",
-            "better for so many:\n  net.core.somaxconn, of one burst: `sysctl -w net.core.somaxconn=4096` raises it\n",
+            "better for so many:\n  net.core.somaxconn: `sysctl -w net.core.somaxconn=4096` raises it\n",
             "ListenOverflows 3, ListenDrops 4",
             "not readable here, and so not counted:\n",
             "  /proc/sys/fs/nr_open: entity not found\n",
@@ -210,6 +210,28 @@ mod tests {
                 .to_string()
                 .contains("to reach twice as many:\n  descriptors")
         );
+    }
+
+    #[test]
+    fn the_table_fits_80_columns_on_a_large_machine() {
+        let machine = machine(&[
+            ("/proc/sys/fs/file-max", "9223372036854775807\n"),
+            ("/proc/sys/fs/file-nr", "123456\t0\t9223372036854775807\n"),
+            ("/proc/sys/net/core/somaxconn", "2147483647\n"),
+            ("/proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
+            ("/proc/sys/net/ipv4/tcp_mem", "287901\t383868\t1234567890\n"),
+            ("/proc/net/sockstat", "TCP: inuse 4 orphan 0 tw 0 alloc 4 mem 1234567\n"),
+            ("/proc/meminfo", "MemAvailable:   1023326728 kB\n"),
+            ("/proc/sys/net/netfilter/nf_conntrack_max", "1310720000\n"),
+            ("/proc/sys/net/netfilter/nf_conntrack_count", "7200000\n"),
+            ("/proc/self/cgroup", "0::/echo\n"),
+            ("/sys/fs/cgroup/echo/memory.max", "536870912\n"),
+            ("/sys/fs/cgroup/echo/memory.current", "36870912\n"),
+        ]);
+        let text = Report::new(&Question { connections: None, role: None, sources: 1 }, machine).to_string();
+        let table: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+        assert!(table.len() > 8 && table.iter().all(|line| line.len() <= 80), "{text}");
+        assert!(text.contains("unlimited (123456 in use)"), "{text}");
     }
 
     #[test]

@@ -70,6 +70,12 @@ impl Client {
         }
     }
 
+    /// Nothing that has happened to it counts.
+    pub(super) fn forget(&mut self) {
+        self.completed = 0;
+        self.silent_since = None;
+    }
+
     /// Whether it waits for service since it lost a connection.
     pub(super) fn is_silent(&self) -> bool {
         self.silent_since.is_some()

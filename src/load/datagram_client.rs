@@ -168,7 +168,7 @@ impl DatagramClient {
 
     /// Nothing that was sent so far counts.
     pub(super) fn forget_messages(&mut self) {
-        self.client.completed = 0;
+        self.client.forget();
         self.datagrams.forget();
     }
 }

@@ -210,7 +210,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::plan::{Plan, Sizes};
+    use super::super::plan::Plan;
+    use super::super::sizes::Sizes;
     use super::*;
 
     const SIZE: usize = 40;

@@ -164,8 +164,20 @@ impl Figures {
         self.connect.add_time(now.since(began));
     }
 
-    /// A connection has failed.
-    pub(super) fn failed(&mut self, cause: Cause, now: Moment) {
+    /// A connection has failed. The first few failures are kept in words.
+    pub(super) fn fail(&mut self, cause: Cause, describe: impl FnOnce() -> String) {
+        self.failed(cause, Moment::now());
+        let kept = self.failures.len() < MOST_DESCRIBED;
+        if kept || log::log_enabled!(log::Level::Debug) {
+            let description = describe();
+            log::debug!("{description}");
+            if kept && !self.failures.contains(&description) {
+                self.failures.push(description);
+            }
+        }
+    }
+
+    fn failed(&mut self, cause: Cause, now: Moment) {
         self.errors.count(cause);
         if self.failing_since <= self.last_reply {
             self.failing_since = now;
@@ -202,6 +214,23 @@ impl Figures {
         std::mem::swap(&mut blank.mismatches, &mut self.mismatches);
         std::mem::swap(&mut blank.greetings, &mut self.greetings);
         *self = Figures { attempted, opened, lost, open, errors, interval, ..blank };
+    }
+
+    /// Hands the figures of a window over. Those of the next one begin with the connections that are open; the times
+    /// of connects, and greetings, go on.
+    pub(super) fn hand_over(&mut self) -> Figures {
+        let open = self.open;
+        let blank = Figures::new(self.lag.is_some(), Moment::now());
+        let next = Figures {
+            open,
+            opened: open,
+            attempted: open,
+            connect: self.connect.clone(),
+            greetings: self.greetings.clone(),
+            interval: self.interval,
+            ..blank
+        };
+        std::mem::replace(self, next)
     }
 
     /// When the interval ends.

@@ -29,6 +29,10 @@ impl Flights {
         self.count == 0
     }
 
+    pub(super) fn len(&self) -> u32 {
+        self.count
+    }
+
     pub(super) fn oldest(&self) -> Option<&Flight> {
         (self.count > 0).then_some(&self.first)
     }

@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use super::error::LoadError;
 use super::plan::{Pace, Plan};
+use super::progress::Watcher;
 use super::report::{Report, conclude};
-use super::run::{Run, Watcher, Window};
+use super::run::{Run, Window};
 use super::slot::Slot;
 use super::targets::{Ceiling, Targets};
 use crate::reactor::{Interest, Moment, Reactor, Stage};
@@ -65,6 +66,17 @@ impl Load {
         Ok(Load { reactor, run, ceiling, is_open: false, start: None })
     }
 
+    /// Sees whether several processes of this machine can carry the plan out together: the endpoints resolve, and ports
+    /// suffice for the connections of all of them. (Each process has descriptors of its own.)
+    ///
+    /// # Errors
+    /// As [`Load::new`].
+    pub fn check(plan: &Plan) -> Result<(), LoadError> {
+        plan.check()?;
+        let targets = Targets::resolve(plan)?;
+        Ceiling::of(plan, &targets).check_ports(plan.clients)
+    }
+
     /// A warning about an obstacle that the plan may meet.
     pub fn warning(&self) -> Option<String> {
         self.ceiling.warning(self.run.plan())
@@ -122,18 +134,39 @@ impl Load {
     /// When the loop itself fails. Whatever happens to connections is in the report.
     pub fn run(mut self) -> Result<Report, LoadError> {
         self.connect()?;
-        if let Some(start) = self.start.filter(|_| !self.run.figures().interrupted) {
+        self.wait_and_measure()?;
+        if self.run.begin_closing(self.reactor.context()) {
+            self.reactor.run(&mut self.run)?;
+        }
+        let (plan, figures) = self.run.into_figures();
+        Ok(conclude(plan, figures))
+    }
+
+    /// Carries the plan out at another rate, over connections that stay open for the next step. Before that, clients
+    /// that lost theirs for good get new ones. After an interrupt there is nothing more to be done.
+    ///
+    /// # Errors
+    /// When the plan is no open loop, the rate is no rate, or the loop itself fails.
+    pub fn step(&mut self, rate: f64) -> Result<Report, LoadError> {
+        let plan = self.run.plan().at_rate(rate)?;
+        self.run.set_rate(rate);
+        self.is_open = false;
+        self.connect()?;
+        self.wait_and_measure()?;
+        let figures = self.run.figures().hand_over();
+        Ok(conclude(plan, figures))
+    }
+
+    /// The window of the plan, at the time that is set.
+    fn wait_and_measure(&mut self) -> Result<(), LoadError> {
+        if let Some(start) = self.start.take().filter(|_| !self.run.figures().interrupted) {
             self.run.begin_waiting(self.reactor.context(), start);
             self.reactor.run(&mut self.run)?;
         }
         if !self.run.figures().interrupted {
             self.measure(self.run.planned_window())?;
         }
-        if self.run.begin_closing(self.reactor.context()) {
-            self.reactor.run(&mut self.run)?;
-        }
-        let (plan, figures) = self.run.into_figures();
-        Ok(conclude(plan, figures))
+        Ok(())
     }
 
     fn connect(&mut self) -> Result<(), LoadError> {

@@ -9,7 +9,7 @@ pub(super) const MOST_DIFFERENT: usize = 64;
 const LONGEST_KEPT: usize = 256;
 
 /// Connections by their greeting.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Greetings {
     counts: BTreeMap<Vec<u8>, u64>,
     others: u64,

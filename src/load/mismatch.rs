@@ -56,6 +56,8 @@ pub enum LooksLike {
     Reordering,
     /// Bytes came that stand nowhere near, or that were never sent.
     Corruption,
+    /// A line came that answers no message, from a service whose replies are lines.
+    Surplus,
 }
 
 /// A difference whose evidence is being collected.
@@ -68,11 +70,20 @@ pub(super) struct Fault {
     /// Bytes that were sent and are still to come, the first differing one included.
     expected: u64,
     evidence: Vec<u8>,
+    /// Nothing was to be compared: a reply came that answers no message.
+    is_surplus: bool,
 }
 
 impl Fault {
     pub(super) fn new(connection: u64, offset: u64, place: Place, expected: u64) -> Fault {
-        Fault { connection, offset, place, expected, evidence: Vec::new() }
+        Fault { connection, offset, place, expected, evidence: Vec::new(), is_surplus: false }
+    }
+
+    /// A reply that answers no message, with all that came with it.
+    pub(super) fn surplus(connection: u64, offset: u64, bytes: &[u8]) -> Fault {
+        let mut fault = Fault { is_surplus: true, ..Fault::new(connection, offset, 0, 0) };
+        fault.add(bytes);
+        fault
     }
 
     /// The number of the connection.
@@ -91,8 +102,11 @@ impl Fault {
     }
 
     pub(super) fn judge(&self, pattern: &Pattern) -> Mismatch {
-        let (looks_like, bytes) = self.looks_like(pattern);
-        let is_first = self.offset == 0 && looks_like == LooksLike::Corruption;
+        let (looks_like, bytes) = if self.is_surplus {
+            (LooksLike::Surplus, self.evidence.len() as u64)
+        } else {
+            self.looks_like(pattern)
+        };
         let shown = SHOWN.min(usize::try_from(self.expected).unwrap_or(SHOWN));
         Mismatch {
             connection: self.connection,
@@ -101,7 +115,21 @@ impl Fault {
             received: hex(&self.evidence[..self.evidence.len().min(SHOWN)]),
             looks_like,
             bytes,
-            says: is_first.then(|| first_line(&self.evidence)).flatten(),
+            says: self.first_line(pattern, looks_like),
+        }
+    }
+
+    /// The first line of what came from the beginning of the connection on, or of the surplus. A byte or two of another
+    /// language may be the right ones by chance.
+    fn first_line(&self, pattern: &Pattern, looks_like: LooksLike) -> Option<String> {
+        let agreed = usize::try_from(self.offset).ok().filter(|agreed| *agreed < FEWEST_BYTES);
+        match (looks_like, agreed) {
+            (LooksLike::Surplus, _) => first_line(&self.evidence),
+            (LooksLike::Corruption, Some(agreed)) => {
+                let beginning = pattern.bytes(pattern.beginning(self.connection), agreed);
+                first_line(&[beginning, &self.evidence].concat())
+            }
+            _ => None,
         }
     }
 
@@ -212,6 +240,7 @@ impl fmt::Display for LooksLike {
             LooksLike::Duplication => "duplication",
             LooksLike::Reordering => "reordering",
             LooksLike::Corruption => "corruption",
+            LooksLike::Surplus => "surplus",
         })
     }
 }
@@ -219,12 +248,23 @@ impl fmt::Display for LooksLike {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Mismatch { connection, offset, expected, received, looks_like, bytes, says } = self;
-        if let Some(line) = says {
-            // Without the connection, so that the same words of a thousand connections are said once.
-            return write!(
-                f,
-                "it answers `{line}`: this is no echo server (or one that greets: --greeting LENGTH)"
-            );
+        // Without the connection, so that the same words of a thousand connections are said once.
+        match says {
+            Some(line) if *looks_like == LooksLike::Surplus => {
+                return write!(
+                    f,
+                    "`{line}` answers no message: the service sends more lines than it gets messages (if it says \
+                     goodbye: --reset; if its replies have several lines: --expect any)"
+                );
+            }
+            Some(line) => {
+                return write!(
+                    f,
+                    "it answers `{line}`: this is no echo server (or one that greets: --greeting LENGTH); --expect \
+                     line or any loads it without verifying"
+                );
+            }
+            None => {}
         }
         let or_nothing = |bytes: &String| if bytes.is_empty() { "nothing".into() } else { bytes.clone() };
         let (expected, received) = (or_nothing(expected), or_nothing(received));
@@ -308,6 +348,17 @@ mod tests {
         for text in ["ab\n", "a\u{1}bcdef"] {
             assert_eq!(judge(0, 400, answer(text)).and_then(|mismatch| mismatch.says), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_first_byte_that_is_right_by_chance_belongs_to_the_words() {
+        let words = b"HTTP/1.1 400 Bad Request\r\n";
+        let begins_alike = |pattern: &Pattern| pattern.agreement(pattern.beginning(5), words) == 1;
+        let pattern = (0..).map(|seed| Pattern::new(seed, 1024, 4, 1, 4096)).find(begins_alike);
+        let pattern = pattern.expect("one of some hundred");
+        let mut fault = Fault::new(5, 1, pattern.advance(pattern.beginning(5), 1), 63);
+        fault.add(&words[1..]);
+        assert_eq!(fault.judge(&pattern).says.as_deref(), Some("HTTP/1.1 400 Bad Request"));
     }
 
     #[test]

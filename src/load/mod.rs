@@ -4,20 +4,25 @@
 //!
 //! | file | its contents |
 //! |---|---|
-//! | `plan.rs` | the settings and their defaults |
+//! | `plan.rs`, `sizes.rs` | the settings and their defaults |
 //! | `generator.rs` | the generator as others use it |
 //! | `run.rs` | the parts of a run; what the reactor calls |
-//! | `clients.rs` | all clients: they connect, exchange messages, lose their connections, connect again |
-//! | `queue.rs`, `ramp.rs` | the clients without a connection; how fast they connect |
+//! | `clients.rs`, `common.rs` | all clients, and what they have in common |
+//! | `dialler.rs` | the clients that need a connection: where to, and when again |
+//! | `stream_clients.rs`, `datagram_clients.rs` | the clients that have one: they converse, end it, lose it |
+//! | `queue.rs`, `ramp.rs` | the order in which clients connect, and how fast |
 //! | `targets.rs`, `sources.rs` | where to, where from; how many connections there can be |
 //! | `slot.rs`, `client.rs` | a client with its connection; a client without |
 //! | `pacer.rs`, `schedule.rs` | when a client may send |
 //! | `stream.rs`, `flights.rs` | the messages of one connection |
 //! | `datagram_client.rs`, `datagrams.rs` | the messages of one client over UDP |
+//! | `replies.rs` | services that do not echo: their replies, and the messages for them |
 //! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | what all clients share; the bytes; a difference between bytes |
-//! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs`, `starvation.rs` | the counts of a run; `times.rs`: distributions |
+//! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
+//! | `starvation.rs`, `cores.rs` | signs that the generator itself was kept from working |
 //! | `report/` | the results, as programs and people read them |
-//! | `processes.rs` | one run by several processes |
+//! | `processes.rs`, `shares.rs` | one run by several processes; what each of them is told |
+//! | `progress.rs` | a run as its watchers see it |
 //! | `rate_search.rs` | the highest rate that a server takes, found by many runs |
 //! | `error.rs` | why a run does not take place; `encoding.rs`: settings in JSON |
 //!
@@ -48,8 +53,12 @@
 mod cause;
 mod client;
 mod clients;
+mod common;
+mod cores;
 mod datagram_client;
+mod datagram_clients;
 mod datagrams;
+mod dialler;
 mod encoding;
 mod error;
 mod fairness;
@@ -63,17 +72,22 @@ mod pacer;
 mod pattern;
 mod plan;
 mod processes;
+mod progress;
 mod queue;
 mod ramp;
 mod rate_search;
+mod replies;
 mod report;
 mod run;
 mod schedule;
 mod series;
+mod shares;
+mod sizes;
 mod slot;
 mod sources;
 mod starvation;
 mod stream;
+mod stream_clients;
 mod targets;
 mod times;
 mod traffic;
@@ -84,15 +98,18 @@ pub use self::fairness::Fairness;
 pub use self::figures::DatagramFates;
 pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
-pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Sizes, Usage};
-pub use self::processes::{ProcessesError, Share, run_processes, shares};
+pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Usage};
+pub use self::processes::{Processes, ProcessesError, ProgressRecord};
+pub use self::progress::{Doing, Progress, Watcher};
 pub use self::rate_search::{FoundRate, RateSearch, SearchEnding, SearchPart, SearchStep};
+pub use self::replies::Replies;
 pub use self::report::{
     Bytes, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms,
     MergeError, Merged, Messages, OutageFigures, OutageRecord, PlotError, ReadError, Report, Side, Table,
     Verdict, compare, hgrm, merge, plot, read,
 };
-pub use self::run::{Progress, Watcher};
 pub use self::series::Point;
+pub use self::shares::{Order, Share, SharesError, shares};
+pub use self::sizes::Sizes;
 pub use self::sources::{Sources, SourcesError};
 pub use self::times::{Histogram, Times};

@@ -84,6 +84,13 @@ impl Pacing {
         }
     }
 
+    /// Messages of an open loop are due at another rate, once the schedule begins again.
+    pub(super) fn set_rate(&mut self, rate: f64) {
+        if let Rule::Scheduled(schedule) = &mut self.rule {
+            schedule.set_rate(rate);
+        }
+    }
+
     /// So many messages may be sent, if they are due before `until`.
     pub(super) fn allow(&mut self, budget: u64, until: Moment) {
         self.budget = budget;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{optional_text, seconds, texts};
+use super::replies::Replies;
+use super::sizes::Sizes;
 use super::sources::Sources;
 use crate::net::Endpoint;
 use crate::net::LONGEST_PAYLOAD;
@@ -53,6 +55,12 @@ pub struct Plan {
     pub seed: u64,
     /// Whether each byte that comes back is compared with the one that was sent.
     pub verify: bool,
+    /// How a reply ends. Only echoes can be verified.
+    #[serde(default)]
+    pub replies: Replies,
+    /// The only message, for a service that does not echo. It is as long as `sizes` says.
+    #[serde(default)]
+    pub message: Option<String>,
     /// The most connections begun in a second.
     pub connect_rate: Option<f64>,
     /// The most connections whose handshake is under way.
@@ -112,15 +120,6 @@ impl fmt::Display for Reconnect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}..{}", humantime::format_duration(self.first), humantime::format_duration(self.longest))
     }
-}
-
-/// How long messages are: uniformly from one length to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sizes {
-    /// The shortest.
-    pub shortest: usize,
-    /// The longest.
-    pub longest: usize,
 }
 
 /// When a client sends its next message.
@@ -191,9 +190,15 @@ pub enum PlanError {
     /// Something that there is only on streams, or messages that are no datagrams.
     #[error("udp:// endpoints: {0}")]
     Datagrams(&'static str),
+    /// Replies that are no echoes, with a setting that only echoes allow.
+    #[error("replies other than echoes: {0}")]
+    Replies(&'static str),
     /// Two settings that exclude each other.
     #[error("{0} and {1} exclude each other")]
     Exclusive(&'static str, &'static str),
+    /// Only an open loop has a rate.
+    #[error("only an open loop can be carried out at another rate")]
+    Closed,
     /// Messages can only be exchanged one by one if no schedule and no other use of connections says when they leave.
     #[error("only a closed loop over connections that are kept can be opened and exchange messages")]
     Exchange,
@@ -217,6 +222,8 @@ impl Plan {
             warmup: Duration::ZERO,
             seed: 1,
             verify: true,
+            replies: Replies::Echo,
+            message: None,
             connect_rate: None,
             connecting: 100,
             connect_timeout: Duration::from_secs(10),
@@ -258,6 +265,7 @@ impl Plan {
         if self.endpoints.iter().any(is_udp) {
             self.check_datagrams()?;
         }
+        self.check_replies()?;
         match self.usage {
             Usage::Hold if self.rate().is_some() => Err(PlanError::Exclusive("hold", "rate")),
             Usage::Hold if self.messages.is_some() => Err(PlanError::Exclusive("hold", "messages")),
@@ -281,6 +289,14 @@ impl Plan {
         }
     }
 
+    /// The same plan at another rate.
+    pub(super) fn at_rate(&self, rate: f64) -> Result<Plan, PlanError> {
+        let Pace::Open { arrivals, .. } = self.pace else { return Err(PlanError::Closed) };
+        let plan = Plan { pace: Pace::Open { rate, arrivals }, ..self.clone() };
+        plan.check()?;
+        Ok(plan)
+    }
+
     /// Whether messages can be exchanged whenever somebody asks for some.
     pub(super) fn check_exchange(&self) -> Result<(), PlanError> {
         match (self.usage, self.pace) {
@@ -297,6 +313,9 @@ impl Plan {
             Usage::Hold => "there is no connection that could be held",
             Usage::Exchange if self.reset => "there is no connection that could be reset",
             Usage::Exchange if self.greeting > 0 => "a server can't speak first, it knows nobody yet",
+            Usage::Exchange if self.replies != Replies::Echo => {
+                "an answer is known by the number that it begins with, so it has to be an echo"
+            }
             Usage::Exchange if shortest < NUMBER_SIZE || longest > LONGEST_PAYLOAD => {
                 "messages have 8 to 65507 bytes: each begins with its number, which has 8"
             }
@@ -305,21 +324,28 @@ impl Plan {
     }
 }
 
-fn is_udp(endpoint: &Endpoint) -> bool {
-    matches!(endpoint, Endpoint::Udp { .. })
+impl Plan {
+    fn check_replies(&self) -> Result<(), PlanError> {
+        let is_as_long = |message: &String| self.sizes == Sizes::fixed(message.len());
+        Err(PlanError::Replies(match self.replies {
+            Replies::Echo if self.message.is_some() => {
+                "a message of your own can't be verified; say how its reply ends (--expect line or any)"
+            }
+            Replies::Echo => return Ok(()),
+            _ if self.verify => "only an echo can be verified",
+            Replies::Any if self.depth > 1 => {
+                "nothing tells where a reply of any bytes ends, so each client has one message under way (no --depth)"
+            }
+            _ if !self.message.as_ref().is_none_or(is_as_long) => {
+                "messages are as long as the one that is given, and not empty"
+            }
+            _ => return Ok(()),
+        }))
+    }
 }
 
-impl Sizes {
-    /// All messages are equally long.
-    pub fn fixed(size: usize) -> Sizes {
-        Sizes { shortest: size, longest: size }
-    }
-
-    /// The length of one message.
-    pub(super) fn draw(self, random: &mut fastrand::Rng) -> usize {
-        let Sizes { shortest, longest } = self;
-        if shortest == longest { shortest } else { random.usize(shortest..=longest) }
-    }
+fn is_udp(endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Udp { .. })
 }
 
 #[cfg(test)]
@@ -344,6 +370,10 @@ mod tests {
             Plan { connect_rate: Some(-1.0), ..plan.clone() },
             Plan { usage: Usage::Hold, pace: open(1.0), ..plan.clone() },
             Plan { usage: Usage::Churn, depth: 2, ..plan.clone() },
+            Plan { message: Some("PING".into()), ..plan.clone() },
+            Plan { replies: Replies::Line, ..plan.clone() },
+            Plan { replies: Replies::Line, message: Some("PING".into()), verify: false, ..plan.clone() },
+            Plan { replies: Replies::Any, depth: 2, verify: false, ..plan.clone() },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }
@@ -370,6 +400,8 @@ mod tests {
                 warmup: Duration::from_micros(1),
                 connect_rate: Some(7.0),
                 messages: Some(9),
+                replies: Replies::Line,
+                message: Some("PING\r\n".into()),
                 ..Plan::new(vec!["[::1]:7".parse().expect("an endpoint"), Endpoint::default()])
             },
             usual,
@@ -395,6 +427,7 @@ mod tests {
             (Plan { usage: Usage::Hold, ..plan.clone() }, "held"),
             (Plan { reset: true, ..plan.clone() }, "reset"),
             (Plan { greeting: 1, ..plan.clone() }, "speak first"),
+            (Plan { replies: Replies::Any, verify: false, ..plan.clone() }, "has to be an echo"),
         ] {
             let error = wrong.check().expect_err(reason).to_string();
             assert!(error.contains(reason), "{error}");

@@ -1,60 +1,43 @@
-//! `--processes`: one run by several processes of the same program, since a process takes one core at most.
+//! `--processes`: one run, or one search for a rate, by several processes of the same program, since a process takes one
+//! core at most.
 //!
 //! ```text
 //!   this process                              each generator
-//!   divides the plan, says when to begin ───► reads its share from standard input
-//!   waits for all of them, in one loop        opens its connections, waits for the common start, runs
-//!   merges                               ◄─── prints its report
+//!   divides the plan                     ───► reads its share from standard input, a line of JSON
+//!   says when to begin, and at what rate ───► reads an order, opens its connections, waits for the common start, runs
+//!   shows how far all are                ◄─── prints its progress now and then, a line each
+//!   waits for all of them, in one loop
+//!   merges                               ◄─── prints its report, a line of JSON
 //! ```
+//!
+//! In a search there is an order for each step, and connections stay open from step to step.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use mio::unix::pipe::Receiver;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Pace, Plan};
+use super::progress::{Progress, Watcher};
 use super::report::{MergeError, ReadError, Report, merge, read};
+use super::shares::{Order, Share};
 use crate::reactor::{Context, Handler, Interest, Reactor, Readiness, Stage, Token};
 use crate::system::{StopSignal, describe};
 
-/// The longest report that is read. That of a day has some hundred kilobytes.
-const LONGEST_REPORT: usize = 64 << 20;
+/// The longest line that is read. The report of a day has some hundred kilobytes.
+const LONGEST_LINE: usize = 64 << 20;
 /// The last words of a generator that are kept.
 const LAST_WORDS: usize = 16 * 1024;
-/// How long generators have to start, before they open connections.
-const STARTING: Duration = Duration::from_millis(500);
-/// Connections that a generator opens in a second, carefully guessed.
-const OPENED_A_SECOND: f64 = 5000.0;
-
-/// The share of one process: what it reads from standard input, as JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    /// Its part of the plan.
-    pub plan: Plan,
-    /// When messages begin to flow, in seconds since 1970.
-    pub start_at: f64,
-    /// The processor that it keeps to, counted among those that it may use.
-    pub core: Option<usize>,
-}
+/// How long generators have to read an order whose connections are open.
+const NOTICE: Duration = Duration::from_millis(100);
 
 /// Why several processes have no common result.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessesError {
-    /// There is less to do than there are processes.
-    #[error("{processes} processes need at least {processes} {what}, and there are {there_are}")]
-    TooMany {
-        /// How many processes.
-        processes: usize,
-        /// Clients or messages.
-        what: &'static str,
-        /// How many of these.
-        there_are: u64,
-    },
     /// One of them can't be started.
     #[error("cannot start generator {number} ({program}): {}", describe(source))]
     Start {
@@ -89,103 +72,131 @@ pub enum ProcessesError {
     Loop(#[from] io::Error),
 }
 
-/// Divides a plan into so many shares that begin together, at the given time or as soon as all can be ready.
-///
-/// # Errors
-/// When there are fewer clients or messages than shares.
-pub fn shares(
-    plan: &Plan,
-    processes: usize,
-    start_at: Option<SystemTime>,
-) -> Result<Vec<Share>, ProcessesError> {
-    let counts = [("clients", Some(plan.clients as u64)), ("messages", plan.messages)];
-    for (what, count) in counts {
-        if let Some(there_are) = count.filter(|count| *count < processes as u64) {
-            return Err(ProcessesError::TooMany { processes, what, there_are });
+/// A line that a generator prints while it runs, before its report.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ProgressRecord {
+    /// How it stands.
+    pub progress: Progress,
+}
+
+/// Generators in processes of their own. Dropped, they are killed.
+pub struct Processes {
+    reactor: Reactor<Source>,
+    workers: Workers,
+    /// How long they need to open their connections, unless these are open.
+    opening: Option<Duration>,
+    /// The share of the clients that each of them has.
+    parts: Vec<f64>,
+}
+
+impl Processes {
+    /// Starts a process for each share, by `command`. A request from `stop` ends their run early; a second one kills them.
+    ///
+    /// # Errors
+    /// When one of them can't be started.
+    pub fn start(
+        mut command: impl FnMut() -> Command,
+        shares: &[Share],
+        stop: StopSignal,
+    ) -> Result<Processes, ProcessesError> {
+        let mut reactor = Reactor::new()?;
+        reactor.context().insert(Source::Stop(stop), Interest::READABLE, Stage::Signals)?;
+        let mut workers = Workers::default();
+        for (place, share) in shares.iter().enumerate() {
+            let program = command();
+            let name = Path::new(program.get_program()).display().to_string();
+            let started = workers.start(reactor.context(), program, share);
+            started.map_err(|source| ProcessesError::Start { number: place + 1, program: name, source })?;
         }
+        let clients = |share: &Share| share.plan.clients as f64;
+        let all: f64 = shares.iter().map(clients).sum();
+        let parts = shares.iter().map(|share| clients(share) / all).collect();
+        Ok(Processes { reactor, workers, opening: Some(Share::time_to_open(shares)), parts })
     }
-    let start_at = start_at.unwrap_or_else(|| SystemTime::now() + time_to_open(plan, processes));
-    let start_at = start_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    // A generator that may run anywhere is moved about; on a core of its own it keeps its cache. With fewer cores than
-    // generators the scheduler knows better.
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let share = |place: usize| Share {
-        plan: part(plan, place, processes),
-        start_at,
-        core: (processes > 1 && processes <= cores).then_some(place),
-    };
-    Ok((0..processes).map(share).collect())
-}
 
-/// One part of the plan. Every client has the same rate as in the whole.
-fn part(plan: &Plan, place: usize, processes: usize) -> Plan {
-    let count = |whole: u64| {
-        let (place, processes) = (place as u64, processes as u64);
-        whole / processes + u64::from(place < whole % processes)
-    };
-    let clients = count(plan.clients as u64);
-    let share = clients as f64 / plan.clients as f64;
-    Plan {
-        clients: usize::try_from(clients).unwrap_or(usize::MAX),
-        messages: plan.messages.map(count),
-        pace: match plan.pace {
-            Pace::Open { rate, arrivals } => Pace::Open { rate: rate * share, arrivals },
-            closed @ Pace::Closed { .. } => closed,
-        },
-        connect_rate: plan.connect_rate.map(|rate| rate * share),
-        connecting: plan.connecting.div_ceil(processes),
-        seed: plan.seed.wrapping_add(place as u64),
-        ..plan.clone()
+    /// Shows how far they are, several times a second. Their shares have to say that they are watched.
+    pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
+        self.workers.watcher = Some(watcher);
+    }
+
+    /// Carries the whole plan out, from the given time on or as soon as all can be ready, and merges the reports.
+    ///
+    /// # Errors
+    /// When one of them fails; the others are stopped then. When their reports don't fit together.
+    pub fn run(mut self, start: Option<SystemTime>) -> Result<Report, ProcessesError> {
+        let start = start.unwrap_or_else(|| self.next_start());
+        self.workers.order(|_| Order::new(start, None))?;
+        self.workers.close_inputs();
+        if !self.workers.is_over() {
+            self.reactor.run(&mut self.workers)?;
+        }
+        let report = self.workers.results()?;
+        self.workers.pass_words_on();
+        Ok(report)
+    }
+
+    /// Carries the plan out at another rate over connections that stay open, and merges the reports.
+    ///
+    /// # Errors
+    /// The same as of [`Processes::run`].
+    pub fn step(&mut self, rate: f64) -> Result<Report, ProcessesError> {
+        let start = self.next_start();
+        let parts = &self.parts;
+        self.workers.order(|place| Order::new(start, Some(rate * parts[place])))?;
+        if !self.workers.is_over() {
+            self.reactor.run(&mut self.workers)?;
+        }
+        self.workers.results()
+    }
+
+    /// Lets them end in order after the last step.
+    ///
+    /// # Errors
+    /// When the loop itself fails.
+    pub fn finish(mut self) -> Result<(), ProcessesError> {
+        self.workers.close_inputs();
+        if !self.workers.is_over() {
+            self.reactor.run(&mut self.workers)?;
+        }
+        self.workers.pass_words_on();
+        Ok(())
+    }
+
+    fn next_start(&mut self) -> SystemTime {
+        SystemTime::now() + self.opening.take().unwrap_or(NOTICE)
     }
 }
 
-fn time_to_open(plan: &Plan, processes: usize) -> Duration {
-    let rate = plan.connect_rate.unwrap_or(f64::INFINITY).min(OPENED_A_SECOND * processes as f64);
-    STARTING + Duration::try_from_secs_f64(plan.clients as f64 / rate).unwrap_or(STARTING)
-}
-
-/// Runs each share in a process of its own, `command` with the share on its standard input, and merges their reports.
-/// A request from `stop` ends them all early; a second one kills them.
-///
-/// # Errors
-/// When one of them can't be started or fails; the others are stopped then. When their reports don't fit together.
-pub fn run_processes(
-    mut command: impl FnMut() -> Command,
-    shares: &[Share],
-    stop: StopSignal,
-) -> Result<Report, ProcessesError> {
-    let mut reactor = Reactor::new()?;
-    reactor.context().insert(Source::Stop(stop), Interest::READABLE, Stage::Signals)?;
-    let mut generators = Generators { all: Vec::new(), reading: 0, requests: 0, failed: None };
-    for (place, share) in shares.iter().enumerate() {
-        let program = command();
-        let name = Path::new(program.get_program()).display().to_string();
-        let started = generators.start(reactor.context(), program, share);
-        started.map_err(|source| ProcessesError::Start { number: place + 1, program: name, source })?;
-    }
-    reactor.run(&mut generators)?;
-    generators.results()
-}
-
-/// The generators, and what they have said so far. Dropped, it leaves none behind.
-struct Generators {
-    all: Vec<Generator>,
+/// All processes, and what they have said so far.
+#[derive(Default)]
+struct Workers {
+    all: Vec<Worker>,
     /// Pipes that have not ended yet.
     reading: usize,
+    /// No more orders: the processes are to end.
+    ending: bool,
     /// How often we were told to stop.
     requests: usize,
-    /// The first generator that failed.
+    /// The first process that failed.
     failed: Option<usize>,
+    watcher: Option<Box<dyn Watcher>>,
 }
 
-struct Generator {
+struct Worker {
     process: Child,
-    report: Vec<u8>,
+    input: Option<ChildStdin>,
+    /// A line that has not ended yet.
+    line: Vec<u8>,
+    /// The report on the last order.
+    report: Option<Vec<u8>>,
+    progress: Option<Progress>,
     words: Vec<u8>,
+    /// It prints nothing more.
+    has_ended: bool,
 }
 
 enum Source {
-    Pipe { place: usize, is_report: bool, pipe: Receiver },
+    Pipe { place: usize, is_output: bool, pipe: Receiver },
     Stop(StopSignal),
 }
 
@@ -198,7 +209,7 @@ impl AsFd for Source {
     }
 }
 
-impl Handler for Generators {
+impl Handler for Workers {
     type Source = Source;
 
     fn ready(&mut self, context: &mut Context<Source>, token: Token, _: Readiness) {
@@ -207,12 +218,17 @@ impl Handler for Generators {
                 let requests = stop.received();
                 self.stop_requested(context, requests);
             }
-            Some(Source::Pipe { place, is_report, pipe }) => {
-                let (place, is_report) = (*place, *is_report);
-                let Some(generator) = self.all.get_mut(place) else { return };
-                if generator.read(pipe, is_report) {
+            Some(Source::Pipe { place, is_output, pipe }) => {
+                let (place, is_output) = (*place, *is_output);
+                let Some(worker) = self.all.get_mut(place) else { return };
+                let has_ended = worker.read(pipe, is_output);
+                if has_ended {
                     context.remove(token);
-                    self.ended(context, place, is_report);
+                    self.ended(place, is_output);
+                }
+                self.show();
+                if self.is_over() {
+                    context.stop();
                 }
             }
             None => {}
@@ -220,7 +236,7 @@ impl Handler for Generators {
     }
 }
 
-impl Generators {
+impl Workers {
     fn start(
         &mut self,
         context: &mut Context<Source>,
@@ -232,27 +248,33 @@ impl Generators {
         let place = self.all.len();
         let (input, output, errors) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
         // From here on it is killed whatever goes wrong.
-        self.all.push(Generator { process, report: Vec::new(), words: Vec::new() });
-        let pipes = [(true, output.map(Receiver::from)), (false, errors.map(Receiver::from))];
-        for (is_report, pipe) in pipes {
+        self.all.push(Worker::new(process, input));
+        for (is_output, pipe) in [(true, output.map(Receiver::from)), (false, errors.map(Receiver::from))] {
             let Some(pipe) = pipe else { continue };
             pipe.set_nonblocking(true)?;
-            context.insert(
-                Source::Pipe { place, is_report, pipe },
-                Interest::READABLE,
-                Stage::Connections,
-            )?;
+            let source = Source::Pipe { place, is_output, pipe };
+            context.insert(source, Interest::READABLE, Stage::Connections)?;
             self.reading += 1;
         }
-        match input.map(|mut input| input.write_all(serde_json::to_string(share)?.as_bytes())) {
-            // It has died already. Its last words are still to be read.
-            Some(Err(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            Some(result) => result,
-            None => Ok(()),
-        }
+        self.all[place].tell(share)
     }
 
-    /// The first time each generator ends its run and reports; then there is nothing more to wait for.
+    /// Gives each process its order.
+    fn order(&mut self, order: impl Fn(usize) -> Order) -> io::Result<()> {
+        for (place, worker) in self.all.iter_mut().enumerate() {
+            (worker.report, worker.progress) = (None, None);
+            worker.tell(&order(place))?;
+        }
+        self.look_for_failures();
+        Ok(())
+    }
+
+    fn close_inputs(&mut self) {
+        self.ending = true;
+        self.all.iter_mut().for_each(|worker| worker.input = None);
+    }
+
+    /// The first time each process ends its run and reports; then there is nothing more to wait for.
     fn stop_requested(&mut self, context: &mut Context<Source>, requests: usize) {
         for _ in 0..requests {
             self.requests += 1;
@@ -260,61 +282,109 @@ impl Generators {
                 context.stop();
                 return;
             }
-            self.all.iter().for_each(|generator| generator.signal(Signal::TERM));
+            self.all.iter().for_each(|worker| worker.signal(Signal::TERM));
         }
     }
 
-    /// A pipe has ended. Without a report in it, its generator has failed, and the others need not go on.
-    fn ended(&mut self, context: &mut Context<Source>, place: usize, is_report: bool) {
+    fn ended(&mut self, place: usize, is_output: bool) {
         self.reading -= 1;
-        if is_report && self.all[place].report.is_empty() && self.failed.is_none() {
+        self.all[place].has_ended |= is_output;
+        self.look_for_failures();
+    }
+
+    /// A process that ends without a report has failed, and the others need not go on.
+    fn look_for_failures(&mut self) {
+        let has_failed = |worker: &Worker| worker.has_ended && worker.report.is_none();
+        if self.failed.is_none()
+            && let Some(place) = self.all.iter().position(has_failed)
+        {
             self.failed = Some(place);
-            self.all.iter().for_each(|generator| generator.signal(Signal::TERM));
-        }
-        if self.reading == 0 {
-            context.stop();
+            self.close_inputs();
+            self.all.iter().for_each(|worker| worker.signal(Signal::TERM));
         }
     }
 
-    fn results(mut self) -> Result<Report, ProcessesError> {
+    fn show(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let all: Option<Vec<Progress>> = self.all.iter().map(|worker| worker.progress).collect();
+        if let Some(progress) = all.and_then(|all| Progress::of_all(all.into_iter())) {
+            watcher.watch(&progress);
+        }
+    }
+
+    /// Whether the last order is carried out; at the end, whether all have ended and said their last words.
+    fn is_over(&self) -> bool {
+        self.reading == 0 || (!self.ending && self.all.iter().all(|worker| worker.report.is_some()))
+    }
+
+    /// The reports on the last order as one.
+    fn results(&mut self) -> Result<Report, ProcessesError> {
         if self.requests > 1 {
             return Err(ProcessesError::Killed);
         }
         if let Some(place) = self.failed {
-            let how = self.all[place].process.wait()?.to_string();
-            let words = self.all[place].last_words();
-            return Err(ProcessesError::Died { number: place + 1, how, words });
+            let worker = &mut self.all[place];
+            let how = worker.process.wait()?.to_string();
+            return Err(ProcessesError::Died { number: place + 1, how, words: worker.last_words() });
         }
         let mut reports = Vec::new();
-        for (place, generator) in self.all.iter_mut().enumerate() {
-            generator.process.wait()?;
-            for line in String::from_utf8_lossy(&generator.words).lines() {
-                log::warn!("generator {}: {line}", place + 1);
-            }
-            let name = format!("generator {}", place + 1);
-            reports.extend(read(&name, &String::from_utf8_lossy(&generator.report))?);
+        for (place, worker) in self.all.iter().enumerate() {
+            let text = String::from_utf8_lossy(worker.report.as_deref().unwrap_or_default());
+            reports.extend(read(&format!("generator {}", place + 1), &text)?);
         }
         Ok(merge(&reports)?)
     }
-}
 
-impl Drop for Generators {
-    fn drop(&mut self) {
-        for generator in &mut self.all {
-            // Both fail only if it has ended and was waited for.
-            let _ = generator.process.kill();
-            let _ = generator.process.wait();
+    fn pass_words_on(&self) {
+        for (place, worker) in self.all.iter().enumerate() {
+            for line in String::from_utf8_lossy(&worker.words).lines() {
+                log::warn!("generator {}: {line}", place + 1);
+            }
         }
     }
 }
 
-impl Generator {
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &mut self.all {
+            // Both fail only if it has ended and was waited for.
+            let _ = worker.process.kill();
+            let _ = worker.process.wait();
+        }
+    }
+}
+
+impl Worker {
+    fn new(process: Child, input: Option<ChildStdin>) -> Worker {
+        Worker {
+            process,
+            input,
+            line: Vec::new(),
+            report: None,
+            progress: None,
+            words: Vec::new(),
+            has_ended: false,
+        }
+    }
+
+    /// Writes a line to it.
+    fn tell(&mut self, something: &impl Serialize) -> io::Result<()> {
+        let Some(input) = &mut self.input else { return Ok(()) };
+        let line = serde_json::to_string(something)? + "\n";
+        match input.write_all(line.as_bytes()) {
+            // It has died already. Its last words are still to be read.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        }
+    }
+
     /// Reads what there is. True at the end.
-    fn read(&mut self, pipe: &mut Receiver, is_report: bool) -> bool {
+    fn read(&mut self, pipe: &mut Receiver, is_output: bool) -> bool {
         let mut buffer = [0; 16 * 1024];
         loop {
             match pipe.read(&mut buffer) {
-                Ok(count @ 1..) => self.keep(&buffer[..count], is_report),
+                Ok(count @ 1..) if is_output => self.take_lines(&buffer[..count]),
+                Ok(count @ 1..) => self.keep_words(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => return true,
@@ -322,16 +392,27 @@ impl Generator {
         }
     }
 
-    fn keep(&mut self, bytes: &[u8], is_report: bool) {
-        if is_report {
-            // A longer one is cut off, and so can't be read as a report.
-            let room = LONGEST_REPORT - self.report.len();
-            self.report.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        } else {
-            self.words.extend_from_slice(bytes);
-            let surplus = self.words.len().saturating_sub(LAST_WORDS);
-            self.words.drain(..surplus);
+    /// Each line is a progress or a report.
+    fn take_lines(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            // A longer line is cut off, and so can't be read as a report.
+            let room = LONGEST_LINE - self.line.len();
+            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+            if !piece.ends_with(b"\n") {
+                continue;
+            }
+            let line = std::mem::take(&mut self.line);
+            match serde_json::from_slice::<ProgressRecord>(&line) {
+                Ok(record) => self.progress = Some(record.progress),
+                Err(_) => self.report = Some(line),
+            }
         }
+    }
+
+    fn keep_words(&mut self, bytes: &[u8]) {
+        self.words.extend_from_slice(bytes);
+        let surplus = self.words.len().saturating_sub(LAST_WORDS);
+        self.words.drain(..surplus);
     }
 
     fn last_words(&self) -> String {
@@ -347,54 +428,23 @@ impl Generator {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Arrivals;
+    use super::super::plan::Plan;
+    use super::super::shares::shares;
     use super::*;
 
-    fn plan() -> Plan {
-        Plan {
-            clients: 10,
-            messages: Some(101),
-            pace: Pace::Open { rate: 1000.0, arrivals: Arrivals::Fixed },
-            ..Plan::new(vec![":7".parse().expect("an endpoint")])
-        }
-    }
-
-    #[test]
-    fn the_shares_make_the_whole() {
-        for processes in 1..=10 {
-            let shares = shares(&plan(), processes, None).expect("there is enough");
-            let sum = |of: fn(&Plan) -> f64| shares.iter().map(|share| of(&share.plan)).sum::<f64>();
-            assert_eq!((shares.len(), sum(|plan| plan.clients as f64)), (processes, 10.0));
-            assert_eq!(sum(|plan| plan.messages.expect("a number") as f64), 101.0);
-            assert!((sum(|plan| plan.rate().expect("a rate")) - 1000.0).abs() < 1e-9);
-            let mut seeds: Vec<u64> = shares.iter().map(|share| share.plan.seed).collect();
-            seeds.dedup();
-            assert_eq!(seeds.len(), processes, "all are distinct");
-            assert!(
-                shares.iter().all(|share| share.start_at == shares[0].start_at && share.plan.check().is_ok())
-            );
-        }
-        let error = shares(&plan(), 11, None).expect_err("too many").to_string();
-        assert_eq!(error, "11 processes need at least 11 clients, and there are 10");
-    }
-
-    #[test]
-    fn a_share_is_json() {
-        let start = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
-        let share = shares(&plan(), 2, Some(start)).expect("there is enough").remove(1);
-        let json = serde_json::to_string(&share).expect("it can be written");
-        assert_eq!(serde_json::from_str::<Share>(&json).expect("it can be read"), share);
-        assert_eq!(share.start_at, 1.5);
-    }
-
-    fn run(script: &str, count: usize) -> Result<Report, ProcessesError> {
-        let shares = shares(&plan(), count, None).expect("there is enough");
+    fn start(script: &str, count: usize, stop: StopSignal) -> Processes {
+        let plan = Plan { clients: 10, ..Plan::new(vec![":7".parse().expect("an endpoint")]) };
+        let shares = shares(&plan, count, false).expect("there is enough");
         let command = || {
             let mut command = Command::new("sh");
             command.args(["-c", script]);
             command
         };
-        run_processes(command, &shares, StopSignal::new().expect("a socket pair"))
+        Processes::start(command, &shares, stop).expect("a shell")
+    }
+
+    fn run(script: &str, count: usize) -> Result<Report, ProcessesError> {
+        start(script, count, StopSignal::new().expect("a socket pair")).run(None)
     }
 
     #[test]
@@ -414,13 +464,20 @@ mod tests {
         let stop = StopSignal::new().expect("a socket pair");
         let handle = stop.handle().expect("a descriptor");
         handle.stop();
-        let shares = shares(&plan(), 3, None).expect("there is enough");
-        let command = || {
-            let mut command = Command::new("sh");
-            command.args(["-c", "trap 'echo stopped >&2; exit 1' TERM; while :; do sleep 0.01; done"]);
-            command
-        };
-        let error = run_processes(command, &shares, stop).expect_err("there is no report").to_string();
+        let script = "trap 'echo stopped >&2; exit 1' TERM; while :; do sleep 0.01; done";
+        let error = start(script, 3, stop).run(None).expect_err("there is no report").to_string();
         assert!(error.contains("failed"), "{error}");
+    }
+
+    #[test]
+    fn each_step_has_orders_and_one_that_dies_in_a_later_one_is_named() {
+        let script =
+            r#"read share; read order; echo "$order" >&2; echo "{}"; read order; echo "$order" >&2; exit 4"#;
+        let mut processes = start(script, 2, StopSignal::new().expect("a socket pair"));
+        let error = processes.step(100.0).expect_err("that is no report").to_string();
+        assert!(error.contains("generator 1 is no report"), "{error}");
+        let error = processes.step(200.0).expect_err("they exit").to_string();
+        assert!(error.contains("failed (exit status: 4)"), "{error}");
+        assert!(error.contains("\"rate\":50.0}") && error.contains("\"rate\":100.0}"), "{error}");
     }
 }

@@ -1,9 +1,8 @@
 //! The clients without a connection: before the first one, between two, and after the last one. The queue also says when
 //! the next one may begin to connect.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-use std::ops::Range;
 use std::time::Duration;
 
 use super::client::Client;
@@ -14,13 +13,14 @@ use crate::reactor::Moment;
 
 /// All clients without a connection.
 pub(super) struct Queue {
-    /// Clients that have not begun to connect yet.
-    fresh: Range<u32>,
+    /// The numbers of clients that have not begun to connect yet, the next one last.
+    fresh: Vec<u32>,
     waiting: BinaryHeap<Waiting>,
     /// Clients whose first connection failed. They try again when all others have had their first.
     held_back: Vec<Waiting>,
-    /// Clients that get no connection any more.
+    /// Clients that get no connection any more, and the numbers of clients that never began to connect.
     gone: Vec<Client>,
+    never_begun: Vec<u32>,
     ramp: Ramp,
     reconnect: Reconnect,
     /// Clients in `waiting` that go on with a connect that they have begun.
@@ -46,10 +46,11 @@ struct Waiting {
 impl Queue {
     pub(super) fn new(plan: &Plan, now: Moment) -> Queue {
         Queue {
-            fresh: 0..u32::try_from(plan.clients).unwrap_or(u32::MAX),
+            fresh: (0..u32::try_from(plan.clients).unwrap_or(u32::MAX)).rev().collect(),
             waiting: BinaryHeap::new(),
             held_back: Vec::new(),
             gone: Vec::new(),
+            never_begun: Vec::new(),
             ramp: Ramp::new(plan.connecting, plan.connect_rate, now),
             reconnect: plan.reconnect.unwrap_or_default(),
             trying: 0,
@@ -65,7 +66,7 @@ impl Queue {
         if !is_due || !self.ramp.take(now) {
             return None;
         }
-        let mut attempt = match self.fresh.next() {
+        let mut attempt = match self.fresh.pop() {
             Some(client) => {
                 Attempt { client: Client::new(client, &traffic.pacing, traffic.seed, now), since: None }
             }
@@ -122,7 +123,7 @@ impl Queue {
 
     /// All clients begin to wait, each for its first message.
     pub(super) fn await_first_messages(&mut self, traffic: &Traffic, now: Moment) {
-        for client in std::mem::take(&mut self.fresh) {
+        for client in std::mem::take(&mut self.fresh).into_iter().rev() {
             let client = Client::new(client, &traffic.pacing, traffic.seed, now);
             let at = client.pacer.due();
             self.push(client, at);
@@ -136,7 +137,7 @@ impl Queue {
 
     /// Nobody gets a connection any more who has not begun to connect.
     pub(super) fn give_all_up(&mut self) {
-        self.fresh = 0..0;
+        self.give_fresh_up();
         self.trying = 0;
         let waiting = self.waiting.drain().chain(self.held_back.drain(..));
         self.gone.extend(waiting.map(|waiting| waiting.attempt.client));
@@ -144,7 +145,14 @@ impl Queue {
 
     /// Clients that have not begun to connect do not.
     pub(super) fn give_fresh_up(&mut self) {
-        self.fresh = 0..0;
+        self.never_begun.append(&mut self.fresh);
+    }
+
+    /// All clients that were given up begin anew.
+    pub(super) fn revive(&mut self) {
+        self.fresh.append(&mut self.never_begun);
+        self.fresh.extend(self.gone.drain(..).map(|client| client.pacer.client()));
+        self.fresh.sort_unstable_by_key(|client| Reverse(*client));
     }
 
     /// Whether each client has had its first connection, or has failed to get it.

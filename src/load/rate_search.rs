@@ -6,15 +6,15 @@
 //!   confirm     three windows at the best rate pass, and the step above fails once more
 //! ```
 //!
-//! Each step is a run of its own with new connections, and settles before it is measured. Where the generator itself
-//! was late, a condition that held says nothing about the server: the step is repeated, and if the generator is late
-//! again and again, the search ends without an answer.
+//! Connections stay open from step to step, and each step settles before it is measured. Where the generator itself was
+//! late, a condition that held says nothing about the server: the step is repeated, and if the generator is late again
+//! and again, the search ends without an answer.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use super::plan::{Arrivals, Pace, Plan};
+use super::plan::Plan;
 use super::report::{
     Area, Condition, FORMAT_VERSION, LINE, Line, PlotError, Report, SECOND_LINE, logarithmic, picture,
 };
@@ -36,7 +36,7 @@ const SIZE: (u32, u32) = (900, 450);
 /// How a rate is searched for.
 #[derive(Clone, Debug)]
 pub struct RateSearch {
-    /// The run of each step but for its rate; the rate of an open loop is the first to be tried.
+    /// The plan of each step but for its rate; its own rate is the first to be tried.
     pub plan: Plan,
     /// A rate is too high if one of them holds.
     pub conditions: Vec<Condition>,
@@ -122,11 +122,11 @@ impl RateSearch {
         ["p99>10ms", "errors>0", "not_sent>0"].iter().filter_map(|text| text.parse().ok()).collect()
     }
 
-    /// Searches. `run` carries out one step; it may end it early, which ends the search.
+    /// Searches. `run` carries out one step at a rate; it may end it early, which ends the search.
     ///
     /// # Errors
     /// When a run does not take place.
-    pub fn find<E>(self, run: impl FnMut(&Plan) -> Result<Report, E>) -> Result<FoundRate, E> {
+    pub fn find<E>(self, run: impl FnMut(f64) -> Result<Report, E>) -> Result<FoundRate, E> {
         let first = self.plan.rate().unwrap_or(1000.0);
         let mut search = Search { settings: self, run, steps: Vec::new(), best: 0.0, failing: None };
         let ending = match search.go(first) {
@@ -140,7 +140,7 @@ impl RateSearch {
     }
 }
 
-impl<E, R: FnMut(&Plan) -> Result<Report, E>> Search<R> {
+impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
     fn go(&mut self, first: f64) -> Result<(), Stop<E>> {
         self.double(first)?;
         loop {
@@ -220,12 +220,7 @@ impl<E, R: FnMut(&Plan) -> Result<Report, E>> Search<R> {
         if self.steps.len() >= MOST_STEPS {
             return Err(Stop::Ended(SearchEnding::Unsteady));
         }
-        let arrivals = match self.settings.plan.pace {
-            Pace::Open { arrivals, .. } => arrivals,
-            Pace::Closed { .. } => Arrivals::Fixed,
-        };
-        let plan = Plan { pace: Pace::Open { rate, arrivals }, ..self.settings.plan.clone() };
-        let report = (self.run)(&plan).map_err(Stop::Failed)?;
+        let report = (self.run)(rate).map_err(Stop::Failed)?;
         let conditions = self.settings.conditions.iter();
         let failed: Vec<String> = conditions.filter_map(|condition| condition.violated(&report)).collect();
         let (good, late) = (failed.is_empty(), report.generator.bottleneck);
@@ -337,6 +332,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::figures::Figures;
+    use super::super::plan::{Arrivals, Pace};
     use super::*;
     use crate::reactor::Moment;
 
@@ -357,13 +353,15 @@ mod tests {
     fn search(first: f64, mut run: impl FnMut(f64, usize) -> (u64, u64)) -> FoundRate {
         let plan = Plan::new(vec![":7".parse().expect("an endpoint")]);
         let plan = Plan { pace: Pace::Open { rate: first, arrivals: Arrivals::Fixed }, ..plan };
-        let search = RateSearch { plan, conditions: RateSearch::usual_conditions(), precision: 0.02 };
+        let at = |rate| plan.at_rate(rate).expect("a rate");
+        let search =
+            RateSearch { plan: at(first), conditions: RateSearch::usual_conditions(), precision: 0.02 };
         let mut steps = 0;
-        let found = search.find(|plan| {
+        let found = search.find(|rate| {
             steps += 1;
-            let (latency, lag) = run(plan.rate().expect("an open loop"), steps);
+            let (latency, lag) = run(rate, steps);
             Ok::<_, std::convert::Infallible>(report(
-                plan,
+                &at(rate),
                 Duration::from_millis(latency),
                 Duration::from_millis(lag),
             ))

@@ -3,13 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::clients::{Clients, END_TIME};
+use super::clients::Clients;
 use super::figures::Figures;
 use super::pacer::FOREVER;
 use super::plan::{Plan, Usage};
+use super::progress::{Doing, Progress, Watcher};
 use super::series::Point;
 use super::slot::Slot;
-use super::starvation::HEARTBEAT;
+use super::starvation::{HEARTBEAT, working_time};
+use super::stream_clients::END_TIME;
 use super::targets::{Ceiling, Targets};
 use crate::reactor::{Context, Handler, Moment, Readiness, Timer, Token};
 
@@ -20,38 +22,6 @@ const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 
 /// Wakes the loop for the run as a whole, whose work is done at the end of each turn.
 const RUN: Timer = Timer(0);
-
-/// Watches a run.
-pub trait Watcher {
-    /// How it stands now.
-    fn watch(&mut self, progress: &Progress);
-
-    /// An interval of the measured part is over; these are its own figures.
-    fn interval(&mut self, point: &Point) {
-        let _ = point;
-    }
-}
-
-/// How a run stands.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress {
-    /// The part of the run, as a participle.
-    pub doing: &'static str,
-    /// How much of the measured part is done, from 0 to 1.
-    pub done: f64,
-    /// Replies a second, in the last interval.
-    pub rate: f64,
-    /// The 99th percentile of latency in the last interval, in microseconds; `None` without a reply.
-    pub p99_us: Option<f64>,
-    /// For how long no reply has come although some are due.
-    pub stalled: Duration,
-    /// Connections that failed.
-    pub errors: u64,
-    /// Connections that are open.
-    pub open: u64,
-    /// Connections that are asked for.
-    pub clients: u64,
-}
 
 /// Messages that are sent and counted together.
 #[derive(Clone, Copy, Debug)]
@@ -164,13 +134,19 @@ impl Run {
         Window { warmup: self.plan.warmup, duration: self.plan.duration, messages: self.plan.messages }
     }
 
-    /// All clients connect; the reactor stops when they have. In a churn there is nothing to be opened before.
+    /// All clients that have no connection get one; the reactor stops when they have. In a churn there is nothing to
+    /// be opened before.
     pub(super) fn begin_opening(&mut self, context: &mut Context<Slot>) -> bool {
         context.set_timer(RUN, Moment::now());
-        if self.plan.usage == Usage::Churn {
-            self.part = Part::Resting;
-        }
-        self.part == Part::Opening
+        self.clients.reopen();
+        let is_churn = self.plan.usage == Usage::Churn;
+        self.part = if is_churn { Part::Resting } else { Part::Opening };
+        !is_churn
+    }
+
+    /// Messages of an open loop are due at this rate from the next window on.
+    pub(super) fn set_rate(&mut self, rate: f64) {
+        self.clients.traffic().pacing.set_rate(rate);
     }
 
     /// Nothing is sent until then; the reactor stops when the time has come.
@@ -219,8 +195,7 @@ impl Run {
 
     /// The figures of the run, which is over.
     pub(super) fn into_figures(mut self) -> (Plan, Figures) {
-        let blank = Figures::new(false, Moment::now());
-        let figures = std::mem::replace(self.figures(), blank);
+        let figures = self.figures().hand_over();
         ((*self.plan).clone(), figures)
     }
 
@@ -243,7 +218,7 @@ impl Run {
         let now = context.now();
         if self.part == Part::Measuring {
             let is_idle = context.turn().events == 0 && context.turn().queued == 0;
-            self.figures().starvation.turn(now, is_idle);
+            self.figures().starvation.turn(now, is_idle, working_time);
         }
         if self.connects_at().is_some_and(|at| at <= now) {
             self.clients.connect(context);
@@ -428,12 +403,12 @@ impl Run {
         let (errors, open) = (figures.errors.total(), figures.open);
         Progress {
             doing: match part {
-                Part::Opening | Part::Resting => "opening",
-                Part::Waiting => "waiting",
-                Part::WarmUp => "warming up",
-                Part::Measuring if self.plan.usage == Usage::Hold => "holding",
-                Part::Measuring => "measuring",
-                Part::Draining | Part::Closing => "draining",
+                Part::Opening | Part::Resting => Doing::Opening,
+                Part::Waiting => Doing::Waiting,
+                Part::WarmUp => Doing::WarmingUp,
+                Part::Measuring if self.plan.usage == Usage::Hold => Doing::Holding,
+                Part::Measuring => Doing::Measuring,
+                Part::Draining | Part::Closing => Doing::Draining,
             },
             done: done.clamp(0.0, 1.0),
             rate,

@@ -44,6 +44,11 @@ impl Schedule {
         self.start = start;
     }
 
+    /// Messages are due at another rate. Nothing else changes before the schedule begins again.
+    pub(super) fn set_rate(&mut self, rate: f64) {
+        self.nanoseconds = 1e9 / rate;
+    }
+
     /// The first message of a client.
     pub(super) fn first(&self, client: u32, seed: u64) -> Turn {
         let mut seeds = fastrand::Rng::with_seed(seed ^ (u64::from(client) << 20));

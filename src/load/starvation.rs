@@ -2,12 +2,13 @@
 //!
 //! A starved generator looks like a slow server: a reply that waits unread in the socket keeps its connection busy, and
 //! no message is late then. So the loop also watches itself. The kernel tells how long the process was ready to run and
-//! had no core. A loop that wakes long after it asked to be woken was stopped, or blocked. And a loop that never finds
-//! its poll empty never catches up.
+//! had no core, and how much processor time others kept from it. A loop that wakes long after it asked to be woken was
+//! stopped, or blocked. And a loop that neither sleeps nor ever finds its poll empty does not catch up with its work.
 
 use std::fs;
 use std::time::Duration;
 
+use super::cores::{Withheld, quota};
 use crate::reactor::Moment;
 use crate::system::cpu_time;
 
@@ -15,8 +16,10 @@ use crate::system::cpu_time;
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// A loop that wakes this late was held up; a busy machine alone takes less.
 const LATE: Duration = Duration::from_millis(50);
-/// A loop that never found its poll empty for so long did not catch up.
+/// The loop judges after each of these times whether it caught up with its work in it.
 const LONG: Duration = Duration::from_millis(200);
+/// A loop that worked, or waited for a core, for this share of the time did not sleep.
+const SLEEPLESS: f64 = 0.9;
 
 /// The signs, of the measured part.
 #[derive(Debug)]
@@ -25,6 +28,10 @@ pub(super) struct Starvation {
     pub(super) cpu_time: Duration,
     /// The time in which it was ready to run and had no core.
     pub(super) waited: Duration,
+    /// The processor time that a hypervisor or a quota kept from it.
+    pub(super) withheld: Withheld,
+    /// The share of a core that its quota allows.
+    pub(super) quota: f64,
     /// By how much the loop was woken too late, all in all and at most.
     pub(super) held_up: Duration,
     pub(super) longest: Duration,
@@ -32,8 +39,10 @@ pub(super) struct Starvation {
     pub(super) behind: Duration,
     /// When the loop asked to be woken.
     wake: Option<Moment>,
-    /// When it last found nothing to do.
-    caught_up: Moment,
+    /// The time that is judged next: when it began, the working time before it, and whether a poll in it was empty.
+    span_began: Moment,
+    worked_before: Duration,
+    had_nothing_to_do: bool,
 }
 
 impl Starvation {
@@ -41,28 +50,35 @@ impl Starvation {
         Starvation {
             cpu_time: Duration::ZERO,
             waited: Duration::ZERO,
+            withheld: Withheld::default(),
+            quota: 1.0,
             held_up: Duration::ZERO,
             longest: Duration::ZERO,
             behind: Duration::ZERO,
             wake: None,
-            caught_up: now,
+            span_began: now,
+            worked_before: Duration::ZERO,
+            had_nothing_to_do: false,
         }
     }
 
-    /// The measured part begins. Until [`Starvation::end`] the first two figures are those of the time before.
+    /// The measured part begins. Until [`Starvation::end`] the first three figures are those of the time before.
     pub(super) fn begin(&mut self, now: Moment) {
+        let (withheld, quota) = (Withheld::so_far(), quota());
         let (cpu_time, waited) = (cpu_time(), run_queue_delay());
-        *self = Starvation { cpu_time, waited, ..Starvation::new(now) };
+        let worked_before = cpu_time + waited;
+        *self = Starvation { cpu_time, waited, withheld, quota, worked_before, ..Starvation::new(now) };
     }
 
-    /// A turn of the loop began at `now`, and found nothing to do if it is idle.
-    pub(super) fn turn(&mut self, now: Moment, is_idle: bool) {
+    /// A turn of the loop began at `now`, and found nothing to do if it is idle. `worked` reads [`working_time`].
+    pub(super) fn turn(&mut self, now: Moment, is_idle: bool, worked: impl FnOnce() -> Duration) {
         if let Some(late) = self.wake.take().map(|wake| now.since(wake)).filter(|late| *late >= LATE) {
             self.held_up += late;
             self.longest = self.longest.max(late);
         }
-        if is_idle {
-            self.catch_up(now);
+        self.had_nothing_to_do |= is_idle;
+        if now.since(self.span_began) >= LONG {
+            self.judge(now, worked());
         }
     }
 
@@ -73,19 +89,30 @@ impl Starvation {
 
     /// The measured part ends.
     pub(super) fn end(&mut self, now: Moment) {
+        if now.since(self.span_began) >= LONG {
+            self.judge(now, working_time());
+        }
         self.cpu_time = cpu_time().saturating_sub(self.cpu_time);
         self.waited = run_queue_delay().saturating_sub(self.waited);
-        self.catch_up(now);
+        self.withheld = Withheld::so_far().since(self.withheld);
         self.wake = None;
     }
 
-    fn catch_up(&mut self, now: Moment) {
-        let busy = now.since(self.caught_up);
-        if busy >= LONG {
-            self.behind += busy;
+    /// A loop that never slept and never had nothing to do was behind with its work. (One that waits for a slow server
+    /// sleeps, although each of its polls brings something.)
+    fn judge(&mut self, now: Moment, worked: Duration) {
+        let span = now.since(self.span_began);
+        let is_sleepless = worked.saturating_sub(self.worked_before) >= span.mul_f64(SLEEPLESS);
+        if is_sleepless && !self.had_nothing_to_do {
+            self.behind += span;
         }
-        self.caught_up = now;
+        (self.span_began, self.worked_before, self.had_nothing_to_do) = (now, worked, false);
     }
+}
+
+/// The time in which this process ran, or was ready to run.
+pub(super) fn working_time() -> Duration {
+    cpu_time() + run_queue_delay()
 }
 
 /// How long this process has been ready to run without a core to run on. Nothing where the kernel does not count it.
@@ -100,24 +127,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_that_wakes_late_was_held_up_and_one_that_never_rests_is_behind() {
+    fn a_loop_that_wakes_late_was_held_up() {
         let start = Moment::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut starvation = Starvation::new(start);
         for (wake, woke) in [(100, 101), (200, 249), (300, 2300), (2400, 2410)] {
             starvation.wakes_at(at(wake));
-            starvation.turn(at(woke), true);
+            starvation.turn(at(woke), true, || Duration::ZERO);
         }
         assert_eq!(
             (starvation.held_up, starvation.longest),
             (Duration::from_secs(2), Duration::from_secs(2))
         );
-        let behind = starvation.behind;
-        for milliseconds in 2411..3000 {
-            starvation.turn(at(milliseconds), false);
+        assert_eq!(starvation.behind, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_loop_is_behind_if_it_neither_sleeps_nor_has_nothing_to_do() {
+        let start = Moment::now();
+        // Working time in each millisecond, and whether polls are empty now and then.
+        for (microseconds, is_sometimes_idle, is_behind) in
+            [(1000, false, true), (950, false, true), (400, false, false), (1000, true, false)]
+        {
+            let mut starvation = Starvation::new(start);
+            for millisecond in 1..=1000 {
+                let now = start + Duration::from_millis(millisecond);
+                let is_idle = is_sometimes_idle && millisecond % 100 == 0;
+                starvation.turn(now, is_idle, || Duration::from_micros(microseconds * millisecond));
+            }
+            let expected = if is_behind { Duration::from_secs(1) } else { Duration::ZERO };
+            assert_eq!(starvation.behind, expected, "{microseconds} {is_sometimes_idle}");
         }
-        starvation.turn(at(3000), true);
-        assert_eq!(starvation.behind - behind, Duration::from_millis(590));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::flights::{Flight, Flights};
 use super::greetings::Awaited;
 use super::mismatch::Fault;
 use super::pattern::Place;
+use super::replies::{Incoming, Replies};
 use super::traffic::Traffic;
 use crate::net::{Answer, Service};
 use crate::reactor::Moment;
@@ -39,6 +40,8 @@ pub(super) struct Stream {
     outstanding: u64,
     /// Bytes that came back.
     returned: u64,
+    /// Replies that are not echoes.
+    incoming: Incoming,
     flights: Flights,
     /// Where the lengths of messages come from.
     lengths: fastrand::Rng,
@@ -62,6 +65,7 @@ impl Stream {
             missing: 0,
             outstanding: 0,
             returned: 0,
+            incoming: Incoming::default(),
             flights: Flights::new(now),
             lengths: traffic.lengths(number),
             fault: None,
@@ -75,10 +79,11 @@ impl Stream {
     }
 
     /// What should still come.
-    pub(super) fn missing(&self) -> Missing {
+    pub(super) fn missing(&self, replies: Replies) -> Missing {
         match self.missing_greeting() {
-            Some(bytes) => Missing { bytes: bytes as u64, of: "the greeting" },
-            None => Missing { bytes: self.outstanding, of: "replies" },
+            Some(bytes) => Missing { count: bytes as u64, of: "bytes of the greeting" },
+            None if replies == Replies::Echo => Missing { count: self.outstanding, of: "bytes of replies" },
+            None => Missing { count: self.flights.len().into(), of: "replies" },
         }
     }
 
@@ -102,9 +107,9 @@ impl Stream {
         std::mem::take(&mut self.attention)
     }
 
-    /// Bytes that should still come back.
-    pub(super) fn outstanding(&self) -> u64 {
-        self.outstanding
+    /// Whether no message is under way.
+    pub(super) fn is_done(&self) -> bool {
+        self.flights.is_empty()
     }
 
     /// Since when the greeting, or the reply to the oldest message under way, has been awaited.
@@ -124,10 +129,14 @@ impl Stream {
         now: Moment,
         staged: &mut Vec<u8>,
     ) -> &'a [u8] {
-        let (mut start, mut length) = (self.write_at, 0);
         if self.greeting.is_some() {
             return &[];
         }
+        if traffic.replies != Replies::Echo {
+            self.stage_requests(client, traffic, now, staged);
+            return &[];
+        }
+        let (mut start, mut length) = (self.write_at, 0);
         while client.pacer.may_send(&traffic.pacing, now) {
             let size = traffic.sizes.draw(&mut self.lengths);
             if length + size > traffic.pattern.reach() {
@@ -140,6 +149,21 @@ impl Stream {
         }
         self.write_at = traffic.pattern.advance(start, length);
         traffic.pattern.bytes(start, length)
+    }
+
+    /// The messages that may leave now, to a service that does not echo.
+    fn stage_requests(
+        &mut self,
+        client: &mut Client,
+        traffic: &mut Traffic,
+        now: Moment,
+        staged: &mut Vec<u8>,
+    ) {
+        while client.pacer.may_send(&traffic.pacing, now) {
+            let size = traffic.sizes.draw(&mut self.lengths);
+            staged.extend_from_slice(traffic.requests.of(size));
+            self.launch(client, traffic, size, now);
+        }
     }
 
     fn launch(&mut self, client: &mut Client, traffic: &mut Traffic, size: usize, now: Moment) {
@@ -173,6 +197,35 @@ impl Stream {
         // In a plain closed loop the driver has nothing to do: the next message is the answer.
         self.attention = traffic.churn || !traffic.pacing.is_at_once();
         Some(now)
+    }
+
+    /// Takes replies that are not echoes, and returns the time if any is complete.
+    fn take_replies(&mut self, client: &mut Client, traffic: &mut Traffic, chunk: &[u8]) -> Option<Moment> {
+        let mut rest = self.take_greeting(client, traffic, chunk);
+        let now = Moment::now();
+        let mut completed = None;
+        while !rest.is_empty() && self.fault.is_none() {
+            if self.is_done() && traffic.replies == Replies::Any {
+                // Another piece of the reply before.
+                break;
+            }
+            let (length, behind) = self.incoming.take(traffic.replies, rest);
+            match length {
+                Some(length) if !self.is_done() => {
+                    let Flight { intended, sent, .. } = self.flights.pop();
+                    client.replied(traffic, length, (intended, sent), now);
+                    completed = Some(now);
+                }
+                Some(_) => {
+                    self.fault = Some(Box::new(Fault::surplus(self.number, self.returned, rest)));
+                }
+                None => {}
+            }
+            self.returned += length.unwrap_or(0) as u64;
+            rest = behind;
+        }
+        self.attention |= self.fault.is_some() || traffic.churn || !traffic.pacing.is_at_once();
+        if self.fault.is_some() { None } else { completed }
     }
 
     /// Handles whatever is out of the ordinary: a greeting, a difference, more than was sent.
@@ -229,16 +282,16 @@ impl Stream {
     }
 }
 
-/// Bytes that should have come and have not.
+/// Bytes or replies that should have come and have not.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Missing {
-    bytes: u64,
+    count: u64,
     of: &'static str,
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes of {}", self.bytes, self.of)
+        write!(f, "{} {}", self.count, self.of)
     }
 }
 
@@ -257,6 +310,14 @@ impl Service for Exchange<'_> {
 
     fn answer<'a>(&'a mut self, mut chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
         let Exchange { stream, client, traffic } = self;
+        if traffic.replies != Replies::Echo {
+            return match stream.take_replies(client, traffic, chunk) {
+                Some(now) if !traffic.churn => {
+                    Answer { bytes: stream.compose(client, traffic, now, staged), last: false }
+                }
+                _ => Answer::default(),
+            };
+        }
         if !stream.plain || !stream.is_right(traffic, chunk) {
             chunk = stream.unusual(client, traffic, chunk);
             if chunk.is_empty() {
@@ -280,7 +341,8 @@ mod tests {
 
     use super::super::mismatch::LooksLike;
     use super::super::pacer::FOREVER;
-    use super::super::plan::{Plan, Sizes};
+    use super::super::plan::Plan;
+    use super::super::sizes::Sizes;
     use super::*;
 
     struct Fixture {
@@ -409,7 +471,7 @@ mod tests {
                 let chunk: Vec<u8> = wire.drain(..count).collect();
                 wire.extend(fixture.answer(&chunk));
                 prop_assert!(fixture.stream.fault.is_none());
-                prop_assert_eq!(fixture.stream.outstanding(), wire.len() as u64);
+                prop_assert_eq!(fixture.stream.outstanding, wire.len() as u64);
             }
             prop_assert_eq!((fixture.counts(), fixture.client.pacer.under_way()), ((200, 200, 0), 0));
             prop_assert_eq!(fixture.traffic.figures.bytes_sent, fixture.traffic.figures.bytes_received);

@@ -165,24 +165,30 @@ impl Ceiling {
         if self.all_have_ports { self.ports.saturating_mul(self.pairs) } else { u64::MAX }
     }
 
-    /// Says what stands in the way of so many connections, if anything does.
+    /// Says what stands in the way of so many connections of this process, if anything does.
     pub(super) fn check(&self, connections: usize) -> Result<(), LoadError> {
-        let asked = connections as u64;
-        let ceiling = if asked > self.by_ports() {
-            format!(
-                "{} ports × {} pairs of source and target address allow {} (--source with more addresses, more \
-                 endpoints, or a larger net.ipv4.ip_local_port_range)",
-                self.ports,
-                self.pairs,
-                self.by_ports()
-            )
-        } else if asked > self.descriptors {
-            let limit = DescriptorLimit::current();
-            let remedy = limit.remedy(connections, 1);
-            format!("{} descriptors allow {} ({remedy})", limit.soft, self.descriptors)
-        } else {
+        self.check_ports(connections)?;
+        if connections as u64 <= self.descriptors {
             return Ok(());
-        };
+        }
+        let limit = DescriptorLimit::current();
+        let remedy = limit.remedy(connections, 1);
+        let ceiling = format!("{} descriptors allow {} ({remedy})", limit.soft, self.descriptors);
+        Err(LoadError::TooMany { asked: connections, ceiling })
+    }
+
+    /// Says whether there are fewer ports than connections. All processes of a machine share its ports.
+    pub(super) fn check_ports(&self, connections: usize) -> Result<(), LoadError> {
+        if connections as u64 <= self.by_ports() {
+            return Ok(());
+        }
+        let ceiling = format!(
+            "{} ports × {} pairs of source and target address allow {} (--source with more addresses, more \
+             endpoints, or a larger net.ipv4.ip_local_port_range)",
+            self.ports,
+            self.pairs,
+            self.by_ports()
+        );
         Err(LoadError::TooMany { asked: connections, ceiling })
     }
 

@@ -3,7 +3,9 @@
 use super::figures::Figures;
 use super::pacer::Pacing;
 use super::pattern::Pattern;
-use super::plan::{Pace, Plan, Sizes, Usage};
+use super::plan::{Pace, Plan, Usage};
+use super::replies::{Replies, Requests};
+use super::sizes::Sizes;
 use crate::reactor::Moment;
 
 /// The most that one read asks for, and the largest read that is compared at once.
@@ -18,12 +20,16 @@ pub(super) struct Traffic {
     pub(super) sizes: Sizes,
     pub(super) seed: u64,
     pub(super) verify: bool,
+    pub(super) replies: Replies,
+    /// The messages for a service that does not echo.
+    pub(super) requests: Requests,
     /// Each connection carries one message.
     pub(super) churn: bool,
 }
 
 impl Traffic {
     pub(super) fn new(plan: &Plan, now: Moment) -> Traffic {
+        let requested = if plan.replies == Replies::Echo { Sizes::fixed(0) } else { plan.sizes };
         Traffic {
             pattern: Pattern::new(
                 plan.seed,
@@ -37,6 +43,8 @@ impl Traffic {
             sizes: plan.sizes,
             seed: plan.seed,
             verify: plan.verify,
+            replies: plan.replies,
+            requests: Requests::new(plan.message.as_deref(), requested, plan.seed),
             churn: plan.usage == Usage::Churn,
         }
     }

@@ -20,10 +20,17 @@
 //!   From HalfClosing and HalfClosed too: the last answer ──► Stopping
 //! ```
 //!
-//! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. The connection *derives* the next
-//! thing to do from its state in one place, `next_action`; [`Connection::pump`] does it until nothing is left to do or
-//! its budget is spent. So "the connection is queued for another turn" and "it can make progress" are the same fact,
-//! and can't come apart.
+//! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. Mostly both buffers are empty: the
+//! service gets input straight from a read, and the kernel takes the answer. When the kernel has no room, the rest of the
+//! answer stays in the write buffer; when that is full, the service gets no more input, and the connection is *paused*: it
+//! does not read until half of the write buffer has gone.
+//!
+//! The connection *derives* the next thing to do from its state in one place, `next_action`. [`Connection::pump`] does it
+//! until nothing is left to do, or until the connection has moved its *budget* of bytes, so that others have their share
+//! of the turn. So "the connection is queued for another turn" and "it can make progress" are the same fact, and can't come
+//! apart.
+//!
+//! A stop answers the input that has arrived by then and no more: this *quota* of bytes is counted down in `Stopping`.
 //!
 //! | part | in |
 //! |---|---|
@@ -60,14 +67,23 @@ pub enum Next {
 /// The next thing that [`Connection::pump`] can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
+    /// Ask whether the handshake has ended.
     Establish,
+    /// Write unsent bytes.
     Flush,
+    /// Hand kept input to the service.
     Consume,
+    /// Let the socket be read again.
     Resume,
+    /// Read input, and answer it.
     Read { at_most: usize },
+    /// Shut our sending side down.
     ShutDown,
+    /// Read input after our end, and throw it away.
     Discard,
+    /// End: everything is answered and sent.
     Finish,
+    /// Wait for an event.
     Nothing,
 }
 
@@ -76,6 +92,7 @@ enum Action {
 pub struct Connection<T> {
     wire: Wire<T>,
     held: Held,
+    /// Bytes of input that nobody answers, because we had begun to end the connection.
     discarded: u64,
     phase: Phase,
 }
@@ -292,16 +309,17 @@ impl<T: Transport> Connection<T> {
 
     /// The most urgent action that is possible now: replies go out before more input is taken in, kept input is
     /// consumed before more is read, and a connection ends when nothing is left of either.
-    #[inline(always)] // Each echo passes here twice: apart, the two calls cost a fifth more instructions.
+    #[inline(always)] // Each echo passes here twice, and would pay for two calls.
     fn next_action(&self, desk: &Desk) -> Action {
         let may_read = self.wire.is_readable() && !self.wire.is_paused();
-        // Nearly always. The rules below say the same of it; this saves a twelfth of the instructions of an echo.
+        // Nearly always. The rules of `next_rare_action` say the same of it; this makes an echo shorter.
         if self.is_open_and_empty() && !self.wire.is_paused() {
             return if may_read { Action::Read { at_most: desk.limits.read_size } } else { Action::Nothing };
         }
         self.next_rare_action(desk, may_read)
     }
 
+    /// The rules for all states, the most urgent first.
     #[inline(never)]
     fn next_rare_action(&self, desk: &Desk, may_read: bool) -> Action {
         let (unsent, retained) = (self.held.unsent(), self.held.retained());

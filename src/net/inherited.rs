@@ -176,8 +176,13 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: ListenerOptions =
-        ListenerOptions { backlog: 16, reuse_port: false, keepalive: None, unix_mode: None };
+    const OPTIONS: ListenerOptions = ListenerOptions {
+        backlog: 16,
+        reuse_port: false,
+        keepalive: None,
+        tcp_buffer: None,
+        unix_mode: None,
+    };
 
     fn refusal(socket: impl Into<OwnedFd>) -> String {
         Inherited::new(socket.into(), &OPTIONS).expect_err("it can't be served").to_string()

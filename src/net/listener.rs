@@ -21,6 +21,9 @@ const KEEPALIVE_PROBES: u64 = 5;
 /// The kernel refuses a longer time.
 const LONGEST_KEEPALIVE: u64 = 32_767;
 
+/// The backlog of a server that asks for no other.
+pub(crate) const USUAL_BACKLOG: u16 = 4096;
+
 /// The options of a listening socket. Accepted TCP sockets inherit them from the listener, so a TCP connection costs no
 /// `setsockopt`, unless it waited at an inherited listener before the listener had its options. Unix sockets inherit
 /// nothing: each costs one.
@@ -33,6 +36,9 @@ pub struct ListenerOptions {
     /// Ask a silent TCP peer for a sign of life after this time, in whole seconds and nine hours at most. One that does
     /// not answer for about as long again is dead, and its connection fails.
     pub keepalive: Option<Duration>,
+    /// The receive and the send buffer of each TCP connection, in bytes. The kernel uses up to twice as much memory for
+    /// each. By default it chooses, and may keep megabytes for a peer that doesn't read.
+    pub tcp_buffer: Option<usize>,
     /// The permissions of a Unix socket's file, as `chmod(2)` takes them; by default what the umask leaves.
     pub unix_mode: Option<u32>,
 }
@@ -244,6 +250,10 @@ impl ListenerOptions {
         socket.set_tcp_nodelay(true)?;
         // Urgent bytes stay in their place in the stream, so that they are echoed and hide nothing behind them.
         socket.set_out_of_band_inline(true)?;
+        if let Some(bytes) = self.tcp_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+            socket.set_send_buffer_size(bytes)?;
+        }
         match self.keepalive {
             Some(time) => {
                 // The kernel counts in seconds, and drops fractions.
@@ -347,7 +357,13 @@ mod tests {
 
     #[test]
     fn a_listener_knows_whether_a_connection_waits() {
-        let options = ListenerOptions { backlog: 8, reuse_port: false, keepalive: None, unix_mode: None };
+        let options = ListenerOptions {
+            backlog: 8,
+            reuse_port: false,
+            keepalive: None,
+            tcp_buffer: None,
+            unix_mode: None,
+        };
         let mut listener =
             Listener::tcp("127.0.0.1:0".parse().expect("an address"), false, &options).expect("a free port");
         let address = listener.local_address().expect("it is bound").expect("it is TCP");
@@ -368,6 +384,7 @@ mod tests {
             backlog: 8,
             reuse_port: false,
             keepalive: Some(Duration::from_secs(9)),
+            tcp_buffer: None,
             unix_mode: None,
         };
         let mut listener = Listener::inherited_tcp(inherited.into(), &options).expect("it listens");
@@ -384,6 +401,29 @@ mod tests {
         let late = std::net::TcpStream::connect(address).expect("it listens");
         assert_eq!(nodelay_and_keepalive(listener.accept()), (Some(true), options.keepalive));
         drop((early, late));
+    }
+
+    #[test]
+    fn accepted_sockets_have_the_buffers_that_were_asked_for() {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let sizes = |tcp_buffer| {
+            let options = ListenerOptions {
+                backlog: 8,
+                reuse_port: false,
+                keepalive: None,
+                tcp_buffer,
+                unix_mode: None,
+            };
+            let mut listener = Listener::tcp(address, false, &options).expect("a free port");
+            let address = listener.local_address().expect("it is bound").expect("it is TCP");
+            let _client = std::net::TcpStream::connect(address).expect("it listens");
+            let Accept::Connection(Socket::Tcp(stream), _) = listener.accept() else { panic!("one waits") };
+            let socket = SockRef::from(&stream);
+            (socket.recv_buffer_size().expect("a size"), socket.send_buffer_size().expect("a size"))
+        };
+        let (small, large) = (sizes(Some(8192)), sizes(Some(32_768)));
+        assert_eq!((4 * small.0, 4 * small.1), large);
+        assert_ne!(sizes(None), large);
     }
 
     #[test]
@@ -408,7 +448,13 @@ mod tests {
             (Duration::MAX, 32_767, 6553, 5),
         ] {
             let keepalive = Some(asked);
-            let options = ListenerOptions { backlog: 8, reuse_port: false, keepalive, unix_mode: None };
+            let options = ListenerOptions {
+                backlog: 8,
+                reuse_port: false,
+                keepalive,
+                tcp_buffer: None,
+                unix_mode: None,
+            };
             let address = "127.0.0.1:0".parse().expect("an address");
             let mut listener = Listener::tcp(address, false, &options).expect("a free port");
             let address = listener.local_address().expect("it is bound").expect("it is TCP");

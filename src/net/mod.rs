@@ -36,6 +36,7 @@ pub use self::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use self::inherited::{InheritError, Inherited};
 pub use self::interest::CONNECTION_INTEREST;
 pub use self::journal::{Deed, Entry};
+pub(crate) use self::listener::USUAL_BACKLOG;
 pub use self::listener::{
     Accept, AcceptError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
     classify_accept_error,

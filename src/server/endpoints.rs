@@ -195,8 +195,13 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: ListenerOptions =
-        ListenerOptions { backlog: 16, reuse_port: false, keepalive: None, unix_mode: None };
+    const OPTIONS: ListenerOptions = ListenerOptions {
+        backlog: 16,
+        reuse_port: false,
+        keepalive: None,
+        tcp_buffer: None,
+        unix_mode: None,
+    };
 
     fn tcp(address: SocketAddr) -> io::Result<BoundSocket> {
         Listener::tcp(address, false, &OPTIONS).map(BoundSocket::Listener)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::trace::TraceOptions;
 use crate::net::Endpoint;
-use crate::net::{Limits, ListenerOptions, Timeouts};
+use crate::net::{Limits, ListenerOptions, Timeouts, USUAL_BACKLOG};
 use crate::server::echo::Protocol;
 use crate::system::allowed_memory;
 
@@ -30,6 +30,8 @@ pub struct ServerOptions {
     pub reuse_port: bool,
     /// Ask a silent TCP peer for a sign of life after this time; one that does not answer for as long again is dead.
     pub keepalive: Option<Duration>,
+    /// The receive and the send buffer of each TCP connection, in bytes; by default the kernel chooses.
+    pub tcp_buffer: Option<usize>,
     /// The permissions of the files of Unix sockets; by default what the umask leaves.
     pub unix_mode: Option<u32>,
     /// The most connections at once; by default what the descriptor limit allows.
@@ -87,10 +89,11 @@ impl Default for ServerOptions {
             write_limit: 64 * 1024,
             splice: true,
             buffer_limit: None,
-            backlog: 4096,
+            backlog: USUAL_BACKLOG,
             reuse_port: false,
             // Dead peers must not hold their slots for ever, and a probe in five minutes is next to nothing.
             keepalive: Some(Duration::from_secs(5 * 60)),
+            tcp_buffer: None,
             unix_mode: None,
             max_connections: None,
             when_full: WhenFull::Wait,
@@ -143,6 +146,7 @@ impl ServerOptions {
             backlog: self.backlog.into(),
             reuse_port: self.reuse_port,
             keepalive: self.keepalive,
+            tcp_buffer: self.tcp_buffer,
             unix_mode: self.unix_mode,
         }
     }

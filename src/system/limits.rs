@@ -5,8 +5,8 @@ use std::io;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Descriptors that are for nothing that is counted: the three standard ones, the poll, the signals, the trace, and some
-/// that libraries open for a moment (the time zone, the resolver).
+/// Descriptors beside connections, listeners and UDP sockets: the three standard ones, the poll, the signals, the trace,
+/// and some that libraries open for a moment (the time zone, the resolver).
 const RESERVED: usize = 32;
 
 /// The descriptor limit of this process, as it was found and as it is now.
@@ -28,8 +28,8 @@ impl DescriptorLimit {
         DescriptorLimit { found: soft, soft, hard: limit.maximum.unwrap_or(u64::MAX) }
     }
 
-    /// Raises the soft limit to the hard one. It never lowers it, and a refusal is no failure: the limit that is in
-    /// force then is what counts, and what [`DescriptorLimit::soft`] says.
+    /// Raises the soft limit to the hard one, and never lowers it. A refusal is no failure: [`DescriptorLimit::soft`] is the
+    /// limit in force.
     pub fn raise() -> DescriptorLimit {
         let before = DescriptorLimit::current();
         let mut limit = getrlimit(Resource::Nofile);
@@ -42,14 +42,14 @@ impl DescriptorLimit {
         DescriptorLimit { found: before.found, ..DescriptorLimit::current() }
     }
 
-    /// How many connections that allows beside `others`: listeners, UDP sockets, and whatever else has to be open.
+    /// The connections that it allows beside `others`: listeners, UDP sockets, and whatever else has to be open.
     pub fn connections(&self, others: usize) -> usize {
         let soft = usize::try_from(self.soft).unwrap_or(usize::MAX);
         // With a very small limit half of it has to do.
         soft.saturating_sub((RESERVED + others).min(soft / 2)).max(1)
     }
 
-    /// How many descriptors are left when so many are open.
+    /// The descriptors that are left when so many are open.
     pub(crate) fn left(&self, open: usize) -> usize {
         usize::try_from(self.soft).unwrap_or(usize::MAX).saturating_sub(open)
     }
@@ -68,7 +68,7 @@ impl DescriptorLimit {
     }
 }
 
-/// How many descriptors this process has open. It takes longer the more there are.
+/// The number of descriptors that this process has open. It takes longer the more there are.
 ///
 /// # Errors
 /// When the system has no directory of them.

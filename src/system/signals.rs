@@ -1,8 +1,8 @@
 //! Requests from outside, to stop or to report, as something that the reactor can poll.
 //!
-//! A signal handler may do next to nothing; what it may do is write a byte. So a signal (or a [`StopHandle`]) writes
-//! one into a socket pair, and the loop reads it like any other input: no flag that could be set just before the poll
-//! goes to sleep, no system call that has to be interrupted.
+//! A signal handler may do next to nothing, but it may write a byte. So a signal (or a [`StopHandle`]) writes one into a
+//! socket pair, and the loop reads it like any other input. There is no flag that a signal could set just before the poll
+//! goes to sleep, and no system call to interrupt.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -26,12 +26,12 @@ struct Requests {
 #[derive(Debug)]
 pub struct StopSignal(Requests);
 
-/// A request to log what was counted so far.
+/// A request to log the figures so far.
 #[derive(Debug)]
 pub struct ReportSignal(Requests);
 
 impl StopSignal {
-    /// A signal that nobody gives yet.
+    /// A signal that nobody has given yet.
     ///
     /// # Errors
     /// As `socketpair(2)`.
@@ -54,7 +54,7 @@ impl StopSignal {
 }
 
 impl ReportSignal {
-    /// A signal that nobody gives yet.
+    /// A signal that nobody has given yet.
     ///
     /// # Errors
     /// As `socketpair(2)`.
@@ -122,10 +122,9 @@ pub struct StopHandle {
 }
 
 impl StopHandle {
-    /// Makes SIGINT, SIGTERM and SIGHUP end the process at once, as a process without a handler ends, until
-    /// [`StopHandle::heed_signals`] is called. (A process with the number 1, as in a container, would otherwise not notice
-    /// them.) A SIGHUP that is ignored, as under `nohup`, stays so; it also stays as it is where the system does not tell
-    /// whether it is ignored: only Linux does.
+    /// Lets SIGINT, SIGTERM and SIGHUP end the process at once until [`StopHandle::heed_signals`], as they end a process
+    /// without a handler. (Without this, a process with the number 1, as in a container, would not notice them.) An ignored
+    /// SIGHUP, as under `nohup`, stays ignored. Only Linux tells whether it is; elsewhere this leaves SIGHUP alone.
     ///
     /// # Errors
     /// As `sigaction(2)`.
@@ -138,15 +137,15 @@ impl StopHandle {
         Ok(())
     }
 
-    /// From now on the signals make the request. Call it when nothing is left to do but to run the loop: only a loop that
-    /// runs can be asked, and the resolution of a name can't be interrupted in any other way than with the process.
+    /// From now on the signals make the request. Call it when nothing is left to do but to run the loop: only a running loop
+    /// reads requests, and nothing but the end of the process interrupts the resolution of a name.
     pub fn heed_signals(&self) {
         self.at_once.store(false, Ordering::SeqCst);
     }
 
     /// Makes the request. It never blocks, and does nothing when the loop has gone.
     pub fn stop(&self) {
-        // Full or closed: it has been asked often enough, or there is nobody to ask.
+        // Full or closed: enough requests wait, or the loop has gone.
         let _ = (&self.sender).write(b"S");
     }
 }
@@ -159,13 +158,13 @@ fn is_ignored(signal: i32) -> Option<bool> {
     Some(mask >> (signal - 1) & 1 == 1)
 }
 
-/// Makes a write beyond the largest file that this process may write (RLIMIT_FSIZE) fail. By default it ends the process
-/// (SIGXFSZ).
+/// Lets a write fail that goes beyond the largest file of this process (RLIMIT_FSIZE). By default such a write ends the
+/// process (SIGXFSZ).
 ///
 /// # Errors
 /// As `sigaction(2)`.
 pub fn survive_file_size_limit() -> io::Result<()> {
-    // A signal that is handled does nothing but make the write fail. Nobody looks at the flag.
+    // With any handler the write fails instead. Nobody looks at the flag.
     flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 

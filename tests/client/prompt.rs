@@ -115,6 +115,14 @@ fn c1_the_timestamp_is_shown_as_it_comes() {
 }
 
 #[test]
+fn a_failure_begins_a_line_of_its_own_below_a_part_of_a_reply() {
+    let server = Echo::start(&[]);
+    let mut terminal = Terminal::start(&["--expect", "line", "--timeout", "300ms", &server.endpoint, "hi"]);
+    terminal.shows("hi\n");
+    terminal.ends_with(5);
+}
+
+#[test]
 fn c2_the_end_of_input_ends_it() {
     let server = Echo::start(&[]);
     let mut terminal = Terminal::start(&[&server.endpoint]);

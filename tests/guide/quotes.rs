@@ -60,7 +60,7 @@ fn quoted_lines_are_in_the_file_that_is_named() {
     assert!(found >= 20, "{found} quotes");
 }
 
-/// Where the links of a page lead, by their names.
+/// The targets of a page's links, by their names.
 fn links(page: &str) -> BTreeMap<&str, &str> {
     page.lines().filter_map(|line| line.strip_prefix("[`")?.split_once("`]: ")).collect()
 }

@@ -8,6 +8,7 @@ mod limits;
 mod loops;
 mod many;
 mod outages;
+mod replies;
 mod report;
 mod scale;
 mod screen;

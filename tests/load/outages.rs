@@ -1,5 +1,6 @@
 //! Servers that go and come back: clients connect again, nothing that was due disappears, the outage is a result.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::Child;
@@ -9,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::{Run, Server, Toy, finish, load, spawn, wait_until};
 
@@ -24,7 +26,7 @@ fn start(endpoint: &str, arguments: &[&str]) -> Child {
 /// Waits until the server has taken some milliseconds more of CPU time: messages flow.
 fn wait_for_traffic(server: &Server) {
     let nanoseconds = || -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", server.id())).expect("it runs");
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", server.id())).expect("it runs");
         text.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
     };
     let before = nanoseconds();
@@ -45,7 +47,13 @@ fn assert_nothing_disappears(run: &Run, due: f64) {
 fn a_server_that_is_killed_and_comes_back_is_an_outage_of_that_length() {
     let mut server = Server::plain();
     let endpoint = server.endpoint.clone();
-    let load = start(&endpoint, &["--rate", "2000", "-c", "20", "-d", "4s"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let plot = directory.path().join("outage.svg");
+    let picture = plot.display().to_string();
+    let load = start(
+        &endpoint,
+        &["--rate", "2000", "-c", "20", "-d", "4s", "--interval", "200ms", "--plot", &picture],
+    );
     wait_for_traffic(&server);
     server.kill();
     let killed = Instant::now();
@@ -82,6 +90,22 @@ fn a_server_that_is_killed_and_comes_back_is_an_outage_of_that_length() {
     }
     // Half of what was due in the pause waited for more than half of it.
     assert!(run.number("/latency_us/max") / 1e6 > 1.0, "latency counts from when a message was due");
+    assert_the_hole_is_drawn(&run, &fs::read_to_string(&plot).expect("it is written"));
+}
+
+/// Intervals without a reply have a rate of nothing and no latency, and the lines of latency are drawn in pieces.
+#[track_caller]
+fn assert_the_hole_is_drawn(run: &Run, picture: &str) {
+    let series = run.report["series"].as_array().expect("a list");
+    let is_hole = |point: &&Value| point["received"] == 0;
+    let holes = series.iter().filter(is_hole).count();
+    assert!(holes >= 4, "a second is five intervals: {series:#?}");
+    assert!(series.iter().filter(is_hole).all(|point| point["p99_us"].is_null() && point["rate"] == 0.0));
+    let pieces = series.split(|point| point["received"] == 0).filter(|piece| !piece.is_empty()).count();
+    assert!(pieces >= 2, "before and after the outage: {series:#?}");
+    // From hole to hole there is one line of p99, whose colour only the legend has as well.
+    let lines = picture.lines().filter(|line| line.contains("<polyline") && line.contains("#D66028")).count();
+    assert_eq!(lines, pieces + 1, "{series:#?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Several processes, a common start, and the search for a rate.
+//! Several processes, and a common start.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,20 +8,13 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Server, as_run, load, run, spawn, wait_until};
+use crate::support::{Server, as_run, load, run, sockets, spawn, wait_until};
 
 /// The processes that a process has started.
 fn children(process: &Child) -> Vec<i32> {
     let path = format!("/proc/{0}/task/{0}/children", process.id());
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
-}
-
-/// How many sockets it has: a pair for signals, then one a connection.
-fn sockets(process: i32) -> usize {
-    let Ok(entries) = fs::read_dir(format!("/proc/{process}/fd")) else { return 0 };
-    let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
 }
 
 fn signal(process: i32, signal: Signal) {
@@ -84,13 +77,18 @@ fn a_process_that_dies_fails_the_run_and_none_is_left_behind() {
     assert!(errors.contains("generator 2 failed (signal: 9"), "{errors}");
     assert!(generators.iter().all(|process| has_ended(*process)));
 
-    // One that can't carry its share out says why.
+    // A plan that can't be carried out is refused before any of them is started.
     let output = run(&["load", "--quiet", "no-such-name.invalid", "--processes", "2"]);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        output.status.code() == Some(1) && errors.contains("cannot resolve no-such-name.invalid"),
+        output.status.code() == Some(3) && errors.contains("cannot resolve no-such-name.invalid"),
         "{errors}"
     );
+    // No machine has so many ports, although there would be enough for each of the three.
+    let output = run(&["load", "--quiet", &server.endpoint, "--processes", "3", "-c", "70000"]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && errors.contains("cannot open 70000 connections"), "{errors}");
+    assert!(!errors.contains("generator"), "{errors}");
     let output = run(&["load", "--quiet", &server.endpoint, "--processes", "9"]);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && errors.contains("at least 9 clients"), "{errors}");
@@ -124,45 +122,6 @@ fn messages_flow_from_the_common_start_on() {
     let output = run(&["load", "--quiet", &server.endpoint, "--start-at", "2020-01-01T00:00:00Z"]);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && errors.contains(" ago: "), "{errors}");
-}
-
-#[test]
-fn a_search_says_what_no_rate_achieves_and_how_it_went() {
-    let server = Server::plain();
-    let endpoint = server.endpoint.as_str();
-    let short = ["--find-rate", "--step", "200ms", "--warmup", "50ms"];
-    let directory = tempfile::tempdir().expect("a directory");
-    let plot = directory.path().join("rate.svg").display().to_string();
-    let arguments = ["--rate", "8", "--fail-if", "p50>1ns", "--plot", &plot, "--json"];
-    wait_until("an answer on a busy machine", || {
-        let output = run(&[&["load", "--quiet", endpoint], &short[..], &arguments[..]].concat());
-        let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!(found["rate"], 0.0, "{found:#}");
-        if found["ending"] == "generator_late" {
-            assert_eq!(output.status.code(), Some(1));
-            return false;
-        }
-        assert_eq!((output.status.code(), &found["ending"]), (Some(8), &"none_is_good".into()));
-        let steps = found["steps"].as_array().expect("a list").iter();
-        let mut rates: Vec<_> = steps.map(|step| step["rate"].as_f64()).collect();
-        // A step is repeated if the generator was late.
-        rates.dedup();
-        assert_eq!(rates, [8.0, 4.0, 2.0, 1.0].map(Some));
-        true
-    });
-    assert!(fs::read_to_string(&plot).expect("it is written").starts_with("<svg"));
-
-    // Interrupted in the first step, it has nothing, and says so.
-    let search = spawn(&["load", "--quiet", endpoint, "--find-rate", "--step", "1h"]);
-    let process = i32::try_from(search.id()).expect("a process");
-    wait_until("its connections", || sockets(process) >= 10);
-    signal(process, Signal::TERM);
-    let output = search.wait_with_output().expect("it ends");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.code() == Some(0) && text.contains("not confirmed: the search was ended"),
-        "{text}"
-    );
 }
 
 #[test]

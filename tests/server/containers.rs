@@ -104,6 +104,13 @@ fn the_manifest_gives_connections_their_time_and_its_ports_agree() {
         format!("{}:{}", value(&manifest, "runAsUser: "), value(&manifest, "runAsGroup: ")),
         value(&text("deploy/Containerfile"), "USER ")
     );
+    // Clients that never read: the server's buffers, a send and a receive buffer each in the kernel, at twice their size,
+    // and what the process needs beside that.
+    let number = |text: &str, unit| text.trim_end_matches(unit).parse::<usize>().expect("a number");
+    let (_, limits) = manifest.split_once("limits:").expect("there are limits");
+    let memory = number(value(limits, "memory: "), "Mi") << 20;
+    let in_kernel = 4 * 1024 * number(behind("--tcp-buffer"), "KiB");
+    assert!(memory / 4 + number(behind("--max-connections"), "") * in_kernel + (32 << 20) <= memory);
     assert_serves(&arguments, &[&endpoint, &admin]);
 }
 

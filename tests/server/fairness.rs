@@ -1,13 +1,16 @@
 //! Many clients, and clients that ask for too much: everyone is served, and nobody costs more than his share.
 
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use std::io::Read;
-
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::tempdir;
 
-use crate::support::{Client, Server, assert_same, own_address, pattern, skip, socket_with_small_buffers};
+use crate::support::{
+    Client, Server, assert_same, own_address, pattern, program, skip, socket_with_small_buffers,
+};
+use crate::trace::{Trace, bytes, named, nanoseconds};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -184,6 +187,63 @@ fn quiet_clients_are_served_beside_a_flooding_one() {
     let (_, log) = server.stop();
     assert!(log.contains("51 connections served, 51 at once at most"), "{log}");
     assert!(log.contains("0 connections cut off with 0 bytes"), "{log}");
+}
+
+/// The trace tells in which order the server looked at its clients, so no clock of ours is needed.
+#[test]
+fn a_small_client_waits_for_at_most_one_share_of_each_of_300_others() {
+    const OTHERS: usize = 300;
+    /// What a connection may move in a turn: bytes in and bytes out.
+    const SHARE: usize = 256 * 1024;
+    /// What a turn consists of at most.
+    const MOST_EVENTS: usize = 256;
+    const MOST_RESUMED: usize = 16;
+    let directory = tempdir().expect("a directory");
+    let (file, socket) = (directory.path().join("trace.json"), directory.path().join("socket"));
+    let mut command = program(&["-q", "--trace"]);
+    command.arg(&file).arg(format!("unix:{}", socket.display()));
+    let server = Server::spawn(command, 1);
+    let small = Client::unix(&socket);
+    small.echo(b"unix client 1");
+    let others: Vec<Client> = (0..OTHERS).map(|_| Client::unix(&socket)).collect();
+    let message = pattern(16 * MEBIBYTE, 21);
+    for client in &others {
+        client.echo(b"accepted");
+        client.socket().set_send_buffer_size(MEBIBYTE).expect("as much as the system allows");
+        client.socket().set_nonblocking(true).expect("O_NONBLOCK");
+    }
+    server.while_held(|| {
+        for client in &others {
+            let (mut stream, mut sent) = (client, 0);
+            while let Ok(count) = stream.write(&message[sent..]) {
+                sent += count;
+            }
+            assert!(sent > SHARE / 2, "{sent} bytes");
+        }
+        small.send(b"small");
+    });
+    assert_eq!(small.receive(5), b"small");
+    drop((small, others));
+    assert_eq!(server.stop().0.code(), Some(0));
+
+    let trace = Trace::load(&file);
+    let looked = named(trace.row("unix client 1"), "read 5").next().expect("it was read");
+    let looked = nanoseconds(&looked["ts"]);
+    let moved_before = |number: usize| {
+        let row = trace.row(&format!("unix client {number}"));
+        let before = &row[..row.partition_point(|event| nanoseconds(&event["ts"]) < looked)];
+        bytes(before, "read ") + bytes(before, "write ")
+    };
+    let moved: usize = (2..OTHERS + 2).map(moved_before).sum();
+    // A share for the event of each, in two or three turns, and those from the run queue in each but the first.
+    assert!(moved <= (OTHERS + 2 * MOST_RESUMED) * SHARE, "{} bytes each", moved / OTHERS);
+    let longest = |part: &str| {
+        let counts = named(trace.row("loop"), part).map(|event| event["args"]["count"].as_u64());
+        counts.max().flatten().expect("it came up") as usize
+    };
+    // Nearly all have more to move, and are queued.
+    assert!(longest("batch") <= MOST_EVENTS);
+    assert_eq!(longest("run queue"), MOST_RESUMED);
 }
 
 #[test]

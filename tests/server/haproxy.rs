@@ -136,7 +136,7 @@ fn through_haproxy_the_server_sees_the_client() {
             assert_same(&client.exchange(&message), &message);
             let line = format!("connection from {} (by way of 127.", client.local_address());
             let known = |server: &&Server| server.log().contains(&line);
-            assert_eq!(servers.iter().filter(known).count(), 1, "{version}: {line}");
+            eventually(&format!("{version}: {line}"), || servers.iter().filter(known).count() == 1);
         }
         for server in servers {
             let (status, log) = server.stop();

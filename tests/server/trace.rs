@@ -17,13 +17,13 @@ use crate::support::{
 const MEBIBYTE: usize = 1 << 20;
 
 /// The events of a file, by the names of their rows.
-struct Trace {
+pub(crate) struct Trace {
     rows: BTreeMap<String, Vec<Value>>,
 }
 
 impl Trace {
     #[track_caller]
-    fn load(path: &Path) -> Trace {
+    pub(crate) fn load(path: &Path) -> Trace {
         Trace::parse(&fs::read_to_string(path).expect("there is a file"))
     }
 
@@ -43,7 +43,7 @@ impl Trace {
         Trace { rows }
     }
 
-    fn row(&self, name: &str) -> &[Value] {
+    pub(crate) fn row(&self, name: &str) -> &[Value] {
         self.rows.get(name).unwrap_or_else(|| panic!("no row {name} among {:?}", self.rows.keys()))
     }
 
@@ -90,11 +90,11 @@ fn tid(event: &Value) -> u64 {
     event["tid"].as_u64().expect("a number")
 }
 
-fn nanoseconds(microseconds: &Value) -> u64 {
+pub(crate) fn nanoseconds(microseconds: &Value) -> u64 {
     (microseconds.as_f64().expect("a number") * 1000.0).round() as u64
 }
 
-fn named<'a>(row: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Value> {
+pub(crate) fn named<'a>(row: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Value> {
     row.iter().filter(move |event| event["name"].as_str().is_some_and(|found| found.starts_with(name)))
 }
 
@@ -103,7 +103,7 @@ fn has(row: &[Value], name: &str) -> bool {
 }
 
 /// The bytes of all calls of this name.
-fn bytes(row: &[Value], call: &str) -> usize {
+pub(crate) fn bytes(row: &[Value], call: &str) -> usize {
     named(row, call).filter_map(|event| event["args"]["bytes"].as_u64()).sum::<u64>() as usize
 }
 

@@ -11,8 +11,9 @@ use crate::support::{Finished, Server, installed, program, run, skip};
 
 const TEMPLATE: &str = include_str!("../../src/cli/trace_page.html");
 
+/// The recording of the guide.
 fn example() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/trace_page.html")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/trace.json")
 }
 
 /// Nothing is fetched from anywhere, and the program in it is that of the template.
@@ -90,7 +91,7 @@ fn the_page_shows_each_step_of_an_echo() {
 
     let read = show(row, "read 17");
     assert!(text(&read, "step").contains(&format!("{name}: read 17, for ")), "{read}");
-    assert!(text(&read, "source").ends_with("let result = self.transport.read(buffer);"), "{read}");
+    assert!(text(&read, "source").ends_with("match self.transport.read(buffer) {"), "{read}");
     assert!(read.contains(&format!("<tr class=\"acts\"><td>{name}</td><td>Open</td><td>0</td>")), "{read}");
     assert!(
         read.contains("<td>in ") && read.contains("<td>has room</td>"),
@@ -117,17 +118,25 @@ fn steps(trace: &Path) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn the_example_of_the_guide_was_made_by_this_version_and_opens() {
-    let page = fs::read_to_string(example()).expect("there is one");
-    assert_is_one_file(&page);
-    for recorded in ["paused", "queued", "drained"] {
-        assert!(page.contains(&format!("\"name\":\"{recorded}\"")), "nothing of {recorded}");
+fn the_recording_of_the_guide_makes_a_page_that_shows_its_pause() {
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("page.html");
+    let made = make_page(&example());
+    assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
+    assert_is_one_file(&made.stdout);
+    fs::write(&file, &made.stdout).expect("a file can be written");
+    let steps = steps(&example());
+    let paused = steps.iter().position(|step| step.1 == "paused").expect("it records a pause") + 1;
+    for recorded in ["queued", "drained"] {
+        assert!(steps.iter().any(|step| step.1 == recorded), "nothing of {recorded}");
     }
-    let Some(dom) = shown(&example(), 1) else {
-        skip("the_example_of_the_guide_was_made_by_this_version_and_opens", "chromium is not installed");
+    let Some(dom) = shown(&file, paused) else {
+        skip("the_recording_of_the_guide_makes_a_page_that_shows_its_pause", "chromium is not installed");
         return;
     };
-    assert!(text(&dom, "step").starts_with("Step 1 of "), "{dom}");
+    assert!(text(&dom, "step").starts_with(&format!("Step {paused} of {}, at ", steps.len())), "{dom}");
+    assert!(text(&dom, "step").contains(": paused"), "{dom}");
+    assert!(dom.contains("<td>full</td>"), "the flooding client's send buffer: {dom}");
 }
 
 #[test]

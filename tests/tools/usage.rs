@@ -22,6 +22,8 @@ fn wrong_input_gets_the_right_hint() {
         (&["load", "-n", "100"], "`echoloop load --messages N`"),
         (&["load", "--connections", "100"], "`echoloop load --clients N`"),
         (&["load", "--threads", "4"], "`echoloop load --processes N`"),
+        (&["--bogus"], "unexpected argument '--bogus' found\n\nUsage: "),
+        (&["send", "localhost", "-x"], "'-- -x'"),
         (&["load", "--size", "many"], "such as 16, 64KiB or 1MiB"),
         (&["man", "serv"], "serve"),
     ] {
@@ -56,6 +58,17 @@ fn a_load_run_against_nobody_is_one_line() {
     let line = "No connection to tcp://127.0.0.1:1 was established: 2 refused \
                 (cannot connect to 127.0.0.1:1: connection refused)\n";
     assert_eq!(finished.stdout, line);
+}
+
+#[test]
+fn a_load_run_against_no_udp_service_is_one_line() {
+    // A port that was free just now.
+    let port =
+        std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("loopback");
+    let finished = run(program(&["load", "--messages", "3", "--clients", "2", &format!("udp://{port}")]));
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    let begin = format!("No message to udp://{port} was answered: 2 refused (");
+    assert!(finished.stdout.starts_with(&begin) && finished.stdout.lines().count() == 1, "{finished:?}");
 }
 
 #[test]

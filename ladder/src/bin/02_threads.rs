@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! echoloop load --hold --clients 500 --duration 5s &
-//! sleep 2; grep Threads /proc/$(pgrep 02_threads)/status      # Threads: 501
+//! sleep 4; grep Threads /proc/$(pgrep 02_threads)/status      # Threads: 501
 //! ```
 //!
 //! When there is no room for another thread, the server dies, and with it every connection:

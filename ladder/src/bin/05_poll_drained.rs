@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! (exec 3<>/dev/tcp/localhost/10000; head -c 1G /dev/zero >&3) &
-//! time echoloop send --expect line localhost 'served?\n'      # some hundred milliseconds
+//! time echoloop send --expect line localhost 'served?\n'      # up to half a second
 //! ```
 //!
 //! **Mended** by `06_reactor`: it stops reading when too much is unsent, and gives each client its turn. With it

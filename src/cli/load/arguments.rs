@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args, ValueEnum};
 use echoloop::Endpoint;
-use echoloop::load::{Arrivals, Pace, Plan, RateSearch, Reconnect, Sizes, Sources, Usage};
+use echoloop::load::{Arrivals, Pace, Plan, RateSearch, Reconnect, Replies, Sizes, Sources, Usage};
 
 use crate::cli::results::ResultArguments;
-use crate::cli::values::{at_least_one, percent, positive_duration, rate, size, sizes, target, time};
+use crate::cli::values::{at_least_one, percent, positive_duration, rate, size, sizes, target, time, words};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -22,6 +22,11 @@ before a message is due and polls for the rest, which takes up to a core. It wai
 A client that loses its connection connects again, and the run lasts as long as asked. Messages under way are cut off,
 never sent twice; messages that were due meanwhile keep their moment. The report tells the loss as an outage; judge it
 by --fail-if 'outage>2s' or 'outages>0'. If nobody is there at the beginning, the run ends at once.
+
+With --expect line or any the service need not echo: a reply is a line, or whatever one read brings. Latencies and
+counts are those of its replies; no byte is verified, and the results say so. Messages are printable lines, or --message.
+A line that answers no message is an error (7). With any, a reply that comes in several pieces may be taken for several
+replies, unless the client thinks before it sends again (--think) or opens a connection for each message.
 
 Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number. So lost,
 late, duplicated, reordered and corrupted messages are counted apart. A message without an answer within --timeout is
@@ -41,16 +46,17 @@ Examples:
   echoloop load --processes 4 -c 1000 :7  four cores at once
   echoloop load --find-rate -c 100 --fail-if 'p99>5ms' :7  how much it takes before it is slow
   echoloop load --repeat 5 --json :7 > a.json  five runs, for `echoloop compare a.json b.json`
+  echoloop load --expect line --message 'PING\\r\\n' localhost:6379  a Redis server, which answers +PONG
   echoloop load --rate 20k -s 1400 --fail-if 'loss>0.1%' udp://:7
 
 Exit status:
-  0  every message was echoed, or (UDP) was lost; also when a signal ended the run early
+  0  every message was echoed (or answered, with --expect), or (UDP) was lost; also when a signal ended the run early
   1  connections failed, no reply came, --find-rate has no answer, or another failure
   2  wrong usage
   3  a name does not resolve
   4  no connection was ever established, or (UDP) no message answered: refused
   5  the same: timed out
-  7  other bytes came back than were sent
+  7  other bytes came back than were sent, or more lines than messages
   8  a --fail-if condition held (with --find-rate: at every rate)";
 
 /// The rate at which a search begins.
@@ -193,6 +199,15 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "N", help_heading = "Verification")]
     seed: Option<u64>,
 
+    /// How a reply ends. Only an echo is verified
+    #[arg(long, value_name = "HOW", default_value = "echo", help_heading = "Verification")]
+    expect: End,
+
+    /// Send this text each time; it may hold \n, \r, \t, \0, \\ and \xHH [default: printable lines of --size]
+    #[arg(long, value_name = "TEXT", value_parser = words, requires = "expect", conflicts_with = "size",
+          help_heading = "Verification")]
+    message: Option<String>,
+
     /// Count bytes only, don't compare them
     #[arg(long, help_heading = "Verification")]
     no_verify: bool,
@@ -216,6 +231,16 @@ enum Spread {
     Poisson,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum End {
+    /// A reply is its message
+    Echo,
+    /// A reply is a line
+    Line,
+    /// A reply is whatever one read brings
+    Any,
+}
+
 impl LoadArguments {
     pub(crate) fn plan(&self) -> Plan {
         let endpoints =
@@ -229,7 +254,7 @@ impl LoadArguments {
         Plan {
             endpoints,
             clients: count(self.clients),
-            sizes: self.size,
+            sizes: self.message.as_ref().map_or(self.size, |message| Sizes::fixed(message.len())),
             depth: self.depth,
             pace: self
                 .first_rate()
@@ -244,7 +269,13 @@ impl LoadArguments {
             warmup: self.warmup,
             // Short, so that people can type it, and exact in every reader of JSON.
             seed: self.seed.unwrap_or_else(|| fastrand::u32(..).into()),
-            verify: !self.no_verify,
+            verify: !self.no_verify && self.expect == End::Echo,
+            replies: match self.expect {
+                End::Echo => Replies::Echo,
+                End::Line => Replies::Line,
+                End::Any => Replies::Any,
+            },
+            message: self.message.clone(),
             connect_rate: self.connect_rate,
             connecting: count(self.connecting),
             connect_timeout: self.connect_timeout,

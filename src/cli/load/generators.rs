@@ -1,27 +1,45 @@
 //! `--processes`: starts generators, and is one.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, StdinLock};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use echoloop::load::{Plan, ProcessesError, Report, Share, run_processes, shares};
+use echoloop::load::{FoundRate, Load, LoadError, Order, Plan, Processes, RateSearch, Report, Share, shares};
 use echoloop::{DescriptorLimit, StopSignal};
+use serde::de::DeserializeOwned;
 
 use super::arguments::LoadArguments;
-use super::run::{Shown, run_at, status};
+use super::failure::Failure;
+use super::run::{Shown, prepare, status};
 use crate::cli::output::{FAILED, fail, print};
+use crate::cli::progress::ProgressLine;
 
 /// Intervals of the series of each generator.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the plan in several processes of this program.
-pub(super) fn run_all(arguments: &LoadArguments, plan: &Plan) -> Result<Report, ProcessesError> {
+pub(super) fn run_all(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
+    Ok(start(arguments, plan)?.run(arguments.start_at())?)
+}
+
+/// Searches for a rate in several processes of this program.
+pub(super) fn search(arguments: &LoadArguments, search: RateSearch) -> Result<FoundRate, Failure> {
+    let mut processes = start(arguments, &search.plan)?;
+    let found = search.find(|rate| processes.step(rate))?;
+    processes.finish()?;
+    Ok(found)
+}
+
+fn start(arguments: &LoadArguments, plan: &Plan) -> Result<Processes, Failure> {
     let stop = StopSignal::new()?;
     let stop_request = stop.handle()?;
     stop_request.on_signals()?;
+    Load::check(plan)?;
+    // The names are resolved. Until here Ctrl-C ends the process as usual.
     stop_request.heed_signals();
-    let shares = shares(plan, arguments.processes(), arguments.start_at())?;
+    let line = ProgressLine::begin();
+    let shares = shares(plan, arguments.processes(), line.is_some())?;
     // Raised once for all of them, since they inherit it.
     DescriptorLimit::raise();
     let program = std::env::current_exe()?;
@@ -31,33 +49,60 @@ pub(super) fn run_all(arguments: &LoadArguments, plan: &Plan) -> Result<Report, 
         command.args(["load", "--worker", "--quiet"]).process_group(0);
         command
     };
-    run_processes(command, &shares, stop)
+    let mut processes = Processes::start(command, &shares, stop)?;
+    if let Some(line) = line {
+        processes.watch(Box::new(line));
+    }
+    Ok(processes)
 }
 
-/// Is one generator: reads its share from standard input, prints its report.
+/// Is one generator: reads its share and its orders from standard input, and prints a report for each order.
 pub(super) fn work() -> ExitCode {
-    let share = match read_share() {
-        Ok(share) => share,
+    let mut input = io::stdin().lock();
+    let share: Share = match read_line(&mut input) {
+        Ok(Some(share)) => share,
+        Ok(None) => return fail(FAILED, &"no share of a plan on standard input"),
         Err(error) => return fail(FAILED, &format!("no share of a plan on standard input: {error}")),
     };
     keep_to(share.core);
     end_with_parent();
-    let start = Duration::try_from_secs_f64(share.start_at).ok().map(|since| SystemTime::UNIX_EPOCH + since);
-    let report = match run_at(&share.plan, start, Shown { interval: INTERVAL, as_records: false }) {
-        Ok(report) => report,
+    let shown = Shown { interval: INTERVAL, as_records: false, as_progress: share.watched };
+    let mut load = match prepare(&share.plan, shown) {
+        Ok(load) => load,
         Err(error) => return fail(status(&error), &error),
     };
-    let text = serde_json::to_string(&report).map_err(|error| format!("cannot write the report: {error}"));
-    match text.and_then(|text| print(&(text + "\n"))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &error),
+    loop {
+        let order: Order = match read_line(&mut input) {
+            Ok(Some(order)) => order,
+            Ok(None) => return ExitCode::SUCCESS,
+            Err(error) => return fail(FAILED, &format!("no order on standard input: {error}")),
+        };
+        if let Some(start) = order.start() {
+            load.start_at(start);
+        }
+        let Some(rate) = order.rate else {
+            return publish(load.run()).err().unwrap_or(ExitCode::SUCCESS);
+        };
+        if let Err(status) = publish(load.step(rate)) {
+            return status;
+        }
     }
 }
 
-fn read_share() -> io::Result<Share> {
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text)?;
-    Ok(serde_json::from_str(&text)?)
+/// The next line of JSON, if there is one.
+fn read_line<T: DeserializeOwned>(input: &mut StdinLock<'_>) -> io::Result<Option<T>> {
+    let mut line = String::new();
+    if input.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&line)?))
+}
+
+/// Prints a report; otherwise the reason why there is none, with the exit status for it.
+fn publish(result: Result<Report, LoadError>) -> Result<(), ExitCode> {
+    let report = result.map_err(|error| fail(status(&error), &error))?;
+    let text = serde_json::to_string(&report).map_err(|error| format!("cannot write the report: {error}"));
+    text.and_then(|text| print(&(text + "\n"))).map_err(|error| fail(FAILED, &error))
 }
 
 /// Stays on one of the processors that this process may use.

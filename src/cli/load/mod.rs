@@ -1,25 +1,21 @@
 //! `echoloop load`: carries a load run out and prints its results.
 
 mod arguments;
+mod failure;
 mod generators;
 mod records;
 mod run;
 
 use std::process::ExitCode;
 
-use echoloop::load::{Plan, ProcessesError, Report, Side};
+use echoloop::load::{FoundRate, Plan, RateSearch, Report, Side};
 
 pub(crate) use self::arguments::{EXAMPLES, LoadArguments};
-use self::run::{Shown, run_at, status};
+use self::failure::Failure;
+use self::run::{Shown, prepare, run_at};
 use super::output::{FAILED, WRONG_USAGE, fail};
 use super::results::Outputs;
 use super::verbosity::install_log;
-
-/// The reason for a run that did not take place, and the exit status that stands for it.
-struct Failure {
-    status: u8,
-    words: String,
-}
 
 /// Carries a load run out and prints its results.
 pub(crate) fn load(arguments: &LoadArguments) -> ExitCode {
@@ -35,7 +31,7 @@ pub(crate) fn load(arguments: &LoadArguments) -> ExitCode {
         Err(error) => return fail(FAILED, &error),
     };
     let done = if let Some(search) = arguments.rate_search() {
-        search.find(|plan| run(arguments, plan)).map(|found| outputs.publish_rate(&found))
+        find_rate(arguments, search).map(|found| outputs.publish_rate(&found))
     } else if arguments.repeat() > 1 {
         repeat(arguments, &outputs)
     } else {
@@ -65,12 +61,20 @@ fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> Result<ExitCode, Fail
 /// One run, in this process or in several.
 fn run(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
     if arguments.processes() == 1 {
-        let shown = Shown { interval: arguments.interval(), as_records: arguments.has_json_lines() };
-        return run_at(plan, arguments.start_at(), shown)
-            .map_err(|error| Failure { status: status(&error), words: error.to_string() });
+        return Ok(run_at(plan, arguments.start_at(), shown(arguments))?);
     }
-    generators::run_all(arguments, plan).map_err(|error| {
-        let status = if matches!(error, ProcessesError::TooMany { .. }) { WRONG_USAGE } else { FAILED };
-        Failure { status, words: error.to_string() }
-    })
+    generators::run_all(arguments, plan)
+}
+
+/// A search, whose steps have the same connections.
+fn find_rate(arguments: &LoadArguments, search: RateSearch) -> Result<FoundRate, Failure> {
+    if arguments.processes() > 1 {
+        return generators::search(arguments, search);
+    }
+    let mut load = prepare(&search.plan, shown(arguments))?;
+    Ok(search.find(|rate| load.step(rate))?)
+}
+
+fn shown(arguments: &LoadArguments) -> Shown {
+    Shown { interval: arguments.interval(), as_records: arguments.has_json_lines(), as_progress: false }
 }

@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
-use echoloop::load::Point;
+use echoloop::load::{Point, Progress, ProgressRecord};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
@@ -71,6 +71,27 @@ impl Drop for Records {
         }
         if self.dropped > 0 {
             log::warn!("{} records were dropped: nobody read standard output", self.dropped);
+        }
+    }
+}
+
+/// The progress of one generator of several, for the process that started it.
+pub(super) struct ProgressRecords {
+    output: Option<File>,
+}
+
+impl ProgressRecords {
+    pub(super) fn new() -> ProgressRecords {
+        ProgressRecords { output: nonblocking_output() }
+    }
+
+    /// A pipe takes a short line whole or not at all. One that it doesn't take is dropped: the next one comes soon.
+    pub(super) fn write(&mut self, progress: &Progress) {
+        // A record of numbers can't fail to be encoded.
+        let Ok(mut line) = serde_json::to_vec(&ProgressRecord { progress: *progress }) else { return };
+        line.push(b'\n');
+        if let Some(output) = &mut self.output {
+            let _ = output.write(&line);
         }
     }
 }

@@ -49,7 +49,7 @@ Examples:
   echoloop --reuse-port :7777           one of several processes that share a port
   echoloop --proxy-protocol require :7777
                                         behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
-  echoloop --greeting '{host}\\n' :7777 say who answers, to see how a balancer spreads connections
+  echoloop --greeting '{host}\\n' :7777  say who answers, to see how a balancer spreads connections
   echoloop --admin :9100 :7777          figures and health on loopback: `curl localhost:9100/metrics`
 
 Exit status:
@@ -138,6 +138,11 @@ pub(crate) struct ServeArguments {
     /// again, it is dead, and its connection ends
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = timeout, help_heading = "Sockets")]
     keepalive: Timeout,
+
+    /// Give each TCP connection a receive and a send buffer of this size in the kernel, which uses up to twice as much
+    /// memory for each [default: the kernel chooses, up to megabytes]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Sockets")]
+    tcp_buffer: Option<usize>,
 
     /// Give the files of Unix sockets these permissions, such as 0660 [default: the umask decides]
     #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Sockets")]
@@ -239,6 +244,7 @@ impl ServeArguments {
             backlog: self.backlog,
             reuse_port: self.reuse_port,
             keepalive: self.keepalive.0,
+            tcp_buffer: self.tcp_buffer,
             unix_mode: self.unix_mode,
             max_connections: self.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             when_full: match self.when_full {
@@ -306,6 +312,7 @@ mod tests {
             "--splice=never",
             "--reuse-port",
             "--keepalive=2h",
+            "--tcp-buffer=16KiB",
             "--unix-mode=0660",
             "--proxy-protocol=require",
             "--proxy-timeout=1s",
@@ -333,6 +340,7 @@ mod tests {
             backlog: 5,
             reuse_port: true,
             keepalive: Some(Duration::from_secs(7200)),
+            tcp_buffer: Some(16 << 10),
             unix_mode: Some(0o660),
             max_connections: Some(9),
             when_full: WhenFull::Refuse,

@@ -1,11 +1,16 @@
 //! Addresses where nobody is, and a connection to itself.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
 
-use super::super::plan::{Arrivals, Pace};
+use super::super::plan::{Arrivals, Pace, Usage};
+use super::super::queue::Attempt;
+use super::super::slot::StreamClient;
+use super::super::stream::Stream;
 use super::super::{Load, Verdict};
 use super::*;
-use crate::net::Socket;
+use crate::net::{CONNECTION_INTEREST, Connection, Socket, Target};
+use crate::reactor::Stage;
 use crate::{Server, ServerOptions, StopSignal};
 
 #[test]
@@ -42,8 +47,8 @@ fn a_connection_to_itself_is_a_refusal() {
     let plan = Plan { messages: Some(10), clients: 1, ..Plan::new(vec![endpoint]) };
     let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("it is possible");
     let now = Moment::now();
-    let Clients { traffic, queue, .. } = load.run.clients();
-    let Attempt { client, .. } = queue.take(traffic, now).expect("there is one client");
+    let Clients { traffic, dialler, .. } = load.run.clients();
+    let Attempt { client, .. } = dialler.queue().take(traffic, now).expect("there is one client");
     let connection = Connection::connecting(Socket::Tcp(mio::net::TcpStream::from_std(socket.into())), now);
     let stream = Stream::new(0, 0, traffic, now);
     let slot = Slot::Stream(StreamClient { connection, stream, client, is_ending: false });

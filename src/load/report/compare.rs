@@ -69,14 +69,10 @@ fn rows(sides: &[Side]) -> Vec<Row> {
         let of = |report: &Report| report.latency_us.as_ref().map(statistic.of);
         rows.push(row(&format!("latency {}", statistic.name), &of, time));
     }
-    let cpu = |report: &Report| {
-        let received = report.messages.received;
-        (received > 0).then(|| report.generator.cpu_seconds * 1e6 / received as f64)
-    };
     rows.push(row("connect p99", &|report| report.connect_us.as_ref().map(|times| times.p99), time));
     rows.push(row("errors", &|report| Some(report.errors.total() as f64), number));
     rows.push(row("not received", &|report| Some(not_received(report) as f64), number));
-    rows.push(row("CPU/message", &cpu, time));
+    rows.push(row("CPU/message", &Report::cpu_us_per_reply, time));
     rows
 }
 

@@ -24,10 +24,10 @@ use crate::reactor::Moment;
 pub const FORMAT_VERSION: u32 = 2;
 /// A generator that took more than this share of a core may have been what was measured.
 const BUSY: f64 = 0.9;
-/// A generator that waited for a core for more than this share of the run, or never caught up for as much, may have
-/// been what was measured.
+/// A generator that waited for a core for more than this share of the run, or whose processors a hypervisor gave to
+/// others for as much, or that never caught up for as much, may have been what was measured.
 pub(super) const STARVED: f64 = 0.1;
-/// The same, of one that was stopped or blocked for this share: whatever was due then waited for it.
+/// The same, of one that was stopped, blocked or throttled for this share: whatever was due then waited for it.
 pub(super) const HELD_UP: f64 = 0.01;
 /// An open loop that was this late with one message of a hundred was not on time.
 const LATE_US: f64 = 1000.0;
@@ -186,6 +186,15 @@ pub struct Generator {
     /// How long it was ready to run and had no core, in seconds.
     #[serde(default)]
     pub waited_for_core_s: f64,
+    /// How long a hypervisor ran others on its processors, on average over these, in seconds.
+    #[serde(default)]
+    pub stolen_s: f64,
+    /// How long its control groups had used up their quota, added up over all processors, in seconds.
+    #[serde(default)]
+    pub throttled_s: f64,
+    /// The share of one core that hypervisor and quota left to it.
+    #[serde(default = "whole_core")]
+    pub core_share: f64,
     /// By how much its loop was woken too late, in seconds: the process was stopped, or a call blocked it.
     #[serde(default)]
     pub held_up_s: f64,
@@ -253,6 +262,24 @@ impl Report {
         }
     }
 
+    /// The cores that the generators took, each while it measured.
+    pub(super) fn cores_taken(&self) -> f64 {
+        let share = |cpu_seconds: f64, seconds: f64| if seconds > 0.0 { cpu_seconds / seconds } else { 0.0 };
+        match &self.merged {
+            Some(merged) => {
+                let parts = merged.generators.iter();
+                parts.map(|part| share(part.generator.cpu_seconds, part.seconds)).sum()
+            }
+            None => share(self.generator.cpu_seconds, self.seconds),
+        }
+    }
+
+    /// The CPU time of a reply in the measured part, in microseconds. Nothing if none came in it, as while connections
+    /// are held.
+    pub(super) fn cpu_us_per_reply(&self) -> Option<f64> {
+        (self.rate > 0.0).then(|| self.cores_taken() * 1e6 / self.rate)
+    }
+
     /// Lost messages, in percent of those that were sent; none over streams.
     pub(super) fn loss(&self) -> f64 {
         let lost = self.udp.map_or(0, |udp| udp.lost);
@@ -266,26 +293,40 @@ impl Generator {
         let share = |time: f64| if seconds > 0.0 { time / seconds } else { 0.0 };
         let cpu_seconds = if seconds > 0.0 { starvation.cpu_time.as_secs_f64() } else { 0.0 };
         let waited_for_core_s = starvation.waited.as_secs_f64();
+        let (stolen_s, throttled_s) =
+            (starvation.withheld.stolen.as_secs_f64(), starvation.withheld.throttled.as_secs_f64());
+        let core_share = starvation.quota.min(1.0 - share(stolen_s)).max(0.0);
         let held_up_s = starvation.held_up.as_secs_f64();
         let behind_s = if is_open { starvation.behind.as_secs_f64() } else { 0.0 };
         let lag_us = lag.and_then(Histogram::times);
-        let was_starved = share(waited_for_core_s) > STARVED || share(held_up_s) > HELD_UP;
+        let was_starved = share(waited_for_core_s) > STARVED
+            || share(stolen_s) > STARVED
+            || share(throttled_s) > HELD_UP
+            || share(held_up_s) > HELD_UP;
         let bottleneck = was_starved
             || if is_open {
                 lag_us.is_some_and(|lag| lag.p99 > LATE_US) || share(behind_s) > STARVED
             } else {
-                share(cpu_seconds + waited_for_core_s) > BUSY
+                share(cpu_seconds + waited_for_core_s) > BUSY * core_share
             };
         Generator {
             cpu_seconds,
             lag_us,
             waited_for_core_s,
+            stolen_s,
+            throttled_s,
+            core_share,
             held_up_s,
             longest_hold_up_s: starvation.longest.as_secs_f64(),
             behind_s,
             bottleneck,
         }
     }
+}
+
+/// Reports of earlier versions know of nothing that was kept from the generator.
+fn whole_core() -> f64 {
+    1.0
 }
 
 /// A moment by the clock on the wall.
@@ -299,6 +340,25 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn replies_of_another_part_have_no_share_in_the_cpu_time() {
+        let from = Moment::now();
+        let until = from + Duration::from_secs(2);
+        for (in_the_part, expected) in [(50, Some(20_000.0)), (0, None)] {
+            let mut figures = Figures::new(false, from);
+            figures.begin(from);
+            for _ in 0..100 {
+                figures.sending(10, from, Duration::ZERO);
+                figures.completed(10, from, from, from);
+            }
+            figures.starvation.cpu_time = Duration::from_secs(1);
+            figures.ended = Some((until, in_the_part));
+            let report = Report::new(Plan::new(vec![":7".parse().expect("an endpoint")]), figures);
+            assert_eq!((report.messages.received, report.cores_taken()), (100, 0.5));
+            assert_eq!(report.cpu_us_per_reply(), expected);
+        }
+    }
 
     /// A run of ten seconds from `started`, with so many nanoseconds of latency each, evenly over the time.
     pub(in crate::load) fn report(started: f64, latencies: &[u64]) -> Report {

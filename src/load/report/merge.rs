@@ -125,6 +125,9 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         generator: Generator {
             cpu_seconds: reports.iter().map(|report| report.generator.cpu_seconds).sum(),
             lag_us: histograms.lag.as_ref().and_then(Histogram::times),
+            stolen_s: reports.iter().map(|report| report.generator.stolen_s).sum(),
+            throttled_s: reports.iter().map(|report| report.generator.throttled_s).sum(),
+            core_share: reports.iter().map(|report| report.generator.core_share).fold(1.0, f64::min),
             waited_for_core_s: reports.iter().map(|report| report.generator.waited_for_core_s).sum(),
             held_up_s: reports.iter().map(|report| report.generator.held_up_s).sum(),
             longest_hold_up_s: reports

@@ -5,7 +5,8 @@
 //! | `json.rs` | the [`Report`], as programs read it |
 //! | `outages.rs` | outages and silences in it |
 //! | `warnings.rs` | what a reader of the figures should know |
-//! | `conditions.rs` | `--fail-if`, and the exit status |
+//! | `conditions.rs`, `measures.rs` | `--fail-if`, and the figures that it can compare |
+//! | `verdict.rs` | the judgement of a run, and its exit status |
 //! | `table.rs`, `hgrm.rs`, `plot.rs` | the report as text, for HdrHistogram's plotters, as a picture (`chart.rs`) |
 //! | `reading.rs` | reports, read back from files and logs |
 //! | `merge.rs` | one report of generators that ran at the same time |
@@ -18,12 +19,14 @@ mod conditions;
 mod differences;
 mod hgrm;
 mod json;
+mod measures;
 mod merge;
 mod outages;
 mod plot;
 mod reading;
 mod samples;
 mod table;
+mod verdict;
 mod warnings;
 
 use super::figures::Figures;
@@ -32,7 +35,7 @@ use super::plan::Plan;
 pub use self::chart::PlotError;
 pub(super) use self::chart::{Area, LINE, Line, SECOND_LINE, logarithmic, picture};
 pub use self::compare::{Side, compare};
-pub use self::conditions::{Condition, ConditionError, Verdict};
+pub use self::conditions::{Condition, ConditionError};
 pub use self::hgrm::hgrm;
 pub use self::json::{
     Bytes, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms, Merged, Messages, Report,
@@ -42,6 +45,7 @@ pub use self::outages::{OutageFigures, OutageRecord};
 pub use self::plot::plot;
 pub use self::reading::{ReadError, read};
 pub use self::table::Table;
+pub use self::verdict::Verdict;
 
 /// The results of a run that is over, with its warnings.
 pub(super) fn conclude(settings: Plan, figures: Figures) -> Report {

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::super::figures::DatagramFates;
 use super::super::plan::{Arrivals, Pace, Usage};
+use super::super::replies::Replies;
 use super::super::times::{Histogram, STATISTICS, Statistic, Times, text as time};
 use super::json::{GeneratorPart, Report};
 
@@ -87,14 +88,19 @@ impl Table<'_> {
         textwrap::fill(line, options)
     }
 
-    /// All that there is to say where nobody answers: a table would be one of zeros.
+    /// The only line where nobody answers: a table would be one of zeros.
     fn dead_target(&self) -> Option<String> {
-        let Report { settings, connections, messages, errors, failures, .. } = self.report;
-        if connections.opened > 0 || messages.sent > 0 {
-            return None;
-        }
+        let Report { settings, connections, messages, errors, failures, udp, .. } = self.report;
         let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
-        let mut line = format!("No connection to {} was established: {errors}", endpoints.join(" "));
+        let endpoints = endpoints.join(" ");
+        // A UDP socket is open before anybody was asked.
+        let mut line = if connections.opened == 0 && messages.sent == 0 {
+            format!("No connection to {endpoints} was established: {errors}")
+        } else if udp.is_some() && connections.lost == connections.opened && messages.received == 0 {
+            format!("No message to {endpoints} was answered: {errors}")
+        } else {
+            return None;
+        };
         if let Some(first) = failures.first() {
             let _ = write!(line, " ({first})");
         }
@@ -166,7 +172,9 @@ impl Table<'_> {
             lines.push(("lag", text));
         }
         let (fewest, most, jain) = (fairness.fewest, fairness.most, fairness.jain);
-        lines.push(("fairness", format!("{fewest} to {most} messages a client, Jain's index {jain:.4}")));
+        if most > 0 {
+            lines.push(("fairness", format!("{fewest} to {most} messages a client, Jain's index {jain:.4}")));
+        }
         lines
     }
 
@@ -177,11 +185,12 @@ impl Table<'_> {
         if messages.not_sent > 0 {
             let _ = write!(counts, ", {} due and not sent", messages.not_sent);
         }
-        counts.push_str(if self.report.settings.verify {
-            " (every byte verified)"
-        } else {
-            " (not verified)"
-        });
+        if messages.received == 0 {
+            return counts;
+        }
+        let settings = &self.report.settings;
+        let usual = if settings.verify { "every byte verified" } else { "not verified" };
+        let _ = write!(counts, " ({})", settings.replies.not_verified().unwrap_or(usual));
         counts
     }
 
@@ -189,20 +198,18 @@ impl Table<'_> {
         let (messages, bytes) = (self.report.messages.received, self.report.bytes.received);
         let volume = if messages > 0 { self.report.rate * bytes as f64 / messages as f64 / 1e6 } else { 0.0 };
         let bits = volume * 8.0;
-        let rate = self.report.rate;
-        format!(
-            "{rate:.0} messages/s, {volume:.2} MB/s ({bits:.1} Mbit/s) each way, over {:.2} s",
-            self.report.seconds
-        )
+        let Report { rate, seconds, settings, .. } = self.report;
+        let ways = if settings.replies == Replies::Echo { "each way" } else { "of replies" };
+        format!("{rate:.0} messages/s, {volume:.2} MB/s ({bits:.1} Mbit/s) {ways}, over {seconds:.2} s")
     }
 
     fn generator_cost(&self) -> String {
-        let seconds = self.report.generator.cpu_seconds;
-        format!(
-            "{seconds:.2} s of CPU time ({:.0} % of a core, {:.2} µs a message)",
-            seconds / self.report.seconds.max(1e-9) * 100.0,
-            seconds * 1e6 / self.report.messages.received.max(1) as f64
-        )
+        let (seconds, share) = (self.report.generator.cpu_seconds, self.report.cores_taken() * 100.0);
+        let per_message = match self.report.cpu_us_per_reply() {
+            Some(microseconds) => format!("{microseconds:.2} µs a message"),
+            None => "while no message came".into(),
+        };
+        format!("{seconds:.2} s of CPU time ({share:.0} % of a core, {per_message})")
     }
 
     /// What became of datagrams; nothing over streams.
@@ -224,6 +231,9 @@ impl Table<'_> {
         ];
         let all: Vec<(&str, &Times)> =
             all.iter().filter_map(|(name, times)| Some((*name, times.as_ref()?))).collect();
+        if all.is_empty() {
+            return Ok(());
+        }
         writeln!(f)?;
         let room = self.width().saturating_sub(NAMES) / STATISTICS.len();
         if room >= SPACIOUS {

@@ -1,6 +1,7 @@
 //! Warnings: how the figures mislead whoever does not know this, and what to try.
 
 use super::super::plan::{Arrivals, Pace, Usage};
+use super::super::replies::Replies;
 use super::super::times::text;
 use super::json::{GeneratorPart, HELD_UP, Report, STARVED};
 
@@ -53,9 +54,12 @@ fn waiting_for_the_lost(report: &Report) -> Option<String> {
 }
 
 fn wrong_echo(report: &Report) -> Option<String> {
-    (report.errors.mismatch > 0).then(|| {
-        "the server did not echo what was sent: no other figure means anything before that is mended".into()
-    })
+    let wrong = match report.settings.replies {
+        Replies::Echo => "the server did not echo what was sent",
+        Replies::Line | Replies::Any => "the service sent more lines than it got messages",
+    };
+    (report.errors.mismatch > 0)
+        .then(|| format!("{wrong}: no other figure means anything before that is mended"))
 }
 
 fn lower_rate(report: &Report) -> Option<String> {
@@ -90,7 +94,20 @@ fn bottleneck(report: &Report) -> Option<String> {
     }
     let (held_up, waited, behind) = (generator.held_up_s, generator.waited_for_core_s, generator.behind_s);
     let share = |seconds: f64| seconds / report.seconds.max(1e-9);
-    Some(if share(held_up) > HELD_UP {
+    let (throttled, stolen) = (generator.throttled_s, generator.stolen_s);
+    Some(if share(throttled) > HELD_UP {
+        format!(
+            "a quota (cpu.max) throttled the generator's control group for {}: whatever was due then waited for the \
+             generator. Give it a larger quota, or a lower --rate",
+            text(throttled * 1e6)
+        )
+    } else if share(stolen) > STARVED {
+        format!(
+            "the hypervisor gave {:.0} % of the generator's processors to other machines: replies waited for the \
+             generator. Run it where cores are its own",
+            share(stolen) * 100.0
+        )
+    } else if share(held_up) > HELD_UP {
         format!(
             "the generator itself was held up for {}, {} at once: it was stopped, or a call blocked it. Latencies of \
              that time are its own and not the server's",
@@ -117,9 +134,10 @@ fn bottleneck(report: &Report) -> Option<String> {
         )
     } else {
         format!(
-            "the generator took {:.0} % of a core: its own work may be what limits the rate; run one more process \
-             of it on another core and see whether the rates add up",
-            generator.cpu_seconds / report.seconds * 100.0
+            "the generator took {:.0} % of a core, and could have {:.0} %: its own work may be what limits the rate. \
+             Run it in two processes (--processes 2), and see whether the rate grows",
+            share(generator.cpu_seconds) * 100.0,
+            generator.core_share * 100.0
         )
     })
 }

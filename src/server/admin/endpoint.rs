@@ -162,6 +162,7 @@ pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, 
         backlog: BACKLOG,
         reuse_port: false,
         keepalive: None,
+        tcp_buffer: None,
         unix_mode: options.unix_mode,
     };
     let bound = endpoints::bind(std::slice::from_ref(endpoint), &options)?;

@@ -6,8 +6,7 @@ use std::fmt::Write;
 /// The most payload bytes that one line shows; escaped, each takes up to four characters.
 const LONGEST_PAYLOAD: usize = 512;
 
-/// Bytes as the log shows them: `b'This is the mess'`, unprintable ones escaped, and not more of them than a line
-/// has room for.
+/// Bytes as the log shows them: `b'This is the mess'`, unprintable ones escaped, and no more than a line has room for.
 ///
 /// ```
 /// use echoloop::Escaped;
@@ -29,8 +28,8 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Writes text on to `line`, its control characters as `\n` or `\x1b`: nothing that a peer says may move the cursor of
-/// the terminal that shows the line, nor begin a line of its own.
+/// Writes text on to `line`, its control characters as `\n` or `\x1b`: no word of a peer may move the cursor of the
+/// terminal that shows the line, nor begin a line of its own.
 pub(crate) struct Printable<'a>(pub(crate) &'a mut String);
 
 impl Write for Printable<'_> {

@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind};
 
-/// Whole lines in their order. The rest of a line that was begun goes before the next line; a line that can't be begun
-/// is dropped and counted. So there is never more to keep than a line and a notice of what was dropped.
+/// Whole lines in their order. The rest of a line goes before the next one. If the writer takes nothing of a line, the
+/// line is dropped and counted. So this never keeps more than a line and a notice of dropped lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     unwritten: Vec<u8>,
@@ -11,8 +11,8 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Writes a line, and before it all that the reader has to know first, with one call of `write`. `notice` makes a
-    /// line that tells the number of those that were dropped.
+    /// Writes a line with one call of `write`, after the rest of the line before and a notice of dropped lines. `notice`
+    /// makes that notice from their number.
     pub(super) fn write(
         &mut self,
         line: &str,

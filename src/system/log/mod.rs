@@ -43,8 +43,8 @@ pub struct StandardErrorLog {
 }
 
 impl StandardErrorLog {
-    /// Makes it the logger of this process. From then on all that this process writes to a terminal or a pipe as standard
-    /// error is written without waiting; the file description that other processes hold stays as it was.
+    /// Makes it the logger of this process. From then on no write of this process to standard error waits, on a terminal or
+    /// a pipe; the file description that other processes hold stays as it was.
     ///
     /// # Errors
     /// When the process has a logger already.
@@ -128,7 +128,7 @@ impl Log for StandardErrorLog {
         lines.write(&line, notice, |bytes| self.write(level, target, bytes));
     }
 
-    /// Finishes a line that was begun, and waits until there is room for another one; half a second at most. It is for
+    /// Finishes the line that was begun, and waits until there is room for another one; half a second at most. It is for
     /// the last words of a program, which has nothing else to do.
     fn flush(&self) {
         let deadline = Instant::now() + PATIENCE;

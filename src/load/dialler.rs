@@ -1,0 +1,299 @@
+//! The clients that need a connection: where they connect to, what a failure means, and when they try again.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::SockRef;
+
+use super::cause::{Cause, remedy};
+use super::client::Client;
+use super::plan::Plan;
+use super::queue::{Attempt, Queue};
+use super::targets::{Ceiling, Targets};
+use super::traffic::Traffic;
+use crate::net::{Socket, Target, connect};
+use crate::reactor::Moment;
+use crate::system::describe;
+
+/// How long a client waits for room in the backlog of a Unix socket, which does not tell when there is some.
+const BACKLOG_RETRY: Duration = Duration::from_millis(2);
+
+/// The clients without a connection, with all that they need to get one.
+pub(super) struct Dialler {
+    plan: Rc<Plan>,
+    targets: Targets,
+    ceiling: Ceiling,
+    queue: Queue,
+    course: Course,
+    /// Whether any address has ever answered.
+    any_heard: bool,
+}
+
+/// A client that begins to connect.
+pub(super) enum Begun {
+    /// Its socket, and the beginning of its first attempt at this connection.
+    Stream { client: Client, socket: Socket, began: Moment },
+    /// Over UDP nothing is sent to connect.
+    Datagrams(Client),
+}
+
+/// The clients' answer to a lost connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// All get their first connection; a client that fails waits until the others have theirs.
+    Opening,
+    /// Messages flow, and lost connections are replaced.
+    Flowing,
+    /// Nothing new is begun.
+    Ending,
+}
+
+impl Dialler {
+    pub(super) fn new(plan: Rc<Plan>, targets: Targets, ceiling: Ceiling, now: Moment) -> Dialler {
+        let queue = Queue::new(&plan, now);
+        Dialler { plan, targets, ceiling, queue, course: Course::Opening, any_heard: false }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The addresses of all endpoints.
+    pub(super) fn targets(&mut self) -> &mut Targets {
+        &mut self.targets
+    }
+
+    pub(super) fn queue(&mut self) -> &mut Queue {
+        &mut self.queue
+    }
+
+    // A connect
+
+    /// The next client that may begin to connect now.
+    pub(super) fn next(&mut self, traffic: &mut Traffic, now: Moment) -> Option<Begun> {
+        while let Some(attempt) = self.queue.take(traffic, now) {
+            let begun = self.begin(traffic, attempt);
+            if begun.is_some() {
+                return begun;
+            }
+        }
+        None
+    }
+
+    /// When the next connection may be begun, if only time is in its way.
+    pub(super) fn connects_at(&self) -> Option<Moment> {
+        self.queue.wakes_at()
+    }
+
+    fn begin(&mut self, traffic: &mut Traffic, attempt: Attempt) -> Option<Begun> {
+        let Attempt { mut client, since } = attempt;
+        let place = place(&client, traffic);
+        client.choice = self.targets.choice(place);
+        let target = self.targets.at(place, client.choice).cloned()?;
+        traffic.figures.attempted += u64::from(since.is_none());
+        let source = match (&target, &self.plan.sources) {
+            (Target::Udp(_), _) => {
+                self.queue.connect_ended();
+                return Some(Begun::Datagrams(client));
+            }
+            (Target::Tcp(address), Some(sources)) => sources.nth(address.is_ipv4(), place),
+            _ => None,
+        };
+        let began = since.unwrap_or_else(Moment::now);
+        match connect(&target, source) {
+            Ok(socket) => {
+                if self.plan.reset {
+                    // From the beginning, so that it holds whatever ends the connection. Best effort: one that is not
+                    // reset is closed.
+                    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+                }
+                Some(Begun::Stream { client, socket, began })
+            }
+            Err(error) => {
+                self.failed(traffic, client, began, &target, &error);
+                None
+            }
+        }
+    }
+
+    /// The handshake of a client's connection has ended well, and its server speaks second.
+    pub(super) fn connected(&mut self, client: &Client, traffic: &Traffic) {
+        self.any_heard |= self.plan.greeting == 0;
+        self.targets.prove(place(client, traffic));
+        self.queue.connect_ended();
+    }
+
+    /// A server has said something.
+    pub(super) fn heard(&mut self) {
+        self.any_heard = true;
+    }
+
+    /// Whether any address has ever answered.
+    pub(super) fn has_heard(&self) -> bool {
+        self.any_heard
+    }
+
+    /// A connection that was being established was not.
+    pub(super) fn not_connected(
+        &mut self,
+        traffic: &mut Traffic,
+        client: Client,
+        began: Moment,
+        error: &io::Error,
+    ) {
+        // Others may have chosen another address since it began.
+        if let Some(target) = self.targets.at(place(&client, traffic), client.choice).cloned() {
+            self.failed(traffic, client, began, &target, error);
+        }
+    }
+
+    fn failed(
+        &mut self,
+        traffic: &mut Traffic,
+        mut client: Client,
+        began: Moment,
+        target: &Target,
+        error: &io::Error,
+    ) {
+        self.queue.connect_ended();
+        let now = Moment::now();
+        let mut cause = Cause::of(error);
+        if Errno::from_io_error(error) == Some(Errno::AGAIN) {
+            // A Unix socket with a full backlog. As with TCP, the client waits for room.
+            if now.since(began) < self.plan.connect_timeout && !self.is_ending() {
+                return self.queue.go_on(client, now + BACKLOG_RETRY, began);
+            }
+            cause = Cause::Timeout;
+        }
+        // Once the last message has left, a client of a churn needs no connection any more.
+        let is_needless = traffic.churn && traffic.pacing.budget() == 0;
+        let place = place(&client, traffic);
+        if cause == Cause::Refused && !is_needless && self.targets.try_next(place, target) {
+            return self.queue.go_on(client, now, began);
+        }
+        let is_first = client.tries == 0 && !client.is_silent();
+        let figures = &mut traffic.figures;
+        if is_first {
+            figures
+                .fail(cause, || format!("cannot connect to {target}: {}{}", describe(error), remedy(error)));
+        } else {
+            figures.outages.failed_reconnects += 1;
+        }
+        if cause == Cause::Local && is_first && !traffic.churn {
+            if !self.ceiling.others_may_have_ports(error) {
+                // The next one would not find more ports or descriptors, and looking for them is slow.
+                self.queue.give_fresh_up();
+            }
+            return self.queue.give_up(client);
+        }
+        if client.was_open && client.silenced(now) {
+            figures.outages.lost(cause, now, now);
+        }
+        self.connect_again(traffic, client, !is_needless);
+    }
+
+    // After a connection
+
+    /// The client needs another connection, if it gets one.
+    pub(super) fn connect_again(&mut self, traffic: &Traffic, mut client: Client, is_needed: bool) {
+        let may = self.plan.reconnect.is_some() || traffic.churn;
+        if !may || !is_needed || self.is_ending() {
+            return self.queue.give_up(client);
+        }
+        let at = self.queue.again_at(client.tries, Moment::now());
+        client.tries = client.tries.saturating_add(1);
+        client.pacer.connected(None, at);
+        if self.course == Course::Opening && !traffic.churn {
+            self.queue.hold_back(client, at);
+        } else {
+            self.queue.push(client, at);
+        }
+    }
+
+    /// A client of a churn has had its reply, and connects for its next message when that is due.
+    pub(super) fn connect_for_next(&mut self, traffic: &Traffic, client: Client) {
+        let pacing = &traffic.pacing;
+        // Also if that is after the end: then it does not connect any more.
+        let at = if pacing.is_scheduled() {
+            client.pacer.due()
+        } else {
+            client.pacer.wakes_at(pacing).unwrap_or_else(Moment::now)
+        };
+        if pacing.budget() == 0 {
+            self.queue.give_up(client);
+        } else {
+            self.queue.push(client, at);
+        }
+    }
+
+    /// The client gets no connection any more.
+    pub(super) fn give_up(&mut self, client: Client) {
+        self.queue.give_up(client);
+    }
+
+    // The run as a whole
+
+    /// Whether each client has had its first connection, or has failed to get it.
+    pub(super) fn all_have_tried(&self) -> bool {
+        self.queue.all_have_tried()
+    }
+
+    /// Whether no client will get a connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// How many connects are under way.
+    pub(super) fn connecting(&self) -> usize {
+        self.queue.connecting()
+    }
+
+    /// All clients without a connection.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.queue.clients()
+    }
+
+    /// All clients that were given up want a connection again.
+    pub(super) fn reopen(&mut self) {
+        self.course = Course::Opening;
+        self.queue.revive();
+    }
+
+    /// Messages flow from now on.
+    pub(super) fn start(&mut self, traffic: &Traffic, now: Moment) {
+        self.course = Course::Flowing;
+        if !self.any_heard && !traffic.churn && !self.plan.is_over_udp() {
+            // Nobody is there.
+            self.queue.give_all_up();
+        }
+        self.queue.release();
+        self.queue.for_each(|client| client.pacer.reschedule(&traffic.pacing, traffic.seed));
+        if traffic.churn {
+            self.queue.await_first_messages(traffic, now);
+        }
+    }
+
+    /// Nothing new is begun.
+    pub(super) fn end(&mut self) {
+        self.course = Course::Ending;
+        self.queue.give_all_up();
+    }
+
+    /// Whether messages flow.
+    pub(super) fn is_flowing(&self) -> bool {
+        self.course == Course::Flowing
+    }
+
+    /// Whether nothing new is begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.course == Course::Ending
+    }
+}
+
+/// Decides where a client connects to and from: in a churn its connections are dealt out to the endpoints in turn,
+/// otherwise each client stays with its own.
+fn place(client: &Client, traffic: &Traffic) -> u64 {
+    if traffic.churn { client.number } else { client.pacer.client().into() }
+}

@@ -1,0 +1,16 @@
+//! Tests that need the machine to themselves, one after the other: they load its cores, or measure on them. Cargo runs
+//! the targets of a package one after the other as well.
+
+mod rate_search;
+mod starvation;
+#[path = "../load/support.rs"]
+#[allow(dead_code, reason = "these tests use a part of it")]
+mod support;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// No other of these tests runs as long as this is held.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
