@@ -21,14 +21,14 @@
 //! ```
 //!
 //! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. Mostly both buffers are empty: the
-//! service gets input straight from a read, and the kernel takes the answer. When the kernel has no room, the rest of the
-//! answer stays in the write buffer; when that is full, the service gets no more input, and the connection is *paused*: it
-//! does not read until half of the write buffer has gone.
+//! service gets input straight from a read, and the kernel takes the answer. When the kernel has no room, the rest of
+//! the answer stays in the write buffer; when that is full, the service gets no more input, and the connection is
+//! *paused*: it does not read until half of the write buffer has gone.
 //!
-//! The connection *derives* the next thing to do from its state in one place, `next_action`. [`Connection::pump`] does it
-//! until nothing is left to do, or until the connection has moved its *budget* of bytes, so that others have their share
-//! of the turn. So "the connection is queued for another turn" and "it can make progress" are the same fact, and can't come
-//! apart.
+//! The connection *derives* the next thing to do from its state in one place, `next_action`. [`Connection::pump`] does
+//! it until nothing is left to do, or until the connection has moved its *budget* of bytes, so that others have their
+//! share of the turn. So "the connection is queued for another turn" and "it can make progress" are the same fact, and
+//! can't come apart.
 //!
 //! A stop answers the input that has arrived by then and no more: this *quota* of bytes is counted down in `Stopping`.
 //!
