@@ -247,7 +247,7 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
 }
 
 impl SearchEnding {
-    /// What it means, and what to try.
+    /// Its meaning in words, with a remedy.
     fn words(self) -> &'static str {
         match self {
             SearchEnding::Found => "confirmed by three windows, and by the step above failing again",
