@@ -41,17 +41,17 @@ pub enum ProcessesError {
     /// One of them can't be started.
     #[error("cannot start generator {number} ({program}): {}", describe(source))]
     Start {
-        /// Which one, counted from 1.
+        /// Its number, counted from 1.
         number: usize,
         /// The program.
         program: String,
-        /// What the system said.
+        /// The system's words.
         source: io::Error,
     },
     /// One of them has failed. The others were stopped.
     #[error("generator {number} failed ({how}): {words}")]
     Died {
-        /// Which one, counted from 1.
+        /// Its number, counted from 1.
         number: usize,
         /// Its exit status.
         how: String,
@@ -64,7 +64,7 @@ pub enum ProcessesError {
     /// Their reports don't fit together.
     #[error(transparent)]
     Merge(#[from] MergeError),
-    /// They were told twice to stop, and so have no results.
+    /// Two requests to stop came, so there are no results.
     #[error("interrupted twice: the generators were killed, and their results are lost")]
     Killed,
     /// The loop itself can't go on.
@@ -175,7 +175,7 @@ struct Workers {
     reading: usize,
     /// No more orders: the processes are to end.
     ending: bool,
-    /// How often we were told to stop.
+    /// Requests to stop.
     requests: usize,
     /// The first process that failed.
     failed: Option<usize>,

@@ -16,7 +16,7 @@ use crate::support::{Run, Server, Toy, finish, load, spawn, wait_until};
 
 /// The longest delay before a client connects again.
 const LONGEST_DELAY: f64 = 1.0;
-/// What a busy machine may add to anything.
+/// A busy machine may add so much to anything.
 const MARGIN: f64 = 5.0;
 
 fn start(endpoint: &str, arguments: &[&str]) -> Child {
@@ -179,7 +179,7 @@ fn no_message_is_sent_twice() {
     let run = load(&[&server.endpoint(), "-c", "4", "-m", "200"]);
     assert_eq!((run.status, run.number("/messages/sent")), (1, 200.0), "{:#}", run.report);
     assert_eq!(run.number("/messages/received") + run.number("/messages/cut_off"), 200.0);
-    // Each connection carries eleven messages, the last of which is cut off.
+    // Each connection carries eleven messages. The last one is cut off.
     let (cut_off, lost) = (run.number("/messages/cut_off"), run.number("/connections/lost"));
     assert_eq!(cut_off, lost, "{:#}", run.report);
     assert!((14.0..=18.0).contains(&lost), "{lost}");

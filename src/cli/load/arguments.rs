@@ -23,7 +23,7 @@ A client that loses its connection connects again, and the run lasts as long as 
 never sent twice; messages that were due meanwhile keep their moment. The report tells the loss as an outage; judge it
 by --fail-if 'outage>2s' or 'outages>0'. If nobody is there at the beginning, the run ends at once.
 
-With --expect line or any the service need not echo: a reply is a line, or whatever one read brings. Latencies and
+With --expect line or any the service need not echo: a reply is a line, or the bytes of one read. Latencies and
 counts are those of its replies; no byte is verified, and the results say so. Messages are printable lines, or --message.
 A line that answers no message is an error (7). With any, a reply that comes in several pieces may be taken for several
 replies, unless the client thinks before it sends again (--think) or opens a connection for each message.
@@ -150,7 +150,7 @@ pub(crate) struct LoadArguments {
     processes: u64,
 
     /// Open connections, and let messages flow at this time: RFC 3339 such as 2026-01-31T12:00:00Z, or seconds since
-    /// 1970. Generators on several machines that are told the same begin together
+    /// 1970. Generators on several machines begin together if all have the same
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["repeat", "find_rate"],
           help_heading = "Processes and machines")]
     start_at: Option<SystemTime>,
@@ -189,8 +189,8 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
     source: Option<Sources>,
 
-    /// The server speaks first: wait for so many bytes, and count connections by what they say (the first 256 bytes of
-    /// it, and at most 64 different)
+    /// The server speaks first: wait for so many bytes, and count connections by them (at most 64 greetings are told apart,
+    /// by their first 256 bytes)
     #[arg(long, value_name = "LENGTH", value_parser = size, alias = "greeting-bytes", help_heading = "Connections")]
     greeting: Option<usize>,
 
@@ -237,7 +237,7 @@ enum End {
     Echo,
     /// A reply is a line
     Line,
-    /// A reply is whatever one read brings
+    /// A reply is the bytes of one read
     Any,
 }
 
