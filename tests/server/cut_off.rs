@@ -23,9 +23,10 @@ impl Stalled {
     fn with(options: &[&str]) -> Stalled {
         let directory = tempdir().expect("a directory");
         let path = directory.path().join("echo.sock");
+        // Made before the time under test begins.
+        let message = pattern(4 << 20, 25);
         let server = Server::start(&[options, &[&format!("unix:{}", path.display())]].concat());
         let client = Client::unix(&path);
-        let message = pattern(16 << 20, 25);
         client.socket().set_write_timeout(Some(Duration::from_millis(300))).expect("a positive time");
         let (mut stream, mut sent) = (&client, 0);
         // On a busy machine, the time under test may be over before this is.
@@ -122,7 +123,7 @@ fn the_linger_timeout_owns_up_to_what_was_thrown_away_and_to_unread_input() {
     client.send(b"the first chunk is answered, not the rest");
     assert_eq!(client.receive(16), b"the first chunk ");
     let sent = server.while_held(|| {
-        let sent = client.send_until_stalled(&pattern(16 << 20, 26));
+        let sent = client.send_until_stalled(&pattern(4 << 20, 26));
         // The time to linger passes meanwhile.
         std::thread::sleep(Duration::from_millis(1100));
         sent

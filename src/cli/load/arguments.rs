@@ -36,18 +36,18 @@ reordered.
 
 Examples:
   echoloop load localhost  8 clients in a closed loop for 10 seconds
-  echoloop load --clients 1000 --size 512 :7  a thousand clients
-  echoloop load --rate 20k --warmup 1s :7  open loop: latency from when a message should have left
-  echoloop load --connect-per-message --reset :7  connections per second
-  echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
-  echoloop load --connect-per-message --greeting 7 :7  which of the servers behind a balancer said `node-1\\n`
-  echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > a.json
-  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' :7  does the service survive a failover?
-  echoloop load --processes 4 -c 1000 :7  four cores at once
-  echoloop load --find-rate -c 100 --fail-if 'p99>5ms' :7  how much it takes before it is slow
-  echoloop load --repeat 5 --json :7 > a.json  five runs, for `echoloop compare a.json b.json`
+  echoloop load --clients 1000 --size 512 localhost  a thousand clients
+  echoloop load --rate 20k --warmup 1s localhost  open loop: latency from when a message should have left
+  echoloop load --connect-per-message --reset localhost  connections per second
+  echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1
+  echoloop load --connect-per-message --greeting 7 localhost  which of the servers behind a balancer said `node-1\\n`
+  echoloop load --messages 1000 --fail-if 'p99>5ms' --json > a.json
+  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' localhost  does the service survive a failover?
+  echoloop load --processes 4 -c 1000 localhost  four cores at once
+  echoloop load --find-rate -c 100 --fail-if 'p99>5ms' localhost  how much it takes before it is slow
+  echoloop load --repeat 5 --json > a.json  five runs, for `echoloop compare a.json b.json`
   echoloop load --expect line --message 'PING\\r\\n' localhost:6379  a Redis server, which answers +PONG
-  echoloop load --rate 20k -s 1400 --fail-if 'loss>0.1%' udp://:7
+  echoloop load --rate 20k -s 1400 --fail-if 'loss>0.1%' udp://localhost
 
 Exit status:
   0  every message was echoed (or answered, with --expect), or (UDP) was lost; also when a signal ended the run early
@@ -98,7 +98,7 @@ pub(crate) struct LoadArguments {
     #[arg(long, conflicts_with_all = ["hold", "think", "messages", "repeat", "hgrm"], help_heading = "Find a rate")]
     find_rate: bool,
 
-    /// How long each step of it measures, after --warmup [default: 1s]
+    /// Measure each step for so long, after --warmup (which is 1s here unless given)
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = positive_duration,
           requires = "find_rate", help_heading = "Find a rate")]
     step: Duration,
