@@ -150,5 +150,5 @@ pub use crate::server::{
 };
 pub use crate::system::{
     DescriptorLimit, Escaped, LiveLine, ReportSignal, StandardErrorLog, StopHandle, StopSignal, describe,
-    survive_file_size_limit,
+    folded, survive_file_size_limit,
 };

@@ -1,4 +1,5 @@
-//! The file list is the architecture: folders are layers, a type has one file, files of a folder form no circle.
+//! The file list is the architecture: folders are layers, a type has one file, files of a folder form no circle. And
+//! comments name the actor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -33,30 +34,49 @@ fn leading_name(text: &str) -> String {
     text.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect()
 }
 
-fn files() -> Vec<File> {
-    fn collect(folder: &Path, top: &Path, files: &mut Vec<File>) {
+/// The source files with their text, by their paths below `src`.
+fn texts() -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, top: &Path, texts: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                collect(&path, top, files);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path
-                    .components()
-                    .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
-            {
+                collect(&path, top, texts);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("text");
-                let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-                let code = code.collect::<Vec<_>>().join("\n");
-                files.push(File { path: path.strip_prefix(top).expect("below").to_owned(), code });
+                texts.push((path.strip_prefix(top).expect("below").to_owned(), text));
             }
         }
     }
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    collect(&top, &top, &mut files);
-    assert!(files.len() > 100, "only {} files", files.len());
-    files
+    let mut texts = Vec::new();
+    collect(&top, &top, &mut texts);
+    assert!(texts.len() > 100, "only {} files", texts.len());
+    texts
+}
+
+fn files() -> Vec<File> {
+    let is_test = |path: &Path| path.iter().any(|part| part == "tests" || part == "tests.rs");
+    let file = |(path, text): (PathBuf, String)| {
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        File { path, code: code.collect::<Vec<_>>().join("\n") }
+    };
+    texts().into_iter().filter(|(path, _)| !is_test(path)).map(file).collect()
+}
+
+/// A reader meets "What came before the stop is answered" twice. "The connection answers input that came before the
+/// stop" names the actor, and is read once.
+#[test]
+fn no_line_of_a_comment_opens_with_a_clause_that_poses_as_a_noun() {
+    const OPENINGS: [&str; 5] = ["What ", "Who ", "Whoever ", "That ", "Which "];
+    for (path, text) in texts() {
+        for (number, line) in text.lines().enumerate() {
+            let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+            let prose = comment.trim_start_matches(['/', '!']).trim_start();
+            let poses = OPENINGS.iter().any(|opening| prose.starts_with(opening));
+            assert!(!poses, "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
 }
 
 #[test]

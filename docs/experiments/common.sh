@@ -3,6 +3,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 if [ -z "${PROGRAMS:-}" ]; then
+    [ -x "${CARGO_TARGET_DIR:-$root/target}/release/exercises" ] || echo "building the programs, once: some minutes" >&2
     (cd "$root" && cargo build --quiet --release --locked --bin echoloop &&
         cargo build --quiet --release --locked -p ladder -p ladder-top -p exercises --bins)
     PROGRAMS=${CARGO_TARGET_DIR:-$root/target}/release

@@ -21,19 +21,24 @@ mod verbosity;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use self::arguments::{Arguments, Command};
 use self::output::{WRONG_USAGE, fail};
 
 /// Does what the arguments of the process ask for.
 pub(crate) fn run() -> ExitCode {
-    let program = <Arguments as CommandFactory>::command;
+    let program = || {
+        let program = <Arguments as CommandFactory>::command();
+        // A terminal says itself how wide it is.
+        if terminal::columns().is_some() { program } else { program.term_width(terminal::USUAL) }
+    };
     let first = std::env::args_os().nth(1).and_then(|first| first.into_string().ok());
     if let Some(hint) = first.and_then(|first| hints::misspelt(&first, &program())) {
         return fail(WRONG_USAGE, &hint);
     }
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| hints::explained(error).exit());
+    let parsed = program().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = parsed.unwrap_or_else(|error| hints::explained(error).exit());
     match arguments.command() {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Send(arguments) => send::send(&arguments),

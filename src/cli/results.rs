@@ -147,6 +147,10 @@ impl Outputs {
         match found.ending {
             SearchEnding::Found | SearchEnding::Interrupted => ExitCode::SUCCESS,
             SearchEnding::NoneIsGood => ExitCode::from(CONDITION_HELD),
+            SearchEnding::Unreachable => {
+                let last = found.steps.last().map(|step| Verdict::of(&step.report, &[]));
+                ExitCode::from(last.map_or(FAILED, |verdict| verdict.status()))
+            }
             SearchEnding::GeneratorLate | SearchEnding::Unsteady => ExitCode::from(FAILED),
         }
     }

@@ -1,4 +1,4 @@
-//! Why connections fail, counted by cause, and the remedies.
+//! The causes of failed connections, their counts, and the remedies.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -13,7 +13,7 @@ pub enum Cause {
     Refused,
     /// A handshake or a reply took too long.
     Timeout,
-    /// The server did not say in time what it was to say first.
+    /// The server's greeting did not come in time.
     Greeting,
     /// The peer reset the connection.
     Reset,
@@ -46,7 +46,7 @@ pub struct Errors {
 }
 
 impl Cause {
-    /// What an error of the system means, of a connect or of an established connection.
+    /// The cause behind a system's error, of a connect or of an established connection.
     pub(super) fn of(error: &io::Error) -> Cause {
         let local = [
             Errno::ADDRNOTAVAIL,
@@ -72,7 +72,7 @@ impl Cause {
     }
 }
 
-/// What to do about an error of this machine, as an addition to its message.
+/// The remedy for an error of this machine, as an addition to its message.
 pub(super) fn remedy(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::ADDRNOTAVAIL) => {

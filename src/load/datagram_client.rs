@@ -1,4 +1,4 @@
-//! A client over UDP: its socket, and what becomes of each message on it. The messages are judged in [`Datagrams`].
+//! A client over UDP: its socket, and the fate of each message on it. [`Datagrams`] judges the messages.
 
 use std::io;
 use std::time::Duration;
@@ -61,7 +61,8 @@ impl DatagramClient {
         }
     }
 
-    /// Sends whatever may leave now, through the buffer. False: there is no room, and an event tells when there is.
+    /// Sends all messages that may leave now, through the buffer. False: the socket has no room, and an event tells when
+    /// it has some.
     pub(super) fn send(&mut self, traffic: &mut Traffic, buffer: &mut Vec<u8>) -> io::Result<bool> {
         loop {
             let now = Moment::now();
@@ -146,7 +147,7 @@ impl DatagramClient {
         any
     }
 
-    /// Nobody received there: what is under way is cut off, and nothing is sent before `until`.
+    /// Nobody received there: the messages under way are cut off, and nothing is sent before `until`.
     pub(super) fn refused(&mut self, traffic: &mut Traffic, until: Moment) {
         self.client.pacer.cut_off(&mut traffic.pacing);
         self.client.pacer.connected(None, until);
@@ -154,8 +155,8 @@ impl DatagramClient {
         self.refused_until = Some(until);
     }
 
-    /// Takes back what is under way, because it went to nobody: other messages are sent instead. But a schedule that
-    /// ends at a time goes on, so what was due before counts as not sent.
+    /// Takes back the messages under way, because they went to nobody: others are sent instead. But a schedule that ends
+    /// at a time goes on, so messages that were due before count as not sent.
     pub(super) fn take_back(&mut self, traffic: &mut Traffic, ends_at_a_time: bool) {
         self.client.pacer.cut_off(&mut traffic.pacing);
         for Flight { size, intended, .. } in self.datagrams.take_back() {

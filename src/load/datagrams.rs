@@ -1,10 +1,10 @@
 //! Load over UDP: each message is a datagram with a number, and each ends as one of a few things.
 //!
-//! A datagram may be lost, doubled, overtaken or damaged, and each of these is another thing to know. So every message
-//! begins with its number: of a client's first message the client's own, and from one message to its next the number
-//! of clients, so that no two messages have the same one (unless a name has several addresses and nobody receives at the
-//! first: then the client begins anew, on another socket, towards another one). The bytes behind it are the pattern, from a place
-//! that follows from the number; so the whole of an answer is known from its first eight bytes.
+//! A network may lose, double, overtake or damage a datagram, and users want to know which. So every message begins with
+//! a number. A client's first message has the client's own number, and each further one a number that is larger by the
+//! number of clients. So no two messages have the same one. (A name may have several addresses, and nobody may receive
+//! at the first: then the client begins anew, on another socket, towards the next address.) The bytes behind the number
+//! are the pattern, from a place that follows from it. So the first eight bytes of an answer tell the rest of it.
 //!
 //! - An answer is **received** if it is the first one to its message and comes within the timeout. If an answer to a later
 //!   message of the socket came before it, it is **reordered** too (RFC 4737: its number is smaller than expected).
@@ -37,13 +37,13 @@ pub(super) struct Datagrams {
     expected: u64,
     /// Messages with this number or a greater one count.
     counted_from: u64,
-    /// At most as many as may be under way, in the order of their numbers.
+    /// The messages under way, in the order of their numbers.
     flights: VecDeque<Flight>,
     /// The numbers of messages that were given up, oldest first.
     given_up: VecDeque<GivenUp>,
 }
 
-/// A message that is not under way any more, and may be answered yet.
+/// A message that was given up, and may still be answered.
 #[derive(Clone, Copy, Debug)]
 struct GivenUp {
     number: u64,
@@ -92,7 +92,7 @@ impl Datagrams {
         }
     }
 
-    /// Nothing that was sent so far counts, whatever comes of it yet.
+    /// Nothing that was sent so far counts, even if it is answered later.
     pub(super) fn forget(&mut self) {
         self.counted_from = u64::MAX;
     }
@@ -222,7 +222,7 @@ mod tests {
         Traffic::new(&plan, Moment::now())
     }
 
-    /// Sends so many messages, all of which count.
+    /// Sends so many messages. All of them count.
     fn sent(traffic: &Traffic, count: usize) -> (Datagrams, Vec<Vec<u8>>) {
         let mut datagrams = Datagrams::new(2, 3);
         let now = Moment::now();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a network loses, doubles and reorders, the counts are those that a list of arrivals gives.
+        /// A network may lose, double and reorder at will: a list of the arrivals gives the same counts.
         #[test]
         fn any_order_of_arrivals_is_counted(arrivals in proptest::collection::vec(0..50_usize, 0..200)) {
             let traffic = traffic();

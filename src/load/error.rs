@@ -16,7 +16,7 @@ pub enum LoadError {
     Resolve {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's words.
         source: io::Error,
     },
     /// An endpoint and the source addresses are of different families.
@@ -32,7 +32,7 @@ pub enum LoadError {
     TooMany {
         /// How many were asked for.
         asked: usize,
-        /// What is possible, and the remedy.
+        /// The most that is possible, and the remedy.
         ceiling: String,
     },
     /// Not all connections of the plan could be opened, or kept, so that there is nothing to measure.
@@ -42,7 +42,7 @@ pub enum LoadError {
         failed: u64,
         /// Of how many.
         asked: usize,
-        /// What was said of the first.
+        /// The words about the first.
         first: String,
     },
     /// Over UDP, so many messages had no answer in time.

@@ -20,7 +20,7 @@ pub(super) const MOST_DESCRIBED: usize = 16;
 /// Counts and times of a run.
 #[derive(Debug)]
 pub(super) struct Figures {
-    /// Only what should have left, or has begun, from here on is counted.
+    /// Messages that were due from here on count.
     pub(super) from: Moment,
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -78,7 +78,7 @@ pub struct DatagramFates {
 }
 
 impl Figures {
-    /// Keeps what is known of a difference, and returns it in words. Only the first few are described.
+    /// Keeps a difference, and returns it in words. Only the first few are described.
     pub(super) fn keep_mismatch(&mut self, number: u64, described: Option<Mismatch>) -> String {
         let Some(mismatch) = described else { return format!("connection {number}: a mismatch") };
         let words = mismatch.to_string();
@@ -184,12 +184,12 @@ impl Figures {
         }
     }
 
-    /// Since when connections have failed and no reply has come, if that is so.
+    /// The moment from which on connections failed and no reply came, if that is so.
     pub(super) fn failing_since(&self) -> Option<Moment> {
         (self.failing_since > self.last_reply).then_some(self.failing_since)
     }
 
-    /// The measured part begins: what was before is forgotten, but for connections and errors.
+    /// The measured part begins: everything before it is forgotten, but for connections and errors.
     pub(super) fn begin(&mut self, now: Moment) {
         self.from = now;
         self.last_reply = now;
@@ -264,7 +264,7 @@ impl Figures {
 }
 
 impl DatagramFates {
-    /// Those of two generators together.
+    /// The fates at two generators together.
     pub(super) fn plus(self, other: DatagramFates) -> DatagramFates {
         DatagramFates {
             lost: self.lost + other.lost,

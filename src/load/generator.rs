@@ -131,7 +131,7 @@ impl Load {
     /// Carries the plan out, over the connections that are open already if there are any.
     ///
     /// # Errors
-    /// When the loop itself fails. Whatever happens to connections is in the report.
+    /// When the loop itself fails. The report tells what happened to connections.
     pub fn run(mut self) -> Result<Report, LoadError> {
         self.connect()?;
         self.wait_and_measure()?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// The most different greetings that are told apart.
 pub(super) const MOST_DIFFERENT: usize = 64;
-/// As much of a greeting is kept; those that differ only behind it count as the same.
+/// So many bytes of a greeting are kept. Greetings that differ only behind them count as the same.
 const LONGEST_KEPT: usize = 256;
 
 /// Connections by their greeting.
@@ -52,7 +52,7 @@ impl Greetings {
         }
     }
 
-    /// By their text; what is not UTF-8 is escaped.
+    /// By their text. A greeting that is not UTF-8 is escaped.
     pub(super) fn by_text(&self) -> BTreeMap<String, u64> {
         let text = |bytes: &Vec<u8>| {
             String::from_utf8(bytes.clone()).unwrap_or_else(|_| bytes.escape_ascii().to_string())
@@ -107,7 +107,7 @@ mod tests {
     fn what_is_no_text_is_escaped() {
         let mut greetings = Greetings::default();
         greetings.count(greeting(b"\xff\n"));
-        // What was escaped by the server itself can't be told from that, but is not lost.
+        // A server that sends an escaped text itself counts as the same one; it is not lost.
         greetings.count(greeting(b"\\xff\\n"));
         greetings.count(greeting(b"\xc3\xa9\n"));
         let counts = greetings.by_text();

@@ -1,7 +1,7 @@
 //! The kind of a difference: bytes lost, doubled, in another order, or changed.
 //!
-//! The first differing byte alone says little. So the bytes behind it are collected, as many as are still to come, or
-//! until none come any more; then they are looked for in the rest of the stream.
+//! The first differing byte alone says little. So the generator collects the bytes behind it, until all have come or none
+//! come any more, and looks for them in the rest of the stream.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ const SHORTEST_LINE: usize = 4;
 /// A difference between what was sent and what came back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// The connection, numbered from 0 in the order in which they were begun.
+    /// The number of the connection: 0 is the one that was begun first.
     pub connection: u64,
     /// The first differing byte, counted from the connection's first (a greeting left out); over UDP from the
     /// datagram's.
@@ -140,12 +140,12 @@ impl Fault {
         {
             return moved;
         }
-        // Most bytes behind the first are where they belong.
+        // Most bytes behind the first one are where they belong.
         let in_place = self.bytes_in_place(pattern);
         if in_place > 0 && in_place * 2 >= self.evidence.len() - 1 {
             return (LooksLike::Corruption, came - in_place as u64);
         }
-        // Too few bytes to find in the pattern, or nowhere in it: the number of them has to tell.
+        // The bytes are too few to find in the pattern, or stand nowhere in it: only their number tells.
         if came < self.expected && self.evidence.len() < FEWEST_BYTES {
             (LooksLike::Loss, self.expected - came)
         } else if came > self.expected && self.evidence.len() < FEWEST_BYTES {
@@ -200,7 +200,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Mismatch {
-    /// A datagram of other bytes than were expected; nothing was expected if it has a number that was not sent.
+    /// A datagram with other bytes than expected. Nothing was expected if no message had its number.
     pub(super) fn of_datagram(connection: u64, expected: &[u8], received: &[u8]) -> Mismatch {
         let same = expected.iter().zip(received).filter(|(a, b)| a == b).count();
         let offset = expected.iter().zip(received).take_while(|(a, b)| a == b).count();
@@ -279,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    /// Judges what came instead of the `sent` bytes after `before` good ones.
+    /// Judges a change in the `sent` bytes behind `before` good ones.
     fn judge(before: usize, sent: usize, change: impl Fn(&mut Vec<u8>)) -> Option<Mismatch> {
         let pattern = Pattern::new(1, 1024, 4, 1, 4096);
         let start = pattern.beginning(5);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes is judged without a panic, and a long enough piece that is missing is called a loss.
+        /// Any bytes are judged without a panic, and a long enough piece that is missing is called a loss.
         #[test]
         fn anything_is_judged(before in 0..3000_usize, sent in 1..3000_usize, at: prop::sample::Index, cut in 1..900_usize) {
             let (from, until) = (before + at.index(sent), before + sent);

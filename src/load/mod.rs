@@ -21,10 +21,10 @@
 //! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
 //! | `starvation.rs`, `cores.rs` | signs that the generator itself was kept from working |
 //! | `report/` | the results, as programs and people read them |
-//! | `processes.rs`, `shares.rs` | one run by several processes; what each of them is told |
+//! | `processes.rs`, `worker.rs`, `shares.rs` | one run by several processes; each of them; its share and its orders |
 //! | `progress.rs` | a run as its watchers see it |
 //! | `rate_search.rs` | the highest rate that a server takes, found by many runs |
-//! | `error.rs` | why a run does not take place; `encoding.rs`: settings in JSON |
+//! | `error.rs`, `encoding.rs` | reasons for no run; settings in JSON |
 //!
 //! # A run
 //!
@@ -36,19 +36,19 @@
 //!   draining    nothing more is sent; what is under way is waited for, as long as a reply may take
 //! ```
 //!
-//! So at the end every message was answered, or (over UDP) is lost, or belongs to a connection that failed, or was cut
-//! off by an interrupt: nothing disappears from the figures.
+//! So at the end every message has one of a few fates: it was answered, a network lost it (over UDP), its connection
+//! failed, or an interrupt cut it off. Nothing disappears from the figures.
 //!
 //! # Open and closed loop
 //!
-//! In a *closed* loop a client sends when it has its reply. When the server stalls for a second, each client sends one
-//! message less than it would have, and one slow message is all that the percentiles see. In an *open* loop messages
-//! are due by a schedule, as the requests of independent users are, and each counts from when it was due: all those
-//! that were due in that second see it. What the server took once it had the message is reported beside it as the
-//! service time; what was late although its connection was free is the generator's own lag.
+//! In a *closed* loop a client sends when it has its reply. When the server stalls for a second, each client has one slow
+//! message and does not send the others, so the percentiles hardly see the stall. In an *open* loop messages are due by
+//! a schedule, as the requests of independent users are, and latency counts from then: every message that was due in
+//! that second sees the stall. The *service time*, beside it, counts from when the message left. The *lag* is the delay of
+//! messages whose connection was free: the generator caused it.
 //!
-//! The kernel's wait is counted in whole milliseconds. So that messages leave when they are due, the loop sleeps until
-//! shortly before and polls for the rest, only in an open loop: it may take a whole core then.
+//! The kernel counts waits in whole milliseconds. To send on time, the loop of an open run sleeps until shortly before a
+//! message is due and polls for the rest, which may take a whole core.
 
 mod cause;
 mod client;
@@ -91,6 +91,7 @@ mod stream_clients;
 mod targets;
 mod times;
 mod traffic;
+mod worker;
 
 pub use self::cause::{Cause, Errors};
 pub use self::error::LoadError;
@@ -99,7 +100,7 @@ pub use self::figures::DatagramFates;
 pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Usage};
-pub use self::processes::{Processes, ProcessesError, ProgressRecord};
+pub use self::processes::{Processes, ProcessesError};
 pub use self::progress::{Doing, Progress, Watcher};
 pub use self::rate_search::{FoundRate, RateSearch, SearchEnding, SearchPart, SearchStep};
 pub use self::replies::Replies;
@@ -113,3 +114,4 @@ pub use self::shares::{Order, Share, SharesError, shares};
 pub use self::sizes::Sizes;
 pub use self::sources::{Sources, SourcesError};
 pub use self::times::{Histogram, Times};
+pub use self::worker::ProgressRecord;

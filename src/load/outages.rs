@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The outages of a run.
 #[derive(Debug)]
 pub(super) struct Outages {
-    /// The first ones, the last of which may still go on.
+    /// The first outages. The last of them may still go on.
     pub(super) described: Vec<Outage>,
     pub(super) count: u64,
     pub(super) longest: Duration,
@@ -95,7 +95,7 @@ impl Outages {
         }
     }
 
-    /// The messages have ended; whoever is not served by now was not served again.
+    /// The messages have ended: a client that is silent now was not served again.
     pub(super) fn finish(&mut self, now: Moment) {
         self.close(None, now);
     }

@@ -1,9 +1,9 @@
 //! When a client may send: one rule for all, one [`Pacer`] for each client, the same over TCP and UDP.
 //!
-//! Whatever the loop is, each client has a moment at which its next message is due: long past when it sends as fast as
-//! it can, after the pause when it thinks, by the schedule in an open loop. It may send once that moment has come and
-//! fewer than `depth` messages are under way. A client that loses its connection keeps its pacer, so what was due
-//! meanwhile keeps the moment at which it should have left.
+//! In every loop a client has a moment at which its next message is due: long past if it sends as fast as it can, after a
+//! pause if it thinks, by the schedule in an open loop. It may send once that moment has come and fewer than `depth`
+//! messages are under way. A client that loses its connection keeps its pacer, so messages that were due meanwhile keep
+//! the moments at which they should have left.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub(super) struct Pacer {
     turn: Turn,
     client: u32,
     under_way: u32,
-    /// Since when nothing but the generator keeps the client from sending.
+    /// The moment from which on the generator alone keeps the client from sending.
     free_since: Moment,
     /// How late the last message left because of the generator.
     lag: Duration,
@@ -156,7 +156,7 @@ impl Pacer {
         }
     }
 
-    /// Whatever was due before this moment and has not left will not leave.
+    /// Messages that were due before this moment and have not left will not leave.
     pub(super) fn skip_to(&mut self, from: Moment, pacing: &Pacing) {
         if let Rule::Scheduled(schedule) = &pacing.rule {
             schedule.skip_to(from, self.client, &mut self.turn);
@@ -191,7 +191,7 @@ impl Pacer {
         match &pacing.rule {
             Rule::Scheduled(schedule) => {
                 departure.intended = self.turn.due;
-                // The server accounts for the time in which the client waited for it.
+                // While the client waited for the server, the server caused the delay.
                 departure.lag = now.since(self.turn.due.max(self.free_since));
                 self.lag = departure.lag;
                 schedule.advance(self.client, &mut self.turn);
@@ -205,12 +205,12 @@ impl Pacer {
         departure
     }
 
-    /// A message is no longer under way, whatever became of it.
+    /// A message is no longer under way.
     pub(super) fn landed(&mut self, pacing: &mut Pacing, now: Moment) {
         pacing.in_flight -= 1;
         if self.under_way >= pacing.depth {
-            // Had the generator sent the last message in time, there would have been room that much earlier. So a late
-            // generator accounts for all the messages that queue up behind the first one that it sent late.
+            // Had the generator sent the last message in time, there would have been room that much earlier. So all
+            // messages that queue up behind one that left late are late because of the generator.
             self.free_since = now - self.lag;
         }
         self.under_way -= 1;
@@ -225,8 +225,8 @@ impl Pacer {
         std::mem::take(&mut self.under_way)
     }
 
-    /// The client can send from now on. If a message was to begin the connect, the generator accounts for the time
-    /// from when it was due until the connect began.
+    /// The client can send from now on. If a message began the connect, the generator caused the delay from when it was
+    /// due until the connect began.
     pub(super) fn connected(&mut self, began: Option<Moment>, now: Moment) {
         let waited = began.map_or(Duration::ZERO, |began| began.since(self.turn.due.max(self.free_since)));
         self.free_since = now - waited;

@@ -1,13 +1,14 @@
 //! The bytes that are sent: one seeded table, read round and round, from another place for each connection.
 //!
-//! The table's period is a prime larger than a message, larger than the number of clients, and larger than all that a
-//! connection has under way where that is possible. So a message never begins where the one before began, a message that is lost, doubled or taken from
-//! another connection does not fit, and any split of the stream can be compared with one `memcmp` against the table.
-//! Only the loss of exactly one period would fit; that shows in the totals, because every reply is waited for.
+//! The table's period is a prime. It is larger than a message, larger than the number of clients, and where possible
+//! larger than all that a connection has under way. So a message never begins where the one before began, and a message
+//! that is lost, doubled or taken from another connection does not fit. Any split of the stream is compared with one
+//! `memcmp` against the table. Only the loss of exactly one period would fit; it shows in the totals, because the
+//! generator waits for every reply.
 
 /// The shortest period: small messages are then checked against a table that stays in the first level cache.
 const SHORTEST_PERIOD: usize = 4093;
-/// The longest period that is chosen only to cover what is under way.
+/// The longest period that is chosen only to cover the messages under way.
 const LONGEST_WINDOW: usize = 64 * 1024;
 /// How far apart the streams of two connections begin: prime to every period, since the period is prime and larger.
 const STEP: usize = 1597;
@@ -52,9 +53,9 @@ impl Pattern {
         Pattern { table, period, reach, seed }
     }
 
-    /// Where the stream of the connection with this number begins. Among as many connections as the period is long, no
-    /// two begin at the same place; those after them begin elsewhere than chance and the seed say, so that connections
-    /// a period apart differ as well.
+    /// Where the stream of the connection with this number begins. Of as many connections as the period is long, no two
+    /// begin at the same place. In each further round the seed moves all beginnings, so that connections a period apart
+    /// differ as well.
     pub(super) fn beginning(&self, connection: u64) -> Place {
         let period = self.period as u64;
         let (round, number) = (connection / period, connection % period);

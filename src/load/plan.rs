@@ -51,7 +51,7 @@ pub struct Plan {
     /// How long it runs before anything is counted.
     #[serde(rename = "warmup_s", with = "seconds")]
     pub warmup: Duration,
-    /// The bytes, the sizes and the arrivals follow from this number.
+    /// Bytes, sizes and arrivals follow from this number.
     pub seed: u64,
     /// Whether each byte that comes back is compared with the one that was sent.
     pub verify: bool,
@@ -83,8 +83,8 @@ pub struct Plan {
     pub reset: bool,
 }
 
-/// How clients connect again: the first time at once, then after a time that doubles from `first` to `longest`, half of
-/// it up to chance. It begins anew with the next reply.
+/// How clients connect again: the first time at once, then after a time that doubles from `first` to `longest`. Chance
+/// shortens it by up to a half. A reply sets it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
     /// The delay after the second failure.
@@ -126,8 +126,8 @@ impl fmt::Display for Reconnect {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pace {
-    /// Closed loop: some time after the reply to the one before. A slow server slows the clients down, and so hides
-    /// how slow it would have been for those who come in their own time.
+    /// Closed loop: some time after the reply to the one before. A slow server slows these clients down, and so hides
+    /// how slow it would have been for users who come in their own time.
     Closed {
         /// How long a client thinks before its next message.
         #[serde(rename = "think_s", with = "seconds")]
@@ -238,7 +238,7 @@ impl Plan {
     /// Whether the settings can hold together.
     ///
     /// # Errors
-    /// Which of them can't.
+    /// The settings that can't.
     pub fn check(&self) -> Result<(), PlanError> {
         if self.endpoints.is_empty() {
             return Err(PlanError::NoEndpoint);

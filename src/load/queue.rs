@@ -33,7 +33,7 @@ pub(super) struct Queue {
 /// A client that begins to connect.
 pub(super) struct Attempt {
     pub(super) client: Client,
-    /// When it began, if this goes on with an attempt; otherwise this is a new one.
+    /// The beginning of the attempt that this one goes on with; nothing for a new one.
     pub(super) since: Option<Moment>,
 }
 
@@ -116,7 +116,7 @@ impl Queue {
         self.held_back.push(Waiting { at, attempt: Attempt { client, since: None } });
     }
 
-    /// Those that were held back may try again.
+    /// Clients that were held back may try again.
     pub(super) fn release(&mut self) {
         self.waiting.extend(self.held_back.drain(..));
     }
@@ -135,7 +135,7 @@ impl Queue {
         self.gone.push(client);
     }
 
-    /// Nobody gets a connection any more who has not begun to connect.
+    /// Clients that have not begun to connect get no connection any more.
     pub(super) fn give_all_up(&mut self) {
         self.give_fresh_up();
         self.trying = 0;
@@ -143,7 +143,7 @@ impl Queue {
         self.gone.extend(waiting.map(|waiting| waiting.attempt.client));
     }
 
-    /// Clients that have not begun to connect do not.
+    /// Clients that have never begun to connect do not begin.
     pub(super) fn give_fresh_up(&mut self) {
         self.never_begun.append(&mut self.fresh);
     }
@@ -165,9 +165,9 @@ impl Queue {
         self.all_have_tried() && self.waiting.is_empty() && self.held_back.is_empty()
     }
 
-    /// When a client connects again that has failed so many times since its last reply: at once the first time, then
-    /// after a time that doubles. Chance moves it to anywhere in the second half of that time, so that clients that
-    /// were lost together do not come back together.
+    /// When a client connects again, after so many failures since its last reply: at once the first time, then after a
+    /// time that doubles. Chance picks a moment in the second half of that time, so that clients that lost their
+    /// connections together do not come back together.
     pub(super) fn again_at(&mut self, tries: u32, now: Moment) -> Moment {
         let Some(doublings) = tries.checked_sub(1) else { return now };
         let Reconnect { first, longest } = self.reconnect;
@@ -206,7 +206,7 @@ impl PartialOrd for Waiting {
 }
 
 impl Ord for Waiting {
-    /// The earliest is the greatest: it is what the heap gives first.
+    /// The earliest is the greatest, because a heap gives the greatest first.
     fn cmp(&self, other: &Waiting) -> Ordering {
         other.at.cmp(&self.at)
     }

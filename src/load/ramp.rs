@@ -26,14 +26,14 @@ impl Ramp {
         }
         self.under_way += 1;
         if !self.gap.is_zero() {
-            // Counted from when it was due, so that late wake-ups don't slow the ramp down; but what was missed while
-            // nobody wanted to connect is not made up for.
+            // Counted from when it was due, so that late wake-ups don't slow the ramp down. But connects that nobody
+            // wanted are not made up for.
             self.next = self.next.max(now - Duration::from_secs(1)) + self.gap;
         }
         true
     }
 
-    /// When the next one may begin, if it is time that is in its way.
+    /// When the next one may begin, if only time is in its way.
     pub(super) fn waits_until(&self) -> Option<Moment> {
         (self.under_way < self.most_under_way).then_some(self.next)
     }

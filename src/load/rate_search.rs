@@ -16,7 +16,8 @@ use serde::Serialize;
 
 use super::plan::Plan;
 use super::report::{
-    Area, Condition, FORMAT_VERSION, LINE, Line, PlotError, Report, SECOND_LINE, logarithmic, picture,
+    Area, Condition, FORMAT_VERSION, LINE, Line, PlotError, Report, SECOND_LINE, Verdict, logarithmic,
+    picture,
 };
 use super::times::text;
 
@@ -79,6 +80,8 @@ pub enum SearchEnding {
     GeneratorLate,
     /// A condition holds at any rate.
     NoneIsGood,
+    /// Nobody is there: no connection was established, or over UDP every message refused.
+    Unreachable,
     /// A signal ended it: the best rate so far is not confirmed.
     Interrupted,
     /// The best rate was never confirmed: results near it change from step to step.
@@ -225,8 +228,20 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
         let failed: Vec<String> = conditions.filter_map(|condition| condition.violated(&report)).collect();
         let (good, late) = (failed.is_empty(), report.generator.bottleneck);
         let interrupted = report.interrupted;
+        // Over UDP, a server that loses everything may only be slow.
+        let is_nobody_there = match Verdict::of(&report, &[]) {
+            Verdict::Refused => true,
+            Verdict::TimedOut => report.udp.is_none(),
+            _ => false,
+        };
         self.steps.push(SearchStep { part, rate, failed, report });
-        if interrupted { Err(Stop::Ended(SearchEnding::Interrupted)) } else { Ok((good, late)) }
+        if interrupted {
+            return Err(Stop::Ended(SearchEnding::Interrupted));
+        }
+        if is_nobody_there && self.best == 0.0 {
+            return Err(Stop::Ended(SearchEnding::Unreachable));
+        }
+        Ok((good, late))
     }
 
     /// The highest rate that passed and did not fail as well, nor any below it.
@@ -247,7 +262,7 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
 }
 
 impl SearchEnding {
-    /// What it means, and what to try.
+    /// Its meaning in words, with a remedy.
     fn words(self) -> &'static str {
         match self {
             SearchEnding::Found => "confirmed by three windows, and by the step above failing again",
@@ -256,6 +271,7 @@ impl SearchEnding {
                  generator a core of its own, or several --processes)"
             }
             SearchEnding::NoneIsGood => "a condition held at every rate",
+            SearchEnding::Unreachable => "no answer: nobody is there",
             SearchEnding::Interrupted => "the best so far, not confirmed: the search was ended by a signal",
             SearchEnding::Unsteady => {
                 "not confirmed: near this rate results change from step to step (try a longer --step)"

@@ -15,7 +15,7 @@ pub enum Replies {
     Echo,
     /// A reply is a line.
     Line,
-    /// A reply is whatever one read brings. The pieces that follow belong to it, until the next message leaves.
+    /// A reply is the bytes of one read. The pieces that follow belong to it, until the next message leaves.
     Any,
 }
 

@@ -17,7 +17,7 @@ use crate::reactor::{Context, Handler, Moment, Readiness, Timer, Token};
 
 /// How often a watcher sees the progress.
 const WATCH: Duration = Duration::from_millis(200);
-/// How often it is looked for timeouts at most and at least.
+/// The shortest and the longest time between two looks for timeouts.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// Wakes the loop for the run as a whole, whose work is done at the end of each turn.
@@ -185,7 +185,7 @@ impl Run {
         context.set_timer(RUN, now);
         self.part = Part::Closing;
         self.part_ends = now + END_TIME;
-        // With --reset nothing is awaited, but one more turn shows what has come by now.
+        // With --reset nothing is awaited, but one more turn reads the bytes that have come by now.
         let is_waiting = !self.figures().interrupted && (self.clients.end_all(context) || self.plan.reset);
         if self.plan.reset {
             self.part_ends = now;
@@ -235,7 +235,7 @@ impl Run {
                 self.part = Part::Resting;
                 context.stop();
             }
-            // Read anew: messages of this very turn have left after it began, and belong to the warm-up.
+            // The clock is read anew: messages of this very turn have left after it began, and belong to the warm-up.
             Part::WarmUp if now >= self.part_ends => {
                 self.measure(context, Moment::now());
                 self.clients.send_all(context);
@@ -316,7 +316,7 @@ impl Run {
     fn end_measuring(&mut self, context: &mut Context<Slot>, all_sent: bool) {
         let mut now = Moment::now();
         let traffic = self.clients.traffic();
-        // Without a reply, it took until the last message was given up.
+        // Without a reply, the part ends when the last message is given up.
         if all_sent && traffic.figures.received > 0 {
             now = traffic.figures.last_reply;
         } else if traffic.pacing.is_scheduled() {
@@ -367,7 +367,7 @@ impl Run {
         context.stop();
     }
 
-    /// Nobody takes the messages that are to be sent: clients would try for ever, as no time ends it.
+    /// Whether clients try in vain to send a number of messages: no time ends the run, so they would try for ever.
     fn is_in_vain(&mut self, now: Moment) -> bool {
         let patience = self.plan.connect_timeout.max(self.plan.timeout);
         let (is_churn, is_endless) = (self.plan.usage == Usage::Churn, self.window.messages.is_some());

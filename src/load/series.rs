@@ -180,7 +180,7 @@ impl Point {
         }
     }
 
-    /// Adds a slice that is too short for percentiles of its own: those of the interval stay.
+    /// Adds a slice that is too short for percentiles of its own: the percentiles of the interval stay.
     fn append(&mut self, slice: &Point) {
         let Point { p50_us, p99_us, .. } = *self;
         *self = self.join(*slice);
@@ -188,7 +188,7 @@ impl Point {
     }
 }
 
-/// The larger of two times; one that was measured rather than none.
+/// The larger of two times. A time that was measured is larger than none.
 pub(super) fn larger(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     one.into_iter().chain(other).reduce(f64::max)
 }

@@ -17,7 +17,7 @@ const OPENED_A_SECOND: f64 = 5000.0;
 pub struct Share {
     /// Its part of the plan.
     pub plan: Plan,
-    /// The processor that it keeps to, counted among those that it may use.
+    /// The processor that it keeps to, counted among its allowed ones.
     pub core: Option<usize>,
     /// Whether it tells its progress while it runs.
     pub watched: bool,

@@ -1,4 +1,4 @@
-//! What the generator keeps in a slot of the reactor.
+//! The sources of events that the reactor keeps for the generator.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

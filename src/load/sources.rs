@@ -62,7 +62,7 @@ impl Sources {
     }
 }
 
-/// The addresses of a network that a host can have: those of the network itself and of everyone in it are left out.
+/// How many addresses of a network a host can have: not the network's own one, nor the one for everybody in it.
 fn usable(network: &IpNet) -> u64 {
     let bits = network.max_prefix_len() - network.prefix_len();
     match (network, bits) {

@@ -17,7 +17,7 @@ use super::traffic::Traffic;
 use crate::net::{Answer, Service};
 use crate::reactor::Moment;
 
-/// What goes over one connection.
+/// The messages and replies of one connection.
 #[derive(Debug)]
 pub(super) struct Stream {
     number: u64,
@@ -28,7 +28,7 @@ pub(super) struct Stream {
     attention: bool,
     /// Input only needs comparing: no greeting is awaited, and no difference was found.
     plain: bool,
-    /// What the server is to say before anything is sent.
+    /// The server's greeting, which comes before anything is sent.
     greeting: Option<Box<Awaited>>,
     /// The greeting is complete, and the driver does not know yet.
     greeted: bool,
@@ -78,7 +78,7 @@ impl Stream {
         self.began = now;
     }
 
-    /// What should still come.
+    /// Bytes or replies that should still come.
     pub(super) fn missing(&self, replies: Replies) -> Missing {
         match self.missing_greeting() {
             Some(bytes) => Missing { count: bytes as u64, of: "bytes of the greeting" },

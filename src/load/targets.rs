@@ -11,7 +11,7 @@ use crate::net::Target;
 use crate::net::{Endpoint, Host};
 use crate::system::{DescriptorLimit, PORT_RANGE, port_range};
 
-/// The ports that Linux gives out unless it is told otherwise.
+/// The ports that Linux gives out by default.
 const USUAL_PORTS: u64 = 60_999 - 32_768 + 1;
 
 /// The endpoints with their addresses.
@@ -28,7 +28,7 @@ struct Candidates {
     proven: bool,
 }
 
-/// Which address of its endpoint a connection tries.
+/// The place of an address among those of its endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Choice(u32);
 
@@ -71,7 +71,7 @@ impl Targets {
         self.at(connection, self.choice(connection))
     }
 
-    /// Which address of its endpoint that is. Until it is proven, a connection may try another one than the next.
+    /// The address of its endpoint that it tries. Until one is proven, two connections may try different ones.
     pub(super) fn choice(&self, connection: u64) -> Choice {
         self.candidates[self.endpoint(connection)].chosen
     }
@@ -113,7 +113,7 @@ impl Targets {
         (connection % self.candidates.len() as u64) as usize
     }
 
-    /// Those that ports limit: all but Unix sockets.
+    /// The addresses that ports limit: all but Unix sockets.
     fn with_ports(&self) -> impl Iterator<Item = SocketAddr> {
         self.candidates.iter().filter_map(|candidates| match candidates.at(candidates.chosen)? {
             Target::Tcp(address) | Target::Udp(address) => Some(*address),
@@ -165,7 +165,7 @@ impl Ceiling {
         if self.all_have_ports { self.ports.saturating_mul(self.pairs) } else { u64::MAX }
     }
 
-    /// Says what stands in the way of so many connections of this process, if anything does.
+    /// Refuses more connections than ports or this process's descriptors allow.
     pub(super) fn check(&self, connections: usize) -> Result<(), LoadError> {
         self.check_ports(connections)?;
         if connections as u64 <= self.descriptors {
@@ -177,7 +177,7 @@ impl Ceiling {
         Err(LoadError::TooMany { asked: connections, ceiling })
     }
 
-    /// Says whether there are fewer ports than connections. All processes of a machine share its ports.
+    /// Refuses more connections than ports allow. All processes of a machine share its ports.
     pub(super) fn check_ports(&self, connections: usize) -> Result<(), LoadError> {
         if connections as u64 <= self.by_ports() {
             return Ok(());
@@ -192,7 +192,7 @@ impl Ceiling {
         Err(LoadError::TooMany { asked: connections, ceiling })
     }
 
-    /// What may stand in the way, to be said before it does.
+    /// An obstacle that the plan may meet.
     pub(super) fn warning(&self, plan: &Plan) -> Option<String> {
         let most = self.by_ports();
         let few = plan.messages.is_some_and(|messages| messages < most / 2);

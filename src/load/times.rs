@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Three significant digits: 0.1 % of any value.
 const DIGITS: u8 = 3;
-/// The longest time that is told apart; longer ones count as this long.
+/// The longest time. A longer one counts as this long.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Durations in nanoseconds, with three significant digits, in constant memory. As JSON it is text: HdrHistogram's
@@ -50,7 +50,7 @@ pub struct Times {
 pub(super) struct Statistic {
     pub(super) name: &'static str,
     pub(super) of: fn(&Times) -> f64,
-    /// One value in so many lies beyond it; 0 for those that are no percentiles.
+    /// One value in so many lies beyond it; 0 if it is no percentile.
     one_in: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What all clients share while messages flow.
+//! The things that all clients share while messages flow.
 
 use super::figures::Figures;
 use super::pacer::Pacing;

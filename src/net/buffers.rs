@@ -75,8 +75,8 @@ impl Held {
         self.0.as_ref().and_then(|buffers| buffers.pipe.as_ref())
     }
 
-    /// Takes input into a pipe, which becomes the write buffer, and sends as much of it as the kernel takes. Only called
-    /// while nothing is held.
+    /// Takes input into a pipe, which becomes the write buffer, and sends as much of it as the kernel takes. Only
+    /// called while nothing is held.
     ///
     /// # Errors
     /// When the connection is gone.
@@ -171,15 +171,17 @@ impl Held {
         wire: &mut Wire<impl Transport>,
         desk: &mut Desk,
     ) -> io::Result<()> {
-        let written = if wire.is_writable() && self.unsent() == 0 { wire.write(bytes, desk) } else { Ok(0) };
-        let (taken, result) = match written {
-            Ok(taken) => (taken, Ok(())),
-            Err(error) => (0, Err(error)),
-        };
-        if taken < bytes.len() {
-            self.add_unsent(&bytes[taken..], &mut desk.pool, desk.now)?;
+        if self.unsent() > 0 || !wire.is_writable() {
+            return self.add_unsent(bytes, &mut desk.pool, desk.now);
         }
-        result
+        match wire.write(bytes, desk) {
+            Ok(taken) if taken == bytes.len() => Ok(()),
+            Ok(taken) => self.add_unsent(&bytes[taken..], &mut desk.pool, desk.now),
+            Err(error) => {
+                self.add_unsent(bytes, &mut desk.pool, desk.now)?;
+                Err(error)
+            }
+        }
     }
 
     /// Writes as much of the unsent bytes as the kernel takes in one call; returns the price in terms of the budget.
@@ -209,9 +211,8 @@ impl Held {
     /// Pauses reading when the write buffer is full.
     #[inline]
     pub(super) fn pause_if_full(&self, wire: &mut Wire<impl Transport>, desk: &mut Desk) {
-        let unsent = self.unsent();
-        if unsent >= desk.limits.write_limit {
-            wire.pause(unsent, desk);
+        if !self.is_empty() && self.unsent() >= desk.limits.write_limit {
+            wire.pause(self.unsent(), desk);
         }
     }
 

@@ -23,9 +23,9 @@ impl ConnectedDatagramSocket {
     /// A socket for datagrams to and from `peer`, from the address `source` if one is given.
     ///
     /// # Errors
-    /// As `socket(2)`, `bind(2)` and `connect(2)`: no way leads there, no port or descriptor is left. A socket that would
-    /// be its own peer is [`ErrorKind::ConnectionRefused`]: the system may pick the very port of this machine that is
-    /// connected to, which shows that nobody else has it.
+    /// As `socket(2)`, `bind(2)` and `connect(2)`: no way leads there, no port or descriptor is left. A socket that
+    /// would be its own peer is [`ErrorKind::ConnectionRefused`]: the system may pick the very port of this machine
+    /// that the socket connects to, which shows that nobody else has it.
     pub fn connect(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<ConnectedDatagramSocket> {
         let socket = socket2::Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
@@ -39,7 +39,7 @@ impl ConnectedDatagramSocket {
         Ok(ConnectedDatagramSocket { socket: UdpSocket::from_std(socket.into()), peer })
     }
 
-    /// Whose datagrams it takes.
+    /// The only sender whose datagrams it takes.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
@@ -67,8 +67,8 @@ impl ConnectedDatagramSocket {
         }
     }
 
-    /// Receives one datagram and says how long it is, or `None` if there is none. What does not fit the buffer is cut
-    /// off, so let it have room for [`LONGEST_DATAGRAM`](super::LONGEST_DATAGRAM).
+    /// Receives one datagram and returns its length, or `None` if there is none. The kernel cuts off the part that does
+    /// not fit the buffer, so give it room for [`LONGEST_DATAGRAM`](super::LONGEST_DATAGRAM).
     ///
     /// # Errors
     /// As `recv(2)`; also for an earlier datagram that came to nobody ([`ErrorKind::ConnectionRefused`]).

@@ -1,4 +1,4 @@
-//! Beginning to connect: a socket whose handshake is under way, to be watched by the reactor until it has ended.
+//! Beginning to connect: a socket whose handshake is under way. The reactor watches it until the handshake has ended.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -65,15 +65,15 @@ fn begin(socket: &socket2::Socket, address: &SockAddr) -> io::Result<()> {
     }
 }
 
-/// A port that is chosen by `bind` must be free towards everyone; one that is chosen by `connect` only towards that one
-/// target, so that each pair of addresses has all ports to itself.
+/// A port that `bind` chooses must be free towards everyone; a port that `connect` chooses, only towards that one
+/// target. So each pair of addresses has all ports to itself.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn let_connect_choose_the_port(socket: &socket2::Socket) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
     Ok(setsockopt(socket, IpBindAddressNoPort, &true)?)
 }
 
-/// Only Linux has it; elsewhere the port is chosen by `bind`.
+/// Only Linux lets `connect` choose; elsewhere `bind` chooses the port.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn let_connect_choose_the_port(_: &socket2::Socket) -> io::Result<()> {
     Ok(())

@@ -1,8 +1,8 @@
-//! Datagram sockets whose answers come from the address that was asked.
+//! Datagram sockets. Their answers come from the address that the client asked.
 //!
-//! A socket that is bound to one address always answers from that address. A socket that is bound to every address would
-//! answer from the address that the routing table prefers, which the client may not know. So such a socket asks the
-//! kernel where each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO), and names that address when it answers.
+//! A socket that is bound to one address always answers from that address. A socket that is bound to every address
+//! would answer from the address that the routing table prefers, which the client may not know. So such a socket asks
+//! the kernel where each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO), and names that address when it answers.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,7 +16,7 @@ use super::packet_info::PacketInfo;
 
 /// No datagram is longer than this, so that a buffer of this size cuts none.
 pub const LONGEST_DATAGRAM: usize = 65_535;
-/// A port for questions about an address, to which nothing is sent.
+/// A port to ask the kernel about an address; nothing is sent there.
 const DISCARD: u16 = 9;
 /// The most bytes that fit a datagram of either family: 65,535 less the headers of IPv4 and UDP.
 pub const LONGEST_PAYLOAD: usize = 65_535 - 20 - 8;
@@ -38,8 +38,8 @@ pub struct Datagram {
     pub length: usize,
     /// Its sender, unless that is forged.
     pub from: SocketAddr,
-    /// The address of ours that it was sent to. `None`: it was sent to many, by broadcast or multicast, or the address is
-    /// not known.
+    /// Our address that the sender used. `None`: it sent to many, by broadcast or multicast, or the address is not
+    /// known.
     pub to: Option<SocketAddr>,
 }
 
@@ -65,8 +65,8 @@ impl DatagramSocket {
         prepared.finish(socket)
     }
 
-    /// Takes over a bound socket, on which datagrams may wait. An IPv6 socket may take IPv4 datagrams too: the process that
-    /// bound it has decided that.
+    /// Takes over a bound socket, on which datagrams may wait. An IPv6 socket may take IPv4 datagrams too: the process
+    /// that bound it has decided that.
     pub(super) fn inherited(socket: socket2::Socket) -> io::Result<DatagramSocket> {
         let local = socket.local_addr()?.as_socket();
         let local = local.ok_or_else(|| io::Error::other("it has no address"))?;
@@ -171,7 +171,7 @@ impl Prepared {
     }
 }
 
-/// A socket that is bound to a broadcast or multicast address would answer what was sent to many machines.
+/// A socket that is bound to a broadcast or multicast address would answer datagrams that were sent to many machines.
 fn refuse_many_machines(address: SocketAddr) -> io::Result<()> {
     let many = match address.ip() {
         IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast() || is_broadcast_of_a_network(ip)?,

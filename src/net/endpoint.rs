@@ -38,14 +38,14 @@ const LONGEST_PATH: usize = if cfg!(any(target_os = "linux", target_os = "androi
 pub enum Endpoint {
     /// A host and a port.
     Tcp {
-        /// Which machine, or which of this machine's addresses.
+        /// The machine, or the address of this machine.
         host: Host,
         /// 0 lets the system choose, when listening.
         port: u16,
     },
     /// A host and a port for datagrams.
     Udp {
-        /// Which of this machine's addresses.
+        /// The address of this machine.
         host: Host,
         /// 0 lets the system choose.
         port: u16,

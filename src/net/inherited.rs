@@ -1,8 +1,8 @@
 //! Sockets that another process has opened: their kinds, and whether the server can serve them.
 //!
 //! A service manager that holds a socket can start the server when the first client comes, and clients wait while the
-//! server restarts. Both processes have the same socket, so there are three things that we don't do with it: change its
-//! backlog, remove its file, shut it down.
+//! server restarts. Both processes have the same socket, so the server does not change its
+//! backlog, remove its file or shut it down.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -54,8 +54,8 @@ impl Inherited {
     /// connections inherit.
     ///
     /// # Errors
-    /// When the server can't serve its kind, when it does not listen, is not bound or is connected, or as `getsockopt(2)`
-    /// and `setsockopt(2)`.
+    /// When the server can't serve its kind, when it does not listen, is not bound or is connected, or as
+    /// `getsockopt(2)` and `setsockopt(2)`.
     pub fn new(socket: OwnedFd, options: &ListenerOptions) -> Result<Inherited, InheritError> {
         let socket = socket2::Socket::from(socket);
         match Kind::of(&socket)? {

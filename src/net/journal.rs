@@ -1,11 +1,12 @@
-//! The steps of connections, written down as they happen: for the trace log, and for a program that asks.
+//! The journal of a connection's steps: for the trace log, and for a program that asks for it.
 
 use std::io;
 
 use super::phase::Phase;
 use crate::reactor::Moment;
 
-/// Entries that are kept until they are taken; later ones are left out. One pump makes no more with any sane limits.
+/// Entries that the journal keeps until somebody takes them; it leaves later ones out. One pump makes fewer with any
+/// sane limits.
 const MOST_ENTRIES: usize = 1 << 16;
 
 /// One step of a connection.
@@ -26,22 +27,22 @@ pub enum Deed {
     Read {
         /// The most that it could bring.
         asked: usize,
-        /// What it brought.
+        /// The bytes that it brought.
         result: io::Result<usize>,
     },
     /// A write has returned.
     Wrote {
-        /// Bytes that it was offered.
+        /// Bytes that the connection offered.
         offered: usize,
-        /// Bytes that it took.
+        /// Bytes that the kernel took.
         result: io::Result<usize>,
     },
-    /// The write buffer is full: the socket is not read until half of it has gone.
+    /// The write buffer is full: the connection does not read until half of it has gone.
     Paused {
         /// Bytes in the write buffer.
         unsent: usize,
     },
-    /// The write buffer is half empty: the socket may be read again.
+    /// The write buffer is half empty: the connection may read again.
     Resumed {
         /// Bytes in the write buffer.
         unsent: usize,
@@ -62,7 +63,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Keeps steps from here on, or no longer.
+    /// Keeps steps from here on, or stops keeping them.
     pub(super) fn keep(&mut self, keep: bool) {
         self.entries = keep.then(Vec::new);
     }
@@ -72,61 +73,61 @@ impl Journal {
         self.entries.as_mut().map_or_else(Vec::new, std::mem::take)
     }
 
-    /// The present moment if anybody cares; reads no clock otherwise.
     #[inline]
-    pub(super) fn begin(&self) -> Option<Moment> {
-        let is_kept = self.entries.is_some() || log::log_enabled!(log::Level::Trace);
-        if is_kept { Journal::clock() } else { None }
+    fn records(&self) -> bool {
+        self.entries.is_some() || log::log_enabled!(log::Level::Trace)
     }
 
-    #[cold]
-    fn clock() -> Option<Moment> {
-        Some(Moment::now())
-    }
-
-    /// A read that began then has returned.
-    #[inline]
+    /// Makes a read of at most `asked` bytes, and records it.
+    #[inline(always)] // If nothing is recorded, the call is all that is left of this.
     pub(super) fn read(
         &mut self,
-        began: Option<Moment>,
         socket: i32,
         asked: usize,
-        result: Result<usize, &io::Error>,
-    ) {
-        if let Some(began) = began {
-            self.add(socket, began, Deed::Read { asked, result: result.map_err(copy) });
-        }
+        call: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let deed = |result| Deed::Read { asked, result };
+        if self.records() { self.record(socket, call, deed) } else { call() }
     }
 
-    /// A write that began then has returned.
-    #[inline]
-    pub(super) fn wrote(
+    /// Makes a write of at most `offered` bytes, and records it.
+    #[inline(always)]
+    pub(super) fn write(
         &mut self,
-        began: Option<Moment>,
         socket: i32,
         offered: usize,
-        result: Result<usize, &io::Error>,
-    ) {
-        if let Some(began) = began {
-            self.add(socket, began, Deed::Wrote { offered, result: result.map_err(copy) });
-        }
+        call: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let deed = |result| Deed::Wrote { offered, result };
+        if self.records() { self.record(socket, call, deed) } else { call() }
     }
 
-    /// A step without a call.
+    /// Records a step without a call.
     #[inline]
     pub(super) fn note(&mut self, socket: i32, deed: Deed) {
-        if let Some(now) = self.begin() {
-            self.add(socket, now, deed);
+        if self.records() {
+            let now = Moment::now();
+            self.add(socket, Entry { began: now, ended: now, deed });
         }
     }
 
     #[cold]
-    fn add(&mut self, socket: i32, began: Moment, deed: Deed) {
-        let ended = match deed {
-            Deed::Read { .. } | Deed::Wrote { .. } => Moment::now(),
-            Deed::Paused { .. } | Deed::Resumed { .. } | Deed::Entered { .. } => began,
-        };
-        match &deed {
+    fn record(
+        &mut self,
+        socket: i32,
+        call: impl FnOnce() -> io::Result<usize>,
+        deed: impl FnOnce(io::Result<usize>) -> Deed,
+    ) -> io::Result<usize> {
+        let began = Moment::now();
+        let result = call();
+        let ended = Moment::now();
+        self.add(socket, Entry { began, ended, deed: deed(copy(&result)) });
+        result
+    }
+
+    #[cold]
+    fn add(&mut self, socket: i32, entry: Entry) {
+        match &entry.deed {
             Deed::Read { asked, result } => log::trace!("socket {socket}: read of {asked} bytes: {result:?}"),
             Deed::Wrote { offered, result } => {
                 log::trace!("socket {socket}: write of {offered} bytes: {result:?}");
@@ -138,12 +139,17 @@ impl Journal {
         if let Some(entries) = &mut self.entries
             && entries.len() < MOST_ENTRIES
         {
-            entries.push(Entry { began, ended, deed });
+            entries.push(entry);
         }
     }
 }
 
 /// An error can't be cloned, but its code says all that a system call said.
-fn copy(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+fn copy(result: &io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Ok(count) => Ok(*count),
+        Err(error) => {
+            Err(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
+        }
+    }
 }

@@ -90,7 +90,7 @@ pub enum Accept {
 /// The meaning of a failed `accept(2)` for the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptError {
-    /// One connection failed while it waited, and is gone: try the next at once.
+    /// One connection failed while it waited, and is gone: try the next one at once.
     ThisConnection,
     /// This process, or the machine, has no descriptor or memory left. The connection still waits: try again when
     /// one of our own has closed, and after a while, since nobody tells when the machine has room again.
@@ -180,8 +180,8 @@ impl Listener {
         }
     }
 
-    /// Whether a connection waits to be accepted, or might. To learn this from `accept` costs more than ten times as much:
-    /// Linux makes the new socket first, and throws it away if no connection waits.
+    /// Whether a connection waits to be accepted, or might. To learn this from `accept` costs more than ten times as
+    /// much: Linux makes the new socket first, and throws it away if no connection waits.
     pub fn has_waiting(&mut self) -> bool {
         let mut listener = [PollFd::new(self, PollFlags::IN)];
         // If the question fails, accept gives the answer.
@@ -203,8 +203,8 @@ impl Listener {
 
 /// Sorts the errors of `accept(2)`. By number, since the standard library has no [`ErrorKind`] for most of them.
 ///
-/// Linux hands errors of the new connection's network to `accept` ("already pending network errors", says the man page);
-/// these concern one connection.
+/// Linux hands errors of the new connection's network to `accept` ("already pending network errors", says the man
+/// page); these concern one connection.
 pub fn classify_accept_error(error: &io::Error) -> AcceptError {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted,
@@ -238,7 +238,7 @@ pub fn backlog_in_force(asked: i32) -> io::Result<i32> {
     Ok(asked.min(most))
 }
 
-/// What to do to get the backlog that was asked for.
+/// A remedy for a backlog that the system cut.
 pub fn backlog_remedy(asked: i32) -> String {
     format!("`sysctl -w net.core.somaxconn={asked}` raises it")
 }

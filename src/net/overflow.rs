@@ -35,7 +35,7 @@ pub struct Overflow {
 #[derive(Debug)]
 struct Watched {
     inode: u64,
-    /// What the kernel's counter said last. It begins anew at 2³².
+    /// The last value of the kernel's counter, which begins anew at 2³².
     drops: u32,
 }
 
@@ -44,7 +44,7 @@ impl Overflow {
     pub fn watch(&mut self, socket: &DatagramSocket) {
         let inode = fstat(socket).map(|status| status.st_ino);
         let found = inode.ok().and_then(|inode| listed().find(|found| found.inode == inode));
-        // What it says now is the history of an inherited socket, which is not ours.
+        // Drops before this moment are the history of an inherited socket, not ours.
         self.unlisted |= found.is_none();
         self.sockets.extend(found);
     }

@@ -88,8 +88,8 @@ impl PacketInfo {
     }
 }
 
-/// The address that a control message tells. `None`: the message is about something else. `Some(None)`: the datagram was
-/// sent to many.
+/// The address that a control message tells. `None`: the message is about something else. `Some(None)`: the datagram
+/// was sent to many.
 fn destination(control: &ControlMessageOwned, port: u16) -> Option<Option<SocketAddr>> {
     match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => {

@@ -1,10 +1,10 @@
-//! Pipes in the kernel, through which bytes go from a socket and back to it without being copied.
+//! Pipes in the kernel: bytes pass through them from a socket and back to it, and nobody copies them.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// The capacity that is asked for. With the usual 64 KiB a transfer takes sixteen times as many calls, and half of what
-/// splicing saves is lost.
+/// The capacity that a pipe asks for. With the usual 64 KiB a transfer takes sixteen times as many calls, which costs
+/// half of the gain.
 const CAPACITY: usize = 1 << 20;
 
 /// A pipe with the number of bytes in it.
@@ -39,7 +39,7 @@ impl Pipes {
         2 * (self.in_use + self.free.len())
     }
 
-    /// `None`: all of them are in use, or there is no descriptor or memory for another one. Then bytes are copied.
+    /// `None`: all of them are in use, or there is no descriptor or memory for another one. Then the connection copies.
     pub(super) fn take(&mut self) -> Option<Pipe> {
         if self.in_use >= self.most {
             return None;
@@ -49,7 +49,7 @@ impl Pipes {
         Some(pipe)
     }
 
-    /// A pipe that still holds bytes is closed, since the next connection must not find them.
+    /// Takes a pipe back. A pipe that still holds bytes is closed, since the next connection must not find them.
     pub(super) fn give_back(&mut self, pipe: Pipe) {
         self.in_use -= 1;
         if pipe.held == 0 {
@@ -57,7 +57,7 @@ impl Pipes {
         }
     }
 
-    /// The kernel can't do it after all.
+    /// Hands no pipe out from here on: the kernel can't splice after all.
     pub(super) fn forbid(&mut self) {
         self.most = 0;
     }
@@ -69,7 +69,7 @@ impl Pipe {
         use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
         // The kernel refuses users who have many pages in pipes (`/proc/sys/fs/pipe-user-pages-soft`). Then the pipe
-        // stays small, so what counts is the size that it has.
+        // stays small, so ask for the size that it has.
         let _refused = fcntl_setpipe_size(&writer, CAPACITY);
         let capacity = fcntl_getpipe_size(&writer)?;
         Ok(Pipe { reader, writer, capacity, held: 0 })

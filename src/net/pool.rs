@@ -12,13 +12,13 @@ const POOLED_CAPACITY: usize = SMALLEST;
 /// Memory of read and write buffers, as it is mapped: pages that were never touched are not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BufferBytes {
-    /// Of those that connections own at present.
+    /// Bytes of the buffers that connections own at present.
     pub in_use: usize,
-    /// Of those that were given back and wait for the next one.
+    /// Bytes of the buffers that wait in the pool for the next connection.
     pub pooled: usize,
 }
 
-/// Buffers that were given back, and how many were not yet.
+/// Buffers that connections gave back, and the bytes of the others.
 #[derive(Debug)]
 pub(super) struct Pool {
     rings: Vec<Ring>,

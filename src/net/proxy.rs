@@ -19,12 +19,12 @@ const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
 const PORTS_BEGIN: usize = 4;
 /// The fixed part of version 2: signature, version and command, family, length of the rest.
 const FIXED_PART: usize = 16;
-/// The longest rest of version 2 that we accept. The format allows 64 KiB. Addresses take at most 216 bytes, and HAProxy
-/// adds a few hundred about TLS.
+/// The longest rest of version 2 that we accept. The format allows 64 KiB. Addresses take at most 216 bytes, and
+/// HAProxy adds a few hundred about TLS.
 const LONGEST_REST: usize = 4096;
 /// The command of a version 2 header in which the proxy speaks for itself, as in a health check.
 const LOCAL: u8 = 0x20;
-/// How much the log shows of bytes that are no header.
+/// The most bytes of a wrong header that the log shows.
 const SHOWN: usize = 16;
 
 /// The longest header of either version.
@@ -44,8 +44,8 @@ pub enum ProxyVersion {
 pub(crate) struct Header {
     /// Its length. The bytes behind it are the client's.
     pub(crate) length: usize,
-    /// The client. `None`: the proxy speaks for itself (LOCAL), does not know the client (UNKNOWN), or the client has no
-    /// IP address. Then the address of the connection has to do.
+    /// The client. `None`: the proxy speaks for itself (LOCAL), does not know the client (UNKNOWN), or the client has
+    /// no IP address. Then the address of the connection has to do.
     pub(crate) client: Option<SocketAddr>,
 }
 
@@ -315,8 +315,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any bytes are judged without a panic. The judgement of a beginning holds for the whole. A header is never longer
-        /// than the bytes around it, nor than the bound. Once enough bytes came, the judgement is final.
+        /// Any bytes are judged without a panic. The judgement of a beginning holds for the whole. A header is never
+        /// longer than the bytes around it, nor than the bound. Once enough bytes came, the judgement is final.
         #[test]
         fn any_bytes_are_judged_alike_however_they_are_split(bytes in nearly_headers(), cut in any::<prop::sample::Index>()) {
             let whole = parse(&bytes);

@@ -1,15 +1,15 @@
 //! A ring of bytes in memory of its own: taken from the front without moving what follows, added to at the end.
 //!
-//! The memory is mapped, not allocated. What an allocator gets back it keeps, as a rule, for the next allocation:
-//! after two thousand stalled clients had gone, a server with buffers from `malloc` still held three quarters of what
-//! they had needed. A mapping that is dropped is the system's again; and pages that were never touched were never
-//! there, so a ring costs what it holds and not what it could hold.
+//! The memory is mapped, not allocated. An allocator keeps freed memory, as a rule, for the next allocation: after two
+//! thousand stalled clients had gone, a server with buffers from `malloc` still held three quarters of their memory. A
+//! dropped mapping is the system's again; and the system gives no memory for a page before it is touched, so a ring
+//! costs as much as it holds and not as much as it could hold.
 
 use std::io;
 
 use memmap2::MmapMut;
 
-/// The smallest ring: with the default limits nothing more is ever needed.
+/// The smallest ring. With the default limits no connection needs a larger one.
 pub(super) const SMALLEST: usize = 128 * 1024;
 
 /// Bytes in the order in which they came.
@@ -48,7 +48,7 @@ impl Ring {
         &self.memory[self.start..end]
     }
 
-    /// What follows the front.
+    /// The bytes behind the front, from the beginning of the memory.
     fn back(&self) -> &[u8] {
         &self.memory[..self.length - self.front().len()]
     }
@@ -56,7 +56,7 @@ impl Ring {
     /// Adds bytes at the end.
     ///
     /// # Errors
-    /// When the system has no memory for a larger ring. Nothing was added then.
+    /// When the system has no memory for a larger ring. The ring is then as it was.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         let needed = self.length + bytes.len();
         if needed > self.capacity() {
@@ -83,7 +83,7 @@ impl Ring {
     pub(super) fn consume(&mut self, count: usize) {
         debug_assert!(count <= self.length);
         self.length -= count;
-        // An empty ring begins anew, so that what is put into it is in one piece, and in pages that were touched.
+        // An empty ring begins anew, so that its next bytes are in one piece, and in pages that it has touched.
         self.start = if self.length == 0 { 0 } else { (self.start + count) % self.capacity() };
     }
 

@@ -1,8 +1,8 @@
 //! The file of a Unix socket: who may make it, who replaces it, and who removes it.
 //!
-//! A server that was killed leaves its file behind, and the next one has to replace it. Whether a server is dead, only a
-//! connect tells; and between its `bind` and its `listen` a living server refuses connections as a dead one does. So
-//! whoever makes a socket file holds a lock beside it (`PATH.lock`) until it listens.
+//! A server that was killed leaves its file behind, and the next server has to replace it. Only a connect tells whether
+//! a server is dead; and between its `bind` and its `listen` a living server refuses connections as a dead one does. So
+//! a server that makes a socket file holds a lock beside the file (`PATH.lock`) until it listens.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -18,7 +18,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::endpoint::{is_abstract, unix_address};
 
-/// A server holds the lock for some system calls. One that holds it for longer has been stopped or hangs.
+/// A server holds the lock for some system calls. A server that holds it for longer has been stopped or hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often to look whether the lock is free.
 const LOOK: Duration = Duration::from_millis(10);
@@ -47,8 +47,8 @@ pub struct SocketFile {
     identity: (u64, u64),
 }
 
-/// Makes a Unix stream socket that listens, nonblocking, with its file. A name that begins with `@` has no file, and goes
-/// with its last socket. This may wait for another server that is about to listen, so call it before a loop runs.
+/// Makes a Unix stream socket that listens, nonblocking, with its file. A name that begins with `@` has no file, and
+/// goes with its last socket. This may wait for another server that is about to listen, so call it before a loop runs.
 pub(super) fn listen(
     path: &Path,
     mode: Option<u32>,

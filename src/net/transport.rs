@@ -1,4 +1,4 @@
-//! What a connection needs of a socket, as a trait, so that tests can put a script in the socket's place.
+//! The calls that a connection makes on its socket, as a trait, so that tests can put a script in the socket's place.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -13,7 +13,7 @@ use crate::reactor::Interest;
 
 /// A nonblocking stream of bytes in both directions.
 pub trait Transport {
-    /// Whether a connect that was begun has ended well. False: not yet.
+    /// Whether the handshake has ended well. False: it has not ended yet.
     ///
     /// # Errors
     /// Why it failed.
@@ -50,20 +50,21 @@ pub trait Transport {
     fn pending_input(&self) -> io::Result<usize>;
 
     /// Whether a read or write that moved fewer bytes than it was asked to has left nothing more to do, so that the
-    /// call which would only say `WouldBlock` can be left out. True of TCP on Linux, as `epoll(7)` says, unless urgent
-    /// data or the end of input is under way. Not of Unix streams, where a read also ends at a passed descriptor.
+    /// connection can leave out the call that would only say `WouldBlock`. True of TCP on Linux, as `epoll(7)` says,
+    /// unless urgent data or the end of input is under way. Not of Unix streams, where a read also ends at a passed
+    /// descriptor.
     fn short_means_done(&self) -> bool;
 
-    /// Whether the socket is registered for writability all its life. On TCP that costs nothing: an event comes only after
-    /// the kernel has refused bytes. On a Unix stream one comes each time that the peer reads, so that writability is
-    /// only watched while something waits for it.
+    /// Whether the socket is registered for writability all its life. On TCP that costs nothing: an event comes only
+    /// after the kernel has refused bytes. On a Unix stream an event comes each time that the peer reads, so the loop
+    /// watches writability only while something waits for room.
     fn is_watched_for_room(&self) -> bool;
 
-    /// Whether bytes may go through a pipe instead of a buffer (`splice(2)`).
+    /// Whether bytes may pass through a pipe instead of a buffer (`splice(2)`).
     fn can_splice(&self) -> bool;
 
-    /// As [`Transport::read`], into a pipe, which is empty. An urgent byte at the front makes it say `WouldBlock` although
-    /// a read would bring something.
+    /// As [`Transport::read`], into a pipe, which is empty. An urgent byte at the front makes it say `WouldBlock`
+    /// although a read would bring something.
     ///
     /// # Errors
     /// As the system call.
@@ -106,8 +107,9 @@ impl Socket {
         }
     }
 
-    /// A connect to a port of this machine that nobody listens on can pick that very port for its own side, and then
-    /// meets itself: "simultaneous open" with one party. What it would talk to is its own echo.
+    /// Whether both ends of the connection are this socket. A connect to a port of this machine that nobody listens on
+    /// can pick that very port for its own side, and then meets itself ("simultaneous open" with one party). It would
+    /// hear its own bytes and take them for an echo.
     pub fn is_connected_to_itself(&self) -> bool {
         match self {
             Socket::Tcp(stream) => {

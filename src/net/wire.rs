@@ -105,14 +105,13 @@ impl<T: Transport> Wire<T> {
         self.ready = ready;
     }
 
-    /// One read. `None`: nothing is there, or a signal interrupted the call and the wire is still readable. `Some(0)`: the
-    /// end of input.
+    /// One read. `None`: nothing is there, or a signal interrupted the call and the wire is still readable. `Some(0)`:
+    /// the end of input.
     #[inline(always)]
     pub(super) fn read(&mut self, buffer: &mut [u8], desk: &mut Desk) -> io::Result<Option<usize>> {
-        let began = desk.journal.begin();
-        match self.transport.read(buffer) {
+        let number = self.transport.number();
+        match desk.journal.read(number, buffer.len(), || self.transport.read(buffer)) {
             Ok(count) => {
-                desk.journal.read(began, self.transport.number(), buffer.len(), Ok(count));
                 let is_short = count < buffer.len();
                 if !is_short {
                     self.bulk.grow();
@@ -125,17 +124,17 @@ impl<T: Transport> Wire<T> {
                 desk.traffic.received += count as u64;
                 Ok(Some(count))
             }
-            Err(error) => self.read_failed(error, began, buffer.len(), &mut desk.journal),
+            Err(error) => self.read_failed(error),
         }
     }
 
     /// One read into a pipe, which must be empty. As [`Wire::read`], but a short one proves nothing: only `WouldBlock`
     /// with an empty pipe does.
     pub(super) fn splice_into(&mut self, pipe: &mut Pipe, desk: &mut Desk) -> io::Result<Option<usize>> {
-        let began = desk.journal.begin();
-        match self.transport.splice_into(pipe.writer.as_fd(), pipe.capacity) {
+        let (number, capacity) = (self.transport.number(), pipe.capacity);
+        let splice = || self.transport.splice_into(pipe.writer.as_fd(), capacity);
+        match desk.journal.read(number, capacity, splice) {
             Ok(count) => {
-                desk.journal.read(began, self.transport.number(), pipe.capacity, Ok(count));
                 if count == 0 {
                     self.ready = self.ready.without(INPUT);
                 }
@@ -144,19 +143,12 @@ impl<T: Transport> Wire<T> {
                 desk.traffic.received += count as u64;
                 Ok(Some(count))
             }
-            Err(error) => self.read_failed(error, began, pipe.capacity, &mut desk.journal),
+            Err(error) => self.read_failed(error),
         }
     }
 
     #[cold]
-    fn read_failed(
-        &mut self,
-        error: io::Error,
-        began: Option<Moment>,
-        asked: usize,
-        journal: &mut Journal,
-    ) -> io::Result<Option<usize>> {
-        journal.read(began, self.transport.number(), asked, Err(&error));
+    fn read_failed(&mut self, error: io::Error) -> io::Result<Option<usize>> {
         match error.kind() {
             ErrorKind::WouldBlock => {
                 self.ready = self.ready.without(INPUT);
@@ -175,10 +167,9 @@ impl<T: Transport> Wire<T> {
     /// One write; returns the number of bytes that the kernel took.
     #[inline(always)]
     pub(super) fn write(&mut self, bytes: &[u8], desk: &mut Desk) -> io::Result<usize> {
-        let began = desk.journal.begin();
-        match self.transport.write(bytes) {
+        let number = self.transport.number();
+        match desk.journal.write(number, bytes.len(), || self.transport.write(bytes)) {
             Ok(taken @ 1..) => {
-                desk.journal.wrote(began, self.transport.number(), bytes.len(), Ok(taken));
                 if taken < bytes.len() && self.transport.short_means_done() {
                     // A short write has filled the send buffer: the event that tells of room again is sure to come.
                     self.ready = self.ready.without(Readiness::WRITABLE);
@@ -186,35 +177,28 @@ impl<T: Transport> Wire<T> {
                 self.count_sent(taken, desk);
                 Ok(taken)
             }
-            Ok(_) => self.write_failed(ErrorKind::WriteZero.into(), began, bytes.len(), &mut desk.journal),
-            Err(error) => self.write_failed(error, began, bytes.len(), &mut desk.journal),
+            Ok(_) => self.write_failed(ErrorKind::WriteZero.into()),
+            Err(error) => self.write_failed(error),
         }
     }
 
     /// One write out of a pipe.
     pub(super) fn splice_from(&mut self, pipe: &Pipe, desk: &mut Desk) -> io::Result<usize> {
-        let began = desk.journal.begin();
-        match self.transport.splice_from(pipe.reader.as_fd(), pipe.held) {
+        let number = self.transport.number();
+        let splice = || self.transport.splice_from(pipe.reader.as_fd(), pipe.held);
+        match desk.journal.write(number, pipe.held, splice) {
             Ok(taken @ 1..) => {
-                desk.journal.wrote(began, self.transport.number(), pipe.held, Ok(taken));
                 desk.traffic.spliced += taken as u64;
                 self.count_sent(taken, desk);
                 Ok(taken)
             }
-            Ok(_) => self.write_failed(ErrorKind::WriteZero.into(), began, pipe.held, &mut desk.journal),
-            Err(error) => self.write_failed(error, began, pipe.held, &mut desk.journal),
+            Ok(_) => self.write_failed(ErrorKind::WriteZero.into()),
+            Err(error) => self.write_failed(error),
         }
     }
 
     #[cold]
-    fn write_failed(
-        &mut self,
-        error: io::Error,
-        began: Option<Moment>,
-        offered: usize,
-        journal: &mut Journal,
-    ) -> io::Result<usize> {
-        journal.wrote(began, self.transport.number(), offered, Err(&error));
+    fn write_failed(&mut self, error: io::Error) -> io::Result<usize> {
         match error.kind() {
             ErrorKind::Interrupted => Ok(0),
             kind => {

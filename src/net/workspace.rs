@@ -14,7 +14,7 @@ pub struct Workspace {
     pub(super) desk: Desk,
 }
 
-/// The workspace without the input, so that a service can be handed input while its answers are being sent.
+/// The workspace without the input, so that a service can have the input while the connection sends its answers.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) limits: Limits,
@@ -34,7 +34,7 @@ pub struct Traffic {
     pub received: u64,
     /// Bytes that the kernel took from us.
     pub sent: u64,
-    /// Those of them that went through a pipe and were not copied.
+    /// The part of the sent bytes that passed through a pipe and was not copied.
     pub spliced: u64,
 }
 
@@ -76,17 +76,18 @@ impl Workspace {
     }
 
     /// Bounds the memory of all buffers together. Once it is used up, a connection without a buffer gets none: it reads
-    /// only as much as the kernel takes the answer to, and leaves the rest with the kernel, which stops the peer. So a
-    /// connection whose peer reads goes on, and one whose peer doesn't waits for it as it always does. Exceeded only by
-    /// the answers to input that is already here, and by one chunk's answer for each connection whose service is not a
-    /// plain echo ([`Service::is_echo`](super::Service::is_echo)).
+    /// only input whose answer the kernel takes, and leaves the rest with the kernel, which stops the peer. So a
+    /// connection whose peer reads goes on; a connection whose peer doesn't waits, as always. Two things may exceed the
+    /// bound: the answers to input that is already here, and one chunk's answer for each connection whose service is
+    /// not a plain echo ([`Service::is_echo`](super::Service::is_echo)).
     pub fn set_buffer_limit(&mut self, bytes: usize) {
         self.desk.pool.set_limit(bytes);
     }
 
-    /// Lets connections whose service [is an echo](super::Service::is_echo) and whose reads are full, several in a row,
-    /// send bytes back without a copy, through so many pipes at a time. A connection that finds none copies. Each takes
-    /// two descriptors and up to a mebibyte in the kernel; its bytes count as unsent, beyond the write limit.
+    /// Lets connections send bulk data back without a copy, through at most this many pipes at a time: connections
+    /// whose service [is an echo](super::Service::is_echo), after several full reads in a row. A connection that finds
+    /// no free pipe copies. Each pipe takes two descriptors and up to a mebibyte in the kernel; its bytes count as
+    /// unsent, beyond the write limit.
     ///
     /// Only where SIGPIPE is ignored or handled, as in any Rust program: `splice(2)` raises it when the peer has gone.
     pub fn allow_splicing(&mut self, pipes: usize) {
@@ -113,8 +114,8 @@ impl Workspace {
         self.desk.traffic
     }
 
-    /// Keeps the steps of connections from here on, or no longer. Fetch them with [`Workspace::take_journal`] after each
-    /// pump: some ten thousand are kept at most, and they don't say whose they are.
+    /// Keeps the steps of connections from here on, or stops keeping them. Fetch them with [`Workspace::take_journal`]
+    /// after each pump: the journal keeps some ten thousand, and they don't name their connection.
     pub fn keep_journal(&mut self, keep: bool) {
         self.desk.journal.keep(keep);
     }

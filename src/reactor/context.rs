@@ -51,12 +51,12 @@ impl<S: AsFd> Context<S> {
         Ok(())
     }
 
-    /// Takes a source in and registers its descriptor, once and for all of its life.
+    /// Takes a source in and registers its descriptor, once in its life.
     ///
     /// # Errors
     /// When there is no memory for another source, or the kernel refuses the registration (see `epoll_ctl(2)`): out of
-    /// memory, too many watches, or a regular file, which can't be polled (see [`Context::insert_unpolled`]). The source
-    /// is dropped at the end of the turn.
+    /// memory, too many watches, or a regular file, which can't be polled (see [`Context::insert_unpolled`]). The
+    /// source is dropped at the end of the turn.
     pub fn insert(&mut self, source: S, interest: Interest, stage: Stage) -> io::Result<Token> {
         let descriptor = source.as_fd().as_raw_fd();
         let token = self.insert_unpolled(source, stage)?;
@@ -68,8 +68,8 @@ impl<S: AsFd> Context<S> {
         Ok(token)
     }
 
-    /// Takes a source in that the kernel can't poll, such as a regular file. It never gets an event; it is driven by
-    /// [`Context::run_again`] and deadlines.
+    /// Takes a source in that the kernel can't poll, such as a regular file. It never gets an event;
+    /// [`Context::run_again`] and deadlines drive it.
     ///
     /// # Errors
     /// When there is no memory for another source, or a token can't name it.
@@ -84,8 +84,8 @@ impl<S: AsFd> Context<S> {
             .ok_or_else(|| io::Error::other("more sources than a token can name"))
     }
 
-    /// Replaces what a source is registered for. A source that became ready before is reported anew, which also helps
-    /// with descriptors that are read in a way that leaves no `WouldBlock` behind, such as a blocking standard input.
+    /// Replaces the registration of a source. The kernel reports its readiness anew, which also helps with descriptors
+    /// whose readers never see `WouldBlock`, such as a blocking standard input.
     ///
     /// # Errors
     /// When the source is not registered, or the kernel refuses.
@@ -95,10 +95,10 @@ impl<S: AsFd> Context<S> {
         self.poll.registry().reregister(&mut SourceFd(&descriptor), token.into(), interest)
     }
 
-    /// Takes the source's descriptor out of the poll. Only needed if another process may hold the same socket, or a
-    /// duplicate of the descriptor in this one: the kernel keeps a registration until the last descriptor is closed,
-    /// wherever that is, and would wake the loop for a source that it no longer has. To be called before
-    /// [`Context::remove`]: afterwards the source can't be found, and nothing is done.
+    /// Takes the source's descriptor out of the poll. Only needed if another process may hold the same socket, or this
+    /// process a duplicate of the descriptor: the kernel keeps a registration until the last descriptor is closed, in
+    /// whichever process, and would wake the loop for a source that it no longer has. Call it before
+    /// [`Context::remove`]: afterwards it finds no source and does nothing.
     pub fn deregister(&mut self, token: Token) {
         let Some(source) = self.sources.get(token) else { return };
         if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&source.as_fd().as_raw_fd())) {
@@ -117,9 +117,9 @@ impl<S: AsFd> Context<S> {
         self.sources.get_mut(token)
     }
 
-    /// Removes a source with all that hangs on it: its place in the run queue and its deadline. It is dropped, and
-    /// its descriptor closed, at the end of the turn. No deregistration: closing the only descriptor is one. (Of an
-    /// inherited socket there is another one in the process that it comes from: call [`Context::deregister`] first.)
+    /// Removes a source, its place in the run queue and its deadline. At the end of the turn the reactor drops it,
+    /// which closes its descriptor. Closing the only descriptor also deregisters it. (The process that an inherited
+    /// socket comes from has another descriptor of it: call [`Context::deregister`] first.)
     pub fn remove(&mut self, token: Token) {
         if self.sources.remove(token) {
             self.deadlines.clear(token.key());
@@ -147,8 +147,8 @@ impl<S: AsFd> Context<S> {
         }
     }
 
-    /// Sets the deadline of the source unless it has a nearer one. With it, a deadline that is put off by every byte
-    /// costs nothing per byte: it is left where it is, and when it is due the handler looks and sets the next.
+    /// Sets the deadline of the source unless it has a nearer one. So a deadline that every byte puts off costs nothing
+    /// per byte: the handler leaves it where it is, and looks and sets the next one when it is due.
     pub fn set_deadline_no_later_than(&mut self, token: Token, at: Moment) {
         if self.deadlines.get(token.key()).is_none_or(|set| at < set) {
             self.set_deadline(token, at);
@@ -178,8 +178,8 @@ impl<S: AsFd> Context<S> {
         self.now
     }
 
-    /// What the turn consisted of; complete when [`Handler::turn_end`](super::Handler::turn_end) is called, and of the
-    /// turn before until then.
+    /// The record of this turn when the reactor calls [`Handler::turn_end`](super::Handler::turn_end); before that, of
+    /// the last turn.
     pub fn turn(&self) -> &Turn {
         &self.turn
     }
@@ -204,7 +204,7 @@ impl<S: AsFd> Context<S> {
         self.stopped = true;
     }
 
-    /// True once somebody has called [`Context::stop`], which this takes back.
+    /// Whether somebody has called [`Context::stop`]; takes that back.
     pub(super) fn take_stopped(&mut self) -> bool {
         std::mem::take(&mut self.stopped)
     }
@@ -258,7 +258,7 @@ impl<S: AsFd> Context<S> {
         self.turn = turn;
     }
 
-    /// What one source costs in the table, in bytes: the slot and its place among the deadlines.
+    /// The bytes that one source costs in the table: its slot and its place among the deadlines.
     #[cfg(test)]
     pub(crate) const BYTES_PER_SOURCE: usize = Sources::<S>::SLOT_SIZE + size_of::<u32>();
 }

@@ -1,8 +1,8 @@
 //! Deadlines: a binary heap that knows where each source's entry is.
 //!
-//! A source has at most one deadline, the nearest that it cares for. Because the heap remembers the place of each
-//! entry, a deadline is moved or taken out in `O(log n)` and dies with its source: a server that opens and closes
-//! thousands of connections a second does not collect entries that wait for a time long after their connection.
+//! A source has at most one deadline, the nearest that it cares for. The heap remembers the place of each entry, so it
+//! moves or removes a deadline in `O(log n)`, and a deadline dies with its source: a server that opens and closes
+//! thousands of connections a second does not collect entries that outlive their connection.
 
 use std::collections::TryReserveError;
 

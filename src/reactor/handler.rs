@@ -15,20 +15,20 @@ pub trait Handler {
     /// One registered descriptor with its state; usually an enum of the handler's kinds.
     type Source: AsFd;
 
-    /// The source became ready. An earlier event of the same batch may have removed it: then
+    /// The source became ready. The handler may have removed it at an earlier event of the same batch: then
     /// [`Context::get_mut`] has nothing, and there is nothing to do.
     ///
     /// A source that waits in the run queue ([`Context::is_queued`]) only notes its readiness and keeps its place, so
     /// that no source has two shares of one turn.
     fn ready(&mut self, context: &mut Context<Self::Source>, token: Token, readiness: Readiness);
 
-    /// It is the turn of a source that asked for it by [`Context::run_again`].
+    /// The source has another share: the handler asked for it by [`Context::run_again`].
     fn resume(&mut self, context: &mut Context<Self::Source>, token: Token) {
         let _ = (context, token);
     }
 
-    /// The deadline of the source is due, and no longer set. The turn has taken its due deadlines out before it calls
-    /// this for the first of them, so clearing or moving another one comes too late for this turn.
+    /// The deadline of the source is due, and no longer set. The reactor takes all due deadlines of a turn out before
+    /// it calls this for the first of them, so clearing or moving another one comes too late for this turn.
     ///
     /// **A deadline is a hint, like an event.** A process that was stopped, or is late, finds deadlines due whose
     /// source became ready long ago: read and write first, then judge by what moved.
@@ -41,7 +41,7 @@ pub trait Handler {
         let _ = (context, timer);
     }
 
-    /// The turn is over, and the sources that were removed in it have been dropped.
+    /// The turn is over, and the reactor has dropped the sources that the handler removed in it.
     fn turn_end(&mut self, context: &mut Context<Self::Source>) {
         let _ = context;
     }

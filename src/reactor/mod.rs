@@ -1,7 +1,10 @@
 //! The reactor: a loop around one blocking call.
 //!
-//! It holds *sources* (anything with a descriptor) in a slab, waits until one of them is ready, and calls a
-//! [`Handler`]. It knows nothing of echo, of connections or even of sockets: its own tests drive it with pipes.
+//! It holds *sources* (anything with a descriptor) in a table and names each by a [`Token`]. It waits until the kernel
+//! has *events* for some of them, and calls a [`Handler`] for each; the events of one wait are a *batch*. A handler
+//! that could do more for a source, but has given it its share, puts the source into the *run queue*, and the reactor
+//! calls again in a later turn. The reactor knows nothing of echo, of connections or even of sockets: its own tests
+//! drive it with pipes.
 //!
 //! # A turn
 //!
@@ -13,7 +16,7 @@
 //!   connections      Handler::ready for each event of the batch …
 //!   listeners        … then for the listeners among them
 //!   run queue        Handler::resume for the first entries that were there before the poll
-//!   deadlines        Handler::deadline for those that are due, then Handler::timer
+//!   deadlines        Handler::deadline for the due ones, then Handler::timer
 //!   signals          Handler::ready for the signals, when everything else has settled
 //!   end of turn      removed sources are dropped, their slots become free; Handler::turn_end
 //! ```
@@ -22,23 +25,23 @@
 //!
 //! # The bound of a turn
 //!
-//! An event that came while a turn is under way waits until the turn ends, so a turn must be short. It consists of at
+//! An event that comes while a turn is under way waits until the turn ends, so a turn must be short. It consists of at
 //! most [`EVENTS_PER_TURN`] events, [`RESUMES_PER_TURN`] entries of the run queue and [`DEADLINES_PER_TURN`] deadlines,
-//! and each source has at most one share of it: the handler's own budget for one call. Entries and deadlines beyond
-//! that keep their places for the next turn, which doesn't sleep; events beyond that wait in the kernel.
+//! and each source has at most one share of it: as much as the handler does in one call. Further entries and deadlines
+//! keep their places for the next turn, which doesn't sleep; further events wait in the kernel.
 //!
 //! # The laws of readiness
 //!
 //! **Readiness is an edge.** A source is registered once, edge-triggered (mio offers nothing else on epoll): an event
-//! says that something *became* possible, and is not repeated while it stays possible. So a handler remembers in its
-//! own state that a source is readable, and forgets it only when a call has answered `WouldBlock`, or has proved that
-//! the next one would.
+//! says that something *became* possible, and the kernel does not repeat it while it stays possible. So a handler
+//! remembers in its own state that a source is readable, and forgets it only when a call has answered `WouldBlock`, or
+//! has proved that the next call would.
 //!
-//! **An event is a hint.** It says "look"; the truth is what `read` and `write` return. `WouldBlock` at the first
-//! call is normal, and so is an event for a source that was removed a moment ago (it is dropped here).
+//! **An event is a hint.** It says "look"; `read` and `write` tell the truth. `WouldBlock` at the first call is normal,
+//! and so is an event for a source that the handler removed a moment ago (the handler finds no such source).
 //!
-//! **Stopping early is a promise to come back.** A handler that leaves off before `WouldBlock`, because others have
-//! to be served as well, calls [`Context::run_again`]: there will be no event for what is already there.
+//! **Stopping early is a promise to come back.** A handler that leaves off before `WouldBlock`, because other sources
+//! have their share too, calls [`Context::run_again`]: no event will come for bytes that are already there.
 //!
 //! **Interrupted is nothing.** A signal may end the wait; the turn then goes on with an empty batch, and the time to
 //! wait is computed anew from absolute deadlines.
@@ -66,32 +69,38 @@ pub use self::sources::{Stage, Token};
 pub use self::timer::Timer;
 pub use self::turn::{Turn, TurnTimes};
 
-/// What a source is registered for; see [`mio::Interest`].
+/// The registration of a source; see [`mio::Interest`].
 pub use mio::Interest;
 
-/// Events taken from the kernel at a time. A larger batch would spare little, since 256 events share one call, and make
-/// the others wait for longer.
+/// The largest batch. A larger one would spare little, since 256 events share one call, and the run queue would wait
+/// for longer.
 pub const EVENTS_PER_TURN: usize = 256;
 
-/// Entries of the run queue that have their share in a turn. Each of them may move a quarter of a megabyte, so that
-/// sixteen take about a millisecond: a source with a small message does not wait for longer, however many are queued.
+/// Entries of the run queue that have their share in a turn. A connection of the server moves up to a quarter of a
+/// megabyte in its share, so sixteen take about a millisecond: a source with a small message does not wait for longer,
+/// however many are queued.
 pub const RESUMES_PER_TURN: usize = 16;
 
-/// Deadlines that are told in a turn. A process that was stopped finds all of them due when it goes on, and each costs
-/// some system calls.
+/// Deadlines that the handler gets in a turn. A process that was stopped finds all of them due when it goes on, and
+/// each costs some system calls.
 pub const DEADLINES_PER_TURN: usize = 256;
 
 /// The loop. `S` is the handler's [`Source`](Handler::Source).
 pub struct Reactor<S> {
     events: Events,
     context: Context<S>,
-    /// Events of this batch whose stage comes later in the turn.
+    /// Events of this batch whose [`Stage`] comes later in the turn.
     late: Vec<(Token, Readiness)>,
+    /// Deadlines that are due in this turn; empty between turns, and kept for its memory, as the other two are.
     due: Vec<Token>,
     timers: Vec<Timer>,
+    /// How long to poll without sleeping after each event.
     busy_poll: Duration,
+    /// Until then the loop does not sleep.
     spin_until: Option<Moment>,
+    /// Deadlines are punctual to less than a millisecond.
     prompt: bool,
+    /// Each turn reads the clock between its parts.
     timed: bool,
 }
 
@@ -120,15 +129,15 @@ impl<S: AsFd> Reactor<S> {
         self.busy_poll = time;
     }
 
-    /// Makes deadlines punctual. The kernel's wait is counted in whole milliseconds, and rounded up: a deadline may be
-    /// told of a millisecond late. With this, the loop sleeps until shortly before the deadline and polls without
-    /// sleeping for the rest, which takes up to a whole core while deadlines are less than a millisecond apart.
+    /// Makes deadlines punctual. The kernel waits for whole milliseconds, rounded up, so the handler may get a deadline
+    /// a millisecond late. With this, the loop sleeps until shortly before the deadline and polls without sleeping for
+    /// the rest, which takes up to a whole core while deadlines are less than a millisecond apart.
     pub fn set_prompt_deadlines(&mut self, prompt: bool) {
         self.prompt = prompt;
     }
 
-    /// Makes each turn read the clock between its parts, for [`Turn::times`]. A loop that is not watched reads it once
-    /// a turn, and once more before it waits for a deadline.
+    /// Makes each turn read the clock between its parts, for [`Turn::times`]. Otherwise the loop reads it once a turn,
+    /// and once more before it waits for a deadline.
     pub fn set_timed(&mut self, timed: bool) {
         self.timed = timed;
     }
@@ -185,7 +194,7 @@ impl<S: AsFd> Reactor<S> {
         }
         turn.mark(|times| &mut times.run_queue_ended);
 
-        // Taken out before the first is told: a deadline that a handler sets to "now" waits for the next turn.
+        // Taken out before the handler gets the first: a deadline that it sets to "now" waits for the next turn.
         due.extend(std::iter::from_fn(|| context.pop_due()).take(DEADLINES_PER_TURN));
         turn.deadlines = due.len();
         for token in due.drain(..) {
@@ -245,8 +254,8 @@ fn tell<H: Handler>(
     }
 }
 
-/// How long to sleep if a deadline that is so far away is not to be missed: whole milliseconds, since that is what the
-/// kernel is asked for, and early enough for a process that is woken a little late.
+/// How long to sleep so as not to miss a deadline that is so far away: whole milliseconds, since the kernel's wait
+/// counts these, and early enough for a process that the kernel wakes a little late.
 fn sleep_before(left: Duration) -> Duration {
     const WAKE_UP: Duration = Duration::from_micros(150);
     let milliseconds = left.saturating_sub(WAKE_UP).as_millis();

@@ -1,12 +1,12 @@
-//! The table of everything that is registered: one slab, whose key is the index part of a [`Token`].
+//! The table of all sources: one slab, whose key is the index part of a [`Token`].
 //!
-//! Two rules keep an event that is late from reaching the wrong source:
+//! Two rules keep a late event from reaching the wrong source:
 //!
 //! 1. **A slot is never reused within a turn.** [`Sources::remove`] only marks the slot; the slab gets it back in
 //!    [`Sources::free_removed`] at the end of the turn. A batch of events can name the same token several times, and
 //!    a listener that runs after the connections of its batch must not be handed the slot of one that has just gone.
-//! 2. **A token carries a generation.** Whoever keeps a token across turns (a run queue, a list of paused listeners)
-//!    gets `None` for it once its source is gone, even when the slot has a new owner.
+//! 2. **A token carries a generation.** The table returns `None` for a token that outlives its source, in a run queue
+//!    or a list of paused listeners, even when the slot has a new owner.
 
 use std::collections::TryReserveError;
 
@@ -33,8 +33,8 @@ impl Token {
         self.0 & KEY_MASK
     }
 
-    /// When in a turn the source gets its events. It is part of the token, so that an event is put into its place
-    /// without a look at the table.
+    /// When in a turn the source gets its events. The token has it, so that the reactor sorts events without a look at
+    /// the table.
     #[inline]
     pub(super) fn stage(self) -> Stage {
         match self.0 >> KEY_BITS & STAGE_MASK {

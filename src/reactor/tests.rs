@@ -7,7 +7,7 @@ use mio::unix::pipe::{self, Receiver, Sender};
 
 use super::*;
 
-/// What the toy handler was told, in order.
+/// The calls that the toy handler got, in order.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     Ready(&'static str),

@@ -1,4 +1,4 @@
-//! What one turn of the loop consisted of, for those who watch it.
+//! The record of one turn of the loop, for programs that watch it.
 
 use super::moment::Moment;
 
@@ -11,7 +11,7 @@ pub struct Turn {
     pub queued: usize,
     /// Entries that the run queue had before the turn.
     pub waiting: usize,
-    /// Deadlines that were due and told.
+    /// Deadlines that were due, and that the handler got.
     pub deadlines: usize,
     /// When its parts ended, if [`Reactor::set_timed`](super::Reactor::set_timed) asked for it.
     pub times: Option<TurnTimes>,
@@ -29,22 +29,22 @@ impl Turn {
 /// The moments of one turn, in the order in which they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnTimes {
-    /// The loop went to ask for events, and may have slept from here on.
+    /// The loop asked for events, and may have slept from here on.
     pub poll_began: Moment,
     /// The poll returned.
     pub poll_ended: Moment,
-    /// Connections, then listeners, were told of their events.
+    /// Connections, then listeners, got their events.
     pub batch_ended: Moment,
-    /// The run queue was served.
+    /// The run queue had its share.
     pub run_queue_ended: Moment,
-    /// The deadlines that were due were told.
+    /// The handler got the deadlines that were due.
     pub deadlines_ended: Moment,
-    /// Signals were told, and removed sources dropped.
+    /// Signals got their events, and the removed sources are dropped.
     pub ended: Moment,
 }
 
 impl TurnTimes {
-    /// The parts that are still to come are empty until they have ended.
+    /// Each later part takes no time until it has ended.
     pub(super) fn after_poll(poll_began: Moment, poll_ended: Moment) -> TurnTimes {
         TurnTimes {
             poll_began,

@@ -25,7 +25,7 @@ const WARNING_EVERY: Duration = Duration::from_secs(1);
 /// So many connections in a row that failed before they were accepted are no bad luck: pause, rather than spin.
 const MOST_FAILED_IN_A_ROW: usize = ACCEPTS_PER_TURN;
 
-/// All listeners of the server, and the reasons not to accept from them at present.
+/// The listeners of the server, and the reasons not to accept from them at present.
 pub(super) struct Acceptor {
     limit: usize,
     when_full: WhenFull,
@@ -45,7 +45,7 @@ pub(super) struct Acceptor {
     warned: Option<Moment>,
 }
 
-/// What a listener offers.
+/// The offer of a listener.
 pub(super) enum Offer {
     /// A connection to take in.
     Connection(Socket, Peer),
@@ -109,7 +109,7 @@ impl Acceptor {
             self.wait(token);
             return Offer::Nothing;
         }
-        // An event says that one waits. Mostly it is the only one.
+        // The event says that a connection waits. Mostly no second one does.
         let next = if first || listener.has_waiting() { listener.accept() } else { Accept::Drained };
         match next {
             Accept::Drained => {
@@ -159,7 +159,7 @@ impl Acceptor {
         if self.is_full(counters) { Vec::new() } else { mem::take(&mut self.waiting) }
     }
 
-    /// Accepting failed, or polling what was accepted: accepting pauses. Returns when to ask the listener again.
+    /// Accepting failed, or polling the new connection: accepting pauses. Returns when to ask the listener again.
     pub(super) fn failed(
         &mut self,
         token: Token,
@@ -204,7 +204,7 @@ impl Acceptor {
         self.listeners.is_empty()
     }
 
-    /// As many connections were accepted as were asked for.
+    /// The server has accepted as many connections as it was asked to.
     pub(super) fn has_enough(&self, counters: &Counters) -> bool {
         self.max_accepts.is_some_and(|most| counters.accepted >= most)
     }

@@ -1,4 +1,4 @@
-//! The connections that are served: begun, pumped, timed out and closed.
+//! The connections: how the server begins, pumps, times out and closes them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,14 +17,14 @@ use crate::net::{
 use crate::reactor::{Interest, Moment, Readiness, Token, Turn};
 use crate::system::describe;
 
-/// One connection that is served.
+/// A connection that the server answers.
 pub(super) struct Client {
     connection: Connection<Socket>,
     peer: Peer,
     opened: Moment,
 }
 
-/// What all connections share.
+/// The connections of the server: everything that they share.
 pub(super) struct Connections {
     echo: Echo,
     workspace: Workspace,
@@ -35,13 +35,13 @@ pub(super) struct Connections {
     probes: HashSet<Token>,
 }
 
-/// What the loop has to do after something was done with a connection.
+/// The router's next step with a connection.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
     /// Nothing: it waits for its next event, as nearly always.
     Rest,
-    /// Keep it: give it another turn if `again`, look at it at the `deadline` at the latest, and register it anew if its
-    /// `interest` has changed.
+    /// Keep it: give it another turn if `again`, look at it at the `deadline` at the latest, and register it anew if
+    /// its `interest` has changed.
     Keep { again: bool, deadline: Option<Moment>, interest: Option<Interest> },
     /// It is closed, counted and logged: remove it.
     Remove,
@@ -81,7 +81,7 @@ impl Client {
     pub(super) fn introduced(introduced: Introduced, now: Moment) -> Client {
         let Introduced { socket, peer, opened, .. } = introduced;
         let mut client = Client { opened, ..Client::new(socket, peer, now) };
-        // The events before were for the header. Urgent bytes may be among what has arrived behind it.
+        // Earlier events were about the header. Urgent bytes may have arrived behind it.
         client.connection.note(Readiness::PRIORITY);
         client
     }
@@ -110,8 +110,8 @@ impl Connections {
         self.workspace.allow_splicing(pipes);
     }
 
-    /// Serves a connection from now on: greets it, and reads at once, since a client that speaks first has often
-    /// spoken by now, and gets its answer a turn sooner. The event of that input comes all the same, and finds less to do.
+    /// Serves a connection from now on: greets it, and reads at once. A client that speaks first has often spoken by
+    /// now, and gets its answer a turn sooner. The event of that input still comes, and finds less to do.
     pub(super) fn begin(
         &mut self,
         token: Token,
@@ -134,7 +134,7 @@ impl Connections {
         if let Err(error) = connection.send(greeting, &mut self.workspace, now) {
             return self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now);
         }
-        // It may stay silent for ever, and then no event leads to its deadline.
+        // The client may stay silent for ever, and then no event leads to its deadline.
         let idle = connection.deadline(&self.timeouts).map(|(at, _)| at);
         connection.note(Readiness::READABLE);
         match self.pump(token, client, counters, now) {
@@ -161,7 +161,7 @@ impl Connections {
             self.record_ready(token, client, readiness);
         }
         if readiness.has(Readiness::ERROR) {
-            // Input that it sent and we have not read can't be answered any more.
+            // Nobody can get an answer any more, to unread input neither.
             return self.close(token, client, &Reason::Broken, counters, now);
         }
         client.connection.note(readiness);
@@ -191,10 +191,11 @@ impl Connections {
         let Client { connection, peer, .. } = client;
         let next = connection.pump(&mut self.echo.with(peer), &mut self.workspace, now);
         if self.trace.is_some() {
-            self.record_pump(token, connection, &next);
+            let (is_queued, is_over) = (matches!(next, Next::Again), matches!(next, Next::Close(_)));
+            self.record_pump(token, connection, is_queued, is_over);
         }
         let again = match next {
-            // Its deadline can only have moved away from the one that was set when it began.
+            // Its deadline can only be later than the one that was set when it began.
             Next::Wait if connection.is_at_ease() => return Step::Rest,
             Next::Wait => false,
             Next::Again => true,
@@ -205,18 +206,18 @@ impl Connections {
     }
 
     #[cold]
-    fn record_pump(&mut self, token: Token, connection: &Connection<Socket>, next: &Next) {
+    fn record_pump(&mut self, token: Token, connection: &Connection<Socket>, is_queued: bool, is_over: bool) {
         let Some(trace) = &mut self.trace else { return };
         trace.record(token, self.workspace.take_journal());
-        if let Next::Again = next {
+        if is_queued {
             trace.queued(token);
         }
-        if !matches!(next, Next::Close(_)) {
+        if !is_over {
             trace.looked(token, connection, connection.deadline(&self.timeouts).map(|(at, _)| at));
         }
     }
 
-    /// The deadline that was set for it is due: looks at the socket once more, then judges.
+    /// Its deadline is due: looks at the socket once more, then judges.
     pub(super) fn deadline(
         &mut self,
         token: Token,
@@ -239,7 +240,7 @@ impl Connections {
         self.close(token, client, &reason, counters, now)
     }
 
-    /// Lets a connection end: what has arrived by now is answered first.
+    /// Lets a connection end after it has answered the input that has arrived by now.
     pub(super) fn stop(
         &mut self,
         token: Token,
@@ -288,12 +289,12 @@ impl Connections {
         self.close(token, client, &Reason::CutOff(urgency), counters, now)
     }
 
-    /// Records a turn. False: that was the last one, and the trace file is closed.
+    /// Records a turn. False: it was the last turn on record, and the trace file is closed.
     pub(super) fn turn_ended(&mut self, turn: &Turn) -> bool {
         if let Some(trace) = &mut self.trace
             && !trace.turn_ended(turn)
         {
-            // The reactor goes on to time its turns, which costs a turn a few reads of the clock.
+            // The reactor still times its turns, which costs each turn a few reads of the clock.
             self.trace = None;
             self.workspace.keep_journal(false);
             return false;
@@ -330,12 +331,12 @@ impl Connections {
         self.workspace.pipe_descriptors()
     }
 
-    /// A proxy speaks for itself on this connection, which only the detailed log tells.
+    /// A proxy speaks for itself on this connection. Only the detailed log mentions it.
     pub(super) fn note_probe(&mut self, token: Token) {
         self.probes.insert(token);
     }
 
-    /// The level at which the log tells the begin and the end of a connection.
+    /// The log level for the beginning and the end of a connection.
     fn level(&self, token: Token) -> Level {
         let is_probe = !self.probes.is_empty() && self.probes.contains(&token);
         if is_probe { Level::Debug } else { Level::Info }
@@ -398,7 +399,7 @@ impl fmt::Display for Lost {
 }
 
 impl Reason {
-    /// As it is counted.
+    /// The counter that it belongs to.
     fn ending(&self) -> Ending {
         match self {
             Reason::Ended(End::Finished) => Ending::Finished,
@@ -411,7 +412,7 @@ impl Reason {
         }
     }
 
-    /// Bytes that the kernel holds and that nobody will read. After the peer's end there are none.
+    /// Bytes in the kernel that nobody will read. After the peer's end there are none.
     fn unread(&self, connection: &Connection<Socket>) -> u64 {
         match self {
             Reason::Ended(End::Finished | End::Lingered) => 0,
@@ -419,7 +420,7 @@ impl Reason {
         }
     }
 
-    /// Called only when it is told: asking the kernel for its error is a system call.
+    /// The reason in words. Called only for the log or the trace: asking the kernel for its error is a system call.
     fn text(&self, connection: &Connection<Socket>) -> String {
         match self {
             Reason::Ended(End::Finished) => "end of input, all answered".into(),

@@ -7,7 +7,7 @@ use super::histogram::Histogram;
 use crate::net::Traffic;
 use crate::reactor::Turn;
 
-/// What a server did.
+/// The work of a server, in figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Connections that were served.
@@ -26,14 +26,14 @@ pub struct Summary {
     pub cut_off: u64,
     /// Bytes that were received and not answered, or answered and not taken, when their connection ended.
     pub bytes_cut_off: u64,
-    /// Datagrams, whose bytes are not among those above.
+    /// Datagrams. The bytes above are without theirs.
     pub datagrams: DatagramCounts,
 }
 
-/// Everything that is counted of connections and turns. (UDP counts in [`DatagramCounts`].)
+/// The counters of connections and turns. (UDP counts in [`DatagramCounts`].)
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counters {
-    /// Connections at present, those included whose PROXY header is not complete.
+    /// Connections at present, also while their PROXY header is not complete.
     pub(super) open: usize,
     pub(super) most_at_once: usize,
     pub(super) accepted: u64,
@@ -44,9 +44,9 @@ pub(super) struct Counters {
     pub(super) cut_off: u64,
     pub(super) bytes_cut_off: u64,
     pub(super) endings: Endings,
-    /// Times that accepting was paused because there were as many connections as there may be.
+    /// Times that accepting paused because the limit of connections was reached.
     pub(super) pauses_at_limit: u64,
-    /// Times that accepting was paused because it failed, mostly for lack of descriptors or memory.
+    /// Times that accepting paused because it failed, mostly for lack of descriptors or memory.
     pub(super) pauses_exhausted: u64,
     pub(super) turns: Turns,
 }

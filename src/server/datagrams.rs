@@ -35,14 +35,14 @@ pub(super) struct Datagrams {
     /// The answers to the batch in the buffer.
     answers: Vec<Answer>,
     any_source: bool,
-    /// What to ask the kernel for, if not its default.
+    /// The size to ask the kernel for, if not its default.
     receive_buffer: Option<usize>,
     receiving_failed: bool,
     counts: DatagramCounts,
     overflow: Overflow,
 }
 
-/// An answer that is to be sent: where its bytes are in the buffer, and between which addresses it goes.
+/// An answer to send: the place of its bytes in the buffer, and its addresses.
 struct Answer {
     bytes: Range<usize>,
     to: SocketAddr,
@@ -53,13 +53,13 @@ struct Answer {
 pub(super) enum Served {
     /// Nothing waits.
     All,
-    /// More may wait, and no event will tell: the budget of the turn is spent.
+    /// The budget of the turn is spent. More datagrams may wait, and no event will tell.
     Some,
     /// Receiving failed: try again after this time.
     Failed { retry: Duration },
 }
 
-/// What became of datagrams.
+/// Datagrams, counted by their fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramCounts {
     /// The server received them.
@@ -106,12 +106,12 @@ impl Datagrams {
         self.sockets.is_empty()
     }
 
-    /// What was counted so far; the datagrams that the kernel dropped, up to a second ago.
+    /// The counts so far; of the datagrams that the kernel dropped, up to a second ago.
     pub(super) fn counts(&mut self, now: Moment) -> DatagramCounts {
         DatagramCounts { overflowed: self.overflow.recent(now), ..self.counts }
     }
 
-    /// What was counted in all, once the sockets are closed.
+    /// The counts once the sockets are closed.
     pub(super) fn final_counts(&self) -> DatagramCounts {
         self.counts
     }
@@ -212,7 +212,7 @@ impl Datagrams {
     }
 }
 
-/// What a socket may still move in this turn.
+/// The rest of a socket's budget in this turn.
 struct Budget {
     bytes: usize,
     datagrams: usize,

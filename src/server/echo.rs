@@ -1,4 +1,4 @@
-//! What the server answers: plain echo, or echo with a prefix, a timestamp, a greeting.
+//! The answers of the server: plain echo, or echo with a prefix, a timestamp, a greeting.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ pub struct Protocol {
     pub prefix: Vec<u8>,
     /// Whether each chunk gets the local time in front of it, as `[Thu Dec 11 08:47:58 2014] `.
     pub timestamp: bool,
-    /// What every client is sent first.
+    /// The first bytes to every client.
     pub greeting: Greeting,
     /// Whether a connection ends after its first answer.
     pub once: bool,
@@ -54,7 +54,7 @@ impl Echo {
         Echo { protocol, greeter, is_plain, stamp: (0, String::new()) }
     }
 
-    /// What a client is sent first.
+    /// The first bytes to this client.
     pub(crate) fn greeting(&mut self, peer: &Peer, socket: &Socket) -> &[u8] {
         self.greeter.greet(peer, socket)
     }
@@ -65,7 +65,7 @@ impl Echo {
         EchoTo { echo: self, peer, whole_reads }
     }
 
-    /// The text is made once a second, not once a chunk.
+    /// The time as text, which is made once a second and not once a chunk.
     fn stamp(&mut self) -> &str {
         let now = SystemTime::now();
         let second = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
@@ -85,8 +85,8 @@ fn ctime(time: DateTime<Local>) -> String {
 pub(crate) struct EchoTo<'a> {
     echo: &'a mut Echo,
     peer: &'a Peer,
-    /// Nobody can see where the chunks of a plain echo end unless they are logged: then a whole read is answered
-    /// with one write, straight from the buffer that it was read into.
+    /// Chunk borders of a plain echo show in the log alone. Unless it tells them, one write answers a whole read,
+    /// straight from the buffer of the read.
     whole_reads: bool,
 }
 

@@ -13,8 +13,8 @@ use crate::system::describe;
 
 use super::datagrams;
 
-/// How often to try a set of sockets that share one port of the system's choice: a port that is free on the first address
-/// may be in use on the second.
+/// How often to try a set of sockets that share one port of the system's choice: another program may use that port on
+/// the second address.
 const SHARED_PORT_TRIES: usize = 16;
 
 /// A bound socket, and its endpoint as the program prints it.

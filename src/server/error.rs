@@ -1,4 +1,4 @@
-//! What can go wrong as a whole, each with what was tried, on what, and what to do next.
+//! The errors that end a server, each with the attempt, its object and the remedy.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -17,7 +17,7 @@ pub enum Error {
     Resolve {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's message.
         source: io::Error,
     },
     /// An endpoint can't be listened on.
@@ -25,15 +25,15 @@ pub enum Error {
     Listen {
         /// The endpoint, with the address it has if it has several.
         endpoint: String,
-        /// What the system said, and the remedy.
+        /// The system's message, and the remedy.
         reason: String,
     },
-    /// What the service manager hands over can't be served.
+    /// The server can't serve a socket from the service manager.
     #[error("cannot serve {sockets}: {reason}")]
     Inherited {
-        /// Which socket, or all of them.
+        /// The socket, or all of them.
         sockets: String,
-        /// What it is, and what to change.
+        /// The kind of the socket, and the remedy.
         reason: String,
     },
     /// The same address was asked for twice.
@@ -45,11 +45,11 @@ pub enum Error {
          ({remedy})"
     )]
     TooManyConnections {
-        /// What `--max-connections` said.
+        /// The value of `--max-connections`.
         asked: usize,
         /// The descriptor limit in force.
         limit: u64,
-        /// What it leaves.
+        /// The connections that it leaves room for.
         available: usize,
         /// How to raise it.
         remedy: String,
@@ -59,7 +59,7 @@ pub enum Error {
     Trace {
         /// The file.
         path: String,
-        /// What the system said, and the remedy.
+        /// The system's message, and the remedy.
         reason: String,
     },
     /// The loop itself can't go on.

@@ -1,4 +1,4 @@
-//! What every client is sent first: a fixed text, or one that tells who answers whom.
+//! The greeting to every client: a fixed text, or a text that names the server and the client.
 
 use crate::net::{Peer, Socket};
 
@@ -22,7 +22,7 @@ enum Piece {
     Peer,
 }
 
-/// What is wrong with the text of a greeting.
+/// A mistake in the text of a greeting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GreetingError {
     /// Nothing is known by this name.
@@ -101,7 +101,7 @@ impl Greeter {
         Greeter { greeting, host, written: Vec::new() }
     }
 
-    /// What this client is sent first. Only a greeting with placeholders is written anew for each.
+    /// The first bytes to this client. Only a greeting with placeholders is written anew for each client.
     pub(crate) fn greet(&mut self, peer: &Peer, socket: &Socket) -> &[u8] {
         match &self.greeting.0[..] {
             [] => return &[],

@@ -18,7 +18,7 @@ use crate::system::describe;
 
 /// The first descriptor that is handed over; `SD_LISTEN_FDS_START`.
 const FIRST_DESCRIPTOR: RawFd = 3;
-/// What systemd calls a socket that nobody gave a name.
+/// systemd's word for a socket that nobody gave a name.
 const NO_NAME: &str = "unknown";
 
 /// An open socket for a [`Server`](super::Server) to serve: a TCP or Unix stream socket that listens, or a bound UDP
@@ -54,8 +54,8 @@ impl InheritedSocket {
     /// (`FileDescriptorName=`). Without a service manager there are none; a second call has none either.
     ///
     /// Call it before the process has other threads, since it takes `LISTEN_FDS` and `LISTEN_PID` out of the
-    /// environment. And call it before the process opens descriptors: if the manager announced a socket and did not hand
-    /// it over, the next opened descriptor would be mistaken for it.
+    /// environment. And call it before the process opens descriptors: if the manager announced a socket and did not
+    /// hand it over, the next opened descriptor would be mistaken for it.
     ///
     /// # Errors
     /// When a descriptor is no socket, or the variables are not as in `sd_listen_fds(3)`.
@@ -101,8 +101,8 @@ pub(super) fn bind(
     Ok(bound)
 }
 
-/// How many descriptors are handed over to this process. The variables may be left over from a parent process, for which
-/// they were meant. (`listenfd` would do without `LISTEN_PID`, and takes any number.)
+/// How many descriptors are handed over to this process. The variables may be left over from a parent process, for
+/// which they were meant. (`listenfd` would do without `LISTEN_PID`, and takes any number.)
 fn offered() -> Result<usize, Error> {
     let Some(count) = env::var_os("LISTEN_FDS") else { return Ok(0) };
     if env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(process::id())) {

@@ -175,7 +175,8 @@ impl Server {
         Ok(Server { reactor, router, endpoints, admin_endpoints })
     }
 
-    /// What is listened on, one for each address: `tcp://127.0.0.1:10000` with the port that is really bound.
+    /// The addresses that the server listens on, as endpoints: `tcp://127.0.0.1:10000` with the port that is really
+    /// bound.
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
     }

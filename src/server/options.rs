@@ -1,4 +1,4 @@
-//! What a server can be told, with the defaults that hold for the program too.
+//! The settings of a server. Their defaults hold for the program too.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ pub(super) const TURN_BUDGET: usize = 256 * 1024;
 /// The settings of a [`Server`](crate::Server).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerOptions {
-    /// What is answered.
+    /// The answers.
     pub protocol: Protocol,
     /// The most bytes that one read asks the kernel for. Rounded down to whole chunks, but never below one.
     pub read_size: usize,
-    /// Unsent bytes at which a connection is not read any further.
+    /// With this many unsent bytes the server does not read a connection any further.
     pub write_limit: usize,
-    /// Whether bulk data that is answered with itself goes through pipes in the kernel where that pays.
+    /// Whether bulk data of a plain echo passes through pipes in the kernel where that pays.
     pub splice: bool,
     /// The memory of all read and write buffers together, in bytes; by default a quarter of what the process may use.
     pub buffer_limit: Option<usize>,
@@ -36,13 +36,13 @@ pub struct ServerOptions {
     pub unix_mode: Option<u32>,
     /// The most connections at once; by default what the descriptor limit allows.
     pub max_connections: Option<usize>,
-    /// What happens to a connection beyond that.
+    /// The fate of a connection beyond that.
     pub when_full: WhenFull,
     /// Stop after this many connections were accepted and have ended; one without its PROXY header counts.
     pub max_accepts: Option<u64>,
     /// Close a connection without a byte in either direction for so long.
     pub idle_timeout: Option<Duration>,
-    /// Close a connection whose peer takes not one byte of what waits for it for so long.
+    /// Close a connection if bytes wait for its peer, and the peer takes none of them for so long.
     pub write_timeout: Option<Duration>,
     /// How long connections have to end, once we have ended our side.
     pub drain: Duration,
@@ -50,34 +50,34 @@ pub struct ServerOptions {
     pub proxy_protocol: ProxyProtocol,
     /// Close a connection whose header is not complete after this time.
     pub proxy_timeout: Duration,
-    /// Whether datagrams from ports below 1024 are answered.
+    /// Whether the server answers datagrams from ports below 1024.
     pub udp_any_source: bool,
     /// The receive buffer of each UDP socket, in bytes; by default what the system gives.
     pub receive_buffer: Option<usize>,
     /// Poll without sleeping for so long after each event.
     pub busy_poll: Duration,
-    /// Where figures and health are told over HTTP, if anywhere.
+    /// The endpoint for figures and health over HTTP, if there is one.
     pub admin: Option<Endpoint>,
     /// Record the turns of the loop in a file.
     pub trace: Option<TraceOptions>,
 }
 
-/// What happens to a connection that comes when there are as many as there may be.
+/// The fate of a connection that comes when the limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It waits in the backlog until another one ends.
+    /// It waits in the backlog until another connection ends.
     Wait,
-    /// It is accepted and closed at once.
+    /// The server accepts it and closes it at once.
     Refuse,
 }
 
-/// Whether the PROXY protocol is spoken, by TCP and Unix connections. There is no third way: a server that would take
-/// a header but does without could be told any address by anybody, which the specification forbids.
+/// Whether TCP and Unix connections speak the PROXY protocol. There is no third way: if the header were optional, any
+/// client could claim any address, which the specification forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
-    /// Everything is the client's own, a header too.
+    /// All bytes are the client's, a header too.
     Off,
-    /// Each connection begins with a header of version 1 or 2; one that doesn't is closed.
+    /// Each connection begins with a header of version 1 or 2; the server closes a connection that doesn't.
     Require,
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Router {
 impl Handler for Router {
     type Source = Source;
 
-    #[inline]
+    #[inline(always)] // In the loop over the events, which saves its registers once and not at each event.
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         let (now, is_queued) = (context.now(), context.is_queued(token));
         let Some(Source::Connection(client)) = context.get_mut(token) else {
@@ -54,12 +54,7 @@ impl Handler for Router {
                 let step = self.connections.pump(token, client, &mut self.counters, now);
                 self.follow(context, token, step);
             }
-            Some(Source::Listener(_)) => self.accept(context, token),
-            Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
-            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
-            Some(Source::Scraper(_)) => self.serve_scraper(context, token),
-            // None of these is ever put into the run queue.
-            Some(Source::AwaitingHeader(_) | Source::Stop(_) | Source::Report(_)) | None => {}
+            _ => self.look(context, token),
         }
     }
 
@@ -75,14 +70,11 @@ impl Handler for Router {
                 self.read_header(context, token, false);
                 self.refuse(context, token, &Refusal::Late);
             }
-            Some(Source::Listener(_)) => self.accept(context, token),
-            Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
-            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
             Some(Source::Scraper(_)) => {
                 let (admin, mut vitals) = self.admin(now);
                 admin.cut_off(context, token, &mut vitals);
             }
-            Some(Source::Stop(_) | Source::Report(_)) | None => {}
+            _ => self.look(context, token),
         }
     }
 
@@ -108,17 +100,15 @@ impl Handler for Router {
     }
 }
 
-/// Connections.
+/// Sources that are no connections.
 impl Router {
-    /// An event for anything but a connection.
+    /// An event for one of them.
     #[inline(never)]
     fn ready_otherwise(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         match context.get_mut(token) {
             Some(Source::AwaitingHeader(_)) => {
                 self.read_header(context, token, readiness.has(Readiness::READ_CLOSED));
             }
-            Some(Source::Listener(_)) => self.accept(context, token),
-            Some(Source::Datagrams(_)) => self.serve_datagrams(context, token),
             // Signals that come together, as SIGINT and SIGTERM may from a terminal and a supervisor, are one request.
             Some(Source::Stop(signal)) => {
                 let asked = signal.received() > 0;
@@ -132,15 +122,50 @@ impl Router {
                     self.report(context);
                 }
             }
-            Some(Source::AdminListener(_)) => self.accept_scrapers(context, token),
             Some(Source::Scraper(scraper)) => {
                 scraper.note(readiness);
-                self.serve_scraper(context, token);
+                self.look(context, token);
             }
-            Some(Source::Connection(_)) | None => {}
+            _ => self.look(context, token),
         }
     }
 
+    /// Lets one of them do what it can.
+    fn look(&mut self, context: &mut Context<Source>, token: Token) {
+        match context.get_mut(token) {
+            Some(Source::Listener(_)) => self.accept(context, token),
+            Some(Source::Datagrams(socket)) => match self.datagrams.serve(socket) {
+                Served::All => {}
+                Served::Some => context.run_again(token),
+                Served::Failed { retry } => context.set_deadline(token, context.now() + retry),
+            },
+            Some(Source::AdminListener(_)) => {
+                let (admin, mut vitals) = self.admin(context.now());
+                admin.accept(context, token, &mut vitals);
+            }
+            Some(Source::Scraper(_)) => {
+                let (admin, mut vitals) = self.admin(context.now());
+                admin.serve(context, token, &mut vitals);
+            }
+            Some(Source::Connection(_) | Source::AwaitingHeader(_)) => {}
+            Some(Source::Stop(_) | Source::Report(_)) | None => {}
+        }
+    }
+
+    /// The admin endpoint, and the parts that it tells of.
+    fn admin(&mut self, now: Moment) -> (&mut AdminEndpoint, Vitals<'_>) {
+        let Router { acceptor, connections, datagrams, counters, process, shutdown, admin, .. } = self;
+        (admin, Vitals { acceptor, connections, datagrams, counters, process, shutdown, now })
+    }
+
+    fn report(&mut self, context: &Context<Source>) {
+        let (_, mut vitals) = self.admin(context.now());
+        vitals.log(context.len());
+    }
+}
+
+/// Connections.
+impl Router {
     /// Accepts until nothing waits, the budget is spent, or no more may come in.
     fn accept(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
@@ -363,42 +388,6 @@ impl Router {
         self.connections.finish();
         let summary = self.counters.summary(self.datagrams.final_counts());
         self.shutdown.outcome().map(|()| summary)
-    }
-}
-
-/// Datagrams.
-impl Router {
-    fn serve_datagrams(&mut self, context: &mut Context<Source>, token: Token) {
-        let Some(Source::Datagrams(socket)) = context.get_mut(token) else { return };
-        match self.datagrams.serve(socket) {
-            Served::All => {}
-            Served::Some => context.run_again(token),
-            Served::Failed { retry } => context.set_deadline(token, context.now() + retry),
-        }
-    }
-}
-
-/// Figures.
-impl Router {
-    /// The admin endpoint, and the parts that it tells of.
-    fn admin(&mut self, now: Moment) -> (&mut AdminEndpoint, Vitals<'_>) {
-        let Router { acceptor, connections, datagrams, counters, process, shutdown, admin, .. } = self;
-        (admin, Vitals { acceptor, connections, datagrams, counters, process, shutdown, now })
-    }
-
-    fn accept_scrapers(&mut self, context: &mut Context<Source>, listener: Token) {
-        let (admin, mut vitals) = self.admin(context.now());
-        admin.accept(context, listener, &mut vitals);
-    }
-
-    fn serve_scraper(&mut self, context: &mut Context<Source>, scraper: Token) {
-        let (admin, mut vitals) = self.admin(context.now());
-        admin.serve(context, scraper, &mut vitals);
-    }
-
-    fn report(&mut self, context: &Context<Source>) {
-        let (_, mut vitals) = self.admin(context.now());
-        vitals.log(context.len());
     }
 }
 

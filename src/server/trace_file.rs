@@ -1,7 +1,7 @@
 //! A file of trace events: the JSON array that Perfetto and `chrome://tracing` open, of bounded size.
 //!
-//! The closing bracket may be missing, so the file of a killed process opens as well. Each event is a line, and only whole
-//! lines are written: after a crash of the machine, at most the last line is torn.
+//! The closing bracket may be missing, so the file of a killed process opens as well. Each event is a line, and only
+//! whole lines are written: after a crash of the machine, at most the last line is torn.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -204,8 +204,8 @@ impl TraceFile {
     }
 }
 
-/// Opens the file without blocking: neither opening nor writing may wait for a reader. A device that takes no more, or a
-/// pipe that took the file's place, ends the trace.
+/// Opens the file without blocking: neither opening nor writing may wait for a reader. A device that takes no more, or
+/// a pipe that took the file's place, ends the trace.
 fn create(path: &Path) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
     let opened = open(path, flags | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::from_raw_mode(0o666));

@@ -1,6 +1,7 @@
 //! The process and its system: limits, memory, signals, the log, error messages. Every other folder may use it.
 
 mod cpu_time;
+mod folded;
 mod limits;
 mod log;
 mod memory;
@@ -9,6 +10,7 @@ mod ports;
 mod signals;
 
 pub(crate) use self::cpu_time::cpu_time;
+pub use self::folded::folded;
 pub use self::limits::DescriptorLimit;
 pub(crate) use self::limits::open_descriptors;
 pub use self::log::{Escaped, LiveLine, StandardErrorLog};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -93,6 +94,14 @@ fn a_known_limit_is_found_over_connections_that_stay_open() {
     .for_each(|result| result.expect("it finds the limit"));
 }
 
+fn nobody_is_found() -> (Option<i32>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let endpoint = listener.local_addr().expect("it is bound").to_string();
+    drop(listener);
+    let output = run(&["load", "--quiet", &endpoint, "--find-rate"]);
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 #[test]
 fn a_search_says_what_no_rate_achieves_and_how_it_went() {
     let _alone = alone();
@@ -111,6 +120,10 @@ fn a_search_says_what_no_rate_achieves_and_how_it_went() {
         assert_eq!(rates, [8.0, 4.0, 2.0, 1.0].map(Some));
     }
     assert!(fs::read_to_string(&plot).expect("it is written").starts_with("<svg"));
+
+    // Where nobody listens, it ends with the first step, and with the status of such a run.
+    let (status, text) = nobody_is_found();
+    assert!(status == Some(4) && text.contains("no answer: nobody is there"), "{status:?} {text}");
 
     // Interrupted in the first step, it has nothing, and says so.
     let search = spawn(&["load", "--quiet", endpoint, "--find-rate", "--step", "1h"]);

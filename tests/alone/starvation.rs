@@ -25,7 +25,7 @@ fn a_generator_that_shares_its_core_says_that_it_had_none() {
     let core = (0..CpuSet::MAX_CPU).find(|&core| all.is_set(core)).expect("there is one");
     let mut one = CpuSet::new();
     one.set(core);
-    // What this thread starts stays on that core.
+    // Children of this thread stay on that core.
     sched_setaffinity(None, &one).expect("a core that we may use");
     let spinner = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell");
     let spinners = [(); 3].map(|()| Spinner(spinner()));

@@ -11,7 +11,7 @@ use echoloop::load::{Load, LoadError, Plan};
 
 use crate::support::{Run, Server, load, load_that_sends_all, run};
 
-/// What a bad server does with the datagrams that it gets, which are numbered from 1.
+/// The acts of a bad server on a datagram. Its datagrams are numbered from 1.
 type Treatment = fn(number: u64, datagram: &[u8]) -> Vec<Act>;
 
 enum Act {
@@ -23,7 +23,7 @@ enum Act {
     In(Duration, Vec<u8>),
 }
 
-/// An echo over UDP in a thread of the test that treats datagrams as it is told.
+/// An echo over UDP, in a thread of the test, with a treatment for its datagrams.
 struct BadEcho {
     endpoint: String,
     ending: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! What benchmarks use: connections opened once, messages exchanged any number of times.
+//! The part that benchmarks use: connections opened once, messages exchanged any number of times.
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a run may take: one thread, constant memory, the ports and descriptors that there are.
+//! The bounds of a run: one thread, constant memory, the ports and descriptors of the machine.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -63,7 +63,7 @@ fn the_schedule_is_kept_within_a_percent() {
             load(&[&server.endpoint, "--rate", "4000", "--arrivals", arrivals, "-d", "1s", "-c", "500"]);
         assert_eq!(run.status, 0, "{:#}", run.report);
         // Clients enough, so that none is busy when its message is due even while others keep this machine busy.
-        // What chance does to 4000 arrivals is up to four times its root.
+        // Chance moves 4000 arrivals by up to four times their root.
         let tolerance = if arrivals == "fixed" { 40.0 } else { 40.0 + 253.0 };
         let sent = run.number("/messages/sent");
         assert!((sent - 4000.0).abs() <= tolerance, "{arrivals}: {sent}");

@@ -1,14 +1,17 @@
 //! Several processes, and a common start.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::net::TcpListener;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Server, as_run, load, run, sockets, spawn, wait_until};
+use crate::support::{Server, Toy, as_run, load, run, sockets, spawn, terminal, wait_until};
 
 /// The processes that a process has started.
 fn children(process: &Child) -> Vec<i32> {
@@ -131,4 +134,61 @@ fn nobody_who_listens_is_an_error_of_the_run_with_several_processes_too() {
     drop(listener);
     let run = load(&[&endpoint, "--processes", "2", "-c", "2", "-d", "300ms"]);
     assert_eq!((run.status, run.number("/connections/opened")), (4, 0.0), "{:#}", run.report);
+}
+
+#[test]
+fn the_line_on_a_terminal_shows_all_processes_together() {
+    let server = Server::plain();
+    let (control, slave) = terminal();
+    let load = Command::new(env!("CARGO_BIN_EXE_echoloop"))
+        .args(["load", &server.endpoint, "--processes", "2", "-c", "6", "--rate", "200", "-d", "1s"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(slave)
+        .spawn()
+        .expect("the program starts");
+    // Read until all descriptors of the other side are closed, which is an error here.
+    let (mut shown, mut buffer, mut control) = (Vec::new(), [0; 4096], File::from(control));
+    while let Ok(count @ 1..) = control.read(&mut buffer) {
+        shown.extend_from_slice(&buffer[..count]);
+    }
+    let output = load.wait_with_output().expect("it ends");
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("measuring") && shown.contains("6/6 open"), "{shown}");
+}
+
+#[test]
+fn a_search_by_several_processes_keeps_their_connections() {
+    let accepted = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&accepted);
+    let server = Toy::start(move |mut stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let _ = stream.try_clone().map(|mut reader| std::io::copy(&mut reader, &mut stream));
+    });
+    let endpoint = server.endpoint();
+    let arguments =
+        ["--rate", "40", "-c", "5", "--step", "200ms", "--warmup", "50ms", "--fail-if", "p50>1ns"];
+    let all = [&["load", "--quiet", "--json", "--find-rate", "--processes", "2", &endpoint], &arguments[..]];
+    let output = run(&all.concat());
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    // On a busy machine there is no answer, after three attempts at the same step.
+    let status = match found["ending"].as_str() {
+        Some("none_is_good") => 8,
+        Some("generator_late") => 1,
+        other => panic!("{other:?}: {found:#}"),
+    };
+    assert_eq!(output.status.code(), Some(status));
+    let steps = found["steps"].as_array().expect("a list");
+    assert!(steps.len() >= 3, "{found:#}");
+    for step in steps {
+        let report = &step["report"];
+        assert_eq!(report["merged"]["generators"].as_array().map(Vec::len), Some(2), "{report:#}");
+        assert_eq!(
+            (&report["connections"]["opened"], &step["rate"]),
+            (&5.into(), &report["settings"]["pace"]["open"]["rate"])
+        );
+    }
+    assert_eq!(accepted.load(Ordering::SeqCst), 5, "each client connected once");
 }

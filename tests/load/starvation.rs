@@ -1,17 +1,15 @@
 //! A generator that is kept from working says so, and blames nobody else.
 
-use std::fs::File;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
-use crate::support::{Server, finish, spawn, wait_until};
+use crate::support::{Server, finish, spawn, terminal, wait_until};
 
 /// The CPU time that a process has taken, in nanoseconds.
 fn cpu_time(process: u32) -> u64 {
@@ -50,11 +48,7 @@ fn a_generator_that_is_stopped_says_that_it_was_held_up() {
 #[test]
 fn a_terminal_that_nobody_reads_holds_nothing_up() {
     let server = Server::plain();
-    let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-    grantpt(&control).and_then(|()| unlockpt(&control)).expect("it is ours");
-    let name = ptsname(&control, Vec::new()).expect("it has a name");
-    let slave: File =
-        open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("it is unlocked").into();
+    let (_control, slave) = terminal();
     // Fills it to the brim, as a reader that went away long ago leaves it.
     let filler = slave.try_clone().expect("a descriptor");
     fcntl_setfl(&filler, OFlags::NONBLOCK).expect("it can be");

@@ -1,14 +1,18 @@
 //! Servers that misbehave in one way each, and runs of the program against them.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
 /// How long anything may take before a test gives up.
@@ -114,6 +118,15 @@ pub(crate) fn sockets(process: i32) -> usize {
     targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
 }
 
+/// A pseudo-terminal: the side that reads it, and the side of a program.
+pub(crate) fn terminal() -> (OwnedFd, File) {
+    let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+    grantpt(&control).and_then(|()| unlockpt(&control)).expect("it is ours");
+    let name = ptsname(&control, Vec::new()).expect("it has a name");
+    let slave = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("it is unlocked");
+    (control, slave.into())
+}
+
 /// Our own server, as a process that ends with the test.
 pub(crate) struct Server {
     process: Child,
@@ -158,7 +171,7 @@ impl Drop for Server {
     }
 }
 
-/// A server in a thread of the test that treats each connection as it is told, one thread a connection.
+/// A server in threads of the test, one a connection, which do with it as the test says.
 pub(crate) struct Toy {
     pub(crate) address: SocketAddr,
     closing: Arc<AtomicBool>,

@@ -122,6 +122,20 @@ fn all_buffers_together_have_a_bound_and_nobody_loses_a_byte_by_it() {
     });
 }
 
+/// What the kernel takes for a client that never reads is memory, too.
+#[test]
+fn the_kernel_keeps_no_more_for_a_connection_than_it_may() {
+    let message = pattern(64 * MEBIBYTE, 22);
+    let taken = |options: &[&str]| {
+        let server = Server::on_ipv4(&[&["--splice", "never"], options].concat());
+        let client = Client::connect(socket_with_small_buffers(), server.address());
+        client.send_until_stalled(&message)
+    };
+    let (bounded, usual) = (taken(&["--tcp-buffer", "16KiB"]), taken(&[]));
+    // The buffers of both sides and of the server are in either of them.
+    assert!(bounded < 512 * 1024 && usual > 2 * bounded, "{bounded} and {usual} bytes");
+}
+
 /// One read of 64 KiB would be answered with 64 MiB.
 #[test]
 fn an_answer_much_longer_than_its_question_is_made_only_as_it_is_taken() {

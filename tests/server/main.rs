@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `accept_errors.rs` | errors of `accept` that strace injects: no spin, no flood, nobody lost |
 //! | `admin.rs` | figures and health over HTTP, for well-behaved scrapers and the others |
-//! | `rows.rs` | the rows of the source documents, one test each |
+//! | `rows.rs` | the rows of `docs/rows.md`, one test each |
 //! | `bytes.rs` | every byte comes back, in order, whatever the length and the options |
 //! | `ends.rs` | half-closes, resets in every phase, urgent bytes, passed descriptors |
 //! | `greetings.rs` | what is said first, and to whom |

@@ -1,4 +1,4 @@
-//! The systems of the source documents, each by the options that reproduce it: the exact bytes on the wire.
+//! The servers and clients of `docs/rows.md`, each by the options that reproduce it: the exact bytes on the wire.
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -114,6 +114,15 @@ fn a_failure_names_the_misunderstanding_that_it_may_come_from() {
 }
 
 #[test]
+fn help_in_a_pipe_has_80_columns() {
+    for command in ["serve", "send", "load"] {
+        let help = run(program(&["help", command])).stdout;
+        let longest = help.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        assert!((75..=80).contains(&longest), "{longest}: {help}");
+    }
+}
+
+#[test]
 fn numbers_of_things_have_units() {
     let finished = run(program(&["doctor", "--connections", "1.5k", "--json"]));
     let report: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");

@@ -23,7 +23,7 @@ A client that loses its connection connects again, and the run lasts as long as 
 never sent twice; messages that were due meanwhile keep their moment. The report tells the loss as an outage; judge it
 by --fail-if 'outage>2s' or 'outages>0'. If nobody is there at the beginning, the run ends at once.
 
-With --expect line or any the service need not echo: a reply is a line, or whatever one read brings. Latencies and
+With --expect line or any the service need not echo: a reply is a line, or the bytes of one read. Latencies and
 counts are those of its replies; no byte is verified, and the results say so. Messages are printable lines, or --message.
 A line that answers no message is an error (7). With any, a reply that comes in several pieces may be taken for several
 replies, unless the client thinks before it sends again (--think) or opens a connection for each message.
@@ -36,18 +36,18 @@ reordered.
 
 Examples:
   echoloop load localhost  8 clients in a closed loop for 10 seconds
-  echoloop load --clients 1000 --size 512 :7  a thousand clients
-  echoloop load --rate 20k --warmup 1s :7  open loop: latency from when a message should have left
-  echoloop load --connect-per-message --reset :7  connections per second
-  echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1:7
-  echoloop load --connect-per-message --greeting 7 :7  which of the servers behind a balancer said `node-1\\n`
-  echoloop load --messages 1000 --fail-if 'p99>5ms' --json :7 > a.json
-  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' :7  does the service survive a failover?
-  echoloop load --processes 4 -c 1000 :7  four cores at once
-  echoloop load --find-rate -c 100 --fail-if 'p99>5ms' :7  how much it takes before it is slow
-  echoloop load --repeat 5 --json :7 > a.json  five runs, for `echoloop compare a.json b.json`
+  echoloop load --clients 1000 --size 512 localhost  a thousand clients
+  echoloop load --rate 20k --warmup 1s localhost  open loop: latency from when a message should have left
+  echoloop load --connect-per-message --reset localhost  connections per second
+  echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1
+  echoloop load --connect-per-message --greeting 7 localhost  which of the servers behind a balancer said `node-1\\n`
+  echoloop load --messages 1000 --fail-if 'p99>5ms' --json > a.json
+  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' localhost  does the service survive a failover?
+  echoloop load --processes 4 -c 1000 localhost  four cores at once
+  echoloop load --find-rate -c 100 --fail-if 'p99>5ms' localhost  how much it takes before it is slow
+  echoloop load --repeat 5 --json > a.json  five runs, for `echoloop compare a.json b.json`
   echoloop load --expect line --message 'PING\\r\\n' localhost:6379  a Redis server, which answers +PONG
-  echoloop load --rate 20k -s 1400 --fail-if 'loss>0.1%' udp://:7
+  echoloop load --rate 20k -s 1400 --fail-if 'loss>0.1%' udp://localhost
 
 Exit status:
   0  every message was echoed (or answered, with --expect), or (UDP) was lost; also when a signal ended the run early
@@ -98,7 +98,7 @@ pub(crate) struct LoadArguments {
     #[arg(long, conflicts_with_all = ["hold", "think", "messages", "repeat", "hgrm"], help_heading = "Find a rate")]
     find_rate: bool,
 
-    /// How long each step of it measures, after --warmup [default: 1s]
+    /// Measure each step for so long, after --warmup (which is 1s here unless given)
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = positive_duration,
           requires = "find_rate", help_heading = "Find a rate")]
     step: Duration,
@@ -150,7 +150,7 @@ pub(crate) struct LoadArguments {
     processes: u64,
 
     /// Open connections, and let messages flow at this time: RFC 3339 such as 2026-01-31T12:00:00Z, or seconds since
-    /// 1970. Generators on several machines that are told the same begin together
+    /// 1970. Generators on several machines begin together if all have the same
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["repeat", "find_rate"],
           help_heading = "Processes and machines")]
     start_at: Option<SystemTime>,
@@ -189,8 +189,8 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
     source: Option<Sources>,
 
-    /// The server speaks first: wait for so many bytes, and count connections by what they say (the first 256 bytes of
-    /// it, and at most 64 different)
+    /// The server speaks first: wait for so many bytes, and count connections by them (at most 64 greetings are told apart,
+    /// by their first 256 bytes)
     #[arg(long, value_name = "LENGTH", value_parser = size, alias = "greeting-bytes", help_heading = "Connections")]
     greeting: Option<usize>,
 
@@ -237,7 +237,7 @@ enum End {
     Echo,
     /// A reply is a line
     Line,
-    /// A reply is whatever one read brings
+    /// A reply is the bytes of one read
     Any,
 }
 

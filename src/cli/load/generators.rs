@@ -125,7 +125,7 @@ fn keep_to(core: Option<usize>) {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn keep_to(_: Option<usize>) {}
 
-/// Whatever ends the process that collects the reports ends this one: nobody would read its report.
+/// Ends this process when the one that collects the reports ends: nobody would read its report.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn end_with_parent() {
     use rustix::process::{Signal, set_parent_process_death_signal};

@@ -1,7 +1,7 @@
 //! `load --interval --json-lines`: a record an interval on standard output, while the run goes on.
 //!
 //! A loop that waited for the reader of its records would measure the reader. So records are written without waiting.
-//! Those that the reader has not taken yet are kept, up to a bound; beyond it they are dropped and counted.
+//! Records that the reader has not taken yet are kept, up to a bound; beyond it they are dropped and counted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

@@ -22,9 +22,9 @@ pub enum ConditionError {
     /// It can't be read.
     #[error("`{text}` is no condition: {reason}")]
     Text {
-        /// What was written.
+        /// The text.
         text: String,
-        /// What was expected.
+        /// The form that was expected.
         reason: String,
     },
     /// It can be read, and whether it holds is known before the run.
@@ -34,7 +34,7 @@ pub enum ConditionError {
         condition: String,
         /// `can never hold` or `always holds`.
         fate: &'static str,
-        /// Why that is so.
+        /// The reason.
         reason: &'static str,
     },
 }

@@ -1,11 +1,11 @@
-//! In which settings two plans differ.
+//! The settings in which two plans differ.
 
 use serde_json::Value;
 
 use super::super::plan::Plan;
 
-/// Each setting that differs, with both values, but for those that may: names as in JSON, `pace.rate` for the rate of
-/// an open loop.
+/// Each setting that differs, with both values, apart from settings that may. Their names are as in JSON: `pace.rate` is
+/// the rate of an open loop.
 pub(super) fn differences(one: &Plan, other: &Plan, allowed: &[&str]) -> Vec<String> {
     let (one, other) = (settings(one), settings(other));
     let names = one.iter().map(|(name, _)| name);

@@ -22,17 +22,17 @@ use crate::reactor::Moment;
 
 /// The version of the format, in each report.
 pub const FORMAT_VERSION: u32 = 2;
-/// A generator that took more than this share of a core may have been what was measured.
+/// A generator that took more than this share of a core may have limited the run itself.
 const BUSY: f64 = 0.9;
-/// A generator that waited for a core for more than this share of the run, or whose processors a hypervisor gave to
-/// others for as much, or that never caught up for as much, may have been what was measured.
+/// A generator may have limited the run if for more than this share of it one of these was so: it waited for a core, a
+/// hypervisor gave its processors to others, or it never caught up with its work.
 pub(super) const STARVED: f64 = 0.1;
-/// The same, of one that was stopped, blocked or throttled for this share: whatever was due then waited for it.
+/// The same for a generator that was stopped, blocked or throttled: everything that was due then waited for it.
 pub(super) const HELD_UP: f64 = 0.01;
 /// An open loop that was this late with one message of a hundred was not on time.
 const LATE_US: f64 = 1000.0;
 
-/// What a run brought.
+/// The results of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// [`FORMAT_VERSION`].
@@ -43,7 +43,7 @@ pub struct Report {
     pub host: String,
     /// When the measured part began, in seconds since 1970 by the clock of that machine.
     pub started: f64,
-    /// What was asked for.
+    /// The plan.
     pub settings: Plan,
     /// Connections.
     pub connections: Connections,
@@ -62,7 +62,7 @@ pub struct Report {
     pub service_time_us: Option<Times>,
     /// From beginning to connect until it was established. `null` without a connection.
     pub connect_us: Option<Times>,
-    /// What became of datagrams; only over UDP.
+    /// The fates of datagrams; only over UDP.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub udp: Option<DatagramFates>,
     /// When clients lost their connections, and for how long.
@@ -76,16 +76,16 @@ pub struct Report {
     /// If the server is to speak first, how many connections it greeted with which words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub greetings: Option<BTreeMap<String, u64>>,
-    /// Connections that were greeted with none of these words: only so many are told apart.
+    /// Connections that were greeted with other words: only so many greetings are told apart.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub greetings_other: Option<u64>,
     /// How evenly messages were spread over clients.
     pub fairness: Fairness,
-    /// What the generator itself took.
+    /// The generator's own cost.
     pub generator: Generator,
     /// The measured part, interval by interval.
     pub series: Vec<Point>,
-    /// What to think of, and what to try.
+    /// Ways in which the figures may mislead, and remedies.
     pub warnings: Vec<String>,
     /// Whether it was ended early by a signal.
     pub interrupted: bool,
@@ -96,7 +96,7 @@ pub struct Report {
     pub histograms: Histograms,
 }
 
-/// What a merged report is made of.
+/// The generators of a merged report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Merged {
     /// How long after the first generator the last one began to measure.
@@ -122,7 +122,7 @@ pub struct GeneratorPart {
     pub seconds: f64,
     /// Its replies a second in the part that all measured.
     pub rate: f64,
-    /// What it took.
+    /// Its cost.
     pub generator: Generator,
     /// Whether it was ended early by a signal.
     pub interrupted: bool,
@@ -146,11 +146,11 @@ pub struct Histograms {
 /// Connections of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
-    /// How many were wanted: the clients, or in churn the connections that were begun.
+    /// How many were wanted: one a client, or in a churn all that were begun.
     pub requested: u64,
     /// How many were established.
     pub opened: u64,
-    /// How many of those failed later.
+    /// How many of the established ones failed later.
     pub lost: u64,
 }
 
@@ -159,7 +159,7 @@ pub struct Connections {
 pub struct Messages {
     /// How many were sent.
     pub sent: u64,
-    /// How many came back complete.
+    /// How many had a complete reply.
     pub received: u64,
     /// How many were under way when their connection failed or the run was interrupted.
     pub cut_off: u64,
@@ -176,7 +176,7 @@ pub struct Bytes {
     pub received: u64,
 }
 
-/// What the generator itself took.
+/// The generator's own cost, and signs that it was kept from working.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generator {
     /// CPU time of the measured part.
@@ -204,7 +204,7 @@ pub struct Generator {
     /// Open loop: how long the loop had no moment without work, in seconds.
     #[serde(default)]
     pub behind_s: f64,
-    /// Whether the generator, and not the server, was what limited the run.
+    /// Whether the generator, and not the server, limited the run.
     pub bottleneck: bool,
 }
 
@@ -280,7 +280,7 @@ impl Report {
         (self.rate > 0.0).then(|| self.cores_taken() * 1e6 / self.rate)
     }
 
-    /// Lost messages, in percent of those that were sent; none over streams.
+    /// Lost messages, in percent of all that were sent; none over streams.
     pub(super) fn loss(&self) -> f64 {
         let lost = self.udp.map_or(0, |udp| udp.lost);
         if lost == 0 { 0.0 } else { lost as f64 / self.messages.sent as f64 * 100.0 }

@@ -1,7 +1,7 @@
 //! Reports of several generators that ran at the same time, as one.
 //!
-//! Distributions are added value by value, so that percentiles are those of all messages. Rates are added over the part
-//! of the time that all generators measured.
+//! Distributions are added value by value, so percentiles are true ones of all messages. Rates are added over the part of
+//! the time that all generators measured.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::differences::differences;
 use super::json::{Bytes, Connections, Generator, GeneratorPart, Histograms, Merged, Messages, Report};
 use super::warnings;
 
-/// Settings that each generator may have its own of: its share of the load, and what keeps generators apart.
+/// Settings that may differ between generators: the share of the load, and the settings that keep generators apart.
 const OWN: [&str; 7] = ["clients", "pace.rate", "messages", "connect_rate", "connecting", "seed", "sources"];
 
 /// Why reports can't be merged.
@@ -31,7 +31,7 @@ pub enum MergeError {
     Settings {
         /// The report, counted from 1.
         place: usize,
-        /// Which settings.
+        /// The settings, with both values.
         differences: String,
     },
     /// There is no time at which all of them measured.
@@ -47,7 +47,7 @@ pub enum MergeError {
         /// How long after.
         gap_s: f64,
     },
-    /// A histogram has other bounds than those of this program.
+    /// A histogram has other bounds than this program's.
     #[error("report {0} has a histogram that can't be added: {1}")]
     Histogram(usize, String),
 }
@@ -59,7 +59,7 @@ struct Common {
     until: f64,
 }
 
-/// Makes one report of those of several generators.
+/// Makes one report of several generators' reports.
 ///
 /// # Errors
 /// When they did not run at the same time or had different settings.
@@ -151,7 +151,8 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
 }
 
 impl Common {
-    /// Of the generators that had anything to measure; those that never had a connection say nothing about time.
+    /// The common part of all generators that measured anything. A generator that never had a connection says nothing
+    /// about time.
     fn of(reports: &[Report]) -> Result<Common, MergeError> {
         let has_measured = |report: &Report| report.messages.sent + report.messages.not_sent > 0;
         let measured = || reports.iter().enumerate().filter(|(_, report)| has_measured(report));
@@ -172,8 +173,8 @@ impl Common {
         self.until - self.from
     }
 
-    /// Replies a second of one generator in this time. Those of an interval that lies in it in part are taken as
-    /// spread evenly over the interval.
+    /// Replies a second of one generator in this time. An interval may lie in it in part; its replies are taken as spread
+    /// evenly.
     fn rate(self, report: &Report) -> f64 {
         let within = |point: &Point| {
             let began = report.started + point.at;
@@ -245,7 +246,7 @@ fn add_histograms(reports: &[Report]) -> Result<Histograms, MergeError> {
     Ok(sum)
 }
 
-/// Nothing if no server spoke first. As many as one generator tells apart are told apart.
+/// Nothing if no server spoke first. A merged report tells as many greetings apart as one generator does.
 fn add_greetings(reports: &[Report]) -> Option<(BTreeMap<String, u64>, u64)> {
     let mut counts = BTreeMap::new();
     let mut others = 0;
@@ -325,7 +326,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The percentiles of a merge are those of one generator that saw all messages, also after a way through JSON.
+        /// A merge has the percentiles of one generator that saw all messages, also after a way through JSON.
         #[test]
         fn percentiles_are_those_of_all_values(
             parts in prop::collection::vec(prop::collection::vec(1..10_000_000_u64, 0..200), 1..5)

@@ -1,17 +1,17 @@
-//! The results: a document, and what is made of it.
+//! The results: a document, and its forms.
 //!
 //! | file | |
 //! |---|---|
 //! | `json.rs` | the [`Report`], as programs read it |
 //! | `outages.rs` | outages and silences in it |
-//! | `warnings.rs` | what a reader of the figures should know |
+//! | `warnings.rs` | facts without which the figures mislead |
 //! | `conditions.rs`, `measures.rs` | `--fail-if`, and the figures that it can compare |
 //! | `verdict.rs` | the judgement of a run, and its exit status |
 //! | `table.rs`, `hgrm.rs`, `plot.rs` | the report as text, for HdrHistogram's plotters, as a picture (`chart.rs`) |
 //! | `reading.rs` | reports, read back from files and logs |
 //! | `merge.rs` | one report of generators that ran at the same time |
 //! | `compare.rs` | reports side by side |
-//! | `differences.rs` | in which settings two runs differ; `samples.rs`: what is more than noise |
+//! | `differences.rs`, `samples.rs` | the settings in which two runs differ; differences that are more than noise |
 
 mod chart;
 mod compare;

@@ -71,8 +71,8 @@ impl OutageFigures {
         }
     }
 
-    /// Adds the outages of another generator, which may be the same ones seen from elsewhere. Times in the list stay
-    /// those of the generator that saw them; `began` is by the clock.
+    /// Adds the outages of another generator. It may have seen the same ones. In the list `at` counts from the beginning
+    /// of the generator that saw the outage; `began` is by the clock.
     pub(super) fn merge(&mut self, other: &OutageFigures) -> Result<(), hdrhistogram::AdditionError> {
         self.count += other.count;
         self.longest_s = self.longest_s.max(other.longest_s);

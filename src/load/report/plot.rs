@@ -12,7 +12,7 @@ const SIZE: (u32, u32) = (900, 1050);
 /// Draws the percentiles of latency, and rate and latency over time, as SVG.
 ///
 /// # Errors
-/// When there is something that can't be drawn.
+/// When a part of it can't be drawn.
 pub fn plot(report: &Report) -> Result<String, PlotError> {
     let steps = |name, value: fn(&Point) -> Option<f64>, colour| Line {
         name,

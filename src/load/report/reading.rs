@@ -18,7 +18,7 @@ pub enum ReadError {
     Broken {
         /// The file.
         name: String,
-        /// What is wrong with it.
+        /// The fault in it.
         source: serde_json::Error,
     },
     /// It is of another version.

@@ -8,6 +8,7 @@ use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::replies::Replies;
 use super::super::times::{Histogram, STATISTICS, Statistic, Times, text as time};
 use super::json::{GeneratorPart, Report};
+use crate::system::folded;
 
 /// Rows of the histogram.
 const ROWS: usize = 16;
@@ -27,7 +28,7 @@ const WIDEST: usize = 14;
 /// A report as a table with a histogram, to be printed.
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
-    /// What it shows.
+    /// The report.
     pub report: &'a Report,
     /// Columns of the terminal that it is for: its lines are wrapped there. `None` for a pipe or a file: only the table of
     /// times and the histogram are bounded, by 80 columns, and each other line stays whole.
@@ -77,15 +78,9 @@ impl Table<'_> {
         self.columns.unwrap_or(USUAL_COLUMNS)
     }
 
-    /// A line for the terminal: what does not fit goes on in lines that are indented so far.
+    /// A line for the terminal: the rest goes on in lines that are indented so far.
     fn wrapped(&self, line: &str, indent: usize) -> String {
-        let Some(columns) = self.columns else { return line.to_owned() };
-        let indent = " ".repeat(indent);
-        let options = textwrap::Options::new(columns)
-            .subsequent_indent(&indent)
-            .word_splitter(textwrap::WordSplitter::NoHyphenation)
-            .break_words(false);
-        textwrap::fill(line, options)
+        self.columns.map_or_else(|| line.to_owned(), |columns| folded(line, columns, indent))
     }
 
     /// The only line where nobody answers: a table would be one of zeros.
@@ -148,7 +143,7 @@ impl Table<'_> {
         }
     }
 
-    /// Each kind of figure with its name; those that mean nothing in this run are left out.
+    /// Each kind of figure with its name. Figures that mean nothing in this run are left out.
     fn lines(&self) -> Vec<(&'static str, String)> {
         let Report { settings, connections, bytes, errors, fairness, generator, .. } = self.report;
         let connections = format!(
@@ -212,7 +207,7 @@ impl Table<'_> {
         format!("{seconds:.2} s of CPU time ({share:.0} % of a core, {per_message})")
     }
 
-    /// What became of datagrams; nothing over streams.
+    /// The fates of datagrams; nothing over streams.
     fn datagrams(&self) -> Option<String> {
         let DatagramFates { lost, late, duplicated, reordered, corrupted, unknown } = self.report.udp?;
         Some(format!(
@@ -275,7 +270,7 @@ fn write_lines(
     writeln!(f)
 }
 
-/// What was done, in a line.
+/// The plan in a line.
 pub(super) fn title(report: &Report) -> String {
     let settings = &report.settings;
     let clients = format!("{} client{}", settings.clients, if settings.clients == 1 { "" } else { "s" });

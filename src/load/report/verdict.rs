@@ -43,7 +43,7 @@ impl Verdict {
         if !reasons.is_empty() {
             return Verdict::Failed(reasons);
         }
-        // A run that received nothing proved nothing, whatever ended it.
+        // A run that received nothing proved nothing.
         let is_good = report.errors.total() == 0 && report.messages.received > 0;
         if is_good { Verdict::Good } else { Verdict::Errors }
     }

@@ -1,11 +1,11 @@
-//! Warnings: how the figures mislead whoever does not know this, and what to try.
+//! Warnings: facts without which the figures mislead, and remedies.
 
 use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::replies::Replies;
 use super::super::times::text;
 use super::json::{GeneratorPart, HELD_UP, Report, STARVED};
 
-/// The most messages of an open loop that may be missing before it is said that the rate was not reached.
+/// An open loop has reached its rate if at most this share of its messages is missing.
 const RATE_TOLERANCE: f64 = 0.01;
 
 /// Generators that began further apart than this share of the common time did not quite run together.
@@ -66,7 +66,7 @@ fn lower_rate(report: &Report) -> Option<String> {
     let Pace::Open { rate, arrivals } = report.settings.pace else { return None };
     let due = match arrivals {
         Arrivals::Fixed => rate,
-        // Chance decides how many are due. The schedule is kept if all of those were sent and answered in time.
+        // Chance decides how many are due. The schedule is kept if all of them were sent and answered in time.
         Arrivals::Poisson => {
             (report.messages.sent + report.messages.not_sent) as f64 / report.seconds.max(1e-9)
         }

@@ -185,7 +185,7 @@ impl Run {
         self.check_progress();
     }
 
-    /// What went out, and what is still to go, is the answer to what the service was given: nothing is lost, nothing
+    /// The sent and the unsent bytes are the answer to the input that the service got: nothing is lost, nothing
     /// doubled, nothing overtakes.
     fn check_bytes(&mut self) {
         let connection = &self.connection;

@@ -1,9 +1,9 @@
 //! The admin endpoint: its listeners, how many scrapers it takes in, and which of them has to go.
 //!
-//! There are few places, so that scrapers can't take the echo's descriptors or time. Who has asked nothing yet holds a
-//! place for nothing, so the oldest of these gives way to a newcomer; and a newcomer is read at once, since under a
-//! storm its request has arrived while it waited in the backlog. So clients that connect and keep silent, however many,
-//! can't keep a probe from its answer.
+//! There are few places, so that scrapers can't take the echo's descriptors or time. A scraper that has asked nothing
+//! yet holds its place for nothing, so the oldest such scraper gives way to a newcomer. The endpoint reads a newcomer
+//! at once, since under a storm its request arrives while it waits in the backlog. So clients that connect and keep
+//! silent, however many, can't keep a probe from its answer.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// The connections of the admin endpoint.
 pub(in crate::server) struct AdminEndpoint {
-    /// Of its own, so that neither the settings nor the figures of the echo have to do with it.
+    /// A workspace of its own, so that the echo's settings don't bind it and its bytes don't count as the echo's.
     workspace: Workspace,
     /// The most scrapers at a time.
     places: usize,
@@ -48,8 +48,8 @@ impl AdminEndpoint {
         AdminEndpoint { workspace: Workspace::new(LIMITS), places, scrapers: Vec::new(), freed: 0 }
     }
 
-    /// Takes scrapers in. When there is no place left, one of them gives way in each turn, and the next turn, in which its
-    /// descriptor is free, goes on.
+    /// Takes scrapers in. When there is no place left, one of them gives way in each turn, and the next turn, in which
+    /// its descriptor is free, goes on.
     pub(in crate::server) fn accept(
         &mut self,
         context: &mut Context<Source>,
@@ -92,8 +92,8 @@ impl AdminEndpoint {
         self.scrapers.len() + self.freed >= self.places
     }
 
-    /// If all places are taken, the oldest scraper that has asked nothing yet gives way to a newcomer; if all have asked,
-    /// the oldest.
+    /// If all places are taken, the oldest scraper that has asked nothing yet gives way to a newcomer; if all have
+    /// asked, the oldest.
     fn make_place(&mut self, context: &mut Context<Source>) {
         if self.scrapers.len() < self.places {
             return;
@@ -157,7 +157,7 @@ pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, 
         let reason = "the admin endpoint speaks HTTP, over TCP or a Unix socket".into();
         return Err(Error::Listen { endpoint: endpoint.to_string(), reason });
     }
-    // Shared by several processes, each scrape would reach any one of them.
+    // If several processes shared the port, each scrape would reach any one of them.
     let options = ListenerOptions {
         backlog: BACKLOG,
         reuse_port: false,
@@ -173,8 +173,8 @@ pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, 
     Ok(bound.into_iter().filter_map(listener).collect())
 }
 
-/// How many places scrapers get where so many descriptors are free: all that they may need, but at most half. Connections
-/// can't have these.
+/// The places for scrapers where so many descriptors are free: all that they may need, but at most half. Connections
+/// can't have these descriptors.
 pub(in crate::server) fn places(listeners: &[(Listener, String)], free: usize) -> usize {
     if listeners.is_empty() { 0 } else { MOST_SCRAPERS.min(free / 2).max(1) }
 }

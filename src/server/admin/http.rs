@@ -62,8 +62,8 @@ impl RequestHead {
     /// Adds received bytes. `None`: the head is not complete.
     pub(super) fn add(&mut self, bytes: &[u8]) -> Option<Result<Request, Refusal>> {
         let taken = &bytes[..bytes.len().min(LONGEST_HEAD - self.0.len())];
-        // Parse when a line has ended, and not at each byte: a client that sends single bytes would have us parse the whole
-        // head for each. Parse the first bytes too: a client that doesn't speak HTTP may never end a line.
+        // Parse when a line has ended, and not at each byte: a client that sends single bytes would have us parse the
+        // whole head for each. Parse the first bytes too: a client that doesn't speak HTTP may never end a line.
         let worth_a_look = self.0.is_empty() || taken.contains(&b'\n');
         self.0.extend_from_slice(taken);
         let is_full = self.0.len() == LONGEST_HEAD;

@@ -1,7 +1,8 @@
 //! The admin endpoint: figures for Prometheus and health, over HTTP.
 //!
-//! The same loop, connections and buffers serve it beside the echo, within bounds: there are few scrapers at a time, each
-//! has one request, one response and ten seconds for both, and its bytes have a budget a turn like those of a client.
+//! The same loop, connections and buffers serve it beside the echo, within bounds: there are few scrapers at a time,
+//! each has one request, one response and ten seconds for both, and its bytes have a budget a turn like those of a
+//! client.
 //!
 //! **One request a connection.** A scrape comes every few seconds, so keeping its connection would save nothing. A
 //! connection that ends with its response can't be held, has no queue of further requests, and needs one deadline. The

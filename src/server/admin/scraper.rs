@@ -32,7 +32,7 @@ impl Scraper {
         self.has_asked
     }
 
-    /// Remembers what an event said.
+    /// Remembers the readiness that an event told.
     pub(in crate::server) fn note(&mut self, readiness: Readiness) {
         self.connection.note(readiness);
     }

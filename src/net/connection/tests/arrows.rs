@@ -32,7 +32,7 @@ fn stalled(answers: Answers) -> Run {
     run
 }
 
-/// What an event and a turn do, for connections that send what answers nothing.
+/// An event and a turn, without the law: these connections send bytes that answer nothing.
 fn turn(run: &mut Run) -> Next {
     if let Some(readiness) = run.connection.wire.transport_mut().take_event() {
         run.connection.note(readiness);

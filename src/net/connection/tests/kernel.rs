@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use crate::net::Transport;
 use crate::reactor::Readiness;
 
-/// What waits to be read.
+/// Input that waits to be read.
 enum Queued {
     Bytes(usize),
     /// A read does not go past it.

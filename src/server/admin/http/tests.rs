@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What comes of bytes that are received in pieces that end at these places.
+/// The request that comes of bytes in pieces that end at these places.
 fn received(bytes: &[u8], ends: &[usize]) -> Option<Result<Request, Refusal>> {
     let mut head = RequestHead::default();
     let mut start = 0;
