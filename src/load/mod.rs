@@ -21,7 +21,7 @@
 //! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
 //! | `starvation.rs`, `cores.rs` | signs that the generator itself was kept from working |
 //! | `report/` | the results, as programs and people read them |
-//! | `processes.rs`, `shares.rs` | one run by several processes; the share and the orders of each |
+//! | `processes.rs`, `worker.rs`, `shares.rs` | one run by several processes; each of them; its share and its orders |
 //! | `progress.rs` | a run as its watchers see it |
 //! | `rate_search.rs` | the highest rate that a server takes, found by many runs |
 //! | `error.rs`, `encoding.rs` | reasons for no run; settings in JSON |
@@ -91,6 +91,7 @@ mod stream_clients;
 mod targets;
 mod times;
 mod traffic;
+mod worker;
 
 pub use self::cause::{Cause, Errors};
 pub use self::error::LoadError;
@@ -99,7 +100,7 @@ pub use self::figures::DatagramFates;
 pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Usage};
-pub use self::processes::{Processes, ProcessesError, ProgressRecord};
+pub use self::processes::{Processes, ProcessesError};
 pub use self::progress::{Doing, Progress, Watcher};
 pub use self::rate_search::{FoundRate, RateSearch, SearchEnding, SearchPart, SearchStep};
 pub use self::replies::Replies;
@@ -113,3 +114,4 @@ pub use self::shares::{Order, Share, SharesError, shares};
 pub use self::sizes::Sizes;
 pub use self::sources::{Sources, SourcesError};
 pub use self::times::{Histogram, Times};
+pub use self::worker::ProgressRecord;

@@ -12,26 +12,22 @@
 //!
 //! In a search there is an order for each step, and connections stay open from step to step.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use mio::unix::pipe::Receiver;
-use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
+use rustix::process::Signal;
 
 use super::progress::{Progress, Watcher};
 use super::report::{MergeError, ReadError, Report, merge, read};
 use super::shares::{Order, Share};
+use super::worker::Worker;
 use crate::reactor::{Context, Handler, Interest, Reactor, Readiness, Stage, Token};
 use crate::system::{StopSignal, describe};
 
-/// The longest line that is read. The report of a day has some hundred kilobytes.
-const LONGEST_LINE: usize = 64 << 20;
-/// The last words of a generator that are kept.
-const LAST_WORDS: usize = 16 * 1024;
 /// How long generators have to read an order whose connections are open.
 const NOTICE: Duration = Duration::from_millis(100);
 
@@ -70,13 +66,6 @@ pub enum ProcessesError {
     /// The loop itself can't go on.
     #[error("the event loop failed: {}", describe(.0))]
     Loop(#[from] io::Error),
-}
-
-/// A line that a generator prints while it runs, before its report.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct ProgressRecord {
-    /// How it stands.
-    pub progress: Progress,
 }
 
 /// Generators in processes of their own. Dropped, they are killed.
@@ -180,19 +169,6 @@ struct Workers {
     /// The first process that failed.
     failed: Option<usize>,
     watcher: Option<Box<dyn Watcher>>,
-}
-
-struct Worker {
-    process: Child,
-    input: Option<ChildStdin>,
-    /// A line that has not ended yet.
-    line: Vec<u8>,
-    /// The report on the last order.
-    report: Option<Vec<u8>>,
-    progress: Option<Progress>,
-    words: Vec<u8>,
-    /// It prints nothing more.
-    has_ended: bool,
 }
 
 enum Source {
@@ -351,78 +327,6 @@ impl Drop for Workers {
             let _ = worker.process.kill();
             let _ = worker.process.wait();
         }
-    }
-}
-
-impl Worker {
-    fn new(process: Child, input: Option<ChildStdin>) -> Worker {
-        Worker {
-            process,
-            input,
-            line: Vec::new(),
-            report: None,
-            progress: None,
-            words: Vec::new(),
-            has_ended: false,
-        }
-    }
-
-    /// Writes a line to it.
-    fn tell(&mut self, something: &impl Serialize) -> io::Result<()> {
-        let Some(input) = &mut self.input else { return Ok(()) };
-        let line = serde_json::to_string(something)? + "\n";
-        match input.write_all(line.as_bytes()) {
-            // It has died already. Its last words are still to be read.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            result => result,
-        }
-    }
-
-    /// Reads what there is. True at the end.
-    fn read(&mut self, pipe: &mut Receiver, is_output: bool) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        loop {
-            match pipe.read(&mut buffer) {
-                Ok(count @ 1..) if is_output => self.take_lines(&buffer[..count]),
-                Ok(count @ 1..) => self.keep_words(&buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => return true,
-            }
-        }
-    }
-
-    /// Each line is a progress or a report.
-    fn take_lines(&mut self, bytes: &[u8]) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            // A longer line is cut off, and so can't be read as a report.
-            let room = LONGEST_LINE - self.line.len();
-            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
-            if !piece.ends_with(b"\n") {
-                continue;
-            }
-            let line = std::mem::take(&mut self.line);
-            match serde_json::from_slice::<ProgressRecord>(&line) {
-                Ok(record) => self.progress = Some(record.progress),
-                Err(_) => self.report = Some(line),
-            }
-        }
-    }
-
-    fn keep_words(&mut self, bytes: &[u8]) {
-        self.words.extend_from_slice(bytes);
-        let surplus = self.words.len().saturating_sub(LAST_WORDS);
-        self.words.drain(..surplus);
-    }
-
-    fn last_words(&self) -> String {
-        let words = String::from_utf8_lossy(&self.words).trim().to_owned();
-        if words.is_empty() { "it said nothing".into() } else { words.replace("echoloop: ", "") }
-    }
-
-    fn signal(&self, signal: Signal) {
-        // It fails only if the process has ended.
-        let _ = kill_process(Pid::from_child(&self.process), signal);
     }
 }
 
