@@ -155,7 +155,9 @@ impl Client {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // A time limit of the server was over before this machine had another look.
-                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => break,
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    break;
+                }
                 Err(error) => panic!("the server takes what is sent: {error}"),
             }
         }
