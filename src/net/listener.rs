@@ -238,6 +238,18 @@ pub fn backlog_in_force(asked: i32) -> io::Result<i32> {
     Ok(asked.min(most))
 }
 
+/// The buffers of a TCP connection that are in force, which the system may have cut to what it allows.
+///
+/// # Errors
+/// When the system doesn't tell, as outside Linux.
+pub fn tcp_buffer_in_force(asked: usize) -> io::Result<usize> {
+    let most = |name: &str| {
+        let text = fs::read_to_string(Path::new("/proc/sys/net/core").join(name))?;
+        text.trim().parse::<usize>().map_err(io::Error::other)
+    };
+    Ok(asked.min(most("rmem_max")?).min(most("wmem_max")?))
+}
+
 /// A remedy for a backlog that the system cut.
 pub fn backlog_remedy(asked: i32) -> String {
     format!("`sysctl -w net.core.somaxconn={asked}` raises it")
@@ -424,6 +436,13 @@ mod tests {
         let (small, large) = (sizes(Some(8192)), sizes(Some(32_768)));
         assert_eq!((4 * small.0, 4 * small.1), large);
         assert_ne!(sizes(None), large);
+    }
+
+    #[test]
+    fn the_system_cuts_buffers_to_what_it_allows() {
+        let Ok(most) = tcp_buffer_in_force(usize::MAX) else { return };
+        assert!(most < usize::MAX);
+        assert_eq!(tcp_buffer_in_force(most - 1).expect("it tells"), most - 1);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use self::journal::{Deed, Entry};
 pub(crate) use self::listener::USUAL_BACKLOG;
 pub use self::listener::{
     Accept, AcceptError, Listener, ListenerOptions, Peer, backlog_in_force, backlog_remedy,
-    classify_accept_error,
+    classify_accept_error, tcp_buffer_in_force,
 };
 pub use self::overflow::Overflow;
 pub use self::phase::{End, Phase};

@@ -52,7 +52,7 @@ mod trace;
 mod trace_file;
 mod vitals;
 
-use crate::net::{Endpoint, Listener, backlog_in_force, backlog_remedy};
+use crate::net::{Endpoint, Listener, backlog_in_force, backlog_remedy, tcp_buffer_in_force};
 use crate::reactor::{Context, Interest, Reactor, Stage};
 use crate::system::{DescriptorLimit, ReportSignal, StopSignal, open_descriptors};
 
@@ -295,6 +295,15 @@ fn log_limits(options: &ServerOptions, buffer_limit: usize, max_connections: usi
         limits.read_size,
         limits.write_limit
     );
+    if let Some(asked) = options.tcp_buffer
+        && let Ok(granted) = tcp_buffer_in_force(asked)
+        && granted < asked
+    {
+        log::warn!(
+            "TCP buffers of {granted} bytes instead of {asked}: `sysctl -w net.core.rmem_max={asked} \
+             net.core.wmem_max={asked}` raises them"
+        );
+    }
     if !has_backlog {
         return;
     }

@@ -140,7 +140,7 @@ pub(crate) struct ServeArguments {
     keepalive: Timeout,
 
     /// Give each TCP connection a receive and a send buffer of this size in the kernel, which uses up to twice as much
-    /// memory for each [default: the kernel chooses, up to megabytes]
+    /// memory for each; at most net.core.rmem_max and wmem_max [default: the kernel chooses, up to megabytes]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Sockets")]
     tcp_buffer: Option<usize>,
 
