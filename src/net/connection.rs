@@ -16,7 +16,8 @@
 //!                     shut down
 //!
 //!   From every phase: a reset ──────────────────────────────────────────► Ended
-//!   From HalfClosing too: end of input ──► Draining (from Stopping if the input ends before its quota is read)
+//!   From HalfClosing too: end of input ──► Draining
+//!   From Stopping too, if the input ends before its quota is read: end of input ──► Draining
 //!   From HalfClosing and HalfClosed too: the last answer ──► Stopping
 //! ```
 //!
