@@ -14,7 +14,8 @@ pub struct Limits {
     /// The high-water mark: with this many unsent bytes the service gets no more input. The socket is read again
     /// when at most half of it is left.
     pub write_limit: usize,
-    /// How many bytes a connection may move in one turn before the others have theirs.
+    /// The price at which a connection's share of a turn ends. A byte read or written costs one, a spliced one a
+    /// quarter, an action that moves nothing one. The last action may exceed it.
     pub turn_budget: usize,
 }
 

@@ -20,13 +20,16 @@ pub(super) struct Held(Option<Box<Buffers>>);
 pub(super) struct Fed {
     /// Bytes of input that the service was given.
     pub(super) consumed: usize,
-    /// Bytes of its answers.
-    pub(super) answered: usize,
+    /// The price of its answers in terms of the budget.
+    pub(super) price: usize,
     /// It gave its last answer.
     pub(super) last: bool,
     /// Whether the answers could be sent or kept.
     pub(super) result: io::Result<()>,
 }
+
+/// The least price of an answer that has a write to itself: the call costs about as much as so many bytes of a copy.
+const PRICE_OF_A_WRITE: usize = 1024;
 
 #[derive(Debug)]
 struct Buffers {
@@ -48,8 +51,8 @@ pub(super) enum Spliced {
         /// Their price in terms of the turn's budget.
         price: usize,
     },
-    /// As [`Wire::read`] says it: the end of input, or `None`.
-    Nothing(Option<usize>),
+    /// Nothing came. If the wire is still readable, a read tells why.
+    Nothing,
     /// No pipe is left, or the system has no splice for this socket: the input has to be read.
     Impossible,
 }
@@ -97,7 +100,7 @@ impl Held {
                 desk.pipes.forbid();
                 Ok(Spliced::Impossible)
             }
-            result => result.map(Spliced::Nothing),
+            result => result.map(|_| Spliced::Nothing),
         }
     }
 
@@ -126,8 +129,10 @@ impl Held {
         budget: usize,
     ) -> Fed {
         let (limit, mut unsent) = (desk.write_limit(), self.unsent());
-        let (mut consumed, mut answered, mut last, mut result) = (0, 0, false, Ok(()));
-        while result.is_ok() && !last && consumed < input.len() && unsent < limit && answered < budget {
+        // Without memory answers are not collected, so each is a write of its own.
+        let least = if desk.pool.exhausted { PRICE_OF_A_WRITE } else { 0 };
+        let (mut consumed, mut price, mut last, mut result) = (0, 0, false, Ok(()));
+        while result.is_ok() && !last && consumed < input.len() && unsent < limit && price < budget {
             let rest = &input[consumed..];
             let chunk = &rest[..rest.len().min(service.chunk().max(1))];
             consumed += chunk.len();
@@ -138,7 +143,10 @@ impl Held {
             if may_collect && unsent + desk.staged.len() < limit {
                 continue;
             }
-            answered += desk.staged.len() + answer.bytes.len();
+            let answered = desk.staged.len() + answer.bytes.len();
+            if answered > 0 {
+                price += answered.max(least);
+            }
             if !desk.staged.is_empty() {
                 result = self.offer_staged(wire, desk);
             }
@@ -147,7 +155,7 @@ impl Held {
             }
             unsent = self.unsent();
         }
-        Fed { consumed, answered, last, result }
+        Fed { consumed, price, last, result }
     }
 
     #[inline(never)] // A plain echo stages nothing.

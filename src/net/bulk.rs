@@ -1,15 +1,16 @@
 //! Bulk: when input goes back through a pipe, and when through a buffer.
 //!
 //! A splice spares two copies of each byte and costs two calls more than a read and a write. It pays for large
-//! transfers only, so a connection splices after a few reads in a row that came back full, and reads again after a few
-//! small transfers.
+//! transfers only, so a connection splices after a few reads that came back full, and reads again after a few small
+//! splices.
 
-/// Full reads after which a connection splices.
+/// Full reads after which a connection splices, whatever reads come between them.
 const LARGE: u8 = 4;
-/// As many small transfers, less the number above, make it read again.
+/// The count grows no further. From here five small splices make the connection read again: four lead down to `LARGE`,
+/// and the fifth to 0.
 const LARGEST: u8 = 8;
 
-/// Counts large transfers up and small ones down.
+/// Counts large transfers up and small splices down. A short read changes nothing.
 #[derive(Debug, Default)]
 pub(super) struct Bulk(u8);
 
@@ -20,7 +21,7 @@ impl Bulk {
         self.0 >= LARGE
     }
 
-    /// A transfer was large.
+    /// A transfer was large: a read brought as much as reads may, or a splice a good part of that.
     #[inline]
     pub(super) fn grow(&mut self) {
         self.0 = (self.0 + 1).min(LARGEST);

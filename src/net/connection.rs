@@ -16,7 +16,8 @@
 //!                     shut down
 //!
 //!   From every phase: a reset ──────────────────────────────────────────► Ended
-//!   From HalfClosing too: end of input ──► Draining (from Stopping if the input ends before its quota is read)
+//!   From HalfClosing too: end of input ──► Draining
+//!   From Stopping too, if the input ends before its quota is read: end of input ──► Draining
 //!   From HalfClosing and HalfClosed too: the last answer ──► Stopping
 //! ```
 //!
@@ -26,9 +27,9 @@
 //! *paused*: it does not read until half of the write buffer has gone.
 //!
 //! The connection *derives* the next thing to do from its state in one place, `next_action`. [`Connection::pump`] does
-//! it until nothing is left to do, or until the connection has moved its *budget* of bytes, so that others have their
-//! share of the turn. So "the connection is queued for another turn" and "it can make progress" are the same fact, and
-//! can't come apart.
+//! it until nothing is left to do, or until the connection has spent its *budget*, which is its *share* of the turn
+//! counted in bytes: then others have theirs. So "the connection is queued for another turn" and "it can make progress"
+//! are the same fact whenever a pump returns.
 //!
 //! A stop answers the input that has arrived by then and no more: this *quota* of bytes is counted down in `Stopping`.
 //!
@@ -38,6 +39,7 @@
 //! | the read and the write buffer | `buffers.rs` |
 //! | bulk input, which goes back through a pipe | `bulk.rs`, `pipes.rs` |
 //! | input that is answered before it is read, when memory for buffers is used up | `peeked.rs` |
+//! | the buffer for reads, and the *desk* with all else that the connections of a loop share | `workspace.rs` |
 //! | a record of the steps, if somebody asked for it | `journal.rs` |
 
 use std::io;
@@ -338,8 +340,10 @@ impl<T: Transport> Connection<T> {
         if self.is_paused() && unsent == 0 && self.is_writable() {
             return Action::Resume;
         }
-        let has_room = unsent == 0 || !desk.pool.exhausted && self.held.piped() == 0;
-        let (may_read, read_size) = (may_read && has_room, desk.limits.read_size);
+        // An answer that the kernel refuses must find a place: with bytes in a pipe, or without memory, only if nothing
+        // waits yet.
+        let finds_place = unsent == 0 || !desk.pool.exhausted && self.held.piped() == 0;
+        let (may_read, read_size) = (may_read && finds_place, desk.limits.read_size);
         match self.phase {
             Phase::HalfClosing if unsent == 0 => Action::ShutDown,
             Phase::Open | Phase::HalfClosing | Phase::HalfClosed if may_read => {
@@ -408,7 +412,7 @@ impl<T: Transport> Connection<T> {
         budget: usize,
     ) -> Result<usize, End> {
         if (self.wire.bulk().is_large() || desk.pool.exhausted)
-            && let Some(outcome) = self.fill_without_buffers(service, input, desk)
+            && let Some(outcome) = self.fill_without_buffers(service, input, desk, budget)
         {
             return outcome;
         }
@@ -416,6 +420,9 @@ impl<T: Transport> Connection<T> {
             Some(count @ 1..) => count,
             nothing => return Ok(self.read_nothing(nothing, desk)),
         };
+        if count == desk.limits.read_size {
+            self.wire.bulk().grow();
+        }
         self.wire.touch(desk.now);
         self.count_down(count);
         if service.is_echo() && service.chunk() >= count && self.held.is_empty() {
@@ -442,7 +449,7 @@ impl<T: Transport> Connection<T> {
             self.held.retain(rest, &mut desk.pool, desk.now).map_err(End::Reset)?;
         }
         self.held.pause_if_full(&mut self.wire, desk);
-        fed.result.map(|()| input.len() + fed.answered).map_err(End::Reset)
+        fed.result.map(|()| input.len() + fed.price).map_err(End::Reset)
     }
 
     /// A read brought the end of input, or `None`.
@@ -470,23 +477,26 @@ impl<T: Transport> Connection<T> {
         service: &mut impl Service,
         input: &mut [u8],
         desk: &mut Desk,
+        budget: usize,
     ) -> Option<Result<usize, End>> {
         let spliced = if self.wire.bulk().is_large() { self.splice(service, desk) } else { None };
-        spliced.or_else(|| desk.pool.exhausted.then(|| self.answer_peeked(service, input, desk)).flatten())
+        spliced.or_else(|| {
+            desk.pool.exhausted.then(|| self.answer_peeked(service, input, desk, budget)).flatten()
+        })
     }
 
     /// Sends input back without a copy: from the socket into a pipe, and from there into the socket. The pipe is the
     /// write buffer then, in the kernel.
     fn splice(&mut self, service: &impl Service, desk: &mut Desk) -> Option<Result<usize, End>> {
-        // A splice stops at an urgent byte, and says of an end or an error no more than a read does: after an event
-        // that told of one of them, only reads lead to `WouldBlock`.
+        // A splice stops at an urgent byte without a word, or with the word of an end: after an event that told of one of
+        // them or of an error, and after a splice that returned 0, only reads tell the truth.
         let may_splice = self.is_open_and_empty() && !self.wire.reads_to_end();
         if !may_splice || !service.is_echo() || !self.transport().can_splice() {
             return None;
         }
         match self.held.splice(&mut self.wire, desk) {
             Ok(Spliced::Moved { price }) => Some(Ok(price)),
-            Ok(Spliced::Nothing(nothing)) => Some(Ok(self.read_nothing(nothing, desk))),
+            Ok(Spliced::Nothing) => Some(Ok(0)),
             Ok(Spliced::Impossible) => None,
             Err(error) => Some(Err(End::Reset(error))),
         }
@@ -498,20 +508,21 @@ impl<T: Transport> Connection<T> {
         service: &mut impl Service,
         input: &mut [u8],
         desk: &mut Desk,
+        budget: usize,
     ) -> Option<Result<usize, End>> {
         let peeked = Peeked::look(&self.wire, input)?;
         if !self.is_writable() {
             self.wire.pause(self.unsent(), desk);
             return Some(Ok(0));
         }
-        let (consumed, result) = if service.is_echo() {
+        let (consumed, price, result) = if service.is_echo() {
             match self.wire.write(peeked.bytes(), desk) {
-                Ok(taken) => (taken, Ok(())),
-                Err(error) => (0, Err(error)),
+                Ok(taken) => (taken, taken, Ok(())),
+                Err(error) => (0, 0, Err(error)),
             }
         } else {
-            let fed = self.feed(peeked.bytes(), service, desk, usize::MAX);
-            (fed.consumed, fed.result)
+            let fed = self.feed(peeked.bytes(), service, desk, budget);
+            (fed.consumed, fed.price, fed.result)
         };
         let is_rest_refused = consumed < peeked.bytes().len() && !self.is_writable();
         let taken = peeked.take(consumed, &mut self.wire, desk);
@@ -519,7 +530,7 @@ impl<T: Transport> Connection<T> {
         if !self.held.is_empty() || is_rest_refused {
             self.wire.pause(self.unsent(), desk);
         }
-        Some(taken.and(result).map(|()| 2 * consumed).map_err(End::Reset))
+        Some(taken.and(result).map(|()| consumed + price).map_err(End::Reset))
     }
 
     fn consume(&mut self, service: &mut impl Service, desk: &mut Desk, budget: usize) -> Result<usize, End> {
@@ -527,7 +538,7 @@ impl<T: Transport> Connection<T> {
         let fed = self.feed(retained.front(), service, desk, budget);
         self.held.put_retained_back(retained, fed.consumed, &mut desk.pool, desk.now);
         self.held.pause_if_full(&mut self.wire, desk);
-        fed.result.map(|()| fed.consumed + fed.answered).map_err(End::Reset)
+        fed.result.map(|()| fed.consumed + fed.price).map_err(End::Reset)
     }
 
     /// Hands input to the service. After the last answer the rest of the input gets none.

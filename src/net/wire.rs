@@ -113,9 +113,6 @@ impl<T: Transport> Wire<T> {
         match desk.journal.read(number, buffer.len(), || self.transport.read(buffer)) {
             Ok(count) => {
                 let is_short = count < buffer.len();
-                if !is_short {
-                    self.bulk.grow();
-                }
                 let drained = is_short && self.transport.short_means_done() && !self.reads_to_end();
                 if drained || count == 0 {
                     self.ready = self.ready.without(INPUT);
@@ -128,16 +125,18 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// One read into a pipe, which must be empty. As [`Wire::read`], but a short one proves nothing: only `WouldBlock`
-    /// with an empty pipe does.
+    /// One read into a pipe, which must be empty. A short one proves nothing: only `WouldBlock` with an empty pipe does.
+    /// `None`: nothing came, and if the wire is still readable, a read tells why.
     pub(super) fn splice_into(&mut self, pipe: &mut Pipe, desk: &mut Desk) -> io::Result<Option<usize>> {
         let (number, capacity) = (self.transport.number(), pipe.capacity);
         let splice = || self.transport.splice_into(pipe.writer.as_fd(), capacity);
         match desk.journal.read(number, capacity, splice) {
+            // Mostly the end of input. But once that has arrived, a splice returns 0 before an urgent byte, too.
+            Ok(0) => {
+                self.ready = self.ready | Readiness::READ_CLOSED;
+                Ok(None)
+            }
             Ok(count) => {
-                if count == 0 {
-                    self.ready = self.ready.without(INPUT);
-                }
                 pipe.held = count;
                 self.received += count as u64;
                 desk.traffic.received += count as u64;

@@ -85,9 +85,9 @@ impl Workspace {
     }
 
     /// Lets connections send bulk data back without a copy, through at most this many pipes at a time: connections
-    /// whose service [is an echo](super::Service::is_echo), after several full reads in a row. A connection that finds
-    /// no free pipe copies. Each pipe takes two descriptors and up to a mebibyte in the kernel; its bytes count as
-    /// unsent, beyond the write limit.
+    /// whose service [is an echo](super::Service::is_echo), after several full reads. A connection that finds no free
+    /// pipe copies. Each pipe takes two descriptors and up to a mebibyte in the kernel; its bytes count as unsent,
+    /// beyond the write limit.
     ///
     /// Only where SIGPIPE is ignored or handled, as in any Rust program: `splice(2)` raises it when the peer has gone.
     pub fn allow_splicing(&mut self, pipes: usize) {

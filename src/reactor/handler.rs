@@ -18,8 +18,8 @@ pub trait Handler {
     /// The source became ready. The handler may have removed it at an earlier event of the same batch: then
     /// [`Context::get_mut`] has nothing, and there is nothing to do.
     ///
-    /// A source that waits in the run queue ([`Context::is_queued`]) only notes its readiness and keeps its place, so
-    /// that no source has two shares of one turn.
+    /// The reactor passes on the events of a source that waits in the run queue ([`Context::is_queued`]), too. It is the
+    /// handler's duty only to note such a readiness: the source keeps its place, and has no second share of the turn.
     fn ready(&mut self, context: &mut Context<Self::Source>, token: Token, readiness: Readiness);
 
     /// The source has another share: the handler asked for it by [`Context::run_again`].

@@ -4,12 +4,13 @@
 //! has *events* for some of them, and calls a [`Handler`] for each; the events of one wait are a *batch*. A handler
 //! that could do more for a source, but has given it its share, puts the source into the *run queue*, and the reactor
 //! calls again in a later turn. The reactor knows nothing of echo, of connections or even of sockets: its own tests
-//! drive it with pipes.
+//! drive it with pipes. (The names of its [stages](Stage) tell how the server uses them; the reactor knows only their
+//! order.)
 //!
 //! # A turn
 //!
 //! ```text
-//!   timeout ◄── 0 if the run queue holds something, else until the nearest deadline or timer
+//!   timeout ◄── 0 if the run queue holds something or the loop polls busily, else until the nearest deadline or timer
 //!      │
 //!    poll            the only call that blocks; Interrupted is an empty batch
 //!      │
@@ -28,7 +29,9 @@
 //! An event that comes while a turn is under way waits until the turn ends, so a turn must be short. It consists of at
 //! most [`EVENTS_PER_TURN`] events, [`RESUMES_PER_TURN`] entries of the run queue and [`DEADLINES_PER_TURN`] deadlines,
 //! and each source has at most one share of it: as much as the handler does in one call. Further entries and deadlines
-//! keep their places for the next turn, which doesn't sleep; further events wait in the kernel.
+//! keep their places for the next turn, which doesn't sleep; further events wait in the kernel. Two things are outside of
+//! this bound, since they are rare: due timers, at most one of each [number](Timer), and a signal to stop, for which a
+//! handler may go through all sources.
 //!
 //! # The laws of readiness
 //!
@@ -77,8 +80,9 @@ pub use mio::Interest;
 pub const EVENTS_PER_TURN: usize = 256;
 
 /// Entries of the run queue that have their share in a turn. A connection of the server moves up to a quarter of a
-/// megabyte in its share, so sixteen take about a millisecond: a source with a small message does not wait for longer,
-/// however many are queued.
+/// megabyte in its share, so sixteen take about a millisecond: the run queue adds no more to a turn, however many are
+/// queued. The batch is beside that: each of its [`EVENTS_PER_TURN`] events may take a share as well, and a listener of
+/// the server takes up to 64 connections in.
 pub const RESUMES_PER_TURN: usize = 16;
 
 /// Deadlines that the handler gets in a turn. A process that was stopped finds all of them due when it goes on, and

@@ -113,18 +113,24 @@ impl<S> Sources<S> {
         let slots = self.slots.len().saturating_add(additional);
         Vec::<Slot<S>>::new().try_reserve_exact(slots.saturating_mul(2))?;
         self.slots.reserve(additional);
-        self.removed.try_reserve(slots)
+        self.removed.try_reserve(self.capacity().saturating_sub(self.removed.len()))
+    }
+
+    /// How many sources the table has room for. Their keys are below this.
+    pub(super) fn capacity(&self) -> usize {
+        self.slots.capacity()
     }
 
     /// True if another source needs more memory for the table.
     pub(super) fn is_full(&self) -> bool {
-        self.slots.len() == self.slots.capacity()
+        self.slots.len() == self.capacity()
     }
 
     /// `None` when every key that a token can hold is taken.
     pub(super) fn insert(&mut self, source: S, stage: Stage) -> Option<Token> {
         let entry = self.slots.vacant_entry();
-        // mio keeps the very last token for itself, hence `<` and not `<=`.
+        // `<` and not `<=`: to the deadlines the largest number of 32 bits means "nowhere", so no heap may grow so long
+        // that it is a place.
         (entry.key() < KEY_MASK).then(|| {
             let generation = self.next_generation & GENERATION_MASK;
             self.next_generation = self.next_generation.wrapping_add(1);

@@ -316,3 +316,33 @@ fn log_limits(options: &ServerOptions, buffer_limit: usize, max_connections: usi
         Err(_) => log::info!("backlog {backlog} asked for; this system doesn't tell what it grants"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::acceptor::ACCEPTS_PER_TURN;
+    use super::*;
+
+    #[test]
+    fn a_listener_that_waits_in_the_run_queue_has_one_share_of_a_turn_though_an_event_comes() {
+        let endpoint = "127.0.0.1:0".parse().expect("an endpoint");
+        let stop = StopSignal::new().expect("a socket pair");
+        let mut server = Server::bind(&[endpoint], ServerOptions::default(), stop).expect("a free port");
+        let address = server.endpoints()[0].trim_start_matches("tcp://").to_owned();
+        let connect = |count| -> Vec<TcpStream> {
+            (0..count).map(|_| TcpStream::connect(&address).expect("there is room in the backlog")).collect()
+        };
+        let mut accepted_after_a_turn = || {
+            server.reactor.turn(&mut server.router).expect("polling works");
+            server.router.counters.accepted
+        };
+        let share = ACCEPTS_PER_TURN as u64;
+        let _first = connect(ACCEPTS_PER_TURN + 2);
+        assert_eq!(accepted_after_a_turn(), share);
+        // Their event comes while the listener waits for its next share.
+        let _more = connect(ACCEPTS_PER_TURN);
+        assert_eq!(accepted_after_a_turn(), 2 * share, "one share, and not a second one for the event");
+        assert_eq!(accepted_after_a_turn(), 2 * share + 2);
+    }
+}

@@ -105,6 +105,13 @@ impl Router {
     /// An event for one of them.
     #[inline(never)]
     fn ready_otherwise(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
+        if let Some(Source::Scraper(scraper)) = context.get_mut(token) {
+            scraper.note(readiness);
+        }
+        if context.is_queued(token) {
+            // It gets its next share from the run queue, and not two in one turn.
+            return;
+        }
         match context.get_mut(token) {
             Some(Source::AwaitingHeader(_)) => {
                 self.read_header(context, token, readiness.has(Readiness::READ_CLOSED));
@@ -121,10 +128,6 @@ impl Router {
                 if asked {
                     self.report(context);
                 }
-            }
-            Some(Source::Scraper(scraper)) => {
-                scraper.note(readiness);
-                self.look(context, token);
             }
             _ => self.look(context, token),
         }

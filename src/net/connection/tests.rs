@@ -236,8 +236,8 @@ impl Run {
         let connection = &self.connection;
         let (unsent, retained) = (connection.unsent(), connection.retained());
         let exhausted = self.workspace.desk.pool.exhausted;
-        let has_room = unsent == 0 || (!exhausted && connection.held.piped() == 0);
-        let takes_more = !connection.is_paused() && retained == 0 && has_room;
+        let finds_place = unsent == 0 || (!exhausted && connection.held.piped() == 0);
+        let takes_more = !connection.is_paused() && retained == 0 && finds_place;
         let reads_more = match connection.phase {
             Phase::Open | Phase::HalfClosing | Phase::HalfClosed => takes_more,
             Phase::Stopping { quota } => quota > 0 && takes_more,

@@ -444,6 +444,30 @@ fn splicing() -> Run {
 }
 
 #[test]
+fn without_memory_each_small_answer_costs_its_share_of_the_budget() {
+    let limits = Limits { read_size: 512, write_limit: 512, turn_budget: 4096 };
+    let mut run = Run::with_buffers(true, limits, 0, 16, Answers::Prefixed(Vec::new()));
+    run.perform(Event::Deliver(512));
+    run.perform(Event::Poll);
+    assert!(run.queued);
+    assert_eq!(run.connection.sent(), 4 * 16, "four writes, though thirty-two would be possible");
+    run.play_out();
+    assert_eq!(run.connection.sent(), 512);
+}
+
+#[test]
+fn reads_that_ask_for_little_are_no_bulk_however_full() {
+    let mut run = Run::with_buffers(true, LIMITS, 0, 16, Answers::Plain);
+    for _ in 0..20 {
+        // Without memory for buffers it reads as much as it has answered, here a byte at a time.
+        run.perform(Event::Deliver(1));
+        run.perform(Event::Poll);
+    }
+    assert_eq!(run.connection.sent(), 20);
+    assert!(!run.connection.wire.bulk().is_large());
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn bulk_goes_through_a_pipe_and_small_messages_are_read_again() {
     let mut run = splicing();
@@ -496,6 +520,27 @@ fn an_urgent_byte_in_front_is_read_and_hides_nothing_behind_it() {
     }
     assert_eq!(run.connection.sent(), 320 + 201);
     run.play_out();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_urgent_byte_before_the_end_is_read_although_a_splice_says_that_the_input_has_ended() {
+    let mut run = splicing();
+    run.perform(Event::Room(10_000));
+    run.perform(Event::Deliver(2000));
+    run.perform(Event::Poll);
+    assert!(
+        run.queued && run.connection.transport().queued() == 0,
+        "its share is spent, and nothing is left"
+    );
+    // They come while it waits for its next share, and nobody has fetched their events yet.
+    run.perform(Event::Boundary);
+    run.perform(Event::EndOfInput);
+    run.perform(Event::Resume);
+    assert_eq!(run.connection.received(), run.connection.transport().delivered());
+    run.play_out();
+    assert!(matches!(run.end, Some(End::Finished)));
+    assert_eq!(run.connection.sent(), 320 + 2001);
 }
 
 #[test]

@@ -315,10 +315,9 @@ impl Transport for Kernel {
             return Err(ErrorKind::ConnectionReset.into());
         }
         match self.queue.front_mut() {
-            // As Linux does it with an urgent byte in front, though a read would bring something.
-            Some(Queued::Boundary) => self.idle(ErrorKind::WouldBlock),
-            None if self.end_of_input => Ok(0),
-            None => self.idle(ErrorKind::WouldBlock),
+            // As Linux does it with an urgent byte in front, too, though a read would bring something.
+            None | Some(Queued::Boundary) if self.end_of_input => Ok(0),
+            None | Some(Queued::Boundary) => self.idle(ErrorKind::WouldBlock),
             Some(Queued::Bytes(bytes)) => {
                 // Never more than one piece: a splice is short for no reason.
                 let count = (*bytes).min(at_most);
