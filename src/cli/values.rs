@@ -149,13 +149,16 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The last second of the year 9999, which is the last one that RFC 3339 can write.
+const LAST_SECOND: f64 = 253_402_300_799.0;
+
 /// A moment that is still to come: RFC 3339, or seconds since 1970.
 pub(super) fn time(text: &str) -> Result<SystemTime, String> {
-    let seconds = || Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    let seconds = || Some(text.parse::<f64>().ok()?).filter(|seconds| (0.0..=LAST_SECOND).contains(seconds));
     let time = match humantime::parse_rfc3339_weak(text) {
         Ok(time) => time,
-        Err(_) => seconds().map(|seconds| SystemTime::UNIX_EPOCH + seconds).ok_or(
-            "a time in UTC is expected, such as 2026-01-31T12:00:00Z, or seconds since 1970".to_owned(),
+        Err(_) => SystemTime::UNIX_EPOCH + seconds().map(Duration::from_secs_f64).ok_or(
+            "a time in UTC is expected, such as 2026-01-31T12:00:00Z, or seconds since 1970, before the year 10000",
         )?,
     };
     match SystemTime::now().duration_since(time) {
@@ -233,7 +236,7 @@ pub(super) fn words(words: &str) -> Result<String, String> {
     match String::from_utf8(text(words)?.0) {
         Ok(words) if !words.is_empty() => Ok(words),
         Ok(_) => Err("at least one byte is expected".into()),
-        Err(_) => Err("UTF-8 is expected".into()),
+        Err(_) => Err("the text has to be UTF-8 as a whole, with what \\xHH stands for".into()),
     }
 }
 
@@ -335,7 +338,11 @@ mod tests {
             assert_eq!(time(good), Ok(later), "{good}");
         }
         assert!(time("2020-01-01T00:00:00Z").expect_err("it has passed").contains(" ago: "));
-        assert!(["", "now", "-1", "12:00"].iter().all(|nonsense| time(nonsense).is_err()));
+        assert!(
+            ["", "now", "-1", "12:00", "1e19", "1e300", "inf", "nan"]
+                .iter()
+                .all(|nonsense| time(nonsense).is_err())
+        );
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Load {
         self.is_open = false;
         self.connect()?;
         self.wait_and_measure()?;
-        let figures = self.run.figures().hand_over();
+        let figures = self.run.end_step(self.reactor.context());
         Ok(conclude(plan, figures))
     }
 

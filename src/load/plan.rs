@@ -19,6 +19,9 @@ pub(super) const NUMBER_SIZE: usize = size_of::<u64>();
 /// The longest message. The pattern that it is checked against is twice as long, and held in memory once.
 pub const LONGEST_MESSAGE: usize = 64 << 20;
 
+/// Opening the connections may take so many seconds: a year.
+const LONGEST_OPENING: f64 = 365.0 * 86_400.0;
+
 /// All settings of a run. Change what matters, leave the rest:
 ///
 /// ```
@@ -187,6 +190,14 @@ pub enum PlanError {
     /// A rate that no schedule can have.
     #[error("{0} is no rate: a number above 0 and up to 1e9 a second is expected")]
     Rate(f64),
+    /// Opening the connections would not end.
+    #[error("at {rate} connections a second it would take more than a year to open {clients}")]
+    Opening {
+        /// How many are to be opened.
+        clients: usize,
+        /// How many of them a second.
+        rate: f64,
+    },
     /// Something that there is only on streams, or messages that are no datagrams.
     #[error("udp:// endpoints: {0}")]
     Datagrams(&'static str),
@@ -261,6 +272,9 @@ impl Plan {
             if !(rate > 0.0 && rate <= 1e9) {
                 return Err(PlanError::Rate(rate));
             }
+        }
+        if let Some(rate) = self.connect_rate.filter(|rate| self.clients as f64 / rate > LONGEST_OPENING) {
+            return Err(PlanError::Opening { clients: self.clients, rate });
         }
         if self.endpoints.iter().any(is_udp) {
             self.check_datagrams()?;
@@ -368,6 +382,7 @@ mod tests {
             Plan { pace: open(0.0), ..plan.clone() },
             Plan { pace: open(f64::NAN), ..plan.clone() },
             Plan { connect_rate: Some(-1.0), ..plan.clone() },
+            Plan { connect_rate: Some(1e-18), ..plan.clone() },
             Plan { usage: Usage::Hold, pace: open(1.0), ..plan.clone() },
             Plan { usage: Usage::Churn, depth: 2, ..plan.clone() },
             Plan { message: Some("PING".into()), ..plan.clone() },

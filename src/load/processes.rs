@@ -30,6 +30,8 @@ use crate::system::{StopSignal, describe};
 
 /// How long generators have to read an order whose connections are open.
 const NOTICE: Duration = Duration::from_millis(100);
+/// How often a step is tried that some generators begin when others have ended it.
+const ATTEMPTS: u32 = 3;
 
 /// Why several processes have no common result.
 #[derive(Debug, thiserror::Error)]
@@ -124,12 +126,27 @@ impl Processes {
         Ok(report)
     }
 
-    /// Carries the plan out at another rate over connections that stay open, and merges the reports.
+    /// Carries the plan out at another rate over connections that stay open, and merges the reports. A generator that
+    /// lost connections opens new ones before it begins. If that takes so long that the others have ended by then, all
+    /// of them do the step again, with more time before it.
     ///
     /// # Errors
     /// The same as of [`Processes::run`].
     pub fn step(&mut self, rate: f64) -> Result<Report, ProcessesError> {
-        let start = self.next_start();
+        let mut more = Duration::ZERO;
+        for _ in 1..ATTEMPTS {
+            match self.try_step(rate, more) {
+                Err(ProcessesError::Merge(MergeError::Apart { gap_s, .. })) if self.workers.requests == 0 => {
+                    more += Duration::try_from_secs_f64(gap_s).unwrap_or_default();
+                }
+                result => return result,
+            }
+        }
+        self.try_step(rate, more)
+    }
+
+    fn try_step(&mut self, rate: f64, more: Duration) -> Result<Report, ProcessesError> {
+        let start = self.next_start() + more;
         let parts = &self.parts;
         self.workers.order(|place| Order::new(start, Some(rate * parts[place])))?;
         if !self.workers.is_over() {
@@ -333,6 +350,7 @@ impl Drop for Workers {
 #[cfg(test)]
 mod tests {
     use super::super::plan::Plan;
+    use super::super::report::report;
     use super::super::shares::shares;
     use super::*;
 
@@ -371,6 +389,25 @@ mod tests {
         let script = "trap 'echo stopped >&2; exit 1' TERM; while :; do sleep 0.01; done";
         let error = start(script, 3, stop).run(None).expect_err("there is no report").to_string();
         assert!(error.contains("failed"), "{error}");
+    }
+
+    #[test]
+    fn a_step_that_generators_did_not_do_together_is_done_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (name, started) in [("early", 1000.0), ("late", 2000.0)] {
+            let json = serde_json::to_string(&report(started, &[1])).expect("it can be written");
+            std::fs::write(directory.path().join(name), json + "\n").expect("a file");
+        }
+        let script = format!(
+            r#"cd {}; read share; read order
+            case "$share" in *'"seed":1,'*) cat early;; *) cat late;; esac
+            read order; cat late; read order"#,
+            directory.path().display()
+        );
+        let mut processes = start(&script, 2, StopSignal::new().expect("a socket pair"));
+        let report = processes.step(100.0).expect("together the second time");
+        assert_eq!((report.started, report.messages.sent), (2000.0, 2));
+        processes.finish().expect("they end");
     }
 
     #[test]

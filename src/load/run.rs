@@ -158,15 +158,21 @@ impl Run {
 
     /// Messages flow; the reactor stops when the last of them is answered or given up.
     pub(super) fn begin_window(&mut self, context: &mut Context<Slot>, window: Window) {
-        let now = Moment::now();
         self.window = window;
+        let is_hold = self.plan.usage == Usage::Hold;
+        if !is_hold {
+            self.clients.forget_messages(context);
+        }
+        if is_hold || window.warmup.is_zero() {
+            self.figures().starvation.begin(Moment::now());
+        }
+        let now = Moment::now();
         context.set_timer(RUN, now);
-        if self.plan.usage == Usage::Hold {
+        if is_hold {
             // The first echoes have come already. They are counted, but not in this time.
             self.clients.start(context, now);
             return self.measure(context, now);
         }
-        self.clients.forget_messages(context);
         self.figures().from = now + FOREVER;
         self.clients.start(context, now);
         self.part = Part::WarmUp;
@@ -191,6 +197,13 @@ impl Run {
             self.part_ends = now;
         }
         is_waiting
+    }
+
+    /// The figures of the window, which is over. Messages of it that are answered before the next one count nowhere.
+    pub(super) fn end_step(&mut self, context: &mut Context<Slot>) -> Figures {
+        let figures = self.figures().hand_over();
+        self.clients.forget_messages(context);
+        figures
     }
 
     /// The figures of the run, which is over.
@@ -237,6 +250,7 @@ impl Run {
             }
             // The clock is read anew: messages of this very turn have left after it began, and belong to the warm-up.
             Part::WarmUp if now >= self.part_ends => {
+                self.figures().starvation.begin(now);
                 self.measure(context, Moment::now());
                 self.clients.send_all(context);
             }
@@ -296,6 +310,7 @@ impl Run {
         context.set_timer(RUN, wake);
     }
 
+    /// The measured part begins at `now`, which is after the beginning of `starvation`.
     fn measure(&mut self, context: &mut Context<Slot>, now: Moment) {
         self.figures().begin(now);
         self.received_before = self.figures().received;
@@ -310,7 +325,6 @@ impl Run {
             let connecting = self.clients.connecting() as u64;
             self.figures().begin_churn(connecting);
         }
-        self.figures().starvation.begin(now);
     }
 
     fn end_measuring(&mut self, context: &mut Context<Slot>, all_sent: bool) {

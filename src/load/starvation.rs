@@ -37,6 +37,8 @@ pub(super) struct Starvation {
     pub(super) longest: Duration,
     /// How long the loop did not catch up.
     pub(super) behind: Duration,
+    /// The first three figures are those at the beginning.
+    is_measuring: bool,
     /// When the loop asked to be woken.
     wake: Option<Moment>,
     /// The time that is judged next: when it began, the working time before it, and whether a poll in it was empty.
@@ -55,6 +57,7 @@ impl Starvation {
             held_up: Duration::ZERO,
             longest: Duration::ZERO,
             behind: Duration::ZERO,
+            is_measuring: false,
             wake: None,
             span_began: now,
             worked_before: Duration::ZERO,
@@ -62,12 +65,21 @@ impl Starvation {
         }
     }
 
-    /// The measured part begins. Until [`Starvation::end`] the first three figures are those of the time before.
+    /// The measured part is about to begin. This reads several files, so the caller looks at the clock after it. Until
+    /// [`Starvation::end`] the first three figures are those of the time before.
     pub(super) fn begin(&mut self, now: Moment) {
         let (withheld, quota) = (Withheld::so_far(), quota());
         let (cpu_time, waited) = (cpu_time(), run_queue_delay());
         let worked_before = cpu_time + waited;
-        *self = Starvation { cpu_time, waited, withheld, quota, worked_before, ..Starvation::new(now) };
+        *self = Starvation {
+            cpu_time,
+            waited,
+            withheld,
+            quota,
+            worked_before,
+            is_measuring: true,
+            ..Starvation::new(now)
+        };
     }
 
     /// A turn of the loop began at `now`, and found nothing to do if it is idle. `worked` reads [`working_time`].
@@ -87,8 +99,11 @@ impl Starvation {
         self.wake = Some(wake);
     }
 
-    /// The measured part ends.
+    /// The measured part ends. There is nothing to tell of one that never began.
     pub(super) fn end(&mut self, now: Moment) {
+        if !std::mem::take(&mut self.is_measuring) {
+            return;
+        }
         if now.since(self.span_began) >= LONG {
             self.judge(now, working_time());
         }
@@ -125,6 +140,19 @@ fn run_queue_delay() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_measured_part_that_never_began_has_no_times() {
+        let start = Moment::now();
+        let mut starvation = Starvation::new(start);
+        starvation.end(start + LONG * 2);
+        let Starvation { cpu_time, waited, withheld, .. } = starvation;
+        assert_eq!(
+            (cpu_time, waited, withheld),
+            (Duration::ZERO, Duration::ZERO, Withheld::default()),
+            "and not all since the process began"
+        );
+    }
 
     #[test]
     fn a_loop_that_wakes_late_was_held_up() {

@@ -112,6 +112,11 @@ impl Stream {
         self.flights.is_empty()
     }
 
+    /// Whether replies that are not echoes have come, and all that were awaited.
+    pub(super) fn is_replied_to(&self) -> bool {
+        self.returned > 0 && self.is_done() && self.fault.is_none() && self.greeting.is_none()
+    }
+
     /// Since when the greeting, or the reply to the oldest message under way, has been awaited.
     pub(super) fn waiting_since(&self) -> Option<Moment> {
         if self.greeting.is_some() {

@@ -8,6 +8,7 @@ use super::client::Client;
 use super::common::Common;
 use super::figures::MOST_DESCRIBED;
 use super::plan::Usage;
+use super::replies::Replies;
 use super::slot::{Slot, StreamClient};
 use super::stream::{Exchange, Stream};
 use super::traffic::READ_SIZE;
@@ -250,6 +251,8 @@ impl StreamClients {
         let missing = stream.missing(common.traffic.replies);
         let (number, now) = (client.number, common.context.now());
         let (began, is_done) = (stream.began, stream.is_done());
+        let is_echo = common.traffic.replies == Replies::Echo;
+        let is_exchanged = common.traffic.churn && !is_echo && stream.is_replied_to();
         match end {
             End::NotConnected(error) => {
                 if let Some(client) = self.remove(common, token) {
@@ -257,6 +260,12 @@ impl StreamClients {
                 }
             }
             _ if stream.fault.is_some() => self.mismatch(common, token),
+            // Many services end the connection themselves, together with their reply.
+            _ if is_exchanged => {
+                if let Some(client) = self.remove(common, token) {
+                    common.dialler.connect_for_next(common.traffic, client);
+                }
+            }
             End::Finished | End::Lingered if common.dialler.is_ending() && is_done => {
                 if let Some(client) = self.remove(common, token) {
                     common.dialler.give_up(client);

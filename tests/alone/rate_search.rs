@@ -39,9 +39,9 @@ fn limited(accepted: &Arc<AtomicU64>) -> Toy {
 }
 
 /// Searches until the generator was on time, and returns the result; nothing on a machine that is too busy for that. Then
-/// there is no answer, as there should be, and nothing to compare with the limit.
+/// there is no answer, as there should be, and nothing to compare with the limit; the signs of it are printed.
 fn find_rate(arguments: &[&str]) -> Option<Value> {
-    let began = Instant::now();
+    let (began, mut signs) = (Instant::now(), String::new());
     while began.elapsed() < PATIENCE {
         let output = run(&[&["load", "--quiet", "--find-rate", "--json"], arguments].concat());
         let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -49,10 +49,13 @@ fn find_rate(arguments: &[&str]) -> Option<Value> {
             return Some(found);
         }
         assert_eq!(output.status.code(), Some(1), "without an answer it is no success");
+        let last = found["steps"].as_array().and_then(|steps| steps.last()).expect("a step");
+        signs = format!("{} messages/s: {}", last["rate"], last["report"]["generator"]);
     }
     // In one piece, past the test harness, which keeps to itself what tests print that pass.
-    let _ =
-        std::io::stderr().write_all(b"left out: a search for a rate: no core was free for the generator\n");
+    let words =
+        format!("left out: a search for a rate: no core was free for the generator, at last {signs}\n");
+    let _ = std::io::stderr().write_all(words.as_bytes());
     None
 }
 

@@ -1,6 +1,6 @@
 //! The part that benchmarks use: connections opened once, messages exchanged any number of times.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
 use echoloop::load::{Arrivals, Load, LoadError, Pace, Plan, PlanError, Sizes, Usage};
@@ -45,6 +45,32 @@ fn a_server_that_is_wrong_is_not_fast() {
     let error = load.exchange(1000).expect_err("the byte at offset 1000 is wrong");
     assert!(matches!(&error, LoadError::Connections { failed: 2, .. }), "{error}");
     assert!(error.to_string().contains("looks like corruption"), "{error}");
+}
+
+#[test]
+fn an_answer_that_comes_between_two_steps_counts_in_neither() {
+    let server = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    server.set_read_timeout(Some(Duration::from_millis(1))).expect("it can wait");
+    let endpoint = format!("udp://{}", server.local_addr().expect("it is bound"));
+    let plan = Plan {
+        clients: 2,
+        sizes: Sizes::fixed(100),
+        pace: Pace::Open { rate: 100.0, arrivals: Arrivals::Fixed },
+        duration: Duration::from_millis(200),
+        timeout: Duration::from_millis(50),
+        ..Plan::new(vec![endpoint.parse().expect("an endpoint")])
+    };
+    let stop = StopSignal::new().expect("a socket pair");
+    let mut load = Load::new(plan, stop).expect("a plan that can be carried out");
+    for _ in 0..3 {
+        let report = load.step(100.0).expect("the loop goes on");
+        let fates = report.udp.expect("it is over UDP");
+        assert_eq!((fates.lost, fates.late), (report.messages.sent, 0), "{fates:?}");
+        let mut message = [0; 100];
+        while let Ok((length, from)) = server.recv_from(&mut message) {
+            server.send_to(&message[..length], from).expect("loopback");
+        }
+    }
 }
 
 #[test]

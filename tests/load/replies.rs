@@ -101,6 +101,36 @@ fn any_bytes_are_a_reply_and_the_rest_of_it_is_no_error() {
 }
 
 #[test]
+fn a_service_that_ends_each_connection_with_its_reply_is_no_failure() {
+    let service = Toy::start(|mut stream| {
+        let mut message = [0; 64];
+        if stream.read_exact(&mut message).is_ok() {
+            let _ = stream.write_all(b"done\n");
+        }
+    });
+    for expect in ["line", "any"] {
+        let arguments = ["--expect", expect, "--connect-per-message", "-m", "500", "-c", "8"];
+        let run = load(&[&[service.endpoint().as_str()], &arguments[..]].concat());
+        assert_eq!((run.status, run.number("/messages/received")), (0, 500.0), "{:#}", run.report);
+        assert_eq!(run.number("/connections/lost"), 0.0, "{:#}", run.report["connections"]);
+        assert_unverified(&run, expect);
+    }
+}
+
+#[test]
+fn a_connection_that_ends_without_a_reply_is_a_failure() {
+    let service = Toy::start(|mut stream| {
+        let mut message = [0; 64];
+        let _ = stream.read_exact(&mut message).and_then(|()| stream.write_all(b"half a line"));
+    });
+    let arguments = ["--expect", "line", "--connect-per-message", "-m", "10", "-c", "1"];
+    let run = load(&[&[service.endpoint().as_str()], &arguments[..]].concat());
+    assert_eq!((run.status, run.number("/messages/received")), (1, 0.0), "{:#}", run.report);
+    // Further ones are vain attempts of the client that was lost already.
+    assert_eq!(run.number("/errors/closed"), 1.0, "{:#}", run.report["errors"]);
+}
+
+#[test]
 fn a_line_too_many_is_found_and_said() {
     for at_the_end in [true, false] {
         let service = Toy::start(move |mut stream| {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{Server, Toy, as_run, load, run, spawn};
@@ -269,16 +270,19 @@ fn results_are_compared_side_by_side() {
 #[test]
 fn a_line_of_json_comes_with_each_interval_while_the_run_goes_on() {
     let server = Server::plain();
-    let arguments = ["--json-lines", "--interval", "200ms", "-d", "1s", "--rate", "500", "-c", "5"];
+    let arguments = ["--json-lines", "--interval", "200ms", "-d", "1h", "--rate", "500", "-c", "5"];
     let mut load = spawn(&[&["load", "--quiet", server.endpoint.as_str()], &arguments[..]].concat());
     let mut lines = BufReader::new(load.stdout.take().expect("it is piped")).lines();
     let mut line = || -> Option<Value> {
         let line = lines.next()?.expect("UTF-8");
         Some(serde_json::from_str(&line).expect("each line is an object"))
     };
-    let first = line().expect("a record");
-    assert!(load.try_wait().expect("it is our child").is_none(), "the run goes on");
-    let mut intervals = vec![first["interval"].clone()];
+    let mut intervals: Vec<Value> =
+        (0..4).map(|_| line().expect("a record while the run goes on")["interval"].clone()).collect();
+    // A busy machine makes single intervals longer, and none shorter.
+    let lengths: Vec<f64> = intervals.iter().filter_map(|interval| interval["seconds"].as_f64()).collect();
+    assert!(lengths.len() == 4 && lengths.iter().all(|length| *length >= 0.2), "{intervals:#?}");
+    kill_process(Pid::from_child(&load), Signal::TERM).expect("it is our child");
     let report = loop {
         let next = line().expect("the report comes last");
         match next.get("interval") {
@@ -288,10 +292,12 @@ fn a_line_of_json_comes_with_each_interval_while_the_run_goes_on() {
     };
     assert!(line().is_none() && load.wait().expect("it ends").success());
     assert_valid(&report);
-    assert!((5..=6).contains(&intervals.len()), "{intervals:#?}");
+    assert_eq!(report["interrupted"], true);
     let received: u64 =
         intervals.iter().map(|interval| interval["received"].as_u64().expect("a number")).sum();
     assert_eq!(Some(received), report["messages"]["received"].as_u64());
-    assert!(intervals[..4].iter().all(|interval| interval["p99_us"].as_f64() > Some(0.0)), "{intervals:#?}");
-    assert!((intervals[0]["seconds"].as_f64().expect("a number") - 0.2).abs() < 0.1, "{intervals:#?}");
+    let is_timed = |interval: &&Value| interval["p99_us"].as_f64() > Some(0.0);
+    assert!(intervals.iter().any(|interval| is_timed(&interval)), "{intervals:#?}");
+    let is_empty = |interval: &&Value| interval["received"].as_u64() == Some(0);
+    assert!(intervals.iter().all(|interval| is_timed(&interval) || is_empty(&interval)), "{intervals:#?}");
 }

@@ -203,7 +203,8 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "HOW", default_value = "echo", help_heading = "Verification")]
     expect: End,
 
-    /// Send this text each time; it may hold \n, \r, \t, \0, \\ and \xHH [default: printable lines of --size]
+    /// Send this text each time; it may hold \n, \r, \t, \0, \\ and \xHH, and has to be UTF-8 as a whole [default:
+    /// printable lines of --size]
     #[arg(long, value_name = "TEXT", value_parser = words, requires = "expect", conflicts_with = "size",
           help_heading = "Verification")]
     message: Option<String>,
@@ -212,8 +213,10 @@ pub(crate) struct LoadArguments {
     #[arg(long, help_heading = "Verification")]
     no_verify: bool,
 
-    /// How long an interval of the series is, and of the lines of --json-lines
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration, help_heading = "Results")]
+    /// How long an interval of the series is, and of the lines of --json-lines. With --processes it is a second: the
+    /// series of several generators are added second by second
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration,
+          conflicts_with = "processes", help_heading = "Results")]
     interval: Duration,
 
     #[command(flatten)]

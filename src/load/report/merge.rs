@@ -126,7 +126,7 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
             cpu_seconds: reports.iter().map(|report| report.generator.cpu_seconds).sum(),
             lag_us: histograms.lag.as_ref().and_then(Histogram::times),
             stolen_s: reports.iter().map(|report| report.generator.stolen_s).sum(),
-            throttled_s: reports.iter().map(|report| report.generator.throttled_s).sum(),
+            throttled_s: throttled(reports),
             core_share: reports.iter().map(|report| report.generator.core_share).fold(1.0, f64::min),
             waited_for_core_s: reports.iter().map(|report| report.generator.waited_for_core_s).sum(),
             held_up_s: reports.iter().map(|report| report.generator.held_up_s).sum(),
@@ -246,6 +246,16 @@ fn add_histograms(reports: &[Report]) -> Result<Histograms, MergeError> {
     Ok(sum)
 }
 
+/// Generators of one host are in one control group, as a rule, and each tells how long that was throttled.
+fn throttled(reports: &[Report]) -> f64 {
+    let mut hosts: BTreeMap<&str, f64> = BTreeMap::new();
+    for report in reports {
+        let longest = hosts.entry(&report.host).or_insert(0.0);
+        *longest = longest.max(report.generator.throttled_s);
+    }
+    hosts.into_values().sum()
+}
+
 /// Nothing if no server spoke first. A merged report tells as many greetings apart as one generator does.
 fn add_greetings(reports: &[Report]) -> Option<(BTreeMap<String, u64>, u64)> {
     let mut counts = BTreeMap::new();
@@ -324,6 +334,18 @@ mod tests {
     use super::super::super::plan::Usage;
     use super::super::json::tests::report;
     use super::*;
+
+    #[test]
+    fn generators_of_one_host_are_throttled_together() {
+        let throttled = |host: &str, throttled_s| {
+            let mut report = report(1000.0, &[1]);
+            report.host = host.into();
+            report.generator.throttled_s = throttled_s;
+            report
+        };
+        let reports = [throttled("one", 2.0), throttled("one", 3.0), throttled("other", 0.5)];
+        assert_eq!(merge(&reports).expect("they fit").generator.throttled_s, 3.5);
+    }
 
     proptest! {
         /// A merge has the percentiles of one generator that saw all messages, also after a way through JSON.

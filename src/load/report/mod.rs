@@ -37,6 +37,8 @@ pub(super) use self::chart::{Area, LINE, Line, SECOND_LINE, logarithmic, picture
 pub use self::compare::{Side, compare};
 pub use self::conditions::{Condition, ConditionError};
 pub use self::hgrm::hgrm;
+#[cfg(test)]
+pub(super) use self::json::tests::report;
 pub use self::json::{
     Bytes, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms, Merged, Messages, Report,
 };

@@ -8,6 +8,9 @@ use super::json::{GeneratorPart, HELD_UP, Report, STARVED};
 /// An open loop has reached its rate if at most this share of its messages is missing.
 const RATE_TOLERANCE: f64 = 0.01;
 
+/// A generator that can have more of a core than this is limited by its own work.
+const ALMOST_A_CORE: f64 = 0.95;
+
 /// Generators that began further apart than this share of the common time did not quite run together.
 const MOST_APART: f64 = 0.1;
 
@@ -75,13 +78,37 @@ fn lower_rate(report: &Report) -> Option<String> {
     if reached || report.settings.messages.is_some() {
         return None;
     }
-    let why = if report.generator.bottleneck {
-        "the generator was late itself: use several processes with a part of the rate each"
-    } else {
-        "connections were busy: the server can't take that rate over so many (try more --clients or --depth, or a \
-         lower --rate)"
+    let why = match less_than_a_core(report) {
+        Some(why) if report.generator.bottleneck => format!("the generator was late itself: {why}"),
+        None if report.generator.bottleneck => {
+            "the generator was late itself: use several processes with a part of the rate each".into()
+        }
+        _ => "connections were busy: the server can't take that rate over so many (try more --clients or --depth, or \
+              a lower --rate)"
+            .into(),
     };
     Some(format!("{:.0} messages a second instead of {due:.0}: {why}", report.rate))
+}
+
+/// The reason why the generator can't have a whole core, with the remedy: more processes would share the same part.
+fn less_than_a_core(report: &Report) -> Option<String> {
+    let share = report.generator.core_share;
+    let generators = report.merged.as_ref().map_or(1, |merged| merged.generators.len());
+    let stolen = report.generator.stolen_s / generators as f64 / report.seconds.max(1e-9);
+    if share > ALMOST_A_CORE {
+        None
+    } else if share < 1.0 - stolen - 0.001 {
+        Some(format!(
+            "its quota (cpu.max) allows it {:.0} % of a core, and more processes would share that. Give it a larger \
+             quota",
+            share * 100.0
+        ))
+    } else {
+        Some(format!(
+            "the hypervisor leaves it {:.0} % of a core. Run it where cores are its own",
+            share * 100.0
+        ))
+    }
 }
 
 fn bottleneck(report: &Report) -> Option<String> {
@@ -121,9 +148,11 @@ fn bottleneck(report: &Report) -> Option<String> {
             share(waited) * 100.0
         )
     } else if share(behind) > STARVED {
+        let remedy = less_than_a_core(report)
+            .map_or_else(|| "Use several processes (--processes)".into(), |why| format!("But {why}"));
         format!(
-            "the generator had no moment without work for {}: replies waited for it. Use several processes \
-             (--processes) or a lower --rate",
+            "the generator had no moment without work for {}: replies waited for it. {remedy}, or lower the \
+             --rate",
             text(behind * 1e6)
         )
     } else if report.settings.rate().is_some() {
@@ -133,11 +162,13 @@ fn bottleneck(report: &Report) -> Option<String> {
             generator.lag_us.map_or_else(String::new, |lag| text(lag.p99))
         )
     } else {
+        let remedy = less_than_a_core(report).map_or_else(
+            || "Run it in two processes (--processes 2), and see whether the rate grows".into(),
+            |why| format!("But {why}"),
+        );
         format!(
-            "the generator took {:.0} % of a core, and could have {:.0} %: its own work may be what limits the rate. \
-             Run it in two processes (--processes 2), and see whether the rate grows",
-            share(generator.cpu_seconds) * 100.0,
-            generator.core_share * 100.0
+            "the generator took {:.0} % of a core: its own work may be what limits the rate. {remedy}",
+            share(generator.cpu_seconds) * 100.0
         )
     })
 }
@@ -224,4 +255,29 @@ fn several_versions(report: &Report) -> Option<String> {
     let generators = &report.merged.as_ref()?.generators;
     let differ = generators.iter().any(|part| part.program != generators[0].program);
     differ.then(|| "the generators are of different versions of the program".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json::tests::report;
+    use super::*;
+
+    #[test]
+    fn more_processes_are_no_remedy_for_less_than_a_core() {
+        let mut report = report(1000.0, &[1]);
+        report.generator.bottleneck = true;
+        let words = |report: &Report| bottleneck(report).expect("it is the bottleneck");
+        assert!(words(&report).contains("--processes 2"), "{}", words(&report));
+        report.generator.core_share = 0.5;
+        assert!(words(&report).contains("its quota (cpu.max) allows it 50 %"), "{}", words(&report));
+        report.generator.stolen_s = 0.09 * report.seconds;
+        report.generator.core_share = 0.91;
+        assert!(words(&report).contains("the hypervisor leaves it 91 %"), "{}", words(&report));
+        report.generator.core_share = 0.5;
+        report.settings.pace = Pace::Open { rate: 1e6, arrivals: Arrivals::Fixed };
+        let lower = lower_rate(&report).expect("it is far from that");
+        assert!(lower.contains("its quota (cpu.max)") && !lower.contains("use several"), "{lower}");
+        report.generator.behind_s = report.seconds;
+        assert!(words(&report).contains("its quota (cpu.max)"), "{}", words(&report));
+    }
 }
