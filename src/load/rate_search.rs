@@ -8,7 +8,7 @@
 //!
 //! Connections stay open from step to step, and each step settles before it is measured. Where the generator itself was
 //! late, a condition that held says nothing about the server: the step is repeated, and if the generator is late again
-//! and again, the search ends without an answer.
+//! and again, the search ends without an answer. A step in which no condition held counts all the same.
 
 use std::fmt;
 
@@ -200,8 +200,8 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
         Ok(true)
     }
 
-    /// Runs a step, again if the generator was late: that may have been a hiccup of this machine. True if no condition
-    /// held.
+    /// Runs a step, again if it says nothing of the server: the generator was late, perhaps for a hiccup of this machine.
+    /// True if no condition held.
     fn step(&mut self, part: SearchPart, rate: f64) -> Result<bool, Stop<E>> {
         for _ in 0..ATTEMPTS {
             let (good, late) = self.attempt(part, rate)?;
@@ -218,7 +218,7 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
         Err(Stop::Ended(SearchEnding::GeneratorLate))
     }
 
-    /// Whether no condition held, and whether the generator was late.
+    /// Whether no condition held, and whether the generator was too late for that to count.
     fn attempt(&mut self, part: SearchPart, rate: f64) -> Result<(bool, bool), Stop<E>> {
         if self.steps.len() >= MOST_STEPS {
             return Err(Stop::Ended(SearchEnding::Unsteady));
@@ -226,7 +226,8 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
         let report = (self.run)(rate).map_err(Stop::Failed)?;
         let conditions = self.settings.conditions.iter();
         let failed: Vec<String> = conditions.filter_map(|condition| condition.violated(&report)).collect();
-        let (good, late) = (failed.is_empty(), report.generator.bottleneck);
+        let step = SearchStep { part, rate, failed, report };
+        let (good, late, report) = (step.failed.is_empty(), step.is_void(), &step.report);
         let interrupted = report.interrupted;
         // Over UDP, a server that loses everything may only be slow.
         let is_nobody_there = match Verdict::of(&report, &[]) {
@@ -234,7 +235,7 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
             Verdict::TimedOut => report.udp.is_none(),
             _ => false,
         };
-        self.steps.push(SearchStep { part, rate, failed, report });
+        self.steps.push(step);
         if interrupted {
             return Err(Stop::Ended(SearchEnding::Interrupted));
         }
@@ -246,18 +247,28 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
 
     /// The highest rate that passed and did not fail as well, nor any below it.
     fn best_so_far(&self) -> f64 {
-        let is_failed = |step: &&SearchStep| !step.failed.is_empty() && !step.report.generator.bottleneck;
+        let is_failed = |step: &&SearchStep| !step.failed.is_empty() && !step.is_void();
         let failed = self.steps.iter().filter(is_failed).map(|step| step.rate);
         let lowest = failed.fold(f64::INFINITY, f64::min);
-        let good = self.steps.iter().filter(|step| {
-            step.failed.is_empty() && !step.report.interrupted && !step.report.generator.bottleneck
-        });
+        let good = self
+            .steps
+            .iter()
+            .filter(|step| step.failed.is_empty() && !step.report.interrupted && !step.is_void());
         good.map(|step| step.rate).filter(|rate| *rate < lowest).fold(0.0, f64::max)
     }
 
     fn title(&self) -> String {
         let conditions: Vec<String> = self.settings.conditions.iter().map(ToString::to_string).collect();
         format!("the highest rate without {}", conditions.join(", "))
+    }
+}
+
+impl SearchStep {
+    /// Whether the step says nothing of the server, because the generator was late. One that sent everything and saw no
+    /// condition hold has said enough: latencies count from the intended times, so lateness only makes them worse.
+    fn is_void(&self) -> bool {
+        let passed = self.failed.is_empty() && self.report.messages.not_sent == 0;
+        self.report.generator.bottleneck && !passed
     }
 }
 
@@ -332,7 +343,7 @@ impl fmt::Display for FoundRate {
             write!(f, "{:>10}", time(latency.map(|times| times.p50)))?;
             write!(f, "{:>10}", time(latency.map(|times| times.p99)))?;
             write!(f, "{:>10}", time(report.generator.lag_us.map(|times| times.p99)))?;
-            let verdict = match (report.generator.bottleneck, step.failed.is_empty()) {
+            let verdict = match (step.is_void(), step.failed.is_empty()) {
                 (true, _) => "the generator was late".into(),
                 (false, true) => "good".into(),
                 (false, false) => step.failed.join(", "),
@@ -405,6 +416,9 @@ mod tests {
         assert!(found.to_string().contains("no answer: the generator was late"), "{found}");
         let late = found.steps.iter().filter(|step| step.report.generator.bottleneck).count();
         assert_eq!(late, ATTEMPTS as usize, "{found}");
+        let found =
+            search(1000.0, |rate, _| (if rate <= 5000.0 { 1 } else { 50 }, u64::from(rate <= 5000.0) * 5));
+        assert_eq!(found.ending, SearchEnding::Found, "late, and good all the same: {found}");
         let hiccup =
             search(
                 1000.0,
