@@ -230,7 +230,7 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
         let (good, late, report) = (step.failed.is_empty(), step.is_void(), &step.report);
         let interrupted = report.interrupted;
         // Over UDP, a server that loses everything may only be slow.
-        let is_nobody_there = match Verdict::of(&report, &[]) {
+        let is_nobody_there = match Verdict::of(report, &[]) {
             Verdict::Refused => true,
             Verdict::TimedOut => report.udp.is_none(),
             _ => false,

@@ -46,9 +46,8 @@ impl<S: AsFd> Context<S> {
     /// When there is no memory for them.
     pub fn reserve(&mut self, sources: usize) -> io::Result<()> {
         self.sources.reserve(sources)?;
-        let slots = self.sources.capacity();
-        self.deadlines.reserve(slots)?;
-        self.run_queue.try_reserve(slots.saturating_sub(self.run_queue.len()))?;
+        self.deadlines.reserve(sources)?;
+        self.run_queue.try_reserve(sources)?;
         Ok(())
     }
 
@@ -75,8 +74,8 @@ impl<S: AsFd> Context<S> {
     /// # Errors
     /// When there is no memory for another source, or a token can't name it.
     pub fn insert_unpolled(&mut self, source: S, stage: Stage) -> io::Result<Token> {
-        // All tables grow here, so that neither a place in the run queue nor a deadline can fail later. (Only entries of
-        // sources that have gone may make the run queue longer than the table.)
+        // The table of sources grows here alone, where a failure closes one connection. The deadlines and the run queue
+        // get room beside what they hold; if more sources than that have one at once, they grow where it is noted.
         if self.sources.is_full() {
             let more = self.sources.len().max(16);
             self.reserve(more)?;
@@ -120,8 +119,8 @@ impl<S: AsFd> Context<S> {
     }
 
     /// Removes a source and its deadline; the reactor passes over its entry in the run queue. At the end of the turn
-    /// the reactor drops the source, which closes its descriptor. Closing the only descriptor also deregisters it. (The process that an inherited
-    /// socket comes from has another descriptor of it: call [`Context::deregister`] first.)
+    /// the reactor drops the source, which closes its descriptor. Closing the only descriptor also deregisters it. (The
+    /// process that an inherited socket comes from has another descriptor of it: call [`Context::deregister`] first.)
     pub fn remove(&mut self, token: Token) {
         if self.sources.remove(token) {
             self.deadlines.clear(token.key());

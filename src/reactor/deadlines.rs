@@ -19,10 +19,10 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Makes room for the deadlines of the keys below `keys`.
-    pub(super) fn reserve(&mut self, keys: usize) -> Result<(), TryReserveError> {
-        self.heap.try_reserve(keys.saturating_sub(self.heap.len()))?;
-        self.place.try_reserve(keys.saturating_sub(self.place.len()))
+    /// Makes room for the deadlines of so many more keys.
+    pub(super) fn reserve(&mut self, additional: usize) -> Result<(), TryReserveError> {
+        self.heap.try_reserve(additional + self.place.len() - self.heap.len())?;
+        self.place.try_reserve(additional)
     }
 
     /// Sets or moves the deadline of `key`.
