@@ -7,8 +7,8 @@
 //!
 //! # The one idea
 //!
-//! A reactor is a loop around one blocking call. Everything else is a small state machine that is told "you may read
-//! now", "you may write now", "your time is up", and never waits.
+//! A reactor is a loop around one blocking call. All else is small state machines: the loop tells them "you may read
+//! now", "you may write now", "your time is up", and they never wait.
 //!
 //! ```text
 //!         poll ──► events ──► token ──► slab slot ──┬─► connection: read ─► service ─► write buffer ─► write

@@ -286,7 +286,7 @@ impl Places {
     }
 }
 
-/// `has_backlog`: whether a listener is opened here. Those that are inherited have the backlog that they were given.
+/// `has_backlog`: whether a listener is opened here. An inherited listener keeps its own backlog.
 fn log_limits(options: &ServerOptions, buffer_limit: usize, max_connections: usize, has_backlog: bool) {
     let limits = options.limits();
     log::info!(
