@@ -146,7 +146,7 @@ pub use crate::net::proxy::ProxyVersion;
 pub use crate::net::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::server::{
     DatagramCounts, Error, Greeting, GreetingError, InheritedSocket, Protocol, ProxyProtocol, Server,
-    ServerOptions, Summary, TraceOptions, WhenFull,
+    ServerOptions, Splice, Summary, TraceOptions, WhenFull,
 };
 pub use crate::system::{
     DescriptorLimit, Escaped, LiveLine, ReportSignal, StandardErrorLog, StopHandle, StopSignal, describe,
