@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use echoloop::client::{ClientError, LineClient};
 
-use crate::support::{Echo, PATIENCE, Purpose, end_of_output, expect, read_to_end, reset, server};
+use crate::purpose::{Purpose, end_of_output, expect, read_to_end, reset, server};
+use crate::support::{DEADLINE, Server};
 
 fn client(server: &Purpose) -> LineClient {
-    let endpoint = server.endpoint.parse().expect("an endpoint");
-    LineClient::connect(&endpoint, Some(PATIENCE)).expect("it listens")
+    let endpoint = server.endpoint().parse().expect("an endpoint");
+    LineClient::connect(&endpoint, Some(DEADLINE)).expect("it listens")
 }
 
 #[test]
@@ -130,9 +131,9 @@ fn e2_a_reset_is_told_each_time() {
 
 #[test]
 fn e2_what_comes_while_much_is_written_is_kept() {
-    let server = Echo::start(&[]);
-    let endpoint = server.endpoint.parse().expect("an endpoint");
-    let mut client = LineClient::connect(&endpoint, Some(PATIENCE)).expect("it listens");
+    let server = Server::on_ipv4(&[]);
+    let endpoint = server.endpoint().parse().expect("an endpoint");
+    let mut client = LineClient::connect(&endpoint, Some(DEADLINE)).expect("it listens");
     // More than the buffers of both sides hold: who only wrote would wait for ever.
     let bytes: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_le_bytes).collect();
     client.write(&bytes).expect("it takes them");

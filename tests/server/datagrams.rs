@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
-    DEADLINE, Process, Server, assert_same, eventually, installed, own_address, pattern, program, run, skip,
+    DEADLINE, Process, Server, assert_same, eventually, has_ipv6, installed, own_address, pattern, program,
+    run, skip,
 };
 
 /// The addresses of its UDP endpoints.
@@ -51,10 +52,6 @@ fn assert_stopped(server: Server, datagrams: &str) {
     let (status, log) = server.stop();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains(datagrams), "nothing of {datagrams:?} in the log:\n{log}");
-}
-
-fn has_ipv6() -> bool {
-    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 #[test]

@@ -8,11 +8,7 @@ use std::process::Command;
 
 use tempfile::tempdir;
 
-use crate::support::{Client, Finished, Server, installed, own_address, program, run, skip};
-
-fn has_ipv6() -> bool {
-    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
-}
+use crate::support::{Client, Finished, Server, has_ipv6, installed, own_address, program, run, skip};
 
 /// It ends at once, with this status and this word, and says on standard output nothing that could mislead a script.
 #[track_caller]

@@ -9,8 +9,9 @@ mod foreign;
 mod process;
 mod server;
 mod table;
+mod terminal;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ pub(crate) use self::foreign::{installed, missing_for, skip};
 pub(crate) use self::process::{Finished, Process, run};
 pub(crate) use self::server::{Server, program};
 pub(crate) use self::table::TcpRow;
+pub(crate) use self::terminal::{terminal, written_on};
 
 /// When something that must happen has not happened by now, it never will. Generous, since a busy machine is slow,
 /// and nothing waits as long as this unless it fails.
@@ -28,12 +30,29 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until the condition holds.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(DEADLINE, what, condition);
+}
+
+/// Waits until the condition holds, at most for so long.
+#[track_caller]
+pub(crate) fn within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < DEADLINE, "it never came to this: {what}");
+        assert!(start.elapsed() < time, "it never came to this: {what}");
         sleep(Duration::from_millis(5));
     }
+}
+
+/// An address of loopback where nobody listens: it was free a moment ago.
+pub(crate) fn deserted_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("it is bound")
+}
+
+/// Whether loopback has an IPv6 address.
+pub(crate) fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// An address of this machine that no other process is likely to use, not even another run of these tests.

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -39,11 +39,16 @@ impl Server {
         Server::start(&[arguments, &["127.0.0.1:0"]].concat())
     }
 
+    /// A plain echo on a free IPv4 port, whose log has warnings alone.
+    #[track_caller]
+    pub(crate) fn plain() -> Server {
+        Server::on_ipv4(&["--quiet"])
+    }
+
     /// Starts any command that becomes the server, and waits until it has said so many times what it listens on.
     #[track_caller]
-    pub(crate) fn spawn(mut command: Command, addresses: usize) -> Server {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Process::spawn(&mut command);
+    pub(crate) fn spawn(command: Command, addresses: usize) -> Server {
+        let mut process = Process::start(command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let log_reader = {
             let (log, stderr) = (Arc::clone(&log), process.child.stderr.take().expect("it is piped"));
@@ -71,6 +76,11 @@ impl Server {
     /// The endpoints that it says it listens on.
     pub(crate) fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+
+    /// The first of them.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoints[0]
     }
 
     /// The first TCP address that it listens on.

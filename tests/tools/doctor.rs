@@ -4,11 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Finished, Server, program, run};
-
-fn json(finished: &Finished) -> Value {
-    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
-}
+use crate::support::{Server, program, run};
 
 /// The program under this descriptor limit, soft and hard.
 fn limited(limit: usize, arguments: &[&str]) -> Command {
@@ -33,7 +29,7 @@ fn one_connection_is_reachable_and_very_many_are_not() {
 
 #[test]
 fn it_counts_as_the_server_does() {
-    let reachable = json(&run(limited(200, &["doctor", "--json", "--role", "server"])));
+    let reachable = run(limited(200, &["doctor", "--json", "--role", "server"])).json();
     assert_eq!(reachable["server"]["first_limit"], "descriptors of a process");
     assert_eq!(reachable["client"], Value::Null);
     let most = reachable["server"]["reachable"].as_u64().expect("a number");
@@ -45,7 +41,7 @@ fn it_counts_as_the_server_does() {
 fn the_server_names_the_same_remedy() {
     let report = run(limited(200, &["doctor", "-n", "1000", "--json"]));
     assert_eq!(report.code, Some(1));
-    let report = json(&report);
+    let report = report.json();
     let limits = report["limits"].as_array().expect("limits");
     let limit = limits.iter().find(|limit| limit["name"] == "descriptors of a process").expect("it is known");
     let remedy = limit["remedy"].as_str().expect("it is too low");
