@@ -141,7 +141,7 @@ fn an_answer_that_comes_twice_is_not_taken_for_the_next() {
         socket.send_to(bytes, from).expect("it can be sent");
     });
     let ended = send(&["--verify", &endpoint, "one", "two", "three"]);
-    assert!(ended.stderr.contains("the answer before came once more: b'one'"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("sent the last answer once more: b'one'"), "{}", ended.stderr);
     assert_eq!(ended.output(), "onetwothree");
     server.join().expect("no panic");
 }

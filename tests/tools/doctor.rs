@@ -21,7 +21,7 @@ fn one_connection_is_reachable_and_very_many_are_not() {
     assert!(one.stdout.contains("as a server: ") && one.stdout.contains("enough for 1;"), "{one:?}");
     let many = run(program(&["doctor", "-n", "4000000000"]));
     assert_eq!(many.code, Some(1), "{many:?}");
-    for part in ["not 4000000000; what comes first: ", "to reach 4000000000:", "source addresses"] {
+    for part in ["not 4000000000; the first limit: ", "to reach 4000000000:", "source addresses"] {
         assert!(many.stdout.contains(part), "nothing of {part:?} in\n{}", many.stdout);
     }
     assert_eq!(run(program(&["doctor"])).code, Some(0));

@@ -88,7 +88,7 @@ fn a_failure_names_the_misunderstanding_that_it_may_come_from() {
             &["send", &alone, "7777"],
             4,
             &format!(
-                "; `7777` was taken for a message: with that port it is `echoloop send tcp://{alone}:7777`"
+                "; `7777` became a message: to connect to that port, write `echoloop send tcp://{alone}:7777`"
             ),
         ),
         (

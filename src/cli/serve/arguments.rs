@@ -71,7 +71,7 @@ Exit status:
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArguments {
-    /// Where to listen, any number of endpoints [default: localhost:10000]
+    /// Listen on these endpoints, any number of them [default: localhost:10000]
     #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
     endpoints: Vec<Endpoint>,
 
@@ -123,7 +123,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = usual().when_full, help_heading = "Limits")]
     when_full: WhenFull,
 
-    /// Exit when N connections were accepted and have ended; a connection without its PROXY header counts too
+    /// Accept N connections, and exit when all of them have ended; a connection without its PROXY header counts too
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     max_accepts: Option<u64>,
 
