@@ -29,7 +29,7 @@ pub(super) struct ResultArguments {
 
     /// Print them on one line; `load` prints a line of JSON for each --interval before it, while it runs
     #[arg(long, conflicts_with = "json", help_heading = "Results")]
-    json_lines: bool,
+    pub(super) json_lines: bool,
 
     /// Write the distribution of latency in the format of HdrHistogram
     #[arg(long, value_name = "FILE", help_heading = "Results")]
@@ -40,7 +40,7 @@ pub(super) struct ResultArguments {
     plot: Option<PathBuf>,
 
     #[arg(long, value_name = "CONDITION", help = Condition::help(), help_heading = "Results")]
-    fail_if: Vec<Condition>,
+    pub(super) fail_if: Vec<Condition>,
 }
 
 /// The open files, and the other destinations of results.
@@ -67,15 +67,6 @@ enum Json {
 }
 
 impl ResultArguments {
-    pub(super) fn conditions(&self) -> &[Condition] {
-        &self.fail_if
-    }
-
-    /// Whether lines of JSON are printed while a run goes on.
-    pub(super) fn has_json_lines(&self) -> bool {
-        self.json_lines
-    }
-
     /// Refuses conditions whose answer is known before the run.
     pub(super) fn check(&self, plan: &Plan) -> Result<(), ConditionError> {
         self.fail_if.iter().try_for_each(|condition| condition.check(plan))

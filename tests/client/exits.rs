@@ -49,7 +49,6 @@ fn no_answer_is_5() {
     let ended = send(&["--timeout=200ms", server.endpoint(), "anybody?"]);
     ended.failed(5, &[server.endpoint(), "silent for 200ms", "0 of 8 bytes"]);
     assert!(start.elapsed() >= Duration::from_millis(200));
-    server.join();
 }
 
 #[test]
@@ -63,14 +62,12 @@ fn a_stream_whose_end_never_comes_is_5() {
     let ended = send_piped(&["--timeout=200ms", server.endpoint()], b"a question");
     drop(client_ended);
     ended.failed(5, &["silent for 200ms", "it did not end the connection"]);
-    server.join();
 }
 
 #[test]
 fn a_server_that_closes_at_once_is_6() {
     let server = server(drop);
     send(&[server.endpoint(), "hello"]).failed(6, &[server.endpoint()]);
-    server.join();
 }
 
 #[test]
@@ -90,7 +87,6 @@ fn a_reply_that_ends_too_early_is_6() {
         let ended = send(&["--expect", expectation, server.endpoint(), "hello", "more"]);
         assert_eq!(ended.stdout.as_bytes(), reply, "the client shows the part that came");
         ended.failed(6, &["closed the connection", missing, "1 messages were not sent"]);
-        server.join();
     }
 }
 
@@ -101,7 +97,6 @@ fn a_reset_is_6() {
         reset(&stream);
     });
     send(&[server.endpoint(), "hello"]).failed(6, &["broke (connection reset by peer)", "0 of 5 bytes"]);
-    server.join();
 }
 
 #[test]
@@ -112,7 +107,6 @@ fn a_reset_after_the_reply_but_before_its_end_is_6() {
         reset(&stream);
     });
     send(&["--expect=close", "--no-half-close", server.endpoint(), "hello"]).failed(6, &["broke ("]);
-    server.join();
 }
 
 #[test]
@@ -125,7 +119,6 @@ fn input_that_nobody_takes_is_6_and_what_the_server_said_is_shown() {
     let ended = send_piped(&[server.endpoint()], &[b'x'; 32 << 20]);
     assert_eq!(ended.stdout, "go away\n");
     ended.failed(6, &["not all of the input was sent"]);
-    server.join();
 }
 
 /// The client sends until its peer's buffers are full, and then waits.
@@ -150,7 +143,6 @@ fn a_reply_that_differs_is_7() {
     let ended = send(&["--verify", server.endpoint(), "spam"]);
     assert_eq!(ended.stdout, "spim");
     ended.failed(7, &["at offset 2: 0x69 ('i') instead of 0x61 ('a')"]);
-    server.join();
 }
 
 #[test]
@@ -168,7 +160,6 @@ fn a_stream_that_is_cut_short_is_6_when_it_is_verified() {
     });
     let ended = send_piped(&["--verify", server.endpoint()], b"spam and eggs");
     ended.failed(6, &["9 bytes of the reply did not come"]);
-    server.join();
 }
 
 #[test]
@@ -185,12 +176,10 @@ fn more_than_the_reply_is_a_warning_and_6_when_it_is_verified() {
     let ended = send(&["--half-close", lenient.endpoint(), "first", "second"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "firstsecond"));
     assert!(ended.stderr.contains("9 bytes came beyond the reply: b' and more'"), "{}", ended.stderr);
-    lenient.join();
 
     let strict = server(surplus);
     let ended = send(&["-q", "--verify", strict.endpoint(), "first", "second"]);
     ended.failed(6, &["9 bytes came beyond the reply"]);
-    strict.join();
 }
 
 #[test]
@@ -200,7 +189,6 @@ fn more_than_a_verified_stream_is_6() {
         stream.write_all(b"spam!").expect("it takes them");
     });
     send_piped(&["--verify", server.endpoint()], b"spam").failed(6, &["1 bytes came beyond the reply"]);
-    server.join();
 }
 
 #[test]
@@ -211,7 +199,6 @@ fn more_than_a_verified_reply_that_ends_with_the_connection_is_6() {
     });
     let ended = send(&["--verify", "--expect=close", server.endpoint(), "spam"]);
     ended.failed(6, &["1 bytes came beyond the reply"]);
-    server.join();
 }
 
 #[test]

@@ -36,7 +36,6 @@ fn e3_the_request_is_followed_by_a_half_close() {
         stream.write_all(b"HTTP/1.0 200 OK\r\nX: y\r\n\r\nthe\0body\n").expect("it takes them");
     });
     assert_eq!(get(format!("http://{}/a b?c=d#e", server.endpoint())).expect("a body"), "the\0body\n");
-    server.join();
 }
 
 #[test]
@@ -52,7 +51,6 @@ fn e3_the_document_is_the_root_if_none_is_named_and_head_asks_for_headers() {
     let url = format!("http://{}", server.endpoint());
     fetch(Method::Head, &url, &mut headers).expect("headers");
     assert_eq!(headers, b"Content-Length: 7\nServer: test\n");
-    server.join();
 }
 
 #[test]
@@ -68,7 +66,6 @@ fn e3_what_is_not_http_is_an_error() {
             Err(HttpError::NotHttpResponse(_)) => {}
             other => panic!("{}: {other:?}", response.escape_ascii()),
         }
-        server.join();
     }
 }
 
@@ -79,7 +76,6 @@ fn e3_a_body_that_is_cut_off_is_an_error() {
         Err(HttpError::CutOff { received: 5, announced: 100 }) => {}
         other => panic!("{other:?}"),
     }
-    server.join();
 }
 
 #[test]
@@ -87,7 +83,6 @@ fn e4_any_status_but_200_is_an_error() {
     let server = answering(b"HTTP/1.0 404 Not Found\r\n\r\nsorry");
     let error = get(format!("http://{}/", server.endpoint())).expect_err("it is not there");
     assert_eq!(error.to_string(), "the server answers 404 Not Found");
-    server.join();
 }
 
 #[test]

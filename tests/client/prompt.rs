@@ -123,7 +123,6 @@ fn c2_the_servers_greeting_and_its_close_are_shown_when_they_come() {
     go.send(()).expect("the server waits");
     terminal.shows("\nThe server has closed the connection.\n");
     terminal.ends_with(0);
-    server.join();
 }
 
 #[test]
@@ -139,7 +138,6 @@ fn a_reply_without_a_newline_ends_its_line() {
     terminal.shows("hi\nOK...hi\n> ");
     terminal.types("\n");
     terminal.ends_with(0);
-    server.join();
 }
 
 #[test]
@@ -153,7 +151,6 @@ fn a_close_instead_of_a_reply_is_6() {
     terminal.shows(FIRST_PROMPT);
     terminal.types("hi\n");
     terminal.ends_with(6);
-    server.join();
 }
 
 #[test]
@@ -184,7 +181,6 @@ fn more_than_a_verified_reply_ends_it_with_6() {
     terminal.shows(FIRST_PROMPT);
     terminal.types("hello\n");
     terminal.ends_with(6);
-    server.join();
 }
 
 #[test]
@@ -200,10 +196,8 @@ fn the_server_can_not_drive_the_terminal() {
     let mut terminal = Terminal::start(&["--expect=any", server.endpoint(), "hi"]);
     terminal.shows("\\x1b]0;owned\\x07\\x1b[2J\n");
     terminal.ends_with(0);
-    server.join();
     let server = hostile();
     let mut terminal = Terminal::start(&["--expect=any", "--raw", server.endpoint(), "hi"]);
     terminal.shows("\x1b]0;owned\x07\x1b[2J\n");
     terminal.ends_with(0);
-    server.join();
 }

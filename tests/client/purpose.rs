@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, panicking};
 use std::time::Duration;
 
 use crate::support::{DEADLINE, Finished, Process, program, run};
@@ -61,10 +61,14 @@ impl Purpose {
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
+}
 
+impl Drop for Purpose {
     /// Fails the test if the server has found a fault.
-    pub(crate) fn join(mut self) {
-        self.server.take().expect("it is joined once").join().expect("the server was content");
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take().filter(|_| !panicking()) {
+            server.join().expect("the server was content");
+        }
     }
 }
 

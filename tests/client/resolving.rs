@@ -119,7 +119,6 @@ fn ipv6_only() {
     let ended = send(&["-v", "-6", server.endpoint(), "over IPv6"]);
     assert!(ended.stderr.contains("family AF_INET6"), "{}", ended.stderr);
     assert_eq!(ended.output(), "over IPv6");
-    server.join();
 }
 
 #[test]

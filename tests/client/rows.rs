@@ -90,7 +90,6 @@ fn b5_a_server_that_speaks_first_and_in_lines() {
     });
     let ended = send(&["--crlf", "--expect=line", "--greeting", server.endpoint(), "USER me", "QUIT"]);
     assert_eq!(ended.output(), "+OK POP3 server ready\r\n+OK send PASS\r\n+OK bye\r\n");
-    server.join();
 }
 
 #[test]
@@ -115,7 +114,6 @@ fn d4_http_by_hand() {
     });
     let ended = send(&["--expect=close", server.endpoint(), r"GET / HTTP/1.1\r\n\r\n"]);
     assert_eq!(ended.output(), "HTTP/1.1 200 OK\r\n\r\nhello");
-    server.join();
 }
 
 #[test]
@@ -138,7 +136,6 @@ fn e1_recv_returns_what_is_there_and_the_reply_is_collected() {
         read_to_end(&mut stream);
     });
     assert_eq!(send(&[server.endpoint(), "single bytes"]).output(), "single bytes");
-    server.join();
 }
 
 #[test]
@@ -148,7 +145,6 @@ fn an_empty_message_only_waits() {
         assert_eq!(read_to_end(&mut stream), b"");
     });
     assert_eq!(send(&["--expect=line", server.endpoint(), ""]).output(), "hello\n");
-    server.join();
 }
 
 #[test]

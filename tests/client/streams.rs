@@ -95,7 +95,6 @@ fn nothing_is_a_stream_as_well() {
         stream.write_all(b"bye\n").expect("it takes them");
     });
     assert_eq!(send(&[server.endpoint()]).output(), "bye\n");
-    server.join();
 }
 
 #[test]
@@ -108,7 +107,6 @@ fn without_half_close_the_servers_end_is_waited_for() {
         assert_eq!(read_to_end(&mut stream), b"", "our side was not ended before");
     });
     assert_eq!(send_piped(&["--no-half-close", server.endpoint()], b"question").output(), "reply");
-    server.join();
 }
 
 #[test]
@@ -173,5 +171,4 @@ fn a_reader_that_waits_makes_the_server_wait() {
     assert!(sent < 64 << 20, "{sent} bytes went somewhere although nobody reads them");
     drop(process);
     drop(stop);
-    server.join();
 }

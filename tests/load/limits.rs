@@ -1,14 +1,13 @@
 //! The bounds of a run: one thread, constant memory, the ports and descriptors of the machine.
 
 use std::io::{Read, Write};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{self, Server, eventually};
+use crate::support::{self, Server, eventually, with_descriptors};
 use crate::toys::{Toy, load, run, spawn};
 
 #[test]
@@ -71,11 +70,8 @@ fn a_connection_takes_at_most_512_bytes() {
 
 #[test]
 fn too_few_descriptors_are_said_before_they_run_out() {
-    let program = env!("CARGO_BIN_EXE_echoloop");
-    let command = format!("ulimit -n 100; exec {program} load -c 90 127.0.0.1:9");
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &command]);
-    support::run(shell).failed(1, &["cannot open 90 connections: 100 descriptors allow 67"]);
+    support::run(with_descriptors(100, &["load", "-c", "90", "127.0.0.1:9"]))
+        .failed(1, &["cannot open 90 connections: 100 descriptors allow 67"]);
 }
 
 #[test]

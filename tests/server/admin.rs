@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::tempdir;
 
-use crate::limits::{allow_descriptors, clients_without_a_gap, inherited_descriptors, with_descriptors};
+use crate::limits::{allow_descriptors, clients_without_a_gap, inherited_descriptors};
 use crate::support::{
     Client, Process, Server, assert_same, eventually, installed, pattern, program, run, skip,
-    socket_with_small_buffers,
+    socket_with_small_buffers, with_descriptors,
 };
 
 /// Connections that the endpoint holds at a time.

@@ -20,7 +20,7 @@ pub(crate) use self::client::{Client, socket_with_small_buffers};
 pub(crate) use self::examples::{examples, study_programs};
 pub(crate) use self::foreign::{installed, missing_for, skip};
 pub(crate) use self::process::{Finished, Process, run};
-pub(crate) use self::server::{Server, program};
+pub(crate) use self::server::{Server, program, with_descriptors};
 pub(crate) use self::table::TcpRow;
 pub(crate) use self::terminal::{terminal, written_on};
 

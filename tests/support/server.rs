@@ -26,6 +26,14 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     command
 }
 
+/// The program in a process that may have so many descriptors, and can't allow itself more.
+pub(crate) fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
+    command.arg(env!("CARGO_BIN_EXE_echoloop")).args(arguments);
+    command
+}
+
 impl Server {
     /// Starts it, and waits until it listens on one address.
     #[track_caller]

@@ -290,25 +290,11 @@ mod tests {
 
     #[test]
     fn options_reach_the_client() {
-        let arguments = send(&[
-            "--expect=line",
-            "--greeting",
-            "--verify",
-            "--chunk=16",
-            "-6",
-            "--source=::1",
-            "--connect-timeout=none",
-            "--timeout=1s",
-            "--no-half-close",
-            "--crlf",
-            "--hex",
-            "--raw",
-            "--proxy-protocol=v2",
-            "[::1]:7",
-            "a\\n",
-            "",
-        ])
-        .expect("well formed");
+        let options =
+            "--expect=line --greeting --verify --chunk=16 -6 --source=::1 --connect-timeout=none --timeout=1s
+            --no-half-close --crlf --hex --raw --proxy-protocol=v2";
+        let options: Vec<&str> = options.split_whitespace().chain(["[::1]:7", "a\\n", ""]).collect();
+        let arguments = send(&options).expect("well formed");
         let expected = SendOptions {
             messages: vec![b"a\n".to_vec(), Vec::new()],
             expect: Some(Expect::Line),

@@ -200,7 +200,7 @@ pub(crate) struct ServeArguments {
     trace_limit: Size,
 
     #[command(flatten)]
-    verbosity: Verbosity,
+    pub(super) verbosity: Verbosity,
 }
 
 /// The defaults, which are the library's.
@@ -251,10 +251,6 @@ impl ServeArguments {
             trace: self.trace.clone().map(|path| TraceOptions { path, limit: self.trace_limit.0 as u64 }),
         }
     }
-
-    pub(crate) fn verbosity(&self) -> Verbosity {
-        self.verbosity
-    }
 }
 
 #[cfg(test)]
@@ -275,42 +271,17 @@ mod tests {
         let arguments = serve(&[]).expect("no arguments at all");
         assert_eq!(arguments.options(), ServerOptions::default());
         assert_eq!(arguments.endpoints(), [Endpoint::default()]);
-        assert_eq!(arguments.verbosity().level(), LevelFilter::Info);
+        assert_eq!(arguments.verbosity.level(), LevelFilter::Info);
     }
 
     #[test]
     fn options_reach_the_server() {
-        let arguments = serve(&[
-            "--chunk=1KiB",
-            "--read-size=1MiB",
-            "--write-limit=32k",
-            "--buffer-limit=4GiB",
-            "--backlog=5",
-            "--prefix=Echo=>",
-            "--greeting=hi\\x21\\n",
-            "--timestamp",
-            "--max-connections=9",
-            "--when-full=refuse",
-            "--max-accepts=3",
-            "--idle-timeout=30s",
-            "--write-timeout=none",
-            "--drain=0s",
-            "--splice=never",
-            "--reuse-port",
-            "--keepalive=2h",
-            "--tcp-buffer=16KiB",
-            "--unix-mode=0660",
-            "--proxy-protocol=require",
-            "--proxy-timeout=1s",
-            "--udp-any-source",
-            "--receive-buffer=1MiB",
-            "--busy-poll=50us",
-            "--admin=:9100",
-            "--trace=turns.json",
-            "--trace-limit=1MiB",
-            "-vv",
-        ])
-        .expect("well formed");
+        let options = r"--chunk=1KiB --read-size=1MiB --write-limit=32k --buffer-limit=4GiB --backlog=5 --prefix=Echo=>
+            --greeting=hi\x21\n --timestamp --max-connections=9 --when-full=refuse --max-accepts=3 --idle-timeout=30s
+            --write-timeout=none --drain=0s --splice=never --reuse-port --keepalive=2h --tcp-buffer=16KiB --unix-mode=0660
+            --proxy-protocol=require --proxy-timeout=1s --udp-any-source --receive-buffer=1MiB --busy-poll=50us
+            --admin=:9100 --trace=turns.json --trace-limit=1MiB -vv";
+        let arguments = serve(&options.split_whitespace().collect::<Vec<_>>()).expect("well formed");
         let expected = ServerOptions {
             protocol: Protocol {
                 chunk: 1024,
@@ -343,7 +314,7 @@ mod tests {
             trace: Some(TraceOptions { path: "turns.json".into(), limit: 1 << 20 }),
         };
         assert_eq!(arguments.options(), expected);
-        assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
+        assert_eq!(arguments.verbosity.level(), LevelFilter::Trace);
         assert_eq!(serve(&["--keepalive", "none", ":7"]).expect("well formed").options().keepalive, None);
     }
 

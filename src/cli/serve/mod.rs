@@ -17,7 +17,7 @@ use super::verbosity::install_log;
 
 /// Serves until it is asked to stop.
 pub(crate) fn serve(arguments: &ServeArguments) -> ExitCode {
-    install_log(arguments.verbosity().level());
+    install_log(arguments.verbosity.level());
     match run(arguments) {
         Ok(summary) => {
             // A reader that lags gets some time for the lines before the last one, and for that one.
