@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::purpose::{send, send_piped};
-use crate::support::{DEADLINE, Server};
+use crate::support::{Server, udp_socket};
 
 fn echo() -> Server {
     Server::start(&["udp://127.0.0.1:0"])
@@ -14,8 +14,7 @@ fn echo() -> Server {
 
 /// A socket of the test, as an endpoint.
 fn socket() -> (UdpSocket, String) {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let socket = udp_socket(Ipv4Addr::LOCALHOST);
     let endpoint = format!("udp://{}", socket.local_addr().expect("it is bound"));
     (socket, endpoint)
 }
@@ -149,8 +148,7 @@ fn an_answer_that_comes_twice_is_not_taken_for_the_next() {
 #[test]
 fn only_the_server_is_listened_to() {
     let (endpoint, server) = server(1, |socket, from, bytes| {
-        let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        other.send_to(b"forged", from).expect("it can be sent");
+        udp_socket(Ipv4Addr::LOCALHOST).send_to(b"forged", from).expect("it can be sent");
         socket.send_to(bytes, from).expect("it can be sent");
     });
     assert_eq!(send(&[&endpoint, "honest"]).output(), "honest");

@@ -8,7 +8,7 @@ use echoloop::client::{ClientError, LineClient};
 use echoloop::net::Target;
 
 use crate::purpose::{send, server_on};
-use crate::support::{DEADLINE, Server, deserted_address, skip};
+use crate::support::{DEADLINE, Server, deserted_address, listener, skip};
 
 /// The head start of RFC 8305.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -16,12 +16,6 @@ const HEAD_START: Duration = Duration::from_millis(250);
 fn connect(targets: &[SocketAddr], timeout: Duration) -> Result<LineClient, ClientError> {
     let targets = targets.iter().copied().map(Target::Tcp).collect();
     LineClient::connect_to(&Endpoint::default(), targets, Some(timeout))
-}
-
-fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let address = listener.local_addr().expect("it is bound");
-    (listener, address)
 }
 
 /// An address that never answers: the queue of its listener is full, and nobody takes from it.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Process, Server, eventually};
+use crate::support::{Process, Server, eventually, listener};
 use crate::toys::{Run, Toy, load, spawn};
 
 /// The longest delay before a client connects again.
@@ -184,8 +184,7 @@ fn no_message_is_sent_twice() {
 #[test]
 fn clients_of_an_endpoint_that_opens_later_join_in() {
     let server = Server::plain();
-    let reserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-    let late = reserved.local_addr().expect("it is bound");
+    let (reserved, late) = listener();
     drop(reserved);
     let load = start(server.endpoint(), &[&late.to_string(), "--rate", "1000", "-c", "10", "-d", "3s"]);
     wait_for_traffic(&server);

@@ -1,7 +1,7 @@
 //! Runs of `echoloop load`, and servers that misbehave in one way each.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{self, DEADLINE, Finished, Process, program};
+use crate::support::{self, DEADLINE, Finished, Process, listener, program};
 
 /// A run of `echoloop load --json` that has ended.
 pub(crate) struct Run {
@@ -81,8 +81,7 @@ pub(crate) struct Toy {
 
 impl Toy {
     pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Toy {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = listener.local_addr().expect("it is bound");
+        let (listener, address) = listener();
         let closing = Arc::new(AtomicBool::new(false));
         let (closed, serve) = (Arc::clone(&closing), Arc::new(serve));
         let accepting = thread::spawn(move || {

@@ -8,10 +8,10 @@ mod examples;
 mod foreign;
 mod process;
 mod server;
+mod sockets;
 mod table;
 mod terminal;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ pub(crate) use self::examples::{examples, study_programs};
 pub(crate) use self::foreign::{installed, missing_for, skip};
 pub(crate) use self::process::{Finished, Process, run};
 pub(crate) use self::server::{Server, program, with_descriptors};
+pub(crate) use self::sockets::{
+    assert_answered, deserted_address, has_ipv6, listener, own_address, udp_socket,
+};
 pub(crate) use self::table::TcpRow;
 pub(crate) use self::terminal::{terminal, written_on};
 
@@ -42,21 +45,4 @@ pub(crate) fn within(time: Duration, what: &str, mut condition: impl FnMut() -> 
         assert!(start.elapsed() < time, "it never came to this: {what}");
         sleep(Duration::from_millis(5));
     }
-}
-
-/// An address of loopback where nobody listens: it was free a moment ago.
-pub(crate) fn deserted_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("it is bound")
-}
-
-/// Whether loopback has an IPv6 address.
-pub(crate) fn has_ipv6() -> bool {
-    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
-}
-
-/// An address of this machine that no other process is likely to use, not even another run of these tests.
-pub(crate) fn own_address(number: u8) -> IpAddr {
-    let [high, low] = (std::process::id() as u16).to_be_bytes();
-    Ipv4Addr::new(127, high, low, number).into()
 }
