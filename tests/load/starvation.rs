@@ -19,7 +19,8 @@ fn a_generator_that_is_stopped_says_that_it_was_held_up() {
         // tells whether the server or the generator is late.
         let arguments = ["load", "--json", "--quiet", server.endpoint(), "-c", "100", "-d", "2s"];
         let load = spawn(&[&arguments, pace].concat());
-        eventually("traffic", || load.cpu_time() >= Duration::from_millis(20));
+        // More than it takes to start and to open the connections.
+        eventually("traffic", || load.cpu_time() >= Duration::from_millis(50));
         load.signal(Signal::STOP);
         // The stop is what is measured; nothing waits for this to be over.
         thread::sleep(Duration::from_millis(700));

@@ -576,7 +576,7 @@ fn without_a_host_it_is_on_loopback_and_beyond_it_there_is_a_warning() {
 fn where_it_can_not_be_is_said_with_the_exit_status() {
     for (endpoint, code, reason) in [
         ("udp://127.0.0.1:0", 2, "UDP"),
-        ("localhost", 2, "a port is expected"),
+        ("localhost", 2, "name a port"),
         ("unix:/no/such/directory/admin.sock", 1, "no such directory"),
     ] {
         let refused = run(program(&["--admin", endpoint, "127.0.0.1:0"]));

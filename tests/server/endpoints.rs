@@ -149,7 +149,7 @@ fn what_makes_no_sense_is_wrong_usage() {
         (&["--chunk", "0"] as &[&str], "at least 1 byte"),
         (&["--read-size", "many"], "a size is expected"),
         (&["--write-limit", "5GiB"], "at most 1GiB"),
-        (&["--idle-timeout", "0s"], "longer than nothing"),
+        (&["--idle-timeout", "0s"], "longer than 0s"),
         (&["--drain", "soon"], "--drain"),
         (&["--max-connections", "0"], "at least 1"),
         (&["--backlog", "0"], "--backlog"),
