@@ -234,14 +234,9 @@ fn first_line(bytes: &[u8]) -> Option<String> {
 }
 
 impl fmt::Display for LooksLike {
+    /// The same word as in JSON.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            LooksLike::Loss => "loss",
-            LooksLike::Duplication => "duplication",
-            LooksLike::Reordering => "reordering",
-            LooksLike::Corruption => "corruption",
-            LooksLike::Surplus => "surplus",
-        })
+        self.serialize(f)
     }
 }
 

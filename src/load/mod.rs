@@ -96,22 +96,22 @@ mod worker;
 pub use self::cause::{Cause, Errors};
 pub use self::error::LoadError;
 pub use self::fairness::Fairness;
-pub use self::figures::DatagramFates;
+pub use self::figures::{Bytes, Connections, DatagramFates, Messages};
 pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
+pub use self::outages::{OutageFigures, OutageRecord};
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Usage};
 pub use self::processes::{Processes, ProcessesError};
 pub use self::progress::{Doing, Progress, Watcher};
 pub use self::rate_search::{FoundRate, RateSearch, SearchEnding, SearchPart, SearchStep};
 pub use self::replies::Replies;
 pub use self::report::{
-    Bytes, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms,
-    MergeError, Merged, Messages, OutageFigures, OutageRecord, PlotError, ReadError, Report, Side, Table,
-    Verdict, compare, hgrm, merge, plot, read,
+    Condition, ConditionError, FORMAT_VERSION, Generator, GeneratorPart, MergeError, Merged, PlotError,
+    ReadError, Report, Side, Table, Verdict, compare, hgrm, merge, plot, read,
 };
 pub use self::series::Point;
 pub use self::shares::{Order, Share, SharesError, shares};
 pub use self::sizes::Sizes;
 pub use self::sources::{Sources, SourcesError};
-pub use self::times::{Histogram, Times};
+pub use self::times::{Histogram, Histograms, Times};
 pub use self::worker::ProgressRecord;

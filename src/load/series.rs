@@ -15,7 +15,7 @@ pub(super) const USUAL_LENGTH: Duration = Duration::from_secs(1);
 const SHORT: u32 = 10;
 
 /// One interval of the series.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// When it began, in seconds from the beginning of the measured part.
     pub at: f64,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use hdrhistogram::AdditionError;
 use hdrhistogram::serialization::{Deserializer as Decoder, Serializer as _, V2DeflateSerializer};
 use serde::de::Error as _;
 use serde::ser::Error as _;
@@ -19,6 +20,21 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// compressed V2 format in base64, which the HdrHistogram libraries of other languages decode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram(hdrhistogram::Histogram<u64>);
+
+/// The distributions of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Histograms {
+    /// From sending to the complete reply; in an open loop from when the message was due.
+    pub latency: Histogram,
+    /// Open loop: from really sending to the complete reply.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<Histogram>,
+    /// Open loop: how late messages left although their connection was free.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lag: Option<Histogram>,
+    /// From beginning to connect until the connection was established.
+    pub connect: Histogram,
+}
 
 /// A distribution of times, in microseconds, with three significant digits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +126,29 @@ impl Histogram {
             p99_99: at(0.9999)?,
             max: self.0.max() as f64 / 1e3,
         })
+    }
+}
+
+impl Histograms {
+    pub(super) fn new(open_loop: bool) -> Histograms {
+        Histograms {
+            latency: Histogram::new(),
+            service: open_loop.then(Histogram::new),
+            lag: open_loop.then(Histogram::new),
+            connect: Histogram::new(),
+        }
+    }
+
+    /// Adds the distributions of another generator.
+    pub(super) fn merge(&mut self, other: &Histograms) -> Result<(), AdditionError> {
+        self.latency.add(&*other.latency)?;
+        self.connect.add(&*other.connect)?;
+        for (sum, more) in [(&mut self.service, &other.service), (&mut self.lag, &other.lag)] {
+            if let (Some(sum), Some(more)) = (sum, more) {
+                sum.add(&**more)?;
+            }
+        }
+        Ok(())
     }
 }
 

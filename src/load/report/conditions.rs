@@ -132,6 +132,8 @@ impl fmt::Display for Condition {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::super::plan::{Arrivals, Pace, Usage};
     use super::super::super::replies::Replies;
     use super::*;
@@ -187,6 +189,17 @@ mod tests {
             (&open(Arrivals::Fixed), "rate>1000", "can never hold: an open loop never exceeds"),
             (&open(Arrivals::Fixed), "rate<=1000", "always holds"),
             (&held, "rate<1", "can never hold"),
+            (
+                &Plan { messages: Some(50), ..open(Arrivals::Fixed) },
+                "not_sent>0",
+                "waits until all of them are sent",
+            ),
+            (&counted, "received>50", "can never hold: no more replies"),
+            (
+                &plan("udp://localhost:7"),
+                "reordered>0",
+                "can never hold: each client has one message under way",
+            ),
             (&any, "mismatches>0", "can never hold: where any bytes are a reply"),
             (&plan("udp://localhost:7"), "connect_p99>1s", "can never hold: over UDP"),
             (&plan("udp://localhost:7"), "loss>100%", "can never hold: a share"),
@@ -199,9 +212,11 @@ mod tests {
             (&closed, "rate<1000"),
             (&closed, "lost>0"),
             (&open(Arrivals::Fixed), "rate<1000"),
+            (&Plan { duration: Duration::from_micros(1_500_500), ..open(Arrivals::Fixed) }, "rate>1000"),
             (&open(Arrivals::Poisson), "rate>1000"),
             (&open(Arrivals::Fixed), "lag_max>=1ms"),
             (&counted, "received<50"),
+            (&Plan { depth: 2, ..plan("udp://localhost:7") }, "reordered>0"),
             (&held, "connect_max>1s"),
         ] {
             assert_eq!(condition(text).check(plan), Ok(()), "{text}");

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::super::cause::Errors;
 use super::super::fairness::Fairness;
-use super::super::figures::{DatagramFates, Figures};
+use super::super::figures::{Bytes, Connections, DatagramFates, Figures, Messages};
 use super::super::mismatch::Mismatch;
+use super::super::outages::OutageFigures;
 use super::super::plan::{Pace, Plan, Usage};
 use super::super::series::Point;
 use super::super::starvation::Starvation;
-use super::super::times::{Histogram, Times};
-use super::outages::OutageFigures;
+use super::super::times::{Histogram, Histograms, Times};
 use crate::reactor::Moment;
 
 /// The version of the format, in each report.
@@ -128,54 +128,6 @@ pub struct GeneratorPart {
     pub interrupted: bool,
 }
 
-/// The distributions of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Histograms {
-    /// Of `latency_us`.
-    pub latency: Histogram,
-    /// Of `service_time_us`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub service: Option<Histogram>,
-    /// Of the generator's `lag_us`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub lag: Option<Histogram>,
-    /// Of `connect_us`.
-    pub connect: Histogram,
-}
-
-/// Connections of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connections {
-    /// How many were wanted: one a client, or in a churn all that were begun.
-    pub requested: u64,
-    /// How many were established.
-    pub opened: u64,
-    /// How many of the established ones failed later.
-    pub lost: u64,
-}
-
-/// Messages of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Messages {
-    /// How many were sent.
-    pub sent: u64,
-    /// How many had a complete reply.
-    pub received: u64,
-    /// How many were under way when their connection failed or the run was interrupted.
-    pub cut_off: u64,
-    /// How many were due in an open loop and never sent, because their connection was busy or lost to the end.
-    pub not_sent: u64,
-}
-
-/// Bytes of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bytes {
-    /// Bytes of messages that were sent.
-    pub sent: u64,
-    /// Bytes of messages that came back complete.
-    pub received: u64,
-}
-
 /// The generator's own cost, and signs that it was kept from working.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generator {
@@ -212,45 +164,37 @@ impl Report {
     /// The results, once the run is over, without warnings.
     pub(in crate::load) fn new(settings: Plan, mut figures: Figures) -> Report {
         let series = figures.take_series();
+        let Figures { messages, histograms, datagrams, .. } = figures;
         let (ended, received) = figures.ended.unwrap_or((figures.from, 0));
         let seconds = ended.since(figures.from).as_secs_f64();
-        let histograms = Histograms {
-            latency: figures.latency,
-            service: figures.service,
-            lag: figures.lag,
-            connect: figures.connect,
+        let is_greeted = settings.greeting > 0;
+        let requested = match settings.usage {
+            Usage::Churn => figures.connections.requested,
+            Usage::Exchange | Usage::Hold => settings.clients as u64,
         };
-        let greeted = settings.greeting > 0;
-        let churn = settings.usage == Usage::Churn;
         Report {
             version: FORMAT_VERSION,
             program: env!("CARGO_PKG_VERSION").into(),
             host: uname().nodename().to_string_lossy().into_owned(),
             started: unix_seconds(figures.from),
-            connections: Connections {
-                requested: if churn { figures.attempted } else { settings.clients as u64 },
-                opened: figures.opened,
-                lost: figures.lost,
-            },
+            connections: Connections { requested, ..figures.connections },
             messages: Messages {
-                sent: figures.sent,
-                received: figures.received,
-                cut_off: figures.sent - figures.received - figures.datagrams.not_received(),
-                not_sent: figures.not_sent,
+                cut_off: messages.sent - messages.received - datagrams.not_received(),
+                ..messages
             },
-            bytes: Bytes { sent: figures.bytes_sent, received: figures.bytes_received },
+            bytes: figures.bytes,
             seconds,
             rate: if seconds > 0.0 { received as f64 / seconds } else { 0.0 },
             latency_us: histograms.latency.times(),
             service_time_us: histograms.service.as_ref().and_then(Histogram::times),
             connect_us: histograms.connect.times(),
-            udp: settings.is_over_udp().then_some(figures.datagrams),
-            outages: OutageFigures::new(figures.outages, figures.from, ended),
+            udp: settings.is_over_udp().then_some(datagrams),
+            outages: figures.outages.into_figures(),
             errors: figures.errors,
             failures: figures.failures,
             mismatches: figures.mismatches,
-            greetings: greeted.then(|| figures.greetings.by_text()),
-            greetings_other: greeted.then(|| figures.greetings.others()),
+            greetings: is_greeted.then(|| figures.greetings.by_text()),
+            greetings_other: is_greeted.then(|| figures.greetings.others()),
             fairness: figures.fairness,
             generator: Generator::new(settings.pace, seconds, &figures.starvation, histograms.lag.as_ref()),
             series,
@@ -377,7 +321,7 @@ pub(super) mod tests {
             now = now + step;
         }
         figures.end_interval(from + Duration::from_secs(10));
-        figures.ended = Some((from + Duration::from_secs(10), figures.received));
+        figures.ended = Some((from + Duration::from_secs(10), figures.messages.received));
         Report { started, ..Report::new(plan, figures) }
     }
 }

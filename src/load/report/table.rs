@@ -2,8 +2,10 @@
 
 use std::cmp::Reverse;
 use std::fmt::{self, Write as _};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::figures::DatagramFates;
+use super::super::outages::OutageFigures;
 use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::replies::Replies;
 use super::super::times::{Histogram, STATISTICS, Statistic, Times, text as time};
@@ -160,7 +162,7 @@ impl Table<'_> {
             lines.push(("rate", self.rate_and_volume()));
         }
         lines.push(("errors", errors.to_string()));
-        lines.extend(self.report.outages.lines(settings.clients));
+        lines.extend(outage_lines(&self.report.outages, settings.clients));
         lines.push(("generator", self.generator_cost()));
         if let Some(lag) = generator.lag_us {
             let text = format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max));
@@ -254,6 +256,40 @@ impl Table<'_> {
     }
 }
 
+/// The first outage in words, and the silences; nothing without an outage.
+fn outage_lines(figures: &OutageFigures, clients: usize) -> Vec<(&'static str, String)> {
+    let Some(first) = figures.list.first() else { return Vec::new() };
+    let began = time_of_day(first.began);
+    let when = match figures.count {
+        1 => format!("1, at {began}"),
+        count => format!("{count}, the first at {began}"),
+    };
+    let outages = format!(
+        "{when}: {} of {clients} clients ({}), {}{}; the longest {}",
+        first.clients,
+        first.causes,
+        time(first.seconds * 1e6),
+        if first.ended { "" } else { ", to the end" },
+        time(figures.longest_s * 1e6),
+    );
+    let silence = figures.silence_us.map_or_else(String::new, |times| {
+        format!("p50 {}, p99 {}, max {}; ", time(times.p50), time(times.p99), time(times.max))
+    });
+    let reconnects = format!(
+        "{silence}{} reconnects, at most {} a second, {} failed",
+        figures.reconnects, figures.peak_reconnects, figures.failed_reconnects
+    );
+    vec![("outages", outages), ("silence", reconnects)]
+}
+
+/// The time of day in UTC, to the millisecond.
+fn time_of_day(seconds_since_1970: f64) -> String {
+    let time = UNIX_EPOCH + Duration::try_from_secs_f64(seconds_since_1970).unwrap_or_default();
+    let text = humantime::format_rfc3339_millis(time).to_string();
+    // 2026-11-21T14:02:11.204Z
+    text.split_once('T').map_or(text.clone(), |(_, time)| time.to_owned())
+}
+
 /// A line for each distribution, with columns of this width.
 fn write_lines(
     f: &mut fmt::Formatter<'_>,
@@ -321,7 +357,29 @@ fn histogram(times: &Histogram, longest: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::cause::Cause;
+    use super::super::super::outages::Outages;
     use super::*;
+    use crate::reactor::Moment;
+
+    #[test]
+    fn an_outage_is_said_in_two_lines() {
+        let from = Moment::now();
+        let at = |milliseconds| from + Duration::from_millis(milliseconds);
+        let mut outages = Outages::new(from);
+        assert!(outage_lines(&Outages::new(from).into_figures(), 1).is_empty());
+        outages.lost(Cause::Reset, at(2000), at(2000));
+        outages.lost(Cause::Timeout, at(2000), at(2500));
+        outages.reconnected(at(3000));
+        outages.recovered(at(2000), at(3000));
+        outages.finish(at(4000));
+        let lines = outage_lines(&outages.into_figures(), 9);
+        assert!(lines[0].1.starts_with("1, at "), "{lines:?}");
+        let rest = "Z: 2 of 9 clients (1 timed out, 1 reset), 2.00 s, to the end; the longest 2.00 s";
+        assert!(lines[0].1.ends_with(rest), "{lines:?}");
+        assert!(lines[1].1.contains("max 1.00 s; 1 reconnects, at most 1 a second, 0 failed"), "{lines:?}");
+        assert_eq!(time_of_day(1_000_000_000.25), "01:46:40.250Z");
+    }
 
     #[test]
     fn the_histogram_holds_everything() {
