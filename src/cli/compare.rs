@@ -9,6 +9,7 @@ use echoloop::describe;
 use echoloop::load::{self, Report, Side};
 
 use super::output::{FAILED, WRONG_USAGE, fail, print};
+use super::terminal;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -38,7 +39,8 @@ pub(super) fn compare(arguments: &CompareArguments) -> ExitCode {
         return fail(WRONG_USAGE, &"two sides at least are compared: name another file");
     }
     let sides: Result<Vec<Side>, String> = groups.iter().map(|files| side(files)).collect();
-    match sides.and_then(|sides| print(&load::compare(&sides))) {
+    let text = sides.map(|sides| terminal::wrapped(&load::compare(&sides, terminal::columns())));
+    match text.and_then(|text| print(&text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &error),
     }

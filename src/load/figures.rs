@@ -204,7 +204,7 @@ impl Figures {
         (self.failing_since > self.last_reply).then_some(self.failing_since)
     }
 
-    /// The measured part begins: everything before it is forgotten, but for connections and errors.
+    /// The measured part begins. Connections, errors and outages of the warm-up stay.
     pub(super) fn begin(&mut self, now: Moment) {
         self.from = now;
         self.last_reply = now;
@@ -256,7 +256,7 @@ impl Figures {
         self.series.interval_end()
     }
 
-    /// Ends the interval, with what came in it.
+    /// Ends the interval, and counts the replies that came in it.
     pub(super) fn end_interval(&mut self, now: Moment) -> Option<Point> {
         let counts = Counts {
             received: self.messages.received,

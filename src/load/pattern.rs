@@ -78,7 +78,7 @@ impl Pattern {
         &self.table[place as usize..place as usize + count]
     }
 
-    /// How many bytes can be had in one piece.
+    /// The longest piece.
     pub(super) fn reach(&self) -> usize {
         self.reach
     }

@@ -93,7 +93,7 @@ impl Queue {
         self.waiting.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// A connect that was taken from here has ended, one way or the other.
+    /// An attempt that [`Queue::take`] gave has ended, one way or the other.
     pub(super) fn connect_ended(&mut self) {
         self.ramp.ended();
     }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::times::Histogram;
 use crate::reactor::Moment;
 
-/// The most points. When they are used up, two become one, and from then on each holds twice as many intervals.
+/// The most points. A series that reaches them joins each two, and from then on a point holds twice as many intervals.
 pub(super) const MOST_POINTS: usize = 1200;
-/// How long an interval is unless something else is asked for.
+/// The length of an interval by default.
 pub(super) const USUAL_LENGTH: Duration = Duration::from_secs(1);
 /// A last interval shorter than this part of the others says nothing by itself, and is added to the one before.
 const SHORT: u32 = 10;

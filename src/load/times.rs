@@ -86,7 +86,12 @@ pub(super) const STATISTICS: [Statistic; 9] = [
 impl Statistic {
     /// The figure as text; `=max` where it is none of its own.
     pub(super) fn shown(&self, times: &Times) -> String {
-        if self.is_the_maximum(times) { "=max".into() } else { text((self.of)(times)) }
+        self.of_enough(times).map_or_else(|| "=max".into(), text)
+    }
+
+    /// The figure in microseconds; nothing where it is none of its own.
+    pub(super) fn of_enough(&self, times: &Times) -> Option<f64> {
+        (!self.is_the_maximum(times)).then(|| (self.of)(times))
     }
 
     /// Whether so few values have no such percentile but their maximum.
@@ -188,9 +193,10 @@ impl<'de> Deserialize<'de> for Histogram {
 /// Microseconds with three digits and a unit.
 pub(super) fn text(microseconds: f64) -> String {
     let (value, unit) = match microseconds {
-        us if us < 1.0 => (us * 1e3, "ns"),
-        us if us < 1e3 => (us, "µs"),
-        us if us < 1e6 => (us / 1e3, "ms"),
+        // A value that would be rounded to 1000 has the next unit.
+        us if us < 0.9995 => (us * 1e3, "ns"),
+        us if us < 999.5 => (us, "µs"),
+        us if us < 999_500.0 => (us / 1e3, "ms"),
         us => (us / 1e6, "s"),
     };
     let digits = match value {
@@ -217,6 +223,8 @@ mod tests {
             (1.0, "1.00 µs"),
             (12.345, "12.3 µs"),
             (999.0, "999 µs"),
+            (999.6, "1.00 ms"),
+            (999_900.0, "1.00 s"),
             (1500.0, "1.50 ms"),
             (2e6, "2.00 s"),
         ] {

@@ -86,10 +86,9 @@ impl Condition {
         if let Some(reason) = self.measure.obstacle(plan) {
             return pointless("can never hold", reason);
         }
-        let ((least, most), reason) = self.measure.range(plan);
-        let (at_least, at_most) =
-            (self.comparison.holds(least, self.bound), self.comparison.holds(most, self.bound));
-        match (at_least, at_most) {
+        let (most, reason) = self.measure.ceiling(plan);
+        let reason = if self.bound <= 0.0 { self.measure.floor() } else { reason };
+        match (self.comparison.holds(0.0, self.bound), self.comparison.holds(most, self.bound)) {
             (true, true) => pointless("always holds", reason),
             (false, false) => pointless("can never hold", reason),
             _ => Ok(()),
@@ -194,7 +193,8 @@ mod tests {
                 "not_sent>0",
                 "waits until all of them are sent",
             ),
-            (&counted, "received>50", "can never hold: no more replies"),
+            (&counted, "received>=0", "always holds: no count is below 0"),
+            (&counted, "received>50", "can never hold: no message but the --messages"),
             (
                 &plan("udp://localhost:7"),
                 "reordered>0",
@@ -202,7 +202,7 @@ mod tests {
             ),
             (&any, "mismatches>0", "can never hold: where any bytes are a reply"),
             (&plan("udp://localhost:7"), "connect_p99>1s", "can never hold: over UDP"),
-            (&plan("udp://localhost:7"), "loss>100%", "can never hold: a share"),
+            (&plan("udp://localhost:7"), "loss>100%", "can never hold: no share is above 100%"),
         ] {
             let error = condition(text).check(plan).expect_err(text).to_string();
             assert!(error.contains(text) && error.contains(part), "{error}");

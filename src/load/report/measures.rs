@@ -124,12 +124,12 @@ impl Unit {
         }
     }
 
-    /// The least and the most that a figure can be, and the reason.
-    fn range(self) -> ((f64, f64), &'static str) {
+    /// Why no figure is below 0.
+    fn floor(self) -> &'static str {
         match self {
-            Unit::Microseconds | Unit::Seconds => ((0.0, f64::INFINITY), "no time is below nothing"),
-            Unit::Percent => ((0.0, 100.0), "a share is between 0% and 100%"),
-            Unit::Pieces => ((0.0, f64::INFINITY), "no count is below 0"),
+            Unit::Microseconds | Unit::Seconds => "no time is below nothing",
+            Unit::Percent => "no share is below 0%",
+            Unit::Pieces => "no count is below 0",
         }
     }
 }
@@ -225,20 +225,24 @@ impl Measure {
         .obstacle(plan)
     }
 
-    /// The least and the most that it can be in a run of this plan, and the reason.
-    pub(super) fn range(self, plan: &Plan) -> ((f64, f64), &'static str) {
-        let Measure::Number(number) = self else { return self.unit().range() };
+    /// The most that it can be in a run of this plan, and the reason.
+    pub(super) fn ceiling(self, plan: &Plan) -> (f64, &'static str) {
+        let Measure::Number(number) = self else { return (f64::INFINITY, "") };
         match (number.name, plan.messages, plan.pace) {
             ("rate", None, Pace::Open { rate, arrivals: Arrivals::Fixed }) => {
                 // The first message of all is due at once, so a short run may have one more than its share.
                 let seconds = plan.duration.as_secs_f64();
-                ((0.0, (rate * seconds).ceil() / seconds), "an open loop never exceeds its --rate")
+                ((rate * seconds).ceil() / seconds, "an open loop never exceeds its --rate")
             }
-            ("received", Some(messages), _) => {
-                ((0.0, messages as f64), "no more replies are awaited than there are --messages")
-            }
-            _ => number.unit.range(),
+            ("received", Some(messages), _) => (messages as f64, "no message but the --messages has a reply"),
+            ("loss", ..) => (100.0, "no share is above 100%"),
+            _ => (f64::INFINITY, ""),
         }
+    }
+
+    /// Why it is never below 0.
+    pub(super) fn floor(self) -> &'static str {
+        self.unit().floor()
     }
 
     pub(super) fn read(self, value: &str) -> Result<f64, &'static str> {

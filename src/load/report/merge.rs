@@ -22,7 +22,7 @@ const OWN: [&str; 7] = ["clients", "pace.rate", "messages", "connect_rate", "con
 /// Why reports can't be merged.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MergeError {
-    /// There is nothing to merge.
+    /// No report was given.
     #[error("there is no report to merge")]
     Nothing,
     /// One of them is a merged one.
@@ -36,7 +36,7 @@ pub enum MergeError {
         /// The settings, with both values.
         differences: String,
     },
-    /// There is no time at which all of them measured.
+    /// At no time did all of them measure.
     #[error(
         "the runs do not overlap: report {late} began {gap_s:.3} s after report {early} had ended (--start-at begins \
          them together; between machines, are the clocks right?)"

@@ -37,11 +37,11 @@ pub use self::conditions::{Condition, ConditionError};
 pub use self::hgrm::hgrm;
 #[cfg(test)]
 pub(super) use self::json::tests::report;
-pub use self::json::{FORMAT_VERSION, Generator, GeneratorPart, Merged, Report};
+pub use self::json::{FORMAT_VERSION, GeneratorPart, Merged, Report};
 pub use self::merge::{MergeError, merge};
 pub use self::plot::plot;
 pub use self::reading::{ReadError, read};
-pub use self::table::Table;
+pub use self::table::{Table, in_a_line};
 pub use self::verdict::Verdict;
 
 /// The results of a run that is over, with its warnings.

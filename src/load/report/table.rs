@@ -14,7 +14,7 @@ use crate::system::folded;
 
 /// Rows of the histogram.
 const ROWS: usize = 16;
-/// Columns where no terminal says how many it has.
+/// Columns for a pipe or a file.
 const USUAL_COLUMNS: usize = 80;
 /// Columns before the bars of the histogram, and one that stays free behind the longest.
 const BEFORE_BARS: usize = 28;
@@ -22,6 +22,8 @@ const BEFORE_BARS: usize = 28;
 const SHORTEST_BAR: usize = 8;
 /// Columns of the names on the left.
 const NAMES: usize = 14;
+/// Columns of a generator's figures, with the margin before its name.
+const BEHIND_GENERATOR: usize = 64;
 /// Columns of a time: without the space before its unit all nine fit into 80; with it; and the most that a table takes.
 const COMPACT: usize = 7;
 const SPACIOUS: usize = 10;
@@ -85,12 +87,12 @@ impl Table<'_> {
         self.columns.map_or_else(|| line.to_owned(), |columns| folded(line, columns, indent))
     }
 
-    /// The only line where nobody answers: a table would be one of zeros.
+    /// The only line if nobody answers: a table would show zeros alone.
     fn dead_target(&self) -> Option<String> {
         let Report { settings, connections, messages, errors, failures, udp, .. } = self.report;
         let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
         let endpoints = endpoints.join(" ");
-        // A UDP socket is open before anybody was asked.
+        // A UDP socket opens without asking its peer.
         let mut line = if connections.opened == 0 && messages.sent == 0 {
             format!("No connection to {endpoints} was established: {errors}")
         } else if udp.is_some() && connections.lost == connections.opened && messages.received == 0 {
@@ -107,10 +109,14 @@ impl Table<'_> {
     /// Each generator of a merged report.
     fn write_generators(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(merged) = &self.report.merged else { return Ok(()) };
-        let name = |place: usize, part: &GeneratorPart| format!("{} on {}", place + 1, part.host);
+        let name =
+            |place: usize, part: &GeneratorPart| format!("{} on {}", place + 1, part.host.escape_debug());
         let names =
             merged.generators.iter().enumerate().map(|(place, part)| name(place, part).chars().count());
-        let width = names.max().unwrap_or(0).max("generator".len());
+        let longest = names.max().unwrap_or(0).max("generator".len());
+        // Where a name leaves no room for its figures, these stand below it.
+        let room = self.columns.map_or(longest, |columns| columns.saturating_sub(BEHIND_GENERATOR));
+        let width = longest.min(room.max("generator".len()));
         writeln!(
             f,
             "\n  {:<width$}{:>8}{:>12}{:>11}{:>8}{:>11}",
@@ -121,7 +127,11 @@ impl Table<'_> {
             let began = format!("+{}", time((started - self.report.started).max(0.0) * 1e6));
             let busy = format!("{:.0} %", generator.cpu_seconds / seconds.max(1e-9) * 100.0);
             let lag = generator.lag_us.map_or("-".into(), |lag| time(lag.p99));
-            let name = name(place, part);
+            let mut name = name(place, part);
+            if name.chars().count() > width {
+                writeln!(f, "  {name}")?;
+                name.clear();
+            }
             write!(f, "  {name:<width$}{clients:>8}{rate:>12.0}{began:>11}{busy:>8}{lag:>11}")?;
             writeln!(f, "{}", if generator.bottleneck { "  bottleneck" } else { "" })?;
         }
@@ -145,7 +155,7 @@ impl Table<'_> {
         }
     }
 
-    /// Each kind of figure with its name. Figures that mean nothing in this run are left out.
+    /// Each kind of figure with its name, but for figures that mean nothing in this run.
     fn lines(&self) -> Vec<(&'static str, String)> {
         let Report { settings, connections, bytes, errors, fairness, generator, .. } = self.report;
         let connections = format!(
@@ -304,6 +314,12 @@ fn write_lines(
         STATISTICS.iter().try_for_each(|statistic| write!(f, "{:>width$}", shown(statistic, times)))?;
     }
     writeln!(f)
+}
+
+/// The results in a line, for one run of several that are summed up.
+pub fn in_a_line(report: &Report) -> String {
+    let p99 = report.latency_us.map_or_else(|| "-".into(), |times| time(times.p99));
+    format!("{:.0} messages/s, p99 {p99}, errors: {}", report.rate, report.errors)
 }
 
 /// The plan in a line.
