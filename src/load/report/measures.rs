@@ -234,7 +234,6 @@ impl Measure {
                 let seconds = plan.duration.as_secs_f64();
                 ((rate * seconds).ceil() / seconds, "an open loop never exceeds its --rate")
             }
-            ("received", Some(messages), _) => (messages as f64, "no message but the --messages has a reply"),
             ("loss", ..) => (100.0, "no share is above 100%"),
             _ => (f64::INFINITY, ""),
         }

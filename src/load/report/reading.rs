@@ -130,6 +130,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_read_as_they_were_written() {
+        let mut report = report(1_795_297_022.933_992_1, &[1]);
+        // Readers that round on the way get another last digit.
+        report.fairness.jain = 0.995_222_929_936_305_7;
+        let json = serde_json::to_string(&report).expect("JSON");
+        let again = read("a.json", &json).expect("a report");
+        assert_eq!(serde_json::to_string(&again[0]).expect("JSON"), json);
+    }
+
+    #[test]
     fn what_is_no_report_is_said() {
         let whole = serde_json::to_string(&report(100.0, &[1])).expect("JSON");
         for (text, reason) in [
