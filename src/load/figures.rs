@@ -148,7 +148,7 @@ impl Figures {
         }
     }
 
-    /// A message that had left was sent to nobody. True if it counted.
+    /// A message that had left reached nobody, and counts as not sent. True if it counted before.
     pub(super) fn unsent(&mut self, size: usize, intended: Moment) -> bool {
         let counts = intended >= self.from;
         if counts {
@@ -266,7 +266,7 @@ impl Figures {
         self.series.end_interval(now, counts, self.open, &mut self.histograms.latency)
     }
 
-    /// Adds the replies that came after the last interval; nobody reads on.
+    /// Adds the replies that came after the last interval. No client reads on.
     pub(super) fn settle(&mut self) -> Option<Point> {
         if self.messages.received > self.series.counted().received {
             self.end_interval(self.last_reply)

@@ -16,7 +16,7 @@ use crate::net::LONGEST_PAYLOAD;
 /// Over UDP each message begins with its number, most significant byte first.
 pub(super) const NUMBER_SIZE: usize = size_of::<u64>();
 
-/// The longest message. The pattern that it is checked against is twice as long, and held in memory once.
+/// The longest message. The pattern that it is compared with is twice as long, and in memory once.
 pub const LONGEST_MESSAGE: usize = 64 << 20;
 
 /// Opening the connections may take so many seconds: a year.
@@ -80,14 +80,14 @@ pub struct Plan {
     /// The addresses to connect from.
     #[serde(with = "optional_text")]
     pub sources: Option<Sources>,
-    /// Bytes that the server sends first, to be skipped.
+    /// Bytes that the server sends first, and that clients skip.
     pub greeting: u32,
-    /// Whether connections are ended by a reset, which leaves no port in TIME_WAIT.
+    /// Whether clients end connections by a reset, which leaves no port in TIME_WAIT.
     pub reset: bool,
 }
 
 /// How clients connect again: the first time at once, then after a time that doubles from `first` to `longest`. Chance
-/// shortens it by up to a half. A reply sets it back.
+/// shortens it by up to a half. After a reply this begins anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
     /// The delay after the second failure.
@@ -198,7 +198,7 @@ pub enum PlanError {
         /// How many of them a second.
         rate: f64,
     },
-    /// Datagrams don't have such a setting, or can't be messages so long.
+    /// A setting that only streams have, or messages that no datagram can hold.
     #[error("udp:// endpoints: {0}")]
     Datagrams(&'static str),
     /// Replies that are no echoes, with a setting that only echoes allow.

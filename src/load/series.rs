@@ -23,7 +23,7 @@ pub struct Point {
     pub seconds: f64,
     /// Replies that were completed in it.
     pub received: u64,
-    /// Bytes of them.
+    /// Bytes of these replies.
     pub bytes: u64,
     /// Replies a second.
     pub rate: f64,
