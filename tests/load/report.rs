@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{Server, installed, skip};
 use crate::toys::{Run, Toy, load, run, spawn};
 
-/// The verdict of `check-jsonschema` on the reports: whether all keep to the schema, and how they don't.
+/// The words of `check-jsonschema` about the reports: whether all keep to the schema, and how they don't.
 #[track_caller]
 fn checked(reports: &[Value]) -> (bool, String) {
     let directory = tempfile::tempdir().expect("a directory");
