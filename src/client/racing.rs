@@ -159,7 +159,7 @@ impl Race {
         let Some(Source::Socket(connection)) = context.get_mut(token) else { return self.standing() };
         connection.note(readiness);
         match connection.pump(&mut Nobody, &mut self.workspace, now) {
-            Next::Close(End::NotConnected(error) | End::Reset(error)) => {
+            Next::Close(End::NotConnected(error) | End::Reset(error) | End::NoMemory(error)) => {
                 self.fail(context, index, error, now);
             }
             // Nothing else can have been done to it.

@@ -227,7 +227,7 @@ impl StreamConversation {
         let Some(connection) = socket(context, token) else { return Ok(()) };
         match connection.send(bytes, &mut self.workspace, now) {
             Ok(()) => Ok(()),
-            Err(error) => self.closed(context, token, End::Reset(error)),
+            Err(error) => self.closed(context, token, error.into()),
         }
     }
 
@@ -252,7 +252,7 @@ impl StreamConversation {
                 let Some(connection) = socket(context, token) else { return Ok(false) };
                 match connection.send(bytes, &mut self.workspace, now) {
                     Ok(()) => Ok(true),
-                    Err(error) => self.closed(context, token, End::Reset(error)).map(|()| true),
+                    Err(error) => self.closed(context, token, error.into()).map(|()| true),
                 }
             }
         }
@@ -262,7 +262,7 @@ impl StreamConversation {
     fn closed(&mut self, context: &mut Context<Source>, token: Token, end: End) -> Result<(), ClientError> {
         let reset = match end {
             End::Finished | End::Lingered => None,
-            End::Reset(error) | End::NotConnected(error) => Some(error),
+            End::Reset(error) | End::NotConnected(error) | End::NoMemory(error) => Some(error),
         };
         let mut unsent = 0;
         if let Some(connection) = socket(context, token) {

@@ -1,6 +1,8 @@
 //! Where a connection stands, and how it ends.
 
-use std::io;
+use std::io::{self, ErrorKind};
+
+use rustix::io::Errno;
 
 /// Where a connection stands; the diagram is at the top of `net/connection.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,20 @@ pub enum End {
     Lingered,
     /// The peer reset it, or the network gave up.
     Reset(io::Error),
+    /// The system had no memory for its bytes.
+    NoMemory(io::Error),
     /// It was never established.
     NotConnected(io::Error),
+}
+
+/// The end of a connection on which a call failed.
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        let has_no_memory = error.kind() == ErrorKind::OutOfMemory;
+        if has_no_memory || Errno::from_io_error(&error) == Some(Errno::NOBUFS) {
+            End::NoMemory(error)
+        } else {
+            End::Reset(error)
+        }
+    }
 }

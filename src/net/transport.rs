@@ -1,12 +1,10 @@
 //! The calls that a connection makes on its socket, as a trait, so that tests can put a script in the socket's place.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use mio::net::{TcpStream, UnixStream};
-use rustix::io::retry_on_intr;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
 use super::interest::{CONNECTION_INTEREST, INPUT_INTEREST};
 use crate::reactor::Interest;
@@ -76,9 +74,17 @@ pub trait Transport {
     /// As the system call.
     fn splice_from(&mut self, pipe: BorrowedFd<'_>, count: usize) -> io::Result<usize>;
 
-    /// The socket's name in the trace: its descriptor.
-    fn number(&self) -> i32;
+    /// The descriptor, by which the log names the socket.
+    fn descriptor(&self) -> RawFd;
 }
+
+/// A write to a peer that has gone returns an error, and raises no SIGPIPE.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+
+/// The Apple systems have an option of the socket for that.
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 /// A connected socket of either family.
 #[derive(Debug)]
@@ -101,10 +107,7 @@ impl Socket {
     /// # Errors
     /// As `getsockopt(2)`.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        match self {
-            Socket::Tcp(stream) => stream.take_error(),
-            Socket::Unix(stream) => stream.take_error(),
-        }
+        Ok(sockopt::socket_error(self)?.err().map(io::Error::from))
     }
 
     /// Whether both ends of the connection are this socket. A connect to a port of this machine that nobody listens on
@@ -134,30 +137,22 @@ impl Transport for Socket {
         }
     }
 
+    #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        }
+        Ok(recv(self, buffer, RecvFlags::empty())?.0)
     }
 
     fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (count, _) = retry_on_intr(|| recv(self, &mut *buffer, RecvFlags::PEEK))?;
-        Ok(count)
+        Ok(recv(self, buffer, RecvFlags::PEEK)?.0)
     }
 
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        }
+        Ok(send(self, bytes, NO_SIGNAL)?)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
-        }
+        Ok(shutdown(self, Shutdown::Write)?)
     }
 
     fn pending_input(&self) -> io::Result<usize> {
@@ -186,7 +181,7 @@ impl Transport for Socket {
         splice(pipe, self.as_fd(), count)
     }
 
-    fn number(&self) -> i32 {
+    fn descriptor(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }
 }
@@ -204,6 +199,7 @@ fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
 }
 
 impl AsFd for Socket {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Socket::Tcp(stream) => stream.as_fd(),

@@ -26,6 +26,7 @@ const WARNING_EVERY: Duration = Duration::from_secs(1);
 const MOST_FAILED_IN_A_ROW: usize = ACCEPTS_PER_TURN;
 
 /// The listeners of the server, and the reasons not to accept from them at present.
+#[derive(Default)]
 pub(super) struct Acceptor {
     limit: usize,
     when_full: WhenFull,
@@ -73,19 +74,8 @@ struct Episode {
 
 impl Acceptor {
     pub(super) fn new(options: &ServerOptions, limit: usize) -> Acceptor {
-        Acceptor {
-            limit,
-            when_full: options.when_full,
-            max_accepts: options.max_accepts,
-            listeners: Vec::new(),
-            waiting: Vec::new(),
-            failures: None,
-            failed_in_a_row: 0,
-            freed: 0,
-            full: false,
-            full_told: false,
-            warned: None,
-        }
+        let ServerOptions { when_full, max_accepts, .. } = *options;
+        Acceptor { limit, when_full, max_accepts, ..Acceptor::default() }
     }
 
     pub(super) fn add(&mut self, listener: Token) {

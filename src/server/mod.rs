@@ -52,16 +52,15 @@ mod trace;
 mod trace_file;
 mod vitals;
 
-use crate::net::{Endpoint, Listener, backlog_in_force, backlog_remedy, tcp_buffer_in_force};
+use crate::net::{BoundSocket, Endpoint, Listener, backlog_in_force, backlog_remedy, tcp_buffer_in_force};
 use crate::reactor::{Context, Interest, Reactor, Stage};
 use crate::system::{DescriptorLimit, ReportSignal, StopSignal, open_descriptors};
 
 use self::acceptor::Acceptor;
 use self::admin::{AdminEndpoint, Process};
 use self::connections::Connections;
-use self::counters::Counters;
 use self::datagrams::Datagrams;
-use self::endpoints::{Bound, BoundSocket};
+use self::endpoints::Bound;
 use self::router::Router;
 use self::shutdown::Shutdown;
 use self::source::Source;
@@ -132,7 +131,7 @@ impl Server {
         options: ServerOptions,
         stop: StopSignal,
     ) -> Result<Server, Error> {
-        let bound = inherited::bind(inherited, endpoints, &options.listener())?;
+        let bound = inherited::bind(inherited, endpoints, &options.listener)?;
         let admin_bound = admin::bind(&options)?;
         let has_backlog = endpoints.iter().any(|endpoint| !matches!(endpoint, Endpoint::Udp { .. }));
         let mut reactor = Reactor::new()?;
@@ -167,7 +166,6 @@ impl Server {
             header_timeout,
             connections,
             datagrams,
-            counters: Counters::default(),
             admin: AdminEndpoint::new(places.scrapers),
             process: Process::new(context.len()),
             shutdown: Shutdown::new(options.drain),
@@ -295,7 +293,7 @@ fn log_limits(options: &ServerOptions, buffer_limit: usize, max_connections: usi
         limits.read_size,
         limits.write_limit
     );
-    if let Some(asked) = options.tcp_buffer
+    if let Some(asked) = options.listener.tcp_buffer
         && let Ok(granted) = tcp_buffer_in_force(asked)
         && granted < asked
     {
@@ -307,7 +305,7 @@ fn log_limits(options: &ServerOptions, buffer_limit: usize, max_connections: usi
     if !has_backlog {
         return;
     }
-    let backlog = i32::from(options.backlog);
+    let backlog = i32::from(options.listener.backlog);
     match backlog_in_force(backlog) {
         Ok(granted) if granted < backlog => {
             log::warn!("backlog {granted} instead of {backlog}: {}", backlog_remedy(backlog));
@@ -335,7 +333,7 @@ mod tests {
         };
         let mut accepted_after_a_turn = || {
             server.reactor.turn(&mut server.router).expect("polling works");
-            server.router.counters.accepted
+            server.router.connections.counters.accepted
         };
         let share = ACCEPTS_PER_TURN as u64;
         let _first = connect(ACCEPTS_PER_TURN + 2);

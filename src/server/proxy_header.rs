@@ -87,7 +87,7 @@ impl AwaitingHeader {
         let Some(socket) = &mut self.socket else { return Ok(None) };
         let mut bytes = [0; LONGEST_HEADER];
         let result = socket.peek(&mut bytes);
-        log::trace!("socket {}: peek of {} bytes: {result:?}", socket.number(), bytes.len());
+        log::trace!("socket {}: peek of {} bytes: {result:?}", socket.descriptor(), bytes.len());
         let count = match result {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
             result => result.map_err(Refusal::Broken)?,

@@ -195,7 +195,7 @@ fn complain(options: &TraceOptions, error: &io::Error) {
 
 /// Each connection has a row of its own, also where it has the slot of one that has gone.
 fn row(token: Token) -> Row {
-    Row(FIRST_CONNECTION + u64::from(token.number()))
+    Row(FIRST_CONNECTION + u64::from(token.generation()))
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,6 @@
 use super::acceptor::Acceptor;
 use super::admin::{Figures, NotAccepting, Process, Status};
 use super::connections::Connections;
-use super::counters::Counters;
 use super::datagrams::Datagrams;
 use super::shutdown::Shutdown;
 use crate::reactor::Moment;
@@ -13,7 +12,6 @@ pub(super) struct Vitals<'a> {
     pub(super) acceptor: &'a Acceptor,
     pub(super) connections: &'a Connections,
     pub(super) datagrams: &'a mut Datagrams,
-    pub(super) counters: &'a Counters,
     pub(super) process: &'a Process,
     pub(super) shutdown: &'a Shutdown,
     pub(super) now: Moment,
@@ -38,7 +36,7 @@ impl Vitals<'_> {
 
     fn figures(&mut self, sources: usize) -> Figures {
         Figures {
-            counters: self.counters.clone(),
+            counters: self.connections.counters.clone(),
             connections_allowed: self.acceptor.limit(),
             pauses_of_reading: self.connections.pauses_of_reading(),
             buffers: self.connections.buffer_bytes(),
@@ -55,7 +53,7 @@ impl Vitals<'_> {
             Some(NotAccepting::Enough)
         } else if self.acceptor.is_blocked() {
             Some(NotAccepting::Exhausted)
-        } else if self.acceptor.is_full(self.counters) {
+        } else if self.acceptor.is_full(&self.connections.counters) {
             Some(NotAccepting::Full { limit: self.acceptor.limit() })
         } else {
             None

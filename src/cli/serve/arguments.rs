@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use echoloop::net::ListenerOptions;
 use echoloop::{
     Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, TraceOptions, WhenFull,
 };
@@ -241,11 +242,13 @@ impl ServeArguments {
             write_limit: self.write_limit,
             splice: matches!(self.splice, Splice::Auto),
             buffer_limit: self.buffer_limit,
-            backlog: self.backlog,
-            reuse_port: self.reuse_port,
-            keepalive: self.keepalive.0,
-            tcp_buffer: self.tcp_buffer,
-            unix_mode: self.unix_mode,
+            listener: ListenerOptions {
+                backlog: self.backlog,
+                reuse_port: self.reuse_port,
+                keepalive: self.keepalive.0,
+                tcp_buffer: self.tcp_buffer,
+                unix_mode: self.unix_mode,
+            },
             max_connections: self.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             when_full: match self.when_full {
                 Full::Wait => WhenFull::Wait,
@@ -337,11 +340,13 @@ mod tests {
             write_limit: 32_000,
             splice: false,
             buffer_limit: Some(4 << 30),
-            backlog: 5,
-            reuse_port: true,
-            keepalive: Some(Duration::from_secs(7200)),
-            tcp_buffer: Some(16 << 10),
-            unix_mode: Some(0o660),
+            listener: ListenerOptions {
+                backlog: 5,
+                reuse_port: true,
+                keepalive: Some(Duration::from_secs(7200)),
+                tcp_buffer: Some(16 << 10),
+                unix_mode: Some(0o660),
+            },
             max_connections: Some(9),
             when_full: WhenFull::Refuse,
             max_accepts: Some(3),

@@ -129,7 +129,7 @@ impl Run {
     }
 
     fn perform(&mut self, step: Event) {
-        let kernel = self.connection.wire.transport_mut();
+        let kernel = self.connection.flow.wire.transport_mut();
         match step {
             Event::Deliver(count) => kernel.deliver(count),
             Event::Boundary => kernel.boundary(),
@@ -152,7 +152,7 @@ impl Run {
     }
 
     fn poll(&mut self) {
-        if let Some(readiness) = self.connection.wire.transport_mut().take_event()
+        if let Some(readiness) = self.connection.flow.wire.transport_mut().take_event()
             && self.end.is_none()
         {
             self.connection.note(readiness);
@@ -170,7 +170,7 @@ impl Run {
         let idle_calls = self.connection.transport().idle_calls() - calls;
         assert!(idle_calls <= 4, "{idle_calls} calls that moved nothing in one pump");
         if let Some(interest) = self.connection.new_interest() {
-            self.connection.wire.transport_mut().watch(interest.is_writable());
+            self.connection.flow.wire.transport_mut().watch(interest.is_writable());
         }
         match next {
             Next::Wait => self.queued = false,
@@ -189,7 +189,7 @@ impl Run {
     /// doubled, nothing overtakes.
     fn check_bytes(&mut self) {
         let connection = &self.connection;
-        let consumed = connection.received() - connection.discarded - connection.retained() as u64;
+        let consumed = connection.received() - connection.discarded() - connection.retained() as u64;
         if !self.service.ended() {
             self.expected.extend(&self.service, connection.transport().reads(), consumed);
         } else if self.checked == 0 {
@@ -213,11 +213,11 @@ impl Run {
         let limits = self.workspace.desk.limits;
         let largest_answer = self.service.largest_answer(limits.read_size);
         assert!(self.connection.retained() <= limits.read_size);
-        let copied = self.connection.unsent() - self.connection.held.piped();
+        let copied = self.connection.unsent() - self.connection.flow.held().piped();
         assert!(copied < limits.write_limit + largest_answer + self.service.greeting().len());
-        assert!(self.connection.held.piped() <= 1 << 20 && self.workspace.pipes_in_use() <= 1);
+        assert!(self.connection.flow.held().piped() <= 1 << 20 && self.workspace.pipes_in_use() <= 1);
         assert_eq!(
-            self.connection.held.owns_memory(),
+            self.connection.flow.held().owns_memory(),
             self.connection.unsent() + self.connection.retained() > 0,
             "buffers exist exactly while they hold bytes"
         );
@@ -236,7 +236,7 @@ impl Run {
         let connection = &self.connection;
         let (unsent, retained) = (connection.unsent(), connection.retained());
         let exhausted = self.workspace.desk.pool.exhausted;
-        let finds_place = unsent == 0 || (!exhausted && connection.held.piped() == 0);
+        let finds_place = unsent == 0 || (!exhausted && connection.flow.held().piped() == 0);
         let takes_more = !connection.is_paused() && retained == 0 && finds_place;
         let reads_more = match connection.phase {
             Phase::Open | Phase::HalfClosing | Phase::HalfClosed => takes_more,
@@ -273,8 +273,8 @@ impl Run {
             if self.end.is_some() {
                 return;
             }
-            self.connection.wire.transport_mut().make_room(100_000);
-            self.connection.wire.transport_mut().end_input();
+            self.connection.flow.wire.transport_mut().make_room(100_000);
+            self.connection.flow.wire.transport_mut().end_input();
             if self.queued {
                 self.pump();
             } else {
@@ -315,7 +315,7 @@ proptest! {
                 prop_assert_eq!(connection.unsent() + connection.retained(), 0);
                 if !run.service.ended() {
                     prop_assert_eq!(connection.received(), connection.transport().delivered(), "a clean end left input");
-                    prop_assert_eq!(connection.discarded, 0);
+                    prop_assert_eq!(connection.discarded(), 0);
                 }
             }
             Some(End::Lingered) => {

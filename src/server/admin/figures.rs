@@ -9,23 +9,23 @@ use crate::system::{DescriptorLimit, cpu_time, open_descriptors};
 
 /// Everything that `/metrics` and the report tell.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct Figures {
+pub(crate) struct Figures {
     /// Connections, those to the admin endpoint left out, and the turns of the loop.
-    pub(in crate::server) counters: Counters,
+    pub(crate) counters: Counters,
     /// The most connections at once.
-    pub(in crate::server) connections_allowed: usize,
+    pub(crate) connections_allowed: usize,
     /// Times that a connection was not read because its write buffer was full.
-    pub(in crate::server) pauses_of_reading: u64,
-    pub(in crate::server) buffers: BufferBytes,
+    pub(crate) pauses_of_reading: u64,
+    pub(crate) buffers: BufferBytes,
     /// Pipes that hold bytes of a connection.
-    pub(in crate::server) pipes_in_use: usize,
-    pub(in crate::server) datagrams: DatagramCounts,
-    pub(in crate::server) process: ProcessFigures,
+    pub(crate) pipes_in_use: usize,
+    pub(crate) datagrams: DatagramCounts,
+    pub(crate) process: ProcessFigures,
 }
 
 /// The process at one moment.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct ProcessFigures {
+pub(crate) struct ProcessFigures {
     pub(super) started: SystemTime,
     pub(super) cpu: Duration,
     /// `None` where the system does not tell.
@@ -34,14 +34,14 @@ pub(in crate::server) struct ProcessFigures {
 }
 
 /// The process since its start.
-pub(in crate::server) struct Process {
+pub(crate) struct Process {
     started: SystemTime,
     /// Descriptors that are open and not in the loop. `None`: the system does not tell.
     other_descriptors: Option<usize>,
 }
 
 impl Process {
-    pub(in crate::server) fn new(in_the_loop: usize) -> Process {
+    pub(crate) fn new(in_the_loop: usize) -> Process {
         let mut process = Process { started: SystemTime::now(), other_descriptors: None };
         process.count_descriptors(in_the_loop);
         process
@@ -49,16 +49,16 @@ impl Process {
 
     /// Counts the descriptors before the first client connects. From here on the loop opens and closes them: to count
     /// them again each time would take longer the more connections there are, and would need a descriptor itself.
-    pub(in crate::server) fn count_descriptors(&mut self, in_the_loop: usize) {
+    pub(crate) fn count_descriptors(&mut self, in_the_loop: usize) {
         self.other_descriptors = open_descriptors().ok().map(|open| open.saturating_sub(in_the_loop));
     }
 
     /// A descriptor outside the loop was closed.
-    pub(in crate::server) fn descriptor_closed(&mut self) {
+    pub(crate) fn descriptor_closed(&mut self) {
         self.other_descriptors = self.other_descriptors.map(|other| other.saturating_sub(1));
     }
 
-    pub(in crate::server) fn figures(&self, in_the_loop: usize) -> ProcessFigures {
+    pub(crate) fn figures(&self, in_the_loop: usize) -> ProcessFigures {
         ProcessFigures {
             started: self.started,
             cpu: cpu_time(),
@@ -82,7 +82,7 @@ impl ProcessFigures {
 
 impl Figures {
     /// The report: a few lines, each complete in itself.
-    pub(in crate::server) fn lines(&self) -> [String; 4] {
+    pub(crate) fn lines(&self) -> [String; 4] {
         let Figures { counters, datagrams, process, .. } = self;
         let turns = &counters.turns;
         let endings: String = counters

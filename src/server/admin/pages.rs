@@ -10,15 +10,15 @@ use super::metrics::{Format, metrics};
 const PAGES: &str = "/metrics  the figures, for Prometheus\n/healthz  whether the process lives\n/readyz   whether connections are accepted\n";
 
 /// The content of the pages.
-pub(in crate::server) struct Status {
-    pub(in crate::server) figures: Figures,
+pub(crate) struct Status {
+    pub(crate) figures: Figures,
     /// Why connections are not accepted, if so.
-    pub(in crate::server) not_accepting: Option<NotAccepting>,
+    pub(crate) not_accepting: Option<NotAccepting>,
 }
 
 /// Why connections are not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum NotAccepting {
+pub(crate) enum NotAccepting {
     /// The server was asked to stop.
     Stopping,
     /// It has accepted as many as it was asked to.

@@ -8,7 +8,7 @@ use crate::net::{Answer, Connection, Next, Peer, Service, Socket, Workspace};
 use crate::reactor::{Moment, Readiness};
 
 /// A connection to the admin endpoint.
-pub(in crate::server) struct Scraper {
+pub(crate) struct Scraper {
     connection: Connection<Socket>,
     head: RequestHead,
     /// Its request is complete, or refused.
@@ -28,12 +28,12 @@ impl Scraper {
         &self.peer
     }
 
-    pub(in crate::server) fn has_asked(&self) -> bool {
+    pub(crate) fn has_asked(&self) -> bool {
         self.has_asked
     }
 
     /// Remembers the readiness that an event told.
-    pub(in crate::server) fn note(&mut self, readiness: Readiness) {
+    pub(crate) fn note(&mut self, readiness: Readiness) {
         self.connection.note(readiness);
     }
 
@@ -100,7 +100,7 @@ mod tests {
             asked.set(asked.get() + 1);
             Status { figures: figures(), not_accepting: None }
         };
-        let (mut head, mut has_asked, peer) = (RequestHead::default(), false, Peer::Unix { number: 1 });
+        let (mut head, mut has_asked, peer) = (RequestHead::default(), false, Peer::Unix { place: 1 });
         let mut service =
             Answering { head: &mut head, has_asked: &mut has_asked, status: &mut status, peer: &peer };
         let mut staged = Vec::new();

@@ -34,7 +34,7 @@ fn stalled(answers: Answers) -> Run {
 
 /// An event and a turn, without the law: these connections send bytes that answer nothing.
 fn turn(run: &mut Run) -> Next {
-    if let Some(readiness) = run.connection.wire.transport_mut().take_event() {
+    if let Some(readiness) = run.connection.flow.wire.transport_mut().take_event() {
         run.connection.note(readiness);
     }
     run.connection.pump(&mut run.service, &mut run.workspace, run.now)
@@ -49,7 +49,7 @@ fn connecting_becomes_open_when_the_handshake_has_ended() {
     run.connection.note(Readiness::WRITABLE);
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!(phase(&run), Phase::Connecting);
-    run.connection.wire.transport_mut().establish(Ok(()));
+    run.connection.flow.wire.transport_mut().establish(Ok(()));
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!(phase(&run), Phase::Open);
 }
@@ -58,7 +58,7 @@ fn connecting_becomes_open_when_the_handshake_has_ended() {
 fn connecting_ends_when_nobody_listens() {
     let mut run = run(Answers::Plain);
     run.connection = Connection::connecting(Kernel::connecting(), run.now);
-    run.connection.wire.transport_mut().establish(Err(ErrorKind::ConnectionRefused));
+    run.connection.flow.wire.transport_mut().establish(Err(ErrorKind::ConnectionRefused));
     let Next::Close(End::NotConnected(error)) = turn(&mut run) else { panic!("it was refused") };
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(phase(&run), Phase::Ended);
@@ -88,12 +88,12 @@ fn open_half_closes_and_goes_on_to_receive() {
     run.connection.half_close(&mut run.workspace);
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!(phase(&run), Phase::HalfClosing, "200 bytes are unsent");
-    run.connection.wire.transport_mut().make_room(300);
-    run.connection.wire.transport_mut().deliver(10);
+    run.connection.flow.wire.transport_mut().make_room(300);
+    run.connection.flow.wire.transport_mut().deliver(10);
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!((phase(&run), run.connection.received()), (Phase::HalfClosed, 10));
     assert!(run.connection.transport().is_shut_down());
-    run.connection.wire.transport_mut().end_input();
+    run.connection.flow.wire.transport_mut().end_input();
     assert!(matches!(turn(&mut run), Next::Close(End::Finished)));
 }
 
@@ -102,10 +102,10 @@ fn half_closing_ends_like_open_when_the_peer_is_faster() {
     let mut run = run(Answers::Nothing);
     run.connection.send(&[b'x'; 1200], &mut run.workspace, run.now).expect("open");
     run.connection.half_close(&mut run.workspace);
-    run.connection.wire.transport_mut().end_input();
+    run.connection.flow.wire.transport_mut().end_input();
     assert!(matches!(turn(&mut run), Next::Wait));
     assert_eq!(phase(&run), Phase::Draining);
-    run.connection.wire.transport_mut().make_room(300);
+    run.connection.flow.wire.transport_mut().make_room(300);
     assert!(matches!(turn(&mut run), Next::Close(End::Finished)));
     assert_eq!(run.connection.transport().output().len(), 1200);
 }
@@ -176,8 +176,8 @@ fn the_last_answer_begins_to_stop_from_the_half_closed_phases_too() {
     closed.connection.half_close(&mut closed.workspace);
     assert!(matches!(turn(&mut closed), Next::Wait));
     assert_eq!(phase(&closed), Phase::HalfClosed);
-    closed.connection.wire.transport_mut().deliver(16);
-    let event = closed.connection.wire.transport_mut().take_event().expect("bytes came");
+    closed.connection.flow.wire.transport_mut().deliver(16);
+    let event = closed.connection.flow.wire.transport_mut().take_event().expect("bytes came");
     closed.connection.note(event);
     assert!(matches!(closed.connection.pump(&mut Silent, &mut closed.workspace, closed.now), Next::Wait));
     assert_eq!(phase(&closed), Phase::Lingering);
@@ -185,10 +185,10 @@ fn the_last_answer_begins_to_stop_from_the_half_closed_phases_too() {
     let mut closing = run(Answers::Once);
     closing.connection.send(&[b'x'; 1200], &mut closing.workspace, closing.now).expect("open");
     closing.connection.half_close(&mut closing.workspace);
-    closing.connection.wire.transport_mut().deliver(16);
+    closing.connection.flow.wire.transport_mut().deliver(16);
     turn(&mut closing);
     assert_eq!(phase(&closing), Phase::HalfClosing, "200 bytes are unsent");
-    closing.connection.wire.transport_mut().make_room(150);
+    closing.connection.flow.wire.transport_mut().make_room(150);
     turn(&mut closing);
     assert_eq!(phase(&closing), Phase::Stopping { quota: 0 });
 }
@@ -199,7 +199,7 @@ fn limits_of_zero_are_taken_for_one() {
     let mut run = Run::new(true, none, 0, Answers::Plain);
     let one = Limits { read_size: 1, write_limit: 1, turn_budget: 1 };
     assert_eq!(run.workspace.desk.limits, one);
-    run.connection.wire.transport_mut().deliver(3);
+    run.connection.flow.wire.transport_mut().deliver(3);
     while let Next::Again = turn(&mut run) {}
     assert_eq!(run.connection.transport().output().len(), 3);
 }
@@ -294,7 +294,7 @@ fn deadlines_follow_from_the_last_activity() {
 
     let later = start + Duration::from_secs(20);
     run.now = later;
-    run.connection.wire.transport_mut().deliver(1200);
+    run.connection.flow.wire.transport_mut().deliver(1200);
     while let Next::Again = turn(&mut run) {}
     assert!(run.connection.unsent() > 0);
     assert_eq!(run.connection.deadline(&TIMEOUTS), Some((later + Duration::from_secs(30), Timeout::Write)));
@@ -305,7 +305,7 @@ fn deadlines_follow_from_the_last_activity() {
 
     run.now = later + Duration::from_secs(5);
     run.connection.stop(&mut run.workspace).expect("FIONREAD works here");
-    run.connection.wire.transport_mut().make_room(10_000);
+    run.connection.flow.wire.transport_mut().make_room(10_000);
     while let Next::Again = turn(&mut run) {}
     assert_eq!(phase(&run), Phase::Lingering);
     let linger = run.now + Duration::from_secs(10);
@@ -333,7 +333,7 @@ fn a_deadline_is_judged_by_what_moves_when_it_is_due() {
 
     // A peer that takes a little, and not enough for the kernel to say so.
     let mut slow = stalled(Answers::Plain);
-    slow.connection.wire.transport_mut().make_room_quietly(5);
+    slow.connection.flow.wire.transport_mut().make_room_quietly(5);
     assert!(matches!(judge(&mut slow, 31), Judgement::Alive { deadline: Some(_), .. }));
     assert_eq!(slow.connection.transport().output().len(), 1005);
     assert!(matches!(judge(&mut slow, 31), Judgement::TimedOut(Timeout::Write)));
@@ -357,7 +357,7 @@ fn a_unix_socket_is_watched_for_room_only_while_something_waits_for_it() {
     run.connection.note(Readiness::READABLE);
     run.pump();
     assert!(run.connection.is_at_ease() && run.connection.new_interest().is_none());
-    run.connection.wire.transport_mut().deliver(1200);
+    run.connection.flow.wire.transport_mut().deliver(1200);
     run.connection.note(Readiness::READABLE);
     let mut next = turn(&mut run);
     while let Next::Again = next {
@@ -366,8 +366,8 @@ fn a_unix_socket_is_watched_for_room_only_while_something_waits_for_it() {
     assert!(run.connection.unsent() > 0 && !run.connection.is_at_ease());
     assert!(run.connection.new_interest().is_some_and(Interest::is_writable));
     assert!(run.connection.new_interest().is_none(), "once");
-    run.connection.wire.transport_mut().watch(true);
-    run.connection.wire.transport_mut().make_room(10_000);
+    run.connection.flow.wire.transport_mut().watch(true);
+    run.connection.flow.wire.transport_mut().make_room(10_000);
     while !matches!(turn(&mut run), Next::Wait) {}
     assert_eq!(run.connection.unsent(), 0);
     assert!(!run.connection.is_at_ease(), "its registration is to be changed back");
@@ -413,7 +413,7 @@ fn without_memory_for_buffers_too_a_peer_that_takes_nothing_is_given_up() {
     assert_eq!(run.connection.deadline(&idle_for_ever), Some(write));
 
     // A peer that takes a little lives on, though the kernel tells nothing of it.
-    run.connection.wire.transport_mut().make_room_quietly(5);
+    run.connection.flow.wire.transport_mut().make_room_quietly(5);
     let next = run.now + Duration::from_secs(31 + 30);
     assert!(matches!(judge(&mut run, 31), Judgement::Alive { deadline: Some(at), .. } if at == next));
     assert_eq!(run.connection.sent(), 1005);
@@ -431,7 +431,7 @@ fn splicing() -> Run {
         run.perform(Event::Resume);
     }
     assert!(
-        run.connection.wire.bulk().is_large() && run.workspace.traffic().spliced > 0,
+        run.connection.flow.wire.bulk().is_large() && run.workspace.traffic().spliced > 0,
         "{:?}",
         run.connection
     );
@@ -464,7 +464,7 @@ fn reads_that_ask_for_little_are_no_bulk_however_full() {
         run.perform(Event::Poll);
     }
     assert_eq!(run.connection.sent(), 20);
-    assert!(!run.connection.wire.bulk().is_large());
+    assert!(!run.connection.flow.wire.bulk().is_large());
 }
 
 #[test]
@@ -479,7 +479,7 @@ fn bulk_goes_through_a_pipe_and_small_messages_are_read_again() {
     run.perform(Event::Deliver(3));
     run.perform(Event::Poll);
     assert_eq!(
-        (run.connection.wire.bulk().is_large(), run.workspace.traffic().spliced),
+        (run.connection.flow.wire.bulk().is_large(), run.workspace.traffic().spliced),
         (false, spliced),
         "it has gone back to reading"
     );
@@ -497,7 +497,9 @@ fn a_peer_that_does_not_read_stops_a_spliced_connection_too() {
         run.perform(Event::Resume);
     }
     assert_eq!(run.connection.sent(), 1000, "the room that there was");
-    assert!(run.connection.held.piped() == run.connection.unsent() && run.workspace.pipes_in_use() == 1);
+    assert!(
+        run.connection.flow.held().piped() == run.connection.unsent() && run.workspace.pipes_in_use() == 1
+    );
     assert_eq!(run.connection.received(), 1000 + run.connection.unsent() as u64);
     assert!(run.connection.transport().queued() >= 5000, "the rest stays with the kernel");
     let (write, _) = run.connection.deadline(&TIMEOUTS).expect("something is unsent");
@@ -552,7 +554,7 @@ fn a_stop_sends_the_bytes_in_the_pipe_before_the_answers_to_the_rest() {
     while run.queued {
         run.perform(Event::Resume);
     }
-    assert!(run.connection.held.piped() > 0);
+    assert!(run.connection.flow.held().piped() > 0);
     run.perform(Event::Deliver(50));
     run.perform(Event::Stop);
     run.play_out();

@@ -353,7 +353,7 @@ impl Transport for Kernel {
         if taken == 0 { self.idle(ErrorKind::WouldBlock) } else { Ok(taken) }
     }
 
-    fn number(&self) -> i32 {
+    fn descriptor(&self) -> i32 {
         -1
     }
 }
