@@ -1,4 +1,4 @@
-//! Sockets that are bound and take in clients, our own or those of another process.
+//! Bound sockets, which take clients in: opened here, or by another process.
 //!
 //! A service manager that holds a socket can start the server when the first client comes, and clients wait while the
 //! server restarts. Both processes have the same socket, so the server does not change its backlog, remove its file or
@@ -33,13 +33,13 @@ pub enum InheritError {
     )]
     Connected,
     /// No client can connect to it.
-    #[error("it does not listen; `listen(2)` has to be called before it is handed over")]
+    #[error("it does not listen; call `listen(2)` before you hand it over")]
     NotListening,
     /// It receives the datagrams of one peer only.
-    #[error("it takes datagrams of one peer only; `connect(2)` must not be called before it is handed over")]
+    #[error("it takes datagrams of one peer only; do not call `connect(2)` before you hand it over")]
     ConnectedDatagrams,
     /// It can receive no datagram.
-    #[error("it is bound to no port; `bind(2)` has to be called before it is handed over")]
+    #[error("it is bound to no port; call `bind(2)` before you hand it over")]
     NotBound,
     /// It is neither TCP nor UDP nor a Unix stream.
     #[error(

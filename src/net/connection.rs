@@ -35,7 +35,7 @@
 //! | the read and the write buffer | `buffers.rs` |
 //! | bulk input, which goes back through a pipe | `bulk.rs`, `pipes.rs` |
 //! | the buffer for reads, and the *desk* with all else that the connections of a loop share | `workspace.rs` |
-//! | a record of the steps, if somebody asked for it | `journal.rs` |
+//! | a record of the steps, if the program wants one | `journal.rs` |
 
 use std::io;
 

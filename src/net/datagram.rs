@@ -44,7 +44,7 @@ pub struct Datagram {
 }
 
 impl DatagramSocket {
-    /// Binds to an address. An IPv6 socket takes no IPv4 datagrams, since the two families differ in what is broadcast.
+    /// Binds to an address. An IPv6 socket takes no IPv4 datagrams, since the two families know different broadcasts.
     ///
     /// # Errors
     /// As `socket(2)` and `bind(2)`; [`ErrorKind::InvalidInput`] for an address that stands for many machines;

@@ -70,7 +70,7 @@ pub enum Host {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The part behind the colon is no port.
-    #[error("`{0}` is not a port: a number from 0 to 65535 is expected")]
+    #[error("`{0}` is not a port: write a number from 0 to 65535")]
     Port(String),
     /// Something in brackets that is no IPv6 address, or no closing bracket.
     #[error("`{0}` is not an IPv6 endpoint: write `[ADDRESS]:PORT`")]
@@ -336,7 +336,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any text is either understood or refused, and what is understood means the same when it is shown.
+        /// Any text is either understood or refused. An endpoint means the same when it is shown and read again.
         #[test]
         fn shown_and_read_again_it_is_the_same(text in "(?s:.){0,24}|\\PC{0,24}|[a-z0-9:\\[\\]./*%]{0,24}|(tcp://|udp://|unix:)?[a-z0-9.]{1,9}(:[0-9]{1,5})?") {
             if let Ok(endpoint) = text.parse::<Endpoint>() {

@@ -1,4 +1,4 @@
-//! Listening sockets: how they are bound, how a connection is accepted, and what a failed accept means.
+//! Listening sockets: binding, accepting, and the meaning of a failed accept.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -56,16 +56,13 @@ impl Default for ListenerOptions {
 /// A socket that listens, TCP or Unix.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP on one address.
-    Tcp(TcpListener, Earlier),
+    /// TCP on one address, and the options that earlier connections lack: the kernel copies a listener's options when a
+    /// connection is made, and some waited at an inherited listener before it had ours. `None` once all of them were
+    /// accepted.
+    Tcp(TcpListener, Option<ListenerOptions>),
     /// A Unix stream socket, its file if we made it, and how many connections it has accepted.
     Unix(UnixListener, Option<SocketFile>, u32),
 }
-
-/// Options for connections that predate our listener's settings: they waited at an inherited listener, and the kernel
-/// copies the options when a connection is made. `None` once all of them were accepted.
-#[derive(Debug)]
-pub struct Earlier(Option<ListenerOptions>);
 
 /// The outcome of [`Listener::accept`].
 #[derive(Debug)]
@@ -111,14 +108,14 @@ impl Listener {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(options.backlog.into())?;
-        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), Earlier(None)))
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), None))
     }
 
     /// Takes over a TCP socket that listens already, on which connections may wait.
     pub(super) fn inherited_tcp(socket: socket2::Socket, options: &ListenerOptions) -> io::Result<Listener> {
         options.set_on_connections(&socket)?;
         socket.set_nonblocking(true)?;
-        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), Earlier(Some(*options))))
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), Some(*options)))
     }
 
     /// Takes over a Unix socket that listens already. Its file belongs to the process that made it.
@@ -152,7 +149,9 @@ impl Listener {
         // The address comes from accept: a connection that was reset since has no peer to ask for.
         let result = match self {
             Listener::Tcp(listener, earlier) => listener.accept().map(|(stream, address)| {
-                earlier.make_up_for(&stream);
+                if let Some(options) = earlier {
+                    options.make_up_for(&stream);
+                }
                 (Socket::Tcp(stream), Peer::from(address))
             }),
             Listener::Unix(listener, _, accepted) => listener.accept().map(|(stream, _)| {
@@ -187,7 +186,7 @@ impl Listener {
     /// No connection waits: from now on each has the options of the listener.
     fn note_drained(&mut self) {
         if let Listener::Tcp(_, earlier) = self {
-            *earlier = Earlier(None);
+            *earlier = None;
         }
     }
 }
@@ -273,15 +272,14 @@ impl ListenerOptions {
             None => Ok(()),
         }
     }
-}
 
-impl Earlier {
+    /// Sets the options of a connection that may have waited before its listener had them.
     fn make_up_for(&self, stream: &TcpStream) {
-        if let Some(options) = &self.0
-            && let Err(error) = options.set_on_connections(&SockRef::from(stream))
-        {
+        if let Err(error) = self.set_on_connections(&SockRef::from(stream)) {
             // The peer reset it while it waited. Its first read will say so.
-            log::debug!("cannot set the options of a connection that had waited: {error}");
+            log::debug!(
+                "cannot set the options of a connection that waited before the server started: {error}"
+            );
         }
     }
 }
@@ -364,9 +362,9 @@ mod tests {
             (stream.nodelay().ok(), SockRef::from(&stream).tcp_keepalive_time().ok())
         };
         assert_eq!(nodelay_and_keepalive(&mut listener), (Some(true), options.keepalive));
-        assert!(matches!(listener, Listener::Tcp(_, Earlier(Some(_)))), "there may be more");
+        assert!(matches!(listener, Listener::Tcp(_, Some(_))), "there may be more");
         assert!(!listener.has_waiting());
-        assert!(matches!(listener, Listener::Tcp(_, Earlier(None))));
+        assert!(matches!(listener, Listener::Tcp(_, None)));
         let _late = std::net::TcpStream::connect(address).expect("it listens");
         assert_eq!(nodelay_and_keepalive(&mut listener), (Some(true), options.keepalive));
     }

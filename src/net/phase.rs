@@ -11,13 +11,13 @@ pub enum Phase {
     Connecting,
     /// Bytes go both ways.
     Open,
-    /// We have nothing more to send than what is unsent. When it is gone our sending side is shut down.
+    /// We have nothing more to send than the unsent bytes. When they have gone, we shut our sending side down.
     HalfClosing,
     /// Our sending side is shut down; input goes on, and is handed to the service, until the peer ends.
     HalfClosed,
-    /// The peer's input has ended. What it sent is being answered, then the connection ends.
+    /// The peer's input has ended. The connection answers the rest of it, then ends.
     Draining,
-    /// We end the connection: `quota` more bytes of input are answered, then what is unsent goes out.
+    /// We end the connection: it answers `quota` more bytes of input, then sends its unsent bytes.
     Stopping {
         /// Bytes that had arrived when we decided to stop, and were not read yet.
         quota: u32,
@@ -52,6 +52,22 @@ impl From<io::Error> for End {
             End::NoMemory(error)
         } else {
             End::Reset(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lack_of_memory_is_not_booked_as_the_peers_reset() {
+        for (errno, lacks_memory) in
+            [(Errno::NOMEM, true), (Errno::NOBUFS, true), (Errno::CONNRESET, false), (Errno::TIMEDOUT, false)]
+        {
+            let end = End::from(io::Error::from(errno));
+            assert_eq!(matches!(end, End::NoMemory(_)), lacks_memory, "{end:?}");
+            assert_eq!(matches!(end, End::Reset(_)), !lacks_memory, "{end:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A socket and its readiness. Only this file reads, writes and splices.
 //!
-//! An event is an edge, which the kernel does not repeat. So a wire remembers readiness: events add to it, and a call
-//! that moved nothing takes it away, or one that moved so little that the next would move nothing.
+//! An event is an edge, which the kernel does not repeat. So a wire remembers readiness: events add to it. A call takes it
+//! away when it moved nothing, or so little that the next call would move nothing.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ use crate::reactor::{Interest, Moment, Readiness};
 const READ_TO_END: Readiness = Readiness::READ_CLOSED.or(Readiness::PRIORITY).or(Readiness::ERROR);
 /// A read that found nothing answers all of these.
 const INPUT: Readiness = Readiness::READABLE.or(READ_TO_END);
-/// These wake a direction beyond the one that they name.
+/// These make the socket readable or writable, too.
 const ENDS: Readiness = Readiness::READ_CLOSED.or(Readiness::WRITE_CLOSED).or(Readiness::ERROR);
 
 /// A socket, its readiness, and the bytes that passed through it.

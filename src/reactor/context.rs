@@ -117,7 +117,7 @@ impl<S: AsFd> Context<S> {
     pub fn deregister(&mut self, token: Token) {
         let Some(source) = self.sources.get(token) else { return };
         if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&source.as_fd().as_raw_fd())) {
-            log::debug!("{token:?}: cannot deregister: {error}");
+            log::debug!("cannot take {token:?} out of the poll: {error}");
         }
     }
 
@@ -159,7 +159,7 @@ impl<S: AsFd> Context<S> {
         !self.run_queue.is_empty() && self.sources.is_queued(token)
     }
 
-    /// Sets the deadline of the source, instead of the one that it had.
+    /// Sets the deadline of the source, instead of an earlier one.
     pub fn set_deadline(&mut self, token: Token, at: Moment) {
         if self.sources.get(token).is_some() {
             self.deadlines.set(token.key(), at);
@@ -223,7 +223,7 @@ impl<S: AsFd> Context<S> {
         self.stopped = true;
     }
 
-    /// Whether somebody has called [`Context::stop`]; takes that back.
+    /// Whether the handler has called [`Context::stop`]; takes that back.
     pub(super) fn take_stopped(&mut self) -> bool {
         std::mem::take(&mut self.stopped)
     }

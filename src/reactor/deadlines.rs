@@ -165,7 +165,7 @@ mod tests {
     }
 
     proptest! {
-        /// The heap does what a plain map does that is searched from end to end.
+        /// The heap agrees with a plain map that is searched from end to end.
         #[test]
         fn agrees_with_a_plain_map(steps in proptest::collection::vec(step(), 1..300)) {
             let start = Moment::now();

@@ -159,7 +159,7 @@ impl<S> Sources<S> {
         true
     }
 
-    /// Drops what was removed in this turn, which closes its descriptors, and lets the slots be used again.
+    /// Drops the sources that were removed in this turn, which closes their descriptors, and frees their slots.
     pub(super) fn free_removed(&mut self) {
         for key in self.removed.drain(..) {
             self.slots.remove(key);

@@ -7,13 +7,11 @@ use std::io;
 use log::Level;
 
 use super::counters::{Counters, Ending};
-use super::echo::{Echo, Protocol};
+use super::echo::Echo;
+use super::options::ServerOptions;
 use super::proxy_header::Introduced;
 use super::trace::Trace;
-use crate::net::{
-    BufferBytes, Connection, End, Judgement, Limits, Next, Peer, Socket, Timeout, Timeouts, Transport,
-    Workspace,
-};
+use crate::net::{Connection, End, Judgement, Next, Peer, Socket, Timeout, Timeouts, Transport, Workspace};
 use crate::reactor::{Interest, Moment, Readiness, Token, Turn};
 use crate::system::describe;
 
@@ -94,30 +92,20 @@ impl Client {
 }
 
 impl Connections {
-    pub(super) fn new(
-        limits: Limits,
-        buffer_limit: usize,
-        timeouts: Timeouts,
-        protocol: Protocol,
-        trace: Option<Trace>,
-    ) -> Connections {
-        let mut workspace = Workspace::new(limits);
-        workspace.set_buffer_limit(buffer_limit);
+    /// Bulk data of a plain echo may go through so many `pipes`.
+    pub(super) fn new(options: &ServerOptions, pipes: usize, trace: Option<Trace>) -> Connections {
+        let mut workspace = Workspace::new(options.limits());
+        workspace.set_buffer_limit(options.buffer_limit());
+        workspace.allow_splicing(pipes);
         workspace.keep_journal(trace.is_some());
-        let counters = Counters::default();
         Connections {
-            counters,
-            echo: Echo::new(protocol),
+            counters: Counters::default(),
+            echo: Echo::new(options.protocol.clone()),
             workspace,
-            timeouts,
+            timeouts: options.timeouts(),
             trace,
             probes: HashSet::new(),
         }
-    }
-
-    /// Bulk data of a plain echo may go through so many pipes.
-    pub(super) fn allow_splicing(&mut self, pipes: usize) {
-        self.workspace.allow_splicing(pipes);
     }
 
     /// Serves a connection from now on: greets it, and reads at once. A client that speaks first has often spoken by
@@ -197,7 +185,7 @@ impl Connections {
             self.record_pump(token, connection, is_queued, is_over);
         }
         let again = match next {
-            // Its deadline can only be later than the one that was set when it began.
+            // Its deadline can only be later than the deadline that the server set when it began.
             Next::Wait if connection.is_at_ease() => return Step::Rest,
             Next::Wait => false,
             Next::Again => true,
@@ -293,21 +281,9 @@ impl Connections {
         }
     }
 
-    /// How often a connection was not read any further, because its write buffer was full.
-    pub(super) fn pauses_of_reading(&self) -> u64 {
-        self.workspace.pauses()
-    }
-
-    pub(super) fn buffer_bytes(&self) -> BufferBytes {
-        self.workspace.buffer_bytes()
-    }
-
-    pub(super) fn pipes_in_use(&self) -> usize {
-        self.workspace.pipes_in_use()
-    }
-
-    pub(super) fn pipe_descriptors(&self) -> usize {
-        self.workspace.pipe_descriptors()
+    /// The workspace, for its figures.
+    pub(super) fn workspace(&self) -> &Workspace {
+        &self.workspace
     }
 
     /// A proxy speaks for itself on this connection. Only the detailed log mentions it.

@@ -18,9 +18,9 @@ use crate::system::{Escaped, describe};
 const DATAGRAMS_PER_TURN: usize = 64;
 /// Datagrams that the server receives before it answers them. This delays an answer by some microseconds.
 const BATCH: usize = 16;
-/// Room for a batch of all but very long datagrams; of very long ones, for one and for what came before it.
+/// Room for a batch of usual datagrams; or for a very long one behind some others.
 const BATCH_BYTES: usize = 2 * LONGEST_DATAGRAM;
-/// Before the sockets are closed, each answers what has arrived, in at most so many turns' worth.
+/// Before the server closes its sockets, each answers the datagrams that have arrived, in at most so many turns' worth.
 const LAST_TURNS: usize = 16;
 /// After a failed receive, which no peer can cause, try again in this time: never a spin.
 const RETRY: Duration = Duration::from_millis(100);
@@ -92,7 +92,7 @@ impl Datagrams {
         }
         if !local.ip().is_loopback() {
             log::warn!(
-                "udp://{local} answers whoever can reach it, and senders can be forged: keep it behind a firewall"
+                "udp://{local} answers anybody who can reach it, and senders can be forged: keep it behind a firewall"
             );
         }
     }
@@ -133,14 +133,15 @@ impl Datagrams {
             Ok(false) => Served::Some,
             Err(error) => {
                 if !std::mem::replace(&mut self.receiving_failed, true) {
-                    log::warn!("cannot receive on udp://{}: {}", socket.local_address(), describe(&error));
+                    let (local, error) = (socket.local_address(), describe(&error));
+                    log::warn!("cannot receive on udp://{local}, and tries again every {RETRY:?}: {error}");
                 }
                 Served::Failed { retry: RETRY }
             }
         }
     }
 
-    /// Before a socket is closed: answers what has arrived, as far as a flood lets it.
+    /// Before a socket is closed: answers the datagrams that have arrived, as far as a flood lets it.
     pub(super) fn serve_last(&mut self, socket: &mut DatagramSocket) {
         let _ = (0..LAST_TURNS).any(|_| !matches!(self.serve(socket), Served::Some));
     }
@@ -186,7 +187,7 @@ impl Datagrams {
                 }
                 Err(error) => {
                     self.counts.dropped += 1;
-                    log::debug!("udp {to}: the answer was dropped: {}", describe(&error));
+                    log::debug!("udp {to}: cannot send the answer, and drops it: {}", describe(&error));
                 }
             }
         }
@@ -253,7 +254,7 @@ fn log_receive_buffer(socket: &DatagramSocket, asked: usize) {
     let local = socket.local_address();
     match socket.set_receive_buffer(asked) {
         Ok(granted) if granted < asked => log::warn!(
-            "udp://{local}: receive buffer of {granted} bytes instead of {asked}: `sysctl -w \
+            "udp://{local}: the system grants a receive buffer of {granted} bytes instead of {asked}: `sysctl -w \
              net.core.rmem_max={asked}` raises it"
         ),
         Ok(granted) => log::info!("udp://{local}: receive buffer of {granted} bytes"),

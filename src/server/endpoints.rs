@@ -135,7 +135,11 @@ fn attempt(endpoint: &Endpoint, addresses: &[SocketAddr], bind: Bind<'_>) -> Res
     }
     if !bound.is_empty() {
         for (address, error) in absent {
-            log::warn!("not listening on {}: {}", in_words(endpoint, address), describe(&error));
+            log::warn!(
+                "cannot listen on {}, and goes on without it: {}",
+                in_words(endpoint, address),
+                describe(&error)
+            );
         }
         return Ok(bound);
     }

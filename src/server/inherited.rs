@@ -79,7 +79,7 @@ impl InheritedSocket {
         let endpoint = socket.endpoint().map_err(|error| {
             refusal(&name, descriptor, format!("the system does not tell where it is: {}", describe(&error)))
         })?;
-        log::info!("{endpoint} is inherited: descriptor {descriptor}, named {name:?}");
+        log::info!("inherited {endpoint}: descriptor {descriptor}, named {name:?}");
         Ok(Bound { socket, endpoint })
     }
 }
@@ -103,8 +103,10 @@ fn offered() -> Result<usize, Error> {
     if env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(process::id())) {
         number_of_descriptors(&count)
     } else {
-        // Usually this is right. But a wrapper that runs the server as its child loses it the sockets.
-        log::info!("LISTEN_FDS is not for this process, says LISTEN_PID: no sockets are inherited");
+        log::info!(
+            "LISTEN_PID names another process: no sockets are inherited (a wrapper must `exec` the server, and not \
+             start it as a child)"
+        );
         Ok(0)
     }
 }

@@ -1,5 +1,5 @@
-//! The router: it knows what each slot of the reactor holds, hands every event to the part that owns it, and does with
-//! the slot what that part says.
+//! The router: it knows the kind of each source in the reactor, hands every event to the part that owns the source, and
+//! carries that part's decision out: keep the source, queue it, remove it.
 
 use std::io;
 use std::time::Duration;
@@ -252,7 +252,7 @@ impl Router {
         let step = self.connections.begin(token, client, proxy, now);
         self.follow(context, token, step);
         if self.shutdown.has_begun() {
-            // Its header came while the others ended: answer what came with it.
+            // Its header came while the others ended: answer the input behind it.
             self.stop_connection(context, token);
         }
     }
@@ -369,7 +369,7 @@ impl Router {
 
     /// A listener is broken: the others go on. Without any, the server ends in order, and has failed.
     fn close_listener(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
-        log::warn!("a listener is broken, and is closed: {}", describe(&error));
+        log::warn!("the server closes a broken listener: {}", describe(&error));
         self.acceptor.remove(token);
         context.deregister(token);
         context.remove(token);

@@ -35,14 +35,15 @@ impl Vitals<'_> {
     }
 
     fn figures(&mut self, sources: usize) -> Figures {
+        let workspace = self.connections.workspace();
         Figures {
             counters: self.connections.counters.clone(),
             connections_allowed: self.acceptor.limit(),
-            pauses_of_reading: self.connections.pauses_of_reading(),
-            buffers: self.connections.buffer_bytes(),
-            pipes_in_use: self.connections.pipes_in_use(),
+            pauses_of_reading: workspace.pauses(),
+            buffers: workspace.buffer_bytes(),
+            pipes_in_use: workspace.pipes_in_use(),
             datagrams: self.datagrams.counts(self.now),
-            process: self.process.figures(sources + self.connections.pipe_descriptors()),
+            process: self.process.figures(sources + workspace.pipe_descriptors()),
         }
     }
 

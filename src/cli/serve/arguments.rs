@@ -363,7 +363,10 @@ mod tests {
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
-        assert_eq!(serve(&["--keepalive", "none", ":7"]).expect("well formed").options().keepalive, None);
+        assert_eq!(
+            serve(&["--keepalive", "none", ":7"]).expect("well formed").options().listener.keepalive,
+            None
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ const MOST_SCRAPERS: usize = 16;
 const SCRAPERS_PER_TURN: usize = 16;
 /// The time for a whole exchange. A scraper that has not asked, listened and ended by then is cut off.
 const EXCHANGE: Duration = Duration::from_secs(10);
-/// The bounds of these connections. A response is staged whole and is far smaller than the limit for what is unsent.
+/// The bounds of these connections. A response is staged whole, and is far smaller than the write limit.
 const LIMITS: Limits = Limits { read_size: LONGEST_HEAD, write_limit: 64 * 1024, turn_budget: 64 * 1024 };
 /// Room for a storm: a probe behind it has to wait, but not to try again.
 const BACKLOG: u16 = 1024;
@@ -67,7 +67,7 @@ impl AdminEndpoint {
                 Accept::Connection(socket, peer) => Scraper::new(socket, peer, now),
                 Accept::Drained => return,
                 Accept::Failed(_, error) => {
-                    log::debug!("admin: cannot accept: {}", describe(&error));
+                    log::debug!("admin: cannot accept, and tries again in {RETRY:?}: {}", describe(&error));
                     return context.set_deadline(token, now + RETRY);
                 }
             };
@@ -78,7 +78,9 @@ impl AdminEndpoint {
                     context.set_deadline(scraper, now + EXCHANGE);
                     self.serve(context, scraper, vitals);
                 }
-                Err(error) => log::debug!("admin: a connection can't be polled: {}", describe(&error)),
+                Err(error) => {
+                    log::debug!("admin: cannot poll a connection, and closes it: {}", describe(&error))
+                }
             }
         }
         context.run_again(token);
@@ -165,7 +167,9 @@ pub(crate) fn places(listeners: &[(Listener, String)], free: usize) -> usize {
 pub(crate) fn warn_of_strangers(listener: &Listener, endpoint: &str) -> Result<(), Error> {
     let local = listener.local_address().map_err(|error| endpoints::nowhere(&endpoint, &error))?;
     if local.is_some_and(|address| !address.ip().is_loopback()) {
-        log::warn!("whoever can reach {endpoint} is told the server's figures: keep it behind a firewall");
+        log::warn!(
+            "{endpoint} tells the server's figures to anybody who can reach it: keep it behind a firewall"
+        );
     }
     Ok(())
 }

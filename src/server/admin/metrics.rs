@@ -90,7 +90,7 @@ impl Collector for Scrape {
 
 struct Families<'a>(DescriptorEncoder<'a>);
 
-/// The names follow the conventions of Prometheus: base units, and what is measured in the name.
+/// The names follow the conventions of Prometheus: each has the measured quantity and its base unit.
 impl Families<'_> {
     fn connections(&mut self, counters: &Counters, allowed: usize) -> fmt::Result {
         let Counters { open, accepted, refused, endings, cut_off, .. } = counters;

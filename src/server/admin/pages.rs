@@ -82,7 +82,9 @@ impl fmt::Display for NotAccepting {
         match self {
             NotAccepting::Stopping => f.write_str("stopping"),
             NotAccepting::Enough => f.write_str("as many connections as were asked for were accepted"),
-            NotAccepting::Exhausted => f.write_str("accepting is paused: out of descriptors or memory"),
+            NotAccepting::Exhausted => {
+                f.write_str("the server pauses accepting: out of descriptors or memory")
+            }
             NotAccepting::Full { limit } => write!(f, "the limit of {limit} connections is reached"),
         }
     }
@@ -154,7 +156,7 @@ mod tests {
         for (reason, text) in [
             (NotAccepting::Stopping, "stopping\n"),
             (NotAccepting::Enough, "as many connections as were asked for were accepted\n"),
-            (NotAccepting::Exhausted, "accepting is paused: out of descriptors or memory\n"),
+            (NotAccepting::Exhausted, "the server pauses accepting: out of descriptors or memory\n"),
             (NotAccepting::Full { limit: 7 }, "the limit of 7 connections is reached\n"),
         ] {
             assert_eq!(sound(&get("/readyz"), Some(reason)), (503, text.into()));
