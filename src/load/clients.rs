@@ -179,7 +179,7 @@ impl Clients {
         }
     }
 
-    /// Nothing new is begun. Whatever was due until `end` and has not left is not sent.
+    /// Nothing new is begun. A message that was due until `end` and has not left stays unsent.
     pub(super) fn wind_down(&mut self, context: &Context<Slot>, end: Moment) {
         self.dialler.end();
         let Traffic { pacing, figures, .. } = &mut self.traffic;

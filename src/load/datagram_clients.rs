@@ -1,5 +1,5 @@
-//! The clients over UDP: their sockets, refusals, and the addresses of a name. What goes over one socket is in
-//! [`DatagramClient`].
+//! The clients over UDP: their sockets, refusals, and the addresses of a name. [`DatagramClient`] is the traffic of one
+//! socket.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{optional_text, seconds, texts};
@@ -147,12 +148,12 @@ pub enum Pace {
 }
 
 /// How the messages of an open loop are spread over time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Arrivals {
     /// At equal distances.
     Fixed,
-    /// At random, as if from very many independent users.
+    /// At random, as from very many independent users.
     Poisson,
 }
 

@@ -15,7 +15,7 @@ pub enum Phase {
     HalfClosing,
     /// Our sending side is shut down; input goes on, and is handed to the service, until the peer ends.
     HalfClosed,
-    /// The peer's input has ended. The connection answers the rest of it, then ends.
+    /// The peer's input has ended. The service answers the rest of it, then the connection ends.
     Draining,
     /// We end the connection: it answers `quota` more bytes of input, then sends its unsent bytes.
     Stopping {

@@ -34,7 +34,7 @@ impl AsFd for Source {
 
 type Action = Box<dyn FnMut(&mut Context<Source>, Token, &Told)>;
 
-/// Writes its calls down, and does at each of them as the test wants.
+/// Notes each callback, and does whatever a test wants done at that moment.
 struct Toy {
     told: Vec<Told>,
     action: Action,
