@@ -79,7 +79,7 @@ impl AdminEndpoint {
                     self.serve(context, scraper, vitals);
                 }
                 Err(error) => {
-                    log::debug!("admin: cannot poll a connection, and closes it: {}", describe(&error))
+                    log::debug!("admin: cannot poll a connection, and closes it: {}", describe(&error));
                 }
             }
         }
