@@ -9,6 +9,7 @@ use echoloop::describe;
 use echoloop::load::{self, Report, Side};
 
 use super::output::{FAILED, WRONG_USAGE, fail, publish};
+use super::terminal;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -41,7 +42,7 @@ pub(super) fn compare(arguments: &CompareArguments) -> ExitCode {
     }
     let sides: Result<Vec<Side>, String> = groups.iter().map(|files| side(files)).collect();
     match sides {
-        Ok(sides) => publish(&load::compare(&sides)),
+        Ok(sides) => publish(&terminal::wrapped(&load::compare(&sides, terminal::columns()))),
         Err(error) => fail(FAILED, &error),
     }
 }
