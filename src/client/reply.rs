@@ -72,7 +72,7 @@ impl Reply {
             Expect::Close => false,
         };
         if self.verify {
-            compare(&bytes[..count], self.sent[self.received..].iter(), self.received as u64)?;
+            compare(&bytes[..count], &self.sent[self.received..], self.received as u64)?;
         }
         self.received += count;
         match self.sent.get(self.received) {
@@ -105,18 +105,14 @@ impl Reply {
 }
 
 /// Compares bytes of a reply with the bytes that are expected from this offset on, and names the first difference.
-pub(super) fn compare<'a>(
-    bytes: &[u8],
-    expected: impl ExactSizeIterator<Item = &'a u8>,
-    offset: u64,
-) -> Result<(), ClientError> {
-    let beyond = bytes.len().saturating_sub(expected.len());
-    for (place, (got, expected)) in bytes.iter().zip(expected).enumerate() {
-        if got != expected {
-            return Err(ClientError::differs(offset + place as u64, Some(got), Some(expected)));
-        }
+pub(super) fn compare(bytes: &[u8], expected: &[u8], offset: u64) -> Result<(), ClientError> {
+    if expected.starts_with(bytes) {
+        return Ok(());
     }
-    if beyond == 0 { Ok(()) } else { Err(ClientError::Surplus { bytes: beyond as u64 }) }
+    Err(match bytes.iter().zip(expected).position(|(got, expected)| got != expected) {
+        Some(place) => ClientError::differs(offset + place as u64, bytes.get(place), expected.get(place)),
+        None => ClientError::Surplus { bytes: (bytes.len() - expected.len()) as u64 },
+    })
 }
 
 /// Warns of bytes beyond a reply; a verified reply has none.
