@@ -321,9 +321,8 @@ impl<T: Transport> Connection<T> {
         if self.is_paused() && unsent == 0 && self.is_writable() {
             return Action::Resume;
         }
-        // An answer that the kernel refuses must find a place: with bytes in a pipe, or without memory, only if nothing
-        // waits yet.
-        let finds_place = unsent == 0 || !desk.pool.exhausted && self.flow.held().piped() == 0;
+        // An answer that the kernel refuses must find a place: without memory, only if nothing waits yet.
+        let finds_place = unsent == 0 || !desk.pool.exhausted;
         let (may_read, read_size) = (may_read && finds_place, desk.limits.read_size);
         match self.phase {
             Phase::HalfClosing if unsent == 0 => Action::ShutDown,

@@ -61,6 +61,22 @@ fn a_peer_that_does_not_read_stops_a_spliced_connection_too() {
     assert_eq!((run.workspace.pipes_in_use(), run.connection.unsent()), (0, 0));
 }
 
+/// A peer that sends all before it reads gets the whole write buffer, wherever its first bytes lie.
+#[test]
+fn input_is_read_behind_a_pipe_up_to_the_write_limit() {
+    let limits = Limits { write_limit: 20_000, ..LIMITS };
+    let mut run = Run::new(true, limits, 16, Answers::Plain).with_pipes(1);
+    run.settle([Deliver(5 * 64), Deliver(2000)]);
+    assert!(run.connection.flow.held().piped() > 0, "{:?}", run.connection);
+    run.settle([Deliver(10_000)]);
+    assert_eq!((run.connection.received(), run.connection.sent()), (12_320, 1000));
+    assert!(!run.connection.is_paused());
+    run.settle([Deliver(10_000)]);
+    assert!(run.connection.is_paused() && run.connection.unsent() >= 20_000);
+    run.settle([Room(30_000)]);
+    assert_eq!((run.connection.sent(), run.connection.is_paused()), (22_320, false));
+}
+
 #[test]
 fn an_urgent_byte_in_front_is_read_and_hides_nothing_behind_it() {
     let mut run = splicing();
