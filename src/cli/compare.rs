@@ -9,6 +9,7 @@ use echoloop::describe;
 use echoloop::load::{self, Report, Side};
 
 use super::output::{FAILED, WRONG_USAGE, fail, publish};
+use super::terminal;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -37,11 +38,11 @@ pub(crate) struct CompareArguments {
 pub(super) fn compare(arguments: &CompareArguments) -> ExitCode {
     let groups = arguments.sides();
     if groups.len() < 2 {
-        return fail(WRONG_USAGE, &"two sides at least are compared: name another file");
+        return fail(WRONG_USAGE, &"a comparison needs two sides: name another file");
     }
     let sides: Result<Vec<Side>, String> = groups.iter().map(|files| side(files)).collect();
     match sides {
-        Ok(sides) => publish(&load::compare(&sides)),
+        Ok(sides) => publish(&terminal::wrapped(&load::compare(&sides, terminal::columns()))),
         Err(error) => fail(FAILED, &error),
     }
 }

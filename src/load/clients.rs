@@ -186,7 +186,8 @@ impl Clients {
         figures.outages.finish(end);
         if self.dialler.plan().messages.is_none() {
             let owed = |client: &Client| client.pacer.owed(pacing, figures.from, end);
-            figures.not_sent += clients(context).chain(self.dialler.clients()).map(owed).sum::<u64>();
+            figures.messages.not_sent +=
+                clients(context).chain(self.dialler.clients()).map(owed).sum::<u64>();
         }
     }
 

@@ -62,7 +62,7 @@ impl BoundSocket {
             Kind::Datagrams if socket.peer_addr().is_ok() => Err(InheritError::ConnectedDatagrams),
             Kind::Datagrams if port(&socket)? == 0 => Err(InheritError::NotBound),
             Kind::Datagrams => Ok(BoundSocket::Datagrams(DatagramSocket::inherited(socket)?)),
-            Kind::Tcp | Kind::Unix if !told::listens(&socket)? => match socket.peer_addr() {
+            Kind::Tcp | Kind::Unix if !listens(&socket)? => match socket.peer_addr() {
                 Ok(_) => Err(InheritError::Connected),
                 Err(_) => Err(InheritError::NotListening),
             },
@@ -115,7 +115,7 @@ impl Kind {
             return Ok(Kind::Unix);
         }
         if is_internet && (kind == Type::STREAM || kind == Type::DGRAM) {
-            return match told::protocol(socket)? {
+            return match protocol(socket)? {
                 None | Some(Protocol::TCP) if kind == Type::STREAM => Ok(Kind::Tcp),
                 None | Some(Protocol::UDP) if kind == Type::DGRAM => Ok(Kind::Datagrams),
                 // SCTP and UDP-Lite, among others. A short read or the end of a datagram means something else there.
@@ -140,36 +140,22 @@ fn port(socket: &socket2::Socket) -> io::Result<u16> {
     Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()))
 }
 
-/// Facts about a socket that only some systems tell.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-mod told {
-    use std::io;
-
-    use socket2::{Protocol, Socket};
-
-    pub(super) fn listens(socket: &Socket) -> io::Result<bool> {
-        socket.is_listener()
-    }
-
-    pub(super) fn protocol(socket: &Socket) -> io::Result<Option<Protocol>> {
-        socket.protocol()
-    }
+/// Whether a socket listens. Where the system does not tell, a socket without a peer does.
+fn listens(socket: &socket2::Socket) -> io::Result<bool> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    let listens = socket.is_listener();
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    let listens = Ok(socket.peer_addr().is_err());
+    listens
 }
 
-/// Elsewhere we believe: a socket without a peer listens, and speaks the usual protocol of its type.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-mod told {
-    use std::io;
-
-    use socket2::{Protocol, Socket};
-
-    pub(super) fn listens(socket: &Socket) -> io::Result<bool> {
-        Ok(socket.peer_addr().is_err())
-    }
-
-    pub(super) fn protocol(_: &Socket) -> io::Result<Option<Protocol>> {
-        Ok(None)
-    }
+/// The protocol of a socket. Where the system does not tell, it is the usual one of the socket's type.
+fn protocol(socket: &socket2::Socket) -> io::Result<Option<Protocol>> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    let protocol = socket.protocol();
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    let protocol = Ok(None);
+    protocol
 }
 
 /// The name of a Unix socket as people write it; an `@` begins an abstract name.

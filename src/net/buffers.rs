@@ -73,9 +73,6 @@ impl Held {
     }
 
     /// Adds bytes behind the other unsent ones.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
     #[inline(never)] // The kernel takes most answers whole.
     pub(super) fn add_unsent(&mut self, bytes: &[u8], desk: &mut Desk) -> io::Result<()> {
         let buffers = self.buffers(desk.now);
@@ -98,9 +95,6 @@ impl Held {
     }
 
     /// Keeps input for later. Only called while none is kept: the socket is not read until all of it was consumed.
-    ///
-    /// # Errors
-    /// When there is no memory for it.
     #[inline(never)]
     pub(super) fn retain(&mut self, bytes: &[u8], desk: &mut Desk) -> io::Result<()> {
         let buffers = self.buffers(desk.now);

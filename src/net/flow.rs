@@ -172,7 +172,7 @@ impl<T: Transport> Flow<T> {
                         if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) =>
                     {
                         // This kernel or this socket can't do it.
-                        desk.pipes.forbid();
+                        desk.pipes.allow(0);
                         Ok(None)
                     }
                     nothing => nothing.map(|_| Some(Intake::NOTHING)),

@@ -259,7 +259,7 @@ mod tests {
             (b"PROXY TCP4 2001:db8::7 192.0.2.1 1 7\r\n".to_vec(), "invalid IP address for the source"),
             (b"PROXY TCP4 203.0.113.7  192.0.2.1 1 7\r\n".to_vec(), "invalid IP address for the destination"),
             (b"PROXY TCP4 \xff 192.0.2.1 1 7\r\n".to_vec(), "not valid UTF-8"),
-            (long_rest, "4097 bytes long; at most 4096 are accepted"),
+            (long_rest, "4097 bytes long; the server accepts at most 4096"),
             (binary(0x11, 0x11, &[ENDS]), "version 10 to be equal to 2"),
             (binary(0x22, 0x11, &[ENDS]), "Invalid command 2"),
             (binary(0x21, 0x41, &[ENDS]), "Invalid Address Family 40"),

@@ -9,42 +9,24 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt}
 use super::interest::{CONNECTION_INTEREST, INPUT_INTEREST};
 use crate::reactor::Interest;
 
-/// A nonblocking stream of bytes in both directions.
+/// A nonblocking stream of bytes in both directions. Its calls fail as the system calls that they name.
 pub trait Transport {
-    /// Whether the handshake has ended well. False: it has not ended yet.
-    ///
-    /// # Errors
-    /// Why it failed.
+    /// Whether the handshake has ended well. False: it has not ended yet. It fails as the handshake did.
     fn is_established(&self) -> io::Result<bool>;
 
     /// As `recv(2)`: the bytes that are there, 0 at end of input, or `WouldBlock`.
-    ///
-    /// # Errors
-    /// As the system call.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// As [`Transport::read`], but the bytes are still there for the next one (`MSG_PEEK`).
-    ///
-    /// # Errors
-    /// As the system call.
     fn peek(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// As `send(2)`: how many bytes were taken, or `WouldBlock`. Never raises SIGPIPE.
-    ///
-    /// # Errors
-    /// As the system call.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
     /// As `shutdown(2)` with `SHUT_WR`: the peer sees the end of input, we may still read.
-    ///
-    /// # Errors
-    /// As the system call.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// How many bytes wait to be read (`FIONREAD`).
-    ///
-    /// # Errors
-    /// As the system call.
     fn pending_input(&self) -> io::Result<usize>;
 
     /// Whether a read or write that moved fewer bytes than it was asked to has left nothing more to do, so that the
@@ -63,15 +45,9 @@ pub trait Transport {
 
     /// As [`Transport::read`], into a pipe, which is empty. An urgent byte at the front makes it say `WouldBlock`
     /// although a read would bring something.
-    ///
-    /// # Errors
-    /// As the system call.
     fn splice_into(&mut self, pipe: BorrowedFd<'_>, at_most: usize) -> io::Result<usize>;
 
     /// As [`Transport::write`], out of a pipe. Raises SIGPIPE when the peer has gone.
-    ///
-    /// # Errors
-    /// As the system call.
     fn splice_from(&mut self, pipe: BorrowedFd<'_>, count: usize) -> io::Result<usize>;
 
     /// The descriptor, by which the log names the socket.

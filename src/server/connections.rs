@@ -93,16 +93,16 @@ impl Client {
 
 impl Connections {
     /// Bulk data of a plain echo may go through so many `pipes`.
-    pub(super) fn new(options: &ServerOptions, pipes: usize, trace: Option<Trace>) -> Connections {
+    pub(super) fn new(options: ServerOptions, pipes: usize, trace: Option<Trace>) -> Connections {
         let mut workspace = Workspace::new(options.limits());
         workspace.set_buffer_limit(options.buffer_limit());
         workspace.allow_splicing(pipes);
         workspace.keep_journal(trace.is_some());
         Connections {
             counters: Counters::default(),
-            echo: Echo::new(options.protocol.clone()),
-            workspace,
             timeouts: options.timeouts(),
+            echo: Echo::new(options.protocol),
+            workspace,
             trace,
             probes: HashSet::new(),
         }

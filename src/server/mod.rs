@@ -159,11 +159,11 @@ impl Server {
         let router = Router {
             acceptor,
             header_timeout: options.header_timeout(),
-            connections: Connections::new(&options, places.pipes, trace),
             datagrams,
             admin: AdminEndpoint::new(places.scrapers),
             process: Process::new(context.len()),
             shutdown: Shutdown::new(options.drain),
+            connections: Connections::new(options, places.pipes, trace),
         };
         Ok(Server { reactor, router, endpoints, admin_endpoints })
     }

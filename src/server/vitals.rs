@@ -1,7 +1,7 @@
 //! The figures and the health of the server, gathered from its parts.
 
 use super::acceptor::Acceptor;
-use super::admin::{Figures, NotAccepting, Process, Status};
+use super::admin::{Figures, NotAccepting, Process};
 use super::connections::Connections;
 use super::datagrams::Datagrams;
 use super::shutdown::Shutdown;
@@ -18,23 +18,15 @@ pub(super) struct Vitals<'a> {
 }
 
 impl Vitals<'_> {
-    /// The figures and the health at this moment; `sources`: the number of sources in the loop.
-    pub(super) fn status(&mut self, sources: usize) -> Status {
-        Status { figures: self.figures(sources), not_accepting: self.not_accepting() }
-    }
-
     /// Logs the figures, as warnings, so that they appear with `--quiet` too.
     pub(super) fn log(&mut self, sources: usize) {
-        let Status { figures, not_accepting } = self.status(sources);
-        for line in figures.lines() {
+        for line in self.figures(sources).lines() {
             log::warn!("report: {line}");
-        }
-        if let Some(reason) = not_accepting {
-            log::warn!("report: not accepting: {reason}");
         }
     }
 
-    fn figures(&mut self, sources: usize) -> Figures {
+    /// The figures and the health at this moment; `sources`: the number of sources in the loop.
+    pub(super) fn figures(&mut self, sources: usize) -> Figures {
         let workspace = self.connections.workspace();
         Figures {
             counters: self.connections.counters.clone(),
@@ -44,6 +36,7 @@ impl Vitals<'_> {
             pipes_in_use: workspace.pipes_in_use(),
             datagrams: self.datagrams.counts(self.now),
             process: self.process.figures(sources + workspace.pipe_descriptors()),
+            not_accepting: self.not_accepting(),
         }
     }
 

@@ -157,7 +157,7 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "K", default_value = "1", hide_default_value = true,
           value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["hgrm", "plot"],
           help_heading = "Length")]
-    repeat: u32,
+    pub(super) repeat: u32,
 
     /// Run in so many processes, each with its share of clients and rate; their results are merged
     #[arg(long, value_name = "N", default_value = "1", hide_default_value = true, value_parser = at_least_one,
@@ -168,11 +168,11 @@ pub(crate) struct LoadArguments {
     /// 1970. Generators on several machines begin together if all have the same
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["repeat", "find_rate"],
           help_heading = "Processes and machines")]
-    start_at: Option<SystemTime>,
+    pub(super) start_at: Option<SystemTime>,
 
     /// Be one of several processes: the share of the plan is on standard input
     #[arg(long, hide = true)]
-    worker: bool,
+    pub(super) worker: bool,
 
     /// Begin at most so many connections a second
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Connections")]
@@ -233,13 +233,13 @@ pub(crate) struct LoadArguments {
     /// series of several generators are added second by second
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration,
           conflicts_with = "processes", help_heading = "Results")]
-    interval: humantime::Duration,
+    pub(super) interval: humantime::Duration,
 
     #[command(flatten)]
-    results: ResultArguments,
+    pub(super) results: ResultArguments,
 
     #[command(flatten)]
-    verbosity: Verbosity,
+    pub(super) verbosity: Verbosity,
 }
 
 /// The defaults, which are the library's.
@@ -295,7 +295,7 @@ impl LoadArguments {
     pub(super) fn rate_search(&self) -> Option<RateSearch> {
         let warmup = if self.warmup.is_zero() { SETTLING } else { *self.warmup };
         let plan = Plan { duration: *self.step, warmup, ..self.plan() };
-        let conditions = match self.results.conditions() {
+        let conditions = match self.results.fail_if.as_slice() {
             [] => RateSearch::usual_conditions(),
             conditions => conditions.to_vec(),
         };
@@ -304,35 +304,6 @@ impl LoadArguments {
 
     pub(super) fn processes(&self) -> usize {
         usize::try_from(self.processes).unwrap_or(usize::MAX)
-    }
-
-    pub(super) fn start_at(&self) -> Option<SystemTime> {
-        self.start_at
-    }
-
-    pub(super) fn is_worker(&self) -> bool {
-        self.worker
-    }
-
-    /// How often to run.
-    pub(super) fn repeat(&self) -> u32 {
-        self.repeat
-    }
-
-    pub(super) fn interval(&self) -> Duration {
-        *self.interval
-    }
-
-    pub(super) fn has_json_lines(&self) -> bool {
-        self.results.has_json_lines()
-    }
-
-    pub(super) fn results(&self) -> &ResultArguments {
-        &self.results
-    }
-
-    pub(crate) fn verbosity(&self) -> Verbosity {
-        self.verbosity
     }
 }
 

@@ -79,7 +79,7 @@ impl AdminEndpoint {
                     self.serve(context, scraper, vitals);
                 }
                 Err(error) => {
-                    log::debug!("admin: cannot poll a connection, and closes it: {}", describe(&error))
+                    log::debug!("admin: cannot poll a connection, and closes it: {}", describe(&error));
                 }
             }
         }
@@ -109,7 +109,7 @@ impl AdminEndpoint {
     pub(crate) fn serve(&mut self, context: &mut Context<Source>, token: Token, vitals: &mut Vitals<'_>) {
         let (now, sources) = (context.now(), context.len());
         let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
-        match scraper.pump(&mut || vitals.status(sources), &mut self.workspace, now) {
+        match scraper.pump(&mut || vitals.figures(sources), &mut self.workspace, now) {
             Next::Wait => {}
             Next::Again => context.run_again(token),
             Next::Close(end) => self.close(context, token, &format!("{end:?}")),

@@ -1,5 +1,6 @@
 //! The server's figures at one moment, and the few lines of the log that tell them.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::net::BufferBytes;
@@ -21,6 +22,21 @@ pub(crate) struct Figures {
     pub(crate) pipes_in_use: usize,
     pub(crate) datagrams: DatagramCounts,
     pub(crate) process: ProcessFigures,
+    /// Why connections are not accepted, if so.
+    pub(crate) not_accepting: Option<NotAccepting>,
+}
+
+/// Why connections are not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAccepting {
+    /// The server was asked to stop.
+    Stopping,
+    /// It has accepted as many as it was asked to.
+    Enough,
+    /// There are no descriptors, or there is no memory.
+    Exhausted,
+    /// There are as many connections as there may be: further ones wait, or are refused.
+    Full { limit: usize },
 }
 
 /// The process at one moment.
@@ -82,7 +98,7 @@ impl ProcessFigures {
 
 impl Figures {
     /// The report: a few lines, each complete in itself.
-    pub(crate) fn lines(&self) -> [String; 4] {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let Figures { counters, datagrams, process, .. } = self;
         let turns = &counters.turns;
         let endings: String = counters
@@ -94,7 +110,7 @@ impl Figures {
         let overflowed =
             datagrams.overflowed.map_or_else(String::new, |count| format!(", {count} overflowed"));
         let descriptors = process.descriptors_open.map_or_else(|| "?".into(), |open| open.to_string());
-        [
+        let mut lines = vec![
             format!(
                 "{} connections open of at most {}, {} accepted, {} refused, {} closed{endings}; {} cut off with {} bytes",
                 counters.open,
@@ -134,7 +150,22 @@ impl Figures {
                 humantime::format_duration(process.age()),
                 process.cpu,
             ),
-        ]
+        ];
+        lines.extend(self.not_accepting.map(|reason| format!("not accepting: {reason}")));
+        lines
+    }
+}
+
+impl fmt::Display for NotAccepting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotAccepting::Stopping => f.write_str("stopping"),
+            NotAccepting::Enough => f.write_str("as many connections as were asked for were accepted"),
+            NotAccepting::Exhausted => {
+                f.write_str("the server pauses accepting: out of descriptors or memory")
+            }
+            NotAccepting::Full { limit } => write!(f, "the limit of {limit} connections is reached"),
+        }
     }
 }
 
@@ -156,6 +187,7 @@ pub(super) mod tests {
                 descriptors_open: Some(9),
                 descriptors_allowed: u64::MAX,
             },
+            not_accepting: None,
         }
     }
 }

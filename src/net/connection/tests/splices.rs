@@ -111,3 +111,13 @@ fn a_stop_sends_the_bytes_in_the_pipe_before_the_answers_to_the_rest() {
     assert!(matches!(run.end, Some(End::Lingered)), "{:?}", run.end);
     assert_eq!(run.connection.sent(), 320 + 5050);
 }
+
+#[test]
+fn a_few_bytes_that_stay_in_a_pipe_pause_the_connection_too() {
+    let mut run = splicing();
+    run.settle([Deliver(700)]);
+    assert_eq!((run.connection.unsent(), run.connection.flow.held().piped()), (20, 20));
+    assert_eq!((run.connection.is_paused(), run.workspace.pauses()), (true, 1));
+    run.settle([Room(20)]);
+    assert_eq!((run.connection.unsent(), run.connection.is_paused()), (0, false));
+}
