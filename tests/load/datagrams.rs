@@ -192,7 +192,7 @@ fn a_late_answer_turns_a_loss_back() {
         9 => Vec::new(),
         _ => vec![answer(bytes)],
     });
-    let run = load(&[server.endpoint(), "-c", "1", "-d", "1500ms", "--think", "10ms", "--timeout", "300ms"]);
+    let run = load(&[server.endpoint(), "-c", "1", "-d", "6s", "--think", "10ms", "--timeout", "1500ms"]);
     let sent = run.number("/messages/sent") as u64;
     assert_counts(&run, 0, (sent, sent - 2), [1, 1, 0, 0, 0, 0]);
 }
@@ -233,7 +233,7 @@ fn a_damaged_number_is_unknown_and_its_message_lost() {
         30 => vec![answer(bytes), Act::Answer([&bytes[..8], &[0; 56]].concat())],
         _ => vec![answer(bytes)],
     });
-    let run = load(&[server.endpoint(), "-m", "100", "-c", "1", "--timeout", "200ms"]);
+    let run = load(&[server.endpoint(), "-m", "100", "-c", "1", "--timeout", "2s"]);
     assert_counts(&run, 7, (100, 98), [2, 0, 0, 0, 0, 3]);
 }
 
@@ -280,7 +280,7 @@ fn the_next_address_of_a_name_is_tried_and_no_message_is_missing() {
 #[test]
 fn the_table_and_the_conditions_name_them() {
     let server = BadEcho::start(|number, bytes| if number == 2 { Vec::new() } else { vec![answer(bytes)] });
-    let output = run(&["load", "--quiet", server.endpoint(), "-c", "1", "-m", "8", "--timeout", "200ms"]);
+    let output = run(&["load", "--quiet", server.endpoint(), "-c", "1", "-m", "8", "--timeout", "2s"]);
     let text = output.stdout;
     assert_eq!(output.code, Some(0), "{text}");
     let line = "1 lost (12.500 %), 0 late, 0 duplicated, 0 reordered, 0 corrupted, 0 unknown";
