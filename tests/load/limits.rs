@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use crate::support::{Server, Toy, run, spawn, wait_until};
 
+/// The memory of the process alone. Pages of its program are left out, which come and go.
 fn resident_kilobytes(process: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says so");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux says so");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 

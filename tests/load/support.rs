@@ -40,20 +40,6 @@ pub(crate) fn load(arguments: &[&str]) -> Run {
     as_run(run(&[&["load", "--json", "--quiet"], arguments].concat()))
 }
 
-/// Repeats a run without `not_sent 0` as long as the generator itself says that it was the bottleneck: it had no time for
-/// all that was due, so the run proves nothing about the server.
-#[track_caller]
-pub(crate) fn load_that_sends_all(load: impl Fn() -> Run) -> Run {
-    let began = Instant::now();
-    loop {
-        let run = load();
-        let had_no_time = run.report["generator"]["bottleneck"] == true;
-        if run.number("/messages/not_sent") == 0.0 || !had_no_time || began.elapsed() > PATIENCE {
-            return run;
-        }
-    }
-}
-
 /// Reads what a run with `--json` printed.
 #[track_caller]
 pub(crate) fn as_run(output: Output) -> Run {
