@@ -41,7 +41,7 @@ pub(super) fn target(text: &str) -> Result<Endpoint, String> {
     })
 }
 
-/// A hint at endpoints that have a meaning which nobody means.
+/// A hint at endpoints with a meaning that nobody intends.
 fn meant(text: &str) -> Option<String> {
     for scheme in ["tcp", "udp"] {
         if let Some(rest) = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':'))
@@ -61,9 +61,11 @@ fn meant(text: &str) -> Option<String> {
 pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
     let host_is_named = text.contains('*');
     match endpoint(text)? {
-        Endpoint::Udp { .. } => Err("it is HTTP, over TCP or a Unix socket: UDP can't be".into()),
+        Endpoint::Udp { .. } => {
+            Err("figures and health are HTTP over TCP or a Unix socket, not over UDP".into())
+        }
         Endpoint::Tcp { port: DEFAULT_PORT, .. } if !text.ends_with(&DEFAULT_PORT.to_string()) => {
-            Err("a port is expected, as in `:9100` or `localhost:9100`".into())
+            Err("name a port, as in `:9100` or `localhost:9100`".into())
         }
         Endpoint::Tcp { host: Host::Any, port } if !host_is_named => {
             Ok(Endpoint::Tcp { host: Host::Name("localhost".into()), port })
@@ -159,7 +161,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 
 pub(super) fn positive_duration(text: &str) -> Result<humantime::Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
+        Ok(Duration::ZERO) => Err("it must be longer than 0s".into()),
         Ok(duration) => Ok(duration.into()),
         Err(error) => Err(error.to_string()),
     }

@@ -48,7 +48,7 @@ fn start(arguments: &LoadArguments, plan: &Plan) -> Result<Processes, Failure> {
         command
     };
     let mut processes = Processes::start(command, &shares, stop)?;
-    if let Some(watcher) = onlookers(arguments.results.has_json_lines()) {
+    if let Some(watcher) = onlookers(arguments.results.json_lines) {
         processes.watch(watcher);
     }
     Ok(processes)

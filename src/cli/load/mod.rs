@@ -61,7 +61,7 @@ fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> Result<ExitCode, Fail
 /// One run, in this process or in several.
 fn run(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
     if arguments.processes() == 1 {
-        let has_records = arguments.results.has_json_lines();
+        let has_records = arguments.results.json_lines;
         return Ok(run_at(plan, arguments.start_at, *arguments.interval, has_records)?);
     }
     generators::run_all(arguments, plan)
@@ -72,7 +72,7 @@ fn find_rate(arguments: &LoadArguments, search: RateSearch) -> Result<FoundRate,
     if arguments.processes() > 1 {
         return generators::search(arguments, search);
     }
-    let watcher = || onlookers(arguments.results.has_json_lines());
+    let watcher = || onlookers(arguments.results.json_lines);
     let mut load = prepare(&search.plan, *arguments.interval, watcher)?;
     Ok(search.find(|step| load.step(step))?)
 }
