@@ -113,11 +113,19 @@ fn a_stop_sends_the_bytes_in_the_pipe_before_the_answers_to_the_rest() {
 }
 
 #[test]
-fn a_few_bytes_that_stay_in_a_pipe_pause_the_connection_too() {
+fn the_bytes_in_a_pipe_count_for_the_write_limit() {
     let mut run = splicing();
     run.settle([Deliver(700)]);
     assert_eq!((run.connection.unsent(), run.connection.flow.held().piped()), (20, 20));
+    assert_eq!((run.connection.is_paused(), run.workspace.pauses()), (false, 0));
+    run.settle([Deliver(44), Deliver(100)]);
+    assert_eq!(
+        (run.connection.unsent(), run.connection.flow.held().piped()),
+        (68, 20),
+        "by chunks of 16 bytes"
+    );
     assert_eq!((run.connection.is_paused(), run.workspace.pauses()), (true, 1));
-    run.settle([Room(20)]);
+    assert_eq!(run.connection.transport().queued(), 80);
+    run.settle([Room(200)]);
     assert_eq!((run.connection.unsent(), run.connection.is_paused()), (0, false));
 }
