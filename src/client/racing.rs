@@ -178,6 +178,12 @@ impl Race {
     pub(super) fn deadline(&mut self, context: &mut Context<Source>) -> Standing {
         let now = context.now();
         if self.give_up.is_some_and(|at| at <= now) {
+            // A handshake may have ended while this process was stopped, and its event may be still to come.
+            for token in self.attempts.iter().map(|attempt| attempt.token).collect::<Vec<_>>() {
+                if let won @ Standing::Won(..) = self.ready(context, token, Readiness::WRITABLE) {
+                    return won;
+                }
+            }
             for attempt in self.attempts.drain(..) {
                 log::debug!("{}: no answer in {:.1?}", attempt.target, now.since(attempt.began));
                 context.remove(attempt.token);
@@ -271,6 +277,7 @@ impl Service for Nobody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::Reactor;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().expect("an address")).collect()
@@ -302,5 +309,34 @@ mod tests {
         let error = candidates(&endpoint, Some(Family::V6)).expect_err("it has none");
         assert_eq!(error.to_string(), "127.0.0.1 has no IPv6 address");
         assert_eq!(error.exit_code(), 3);
+    }
+
+    #[test]
+    fn a_handshake_that_ended_while_nobody_looked_wins_though_the_time_is_over() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let target = Target::Tcp(listener.local_addr().expect("it is bound"));
+        let mut reactor = Reactor::new().expect("descriptors");
+        let mut race = Race::begin(reactor.context(), vec![target], None, None);
+        let _server = listener.accept().expect("the handshake has ended");
+        race.give_up = Some(reactor.context().now());
+        let standing = race.deadline(reactor.context());
+        assert!(matches!(standing, Standing::Won(..)), "{standing:?}");
+    }
+
+    #[test]
+    fn a_handshake_that_has_not_ended_loses_when_the_time_is_over() {
+        // A backlog of one place, and two who are not accepted: the third has to wait.
+        let full =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        full.listen(0).expect("it is bound");
+        let address = full.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
+        let mut reactor = Reactor::new().expect("descriptors");
+        let mut races: Vec<Race> =
+            (0..3).map(|_| Race::begin(reactor.context(), vec![Target::Tcp(address)], None, None)).collect();
+        let mut last = races.pop().expect("there are three");
+        last.give_up = Some(reactor.context().now());
+        let standing = last.deadline(reactor.context());
+        assert!(matches!(standing, Standing::Lost(Loss { timed_out: true, .. })), "{standing:?}");
     }
 }

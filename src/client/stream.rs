@@ -345,7 +345,11 @@ impl Handler for StreamConversation {
             return self.follow_race(context, Race::deadline);
         }
         let Some(timeout) = self.timeout else { return };
-        self.arm(context, token);
+        // The reply may have arrived while this process was stopped, and its event may be still to come.
+        if let Some(connection) = socket(context, token) {
+            connection.note(Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY);
+        }
+        self.advance(context);
         if self.result.is_none()
             && self.talk.dialogue.awaits_server()
             && self.silence.since + timeout <= context.now()

@@ -310,9 +310,17 @@ impl StreamClients {
                 stream.fault.is_none() && stream.waiting_since().is_some_and(|since| since + reply <= now)
             }
         };
-        let is_late = |token: &Token| matches!(common.context.get(*token), Some(Slot::Stream(client)) if is_late(client));
-        let late: Vec<Token> = common.context.tokens().filter(is_late).collect();
+        let is_late = |common: &Common<'_>, token: &Token| matches!(common.context.get(*token), Some(Slot::Stream(client)) if is_late(client));
+        let late: Vec<Token> = common.context.tokens().filter(|token| is_late(common, token)).collect();
         for token in late {
+            // A reply may have arrived while this process was stopped, and its event may be still to come.
+            if let Some(Slot::Stream(client)) = common.context.get_mut(token) {
+                client.connection.note(Readiness::READABLE | Readiness::WRITABLE);
+                self.pump(common, token);
+            }
+            if !is_late(common, &token) || common.context.is_queued(token) {
+                continue;
+            }
             let Some(Slot::Stream(StreamClient { stream, client, .. })) = common.context.get(token) else {
                 continue;
             };

@@ -6,9 +6,11 @@ use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::{
     Echo, PATIENCE, echoloop, end_of_output, expect, finish, read_to_end, reset, send, send_piped, server,
-    spawn,
+    spawn, wait,
 };
 
 /// A port that nobody listens on: it was free a moment ago.
@@ -58,6 +60,32 @@ fn no_answer_is_5() {
     ended.failed(5, &[&server.endpoint, "silent for 200ms", "0 of 8 bytes"]);
     assert!(start.elapsed() >= Duration::from_millis(200));
     server.join();
+}
+
+#[test]
+fn a_reply_that_arrives_while_the_client_stands_still_is_in_time() {
+    for options in [&["--timeout=1s"] as &[_], &["--timeout=1s", "--expect", "close"]] {
+        let (asked, is_asked) = channel();
+        let (stopped, is_stopped) = channel();
+        let server = server(move |mut stream| {
+            expect(&mut stream, b"hello");
+            asked.send(()).expect("the test waits");
+            is_stopped.recv_timeout(PATIENCE).expect("it is stopped");
+            stream.write_all(b"world").expect("it takes them");
+            end_of_output(&stream);
+            read_to_end(&mut stream);
+        });
+        let client = spawn(echoloop(&["send"]).args(options).args([&server.endpoint, "hello"]));
+        is_asked.recv_timeout(PATIENCE).expect("it asks");
+        let pid = Pid::from_child(&client);
+        kill_process(pid, Signal::STOP).expect("it runs");
+        stopped.send(()).expect("the server waits");
+        // The time that is tested: it passes while the client can't run.
+        std::thread::sleep(Duration::from_millis(1200));
+        kill_process(pid, Signal::CONT).expect("it stands still");
+        assert_eq!(wait(client).output(), "world");
+        server.join();
+    }
 }
 
 #[test]
