@@ -7,8 +7,8 @@
 //!
 //! # The one idea
 //!
-//! A reactor is a loop around one blocking call. Everything else is a small state machine that is told "you may read
-//! now", "you may write now", "your time is up", and never waits.
+//! A reactor is a loop around one blocking call. All else is small state machines: the loop tells them "you may read
+//! now", "you may write now", "your time is up", and they never wait.
 //!
 //! ```text
 //!         poll ──► events ──► token ──► slab slot ──┬─► connection: read ─► service ─► write buffer ─► write
@@ -146,7 +146,7 @@ pub use crate::net::proxy::ProxyVersion;
 pub use crate::net::{DEFAULT_PORT, Endpoint, EndpointError, Host};
 pub use crate::server::{
     DatagramCounts, Error, Greeting, GreetingError, InheritedSocket, Protocol, ProxyProtocol, Server,
-    ServerOptions, Summary, TraceOptions, WhenFull,
+    ServerOptions, Splice, Summary, TraceOptions, WhenFull,
 };
 pub use crate::system::{
     DescriptorLimit, Escaped, LiveLine, ReportSignal, StandardErrorLog, StopHandle, StopSignal, describe,

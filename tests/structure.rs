@@ -34,8 +34,8 @@ fn leading_name(text: &str) -> String {
     text.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect()
 }
 
-/// The source files with their text, by their paths below `src`.
-fn texts() -> Vec<(PathBuf, String)> {
+/// The text of each Rust file below a folder of the workspace, by its path in that folder.
+fn texts(folder: &str) -> Vec<(PathBuf, String)> {
     fn collect(folder: &Path, top: &Path, texts: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -47,10 +47,9 @@ fn texts() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut texts = Vec::new();
     collect(&top, &top, &mut texts);
-    assert!(texts.len() > 100, "only {} files", texts.len());
     texts
 }
 
@@ -61,21 +60,62 @@ fn files() -> Vec<File> {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         File { path, code: code.collect::<Vec<_>>().join("\n") }
     };
-    texts().into_iter().filter(|(path, _)| !is_test(path)).map(file).collect()
+    let files: Vec<File> = texts("src").into_iter().filter(|(path, _)| !is_test(path)).map(file).collect();
+    assert!(files.len() > 100, "only {} files", files.len());
+    files
 }
 
 /// A reader meets "What came before the stop is answered" twice. "The connection answers input that came before the
 /// stop" names the actor, and is read once.
 #[test]
-fn no_line_of_a_comment_opens_with_a_clause_that_poses_as_a_noun() {
-    const OPENINGS: [&str; 5] = ["What ", "Who ", "Whoever ", "That ", "Which "];
-    for (path, text) in texts() {
-        for (number, line) in text.lines().enumerate() {
-            let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
-            let prose = comment.trim_start_matches(['/', '!']).trim_start();
-            let poses = OPENINGS.iter().any(|opening| prose.starts_with(opening));
-            assert!(!poses, "{}:{}: {line}", path.display(), number + 1);
+fn no_sentence_of_a_comment_opens_with_a_clause_that_poses_as_a_noun() {
+    for folder in ["src", "tests", "benches", "examples", "exercises", "ladder"] {
+        for (path, text) in texts(folder) {
+            for (line, comment) in comments(&text) {
+                let refused = refused_part(&comment);
+                assert_eq!(refused, None, "{folder}/{}:{line}", path.display());
+            }
         }
+    }
+}
+
+/// The comments of a file, their lines joined, each with the number of its first line.
+fn comments(text: &str) -> Vec<(usize, String)> {
+    let mut comments: Vec<(usize, String)> = Vec::new();
+    let mut goes_on = false;
+    for (number, line) in text.lines().enumerate() {
+        let comment = line.trim_start().strip_prefix("//").unwrap_or_default();
+        let prose = comment.trim_start_matches(['/', '!']).trim();
+        match comments.last_mut() {
+            _ if prose.is_empty() => {}
+            Some((_, joined)) if goes_on => *joined += &format!(" {prose}"),
+            _ => comments.push((number + 1, prose.to_owned())),
+        }
+        goes_on = !prose.is_empty();
+    }
+    comments
+}
+
+/// The part of a comment that a reader would have to read twice. A question may open as it likes.
+fn refused_part(comment: &str) -> Option<&str> {
+    const OPENINGS: [&str; 6] = ["What ", "Who ", "Whoever ", "Whatever ", "Which ", "That it "];
+    const PHRASES: [&str; 3] = ["those that", "of which", "is told"];
+    comment.split(['.', ':', '|']).map(str::trim_start).find(|part| {
+        let poses = OPENINGS.iter().any(|opening| part.starts_with(opening)) && !part.contains('?');
+        poses || PHRASES.iter().any(|phrase| part.to_lowercase().contains(phrase))
+    })
+}
+
+#[test]
+fn a_clause_that_poses_as_a_noun_is_found_wherever_it_stands() {
+    for refused in
+        ["What is left goes.", "It ends. Who comes later waits.", "| `a.rs` | Those\n// that stay |"]
+    {
+        let comments = comments(&format!("fn f() {{}}\n    // {refused}\nfn g() {{}}\n"));
+        assert!(comments.len() == 1 && refused_part(&comments[0].1).is_some(), "{comments:?}");
+    }
+    for fine in ["What now?", "A file. Who reads it? Nobody.", "That is why.", "Say what is left."] {
+        assert_eq!(refused_part(fine), None);
     }
 }
 

@@ -253,8 +253,8 @@ impl Document {
         let crowd = &scaling.crowd;
         self.line("### Very many connections on one machine\n");
         self.line(&format!(
-            "{} servers and as many generators held {} of {} connections, each of which echoed once when it was opened and \
-             once more at the end; {} were lost. Each *end* of a connection took {:.0} bytes of the machine's memory, the \
+            "{} servers and as many generators held {} of {} connections. Each echoed once when it was opened and once more \
+             at the end; {} were lost. Each *end* of a connection took {:.0} bytes of the machine's memory, the \
              kernel's included; {:.0} bytes a connection were resident in the servers.\n",
             crowd.processes, crowd.opened, crowd.requested, crowd.lost, crowd.bytes_an_end, crowd.resident
         ));

@@ -1,4 +1,4 @@
-# What the experiments have in common. Each sources this file: it finds the programs, starts servers on ports that the
+# The experiments' common ground. Each sources this file: it finds the programs, starts servers on ports that the
 # system chooses, and ends what it has started. Linux and Bash; PROGRAMS=DIRECTORY takes programs that are built already.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

@@ -8,13 +8,16 @@ use clap::Args;
 use echoloop::describe;
 use echoloop::load::{self, Report, Side};
 
-use super::output::{FAILED, WRONG_USAGE, fail, print};
+use super::output::{FAILED, WRONG_USAGE, fail, publish};
+use super::terminal;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  echoloop compare before.json after.json                       each file is a side; ratios are to the first
+  echoloop compare before.json after.json
+      each file is a side; ratios are to the first
   echoloop compare a1.json a2.json a3.json -- b1.json b2.json b3.json
-  echoloop load --repeat 5 --json localhost > a.json            a file with several runs is a side that was repeated
+  echoloop load --repeat 5 --json localhost > a.json
+      a file with several runs is a side that was repeated
 
 A side that was repeated shows medians, and ± half the distance of its extremes. Where both sides were repeated, the
 interval of the ratio of their medians says whether they differ by more than noise. It comes from drawing both sides
@@ -38,8 +41,8 @@ pub(super) fn compare(arguments: &CompareArguments) -> ExitCode {
         return fail(WRONG_USAGE, &"two sides at least are compared: name another file");
     }
     let sides: Result<Vec<Side>, String> = groups.iter().map(|files| side(files)).collect();
-    match sides.and_then(|sides| print(&load::compare(&sides))) {
-        Ok(()) => ExitCode::SUCCESS,
+    match sides {
+        Ok(sides) => publish(&terminal::wrapped(&load::compare(&sides, terminal::columns()))),
         Err(error) => fail(FAILED, &error),
     }
 }

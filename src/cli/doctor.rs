@@ -18,10 +18,14 @@ the start of the machine. Elsewhere than on Linux it says which of them it can't
 It judges server and client apart: if both run on this machine, each connection costs the machine two sockets.
 
 Examples:
-  echoloop doctor                                      how many are reachable, and which limit comes first
-  echoloop doctor --connections 100k                   are so many? If not, the commands that make it so
-  echoloop doctor --connections 100k --role server     the same for a server, whose ports don't run out
-  echoloop doctor --connections 100k --sources 4       clients that connect from four addresses
+  echoloop doctor
+      how many are reachable, and which limit comes first
+  echoloop doctor --connections 100k
+      are so many? If not, the commands that make it so
+  echoloop doctor --connections 100k --role server
+      the same for a server, whose ports don't run out
+  echoloop doctor --connections 100k --sources 4
+      clients that connect from four addresses
   echoloop doctor --json | jq .server.reachable
 
 Exit status:

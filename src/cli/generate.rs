@@ -1,5 +1,6 @@
 //! `echoloop completions` and `echoloop man`: both are made from the command line itself, so they can't differ from it.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, Resettable};
@@ -8,21 +9,24 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::help;
-use super::output::{FAILED, WRONG_USAGE, fail, print};
+use super::output::{FAILED, fail, publish};
 
 pub(super) const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   D=~/.local/share/bash-completion/completions; mkdir -p $D
   echoloop completions bash > $D/echoloop
-  mkdir -p ~/.zfunc; echoloop completions zsh > ~/.zfunc/_echoloop  with ~/.zfunc in $fpath
+  mkdir -p ~/.zfunc; echoloop completions zsh > ~/.zfunc/_echoloop
+      with ~/.zfunc in $fpath
   D=~/.config/fish/completions; mkdir -p $D
   echoloop completions fish > $D/echoloop.fish";
 
 pub(super) const MAN_EXAMPLES: &str = "\
 Examples:
-  echoloop man | man -l -      read it here
+  echoloop man | man -l -
+      read it here
   D=~/.local/share/man/man1; mkdir -p $D
-  echoloop man > $D/echoloop.1      then `man echoloop` shows it
+  echoloop man > $D/echoloop.1
+      then `man echoloop` shows it
   echoloop man send > $D/echoloop-send.1";
 
 /// The generated script offers options where nothing is typed yet. Where a file is expected, an empty answer lets bash
@@ -63,14 +67,7 @@ pub(super) fn completions(arguments: CompletionsArguments, program: &Command) ->
 pub(super) fn man(arguments: &ManArguments, program: Command) -> ExitCode {
     match arguments.page(program) {
         Ok(page) => publish(&page),
-        Err(reason) => fail(WRONG_USAGE, &reason),
-    }
-}
-
-fn publish(text: &str) -> ExitCode {
-    match print(text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &error),
+        Err(error) => fail(FAILED, &format!("cannot make the manual page: {error}")),
     }
 }
 
@@ -95,55 +92,32 @@ impl CompletionsArguments {
 }
 
 impl ManArguments {
-    /// The page as `man(1)` reads it. An error is a command that there is not.
-    fn page(&self, mut program: Command) -> Result<String, String> {
+    /// The page as `man(1)` reads it.
+    fn page(&self, mut program: Command) -> io::Result<String> {
         // Gives each command its full name: echoloop-serve.
         program.build();
-        let command = match &self.command {
-            None => program,
-            Some(name) => find(&program, name)?.clone(),
-        };
+        let command =
+            self.command.as_ref().and_then(|name| program.find_subcommand(name)).unwrap_or(&program);
         let text = command.get_after_help().map(|text| help::manual(&text.to_string()));
         let mut page = Vec::new();
-        match Man::new(command.after_help(Resettable::Reset)).render(&mut page) {
-            Ok(()) => Ok(String::from_utf8_lossy(&page).into_owned() + &text.unwrap_or_default()),
-            Err(error) => Err(format!("cannot make the manual page: {error}")),
-        }
+        Man::new(command.clone().after_help(Resettable::Reset)).render(&mut page)?;
+        Ok(String::from_utf8_lossy(&page).into_owned() + &text.unwrap_or_default())
     }
-}
-
-fn find<'a>(program: &'a Command, name: &str) -> Result<&'a Command, String> {
-    program.find_subcommand(name).ok_or_else(|| {
-        let known: Vec<&str> = program.get_subcommands().map(Command::get_name).collect();
-        format!("there is no command `{name}`: the commands are {}", known.join(", "))
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn program() -> Command {
-        Command::new("echoloop").subcommand(Command::new("serve")).subcommand(Command::new("send"))
-    }
-
-    fn page(command: Option<&str>) -> Result<String, String> {
-        let arguments = ManArguments { command: command.map(str::to_owned) };
-        arguments.page(program())
-    }
-
     #[test]
     fn each_command_has_a_page_under_its_full_name() {
-        assert!(page(None).expect("the program").contains(".TH echoloop 1"));
-        for name in ["serve", "send"] {
-            let page = page(Some(name)).expect("a command");
-            assert!(page.contains(&format!(".TH echoloop-{name} 1")), "{page}");
+        for (command, title) in
+            [(None, "echoloop"), (Some("serve"), "echoloop-serve"), (Some("send"), "echoloop-send")]
+        {
+            let program = Command::new("echoloop").subcommands(["serve", "send"].map(Command::new));
+            let page =
+                ManArguments { command: command.map(str::to_owned) }.page(program).expect("memory takes it");
+            assert!(page.contains(&format!(".TH {title} 1")), "{page}");
         }
-    }
-
-    #[test]
-    fn an_unknown_command_has_none_and_the_known_ones_are_named() {
-        let error = page(Some("serv")).expect_err("no such command");
-        assert!(error.contains("`serv`") && error.contains("serve, send"), "{error}");
     }
 }

@@ -14,7 +14,8 @@ use super::verbosity::{Verbosity, install_log};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  echoloop merge a.json b.json                        what two machines measured together
+  echoloop merge a.json b.json
+      what two machines measured together
   kubectl logs -l job-name=echoloop-load --tail=-1 | echoloop merge
 
 Distributions are added value by value, so percentiles are those of all messages. Rates are added over the time that

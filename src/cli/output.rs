@@ -25,6 +25,14 @@ pub(super) fn print(text: &str) -> Result<(), String> {
     }
 }
 
+/// Prints the only result of a command; returns its exit status.
+pub(super) fn publish(text: &str) -> ExitCode {
+    match print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILED, &error),
+    }
+}
+
 /// The exit status of a command that failed, which says so.
 pub(super) fn fail(code: u8, reason: &impl Display) -> ExitCode {
     complain(reason);

@@ -9,7 +9,7 @@ use clap::Args;
 use echoloop::describe;
 use echoloop::load::{
     Condition, ConditionError, FoundRate, Plan, Report, SearchEnding, Side, Table, Verdict, compare, hgrm,
-    plot,
+    in_a_line, plot,
 };
 use serde::Serialize;
 
@@ -164,9 +164,7 @@ impl Outputs {
             log_warnings(report);
             as_json(report, json)?
         } else {
-            let p99 = report.latency_us.map_or(0.0, |times| times.p99);
-            let Report { rate, errors, .. } = report;
-            format!("run {number}: {rate:.0} messages/s, p99 {p99:.0} µs, errors: {errors}\n")
+            format!("run {number}: {}\n", in_a_line(report))
         };
         print(&text)?;
         Ok(judge(report, &self.conditions))
@@ -177,7 +175,10 @@ impl Outputs {
     /// # Errors
     /// The reason, in words, why it can't be printed.
     pub(super) fn sum_up(&self, sides: &[Side]) -> Result<(), String> {
-        if self.json.is_some() { Ok(()) } else { print(&format!("\n{}", compare(sides))) }
+        if self.json.is_some() {
+            return Ok(());
+        }
+        print(&format!("\n{}", terminal::wrapped(&compare(sides, terminal::columns()))))
     }
 }
 

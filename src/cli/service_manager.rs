@@ -3,9 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use echoloop::describe;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The address of the service manager, read once at the start.
 #[derive(Clone, Debug)]
@@ -29,38 +29,20 @@ impl ServiceManager {
     fn tell(&self, what: &str) {
         let Some(path) = &self.0 else { return };
         if let Err(error) = send(path, what.as_bytes()) {
-            log::warn!(
-                "cannot tell the service manager at {} `{what}`: {}",
-                path.display(),
-                describe(&error)
-            );
+            let (path, reason) = (path.display(), describe(&error));
+            log::warn!("cannot tell the service manager at {path} `{what}`: {reason}");
         }
     }
 }
 
 /// A manager that does not read must not hold the loop: it loses a notice that it can't take at once.
 fn send(path: &OsStr, message: &[u8]) -> io::Result<()> {
-    let socket = UnixDatagram::unbound()?;
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
-    match path.as_bytes().strip_prefix(b"@") {
-        None => socket.send_to(message, path),
-        Some(name) => socket.send_to_addr(message, &abstract_address(name)?),
+    // An `@` begins an abstract name, which the kernel takes behind a NUL.
+    let mut path = path.as_bytes().to_vec();
+    if let Some(first @ b'@') = path.first_mut() {
+        *first = 0;
     }
-    .map(drop)
-}
-
-/// A name that is in no file system.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn abstract_address(name: &[u8]) -> io::Result<SocketAddr> {
-    #[cfg(target_os = "android")]
-    use std::os::android::net::SocketAddrExt;
-    #[cfg(target_os = "linux")]
-    use std::os::linux::net::SocketAddrExt;
-    SocketAddr::from_abstract_name(name)
-}
-
-/// Only Linux has such names.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn abstract_address(_: &[u8]) -> io::Result<SocketAddr> {
-    Err(io::ErrorKind::Unsupported.into())
+    socket.send_to(message, &SockAddr::unix(OsStr::from_bytes(&path))?).map(drop)
 }

@@ -12,12 +12,14 @@ use echoloop::describe;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::output::{FAILED, fail, print};
+use super::output::{FAILED, fail, publish};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  echoloop --trace trace.json                  record the turns of the loop
-  echoloop trace-page trace.json > page.html   then open it in a browser";
+  echoloop --trace trace.json
+      record the turns of the loop
+  echoloop trace-page trace.json > page.html
+      then open it in a browser";
 
 const PAGE: &str = include_str!("trace_page.html");
 
@@ -65,10 +67,7 @@ pub(super) fn trace_page(arguments: &TracePageArguments) -> ExitCode {
     if !events.iter().any(|event| event["ph"] == "X") {
         return fail(FAILED, &format!("{path} holds no turns (`echoloop --trace FILE` records them)"));
     }
-    match print(&page(&events)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &error),
-    }
+    publish(&page(&events))
 }
 
 /// An event is a line. The last one of a server that was killed may be torn, and its bracket is missing.

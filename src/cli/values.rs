@@ -1,8 +1,10 @@
 //! The values that options take, as people write them: sizes, durations, endpoints, text with escapes.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
@@ -10,15 +12,19 @@ use echoloop::load::{LONGEST_MESSAGE, Sizes};
 use echoloop::{DEFAULT_PORT, Endpoint, EndpointError, Greeting, Host};
 
 /// The largest buffer that makes sense for one connection.
-const LARGEST_SIZE: u64 = 1 << 30;
+const LARGEST_SIZE: usize = 1 << 30;
 /// The events that every trace has take a part of this.
-const SMALLEST_TRACE: u64 = 4096;
+const SMALLEST_TRACE: usize = 4096;
 
-/// Bytes given as text with escapes. (A plain `Vec<u8>` would be taken for a list of values.)
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Bytes given as text with escapes. (clap would take a plain `Vec<u8>` for a list of values.)
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Text(pub(super) Vec<u8>);
 
-/// A timeout that may be `none`. (A plain `Option` would be taken for an optional argument.)
+/// The size of a buffer, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size(pub(super) usize);
+
+/// A timeout that may be `none`. (clap would take a plain `Option` for an optional argument.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timeout(pub(super) Option<Duration>);
 
@@ -97,10 +103,23 @@ fn multiplied(text: &str) -> (&str, u64) {
     }
 }
 
-pub(super) fn size(text: &str) -> Result<usize, String> {
-    match memory_size(text)? {
-        bytes if bytes as u64 > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
-        bytes => Ok(bytes),
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        match memory_size(text)? {
+            bytes if bytes > LARGEST_SIZE => Err("it must be at most 1GiB".into()),
+            bytes => Ok(Size(bytes)),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes % 1024 == 0 => write!(f, "{}KiB", bytes / 1024),
+            bytes => write!(f, "{bytes}"),
+        }
     }
 }
 
@@ -114,16 +133,17 @@ pub(super) fn memory_size(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(super) fn trace_limit(text: &str) -> Result<u64, String> {
-    match size(text)? as u64 {
-        ..SMALLEST_TRACE => Err("it must be at least 4KiB".into()),
-        bytes => Ok(bytes),
+pub(super) fn trace_limit(text: &str) -> Result<Size, String> {
+    match text.parse()? {
+        Size(..SMALLEST_TRACE) => Err("it must be at least 4KiB".into()),
+        size => Ok(size),
     }
 }
 
 pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
     let (shortest, longest) = text.split_once('-').unwrap_or((text, text));
-    let sizes = Sizes { shortest: size(shortest)?, longest: size(longest)? };
+    let (Size(shortest), Size(longest)) = (shortest.parse()?, longest.parse()?);
+    let sizes = Sizes { shortest, longest };
     match sizes {
         Sizes { longest, .. } if longest > LONGEST_MESSAGE => {
             Err(format!("it must be at most {}", ByteSize(LONGEST_MESSAGE as u64)))
@@ -141,10 +161,10 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_duration(text: &str) -> Result<humantime::Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
-        Ok(duration) => Ok(duration),
+        Ok(duration) => Ok(duration.into()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -191,8 +211,25 @@ pub(super) fn svg_file(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
-    if text == "none" { Ok(Timeout(None)) } else { positive_duration(text).map(|time| Timeout(Some(time))) }
+impl FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Timeout, String> {
+        if text == "none" {
+            Ok(Timeout(None))
+        } else {
+            positive_duration(text).map(|time| Timeout(Some(*time)))
+        }
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => humantime::format_duration(time).fmt(f),
+            None => f.write_str("none"),
+        }
+    }
 }
 
 /// Permissions of a file, octal.
@@ -203,37 +240,41 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
-pub(super) fn text(text: &str) -> Result<Text, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'\\' {
-            bytes.push(byte);
-            continue;
-        }
-        bytes.push(match rest.next() {
-            Some(b'n') => b'\n',
-            Some(b'r') => b'\r',
-            Some(b't') => b'\t',
-            Some(b'0') => 0,
-            Some(b'\\') => b'\\',
-            Some(b'x') => {
-                let digits = [rest.next(), rest.next()]
-                    .map(|digit| digit.and_then(|digit| (digit as char).to_digit(16)));
-                match digits {
-                    [Some(high), Some(low)] => (high * 16 + low) as u8,
-                    _ => return Err("`\\x` takes two hexadecimal digits".into()),
-                }
+impl FromStr for Text {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Text, String> {
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text.bytes();
+        while let Some(byte) = rest.next() {
+            if byte != b'\\' {
+                bytes.push(byte);
+                continue;
             }
-            _ => return Err("a backslash is followed by n, r, t, 0, \\ or xHH".into()),
-        });
+            bytes.push(match rest.next() {
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(b't') => b'\t',
+                Some(b'0') => 0,
+                Some(b'\\') => b'\\',
+                Some(b'x') => {
+                    let digits = [rest.next(), rest.next()]
+                        .map(|digit| digit.and_then(|digit| (digit as char).to_digit(16)));
+                    match digits {
+                        [Some(high), Some(low)] => (high * 16 + low) as u8,
+                        _ => return Err("`\\x` takes two hexadecimal digits".into()),
+                    }
+                }
+                _ => return Err("a backslash is followed by n, r, t, 0, \\ or xHH".into()),
+            });
+        }
+        Ok(Text(bytes))
     }
-    Ok(Text(bytes))
 }
 
 /// Text with escapes that is UTF-8 and not empty.
 pub(super) fn words(words: &str) -> Result<String, String> {
-    match String::from_utf8(text(words)?.0) {
+    match String::from_utf8(words.parse::<Text>()?.0) {
         Ok(words) if !words.is_empty() => Ok(words),
         Ok(_) => Err("at least one byte is expected".into()),
         Err(_) => Err("the text has to be UTF-8 as a whole, with what \\xHH stands for".into()),
@@ -242,7 +283,7 @@ pub(super) fn words(words: &str) -> Result<String, String> {
 
 /// Text with placeholders for the names of both ends.
 pub(super) fn greeting(words: &str) -> Result<Greeting, String> {
-    Greeting::parse(&text(words)?.0).map_err(|error| error.to_string())
+    Greeting::parse(&words.parse::<Text>()?.0).map_err(|error| error.to_string())
 }
 
 /// The options of one command, parsed apart from the program, as the commands' tests need them.
@@ -258,11 +299,12 @@ mod tests {
 
     #[test]
     fn sizes_are_humane_and_bounded() {
-        assert_eq!(size("16"), Ok(16));
-        assert_eq!(size("64KiB"), Ok(65_536));
-        assert_eq!(size("32k"), Ok(32_000));
+        for (text, bytes) in [("16", 16), ("64KiB", 65_536), ("1MiB", 1 << 20), ("32k", 32_000)] {
+            assert_eq!(text.parse(), Ok(Size(bytes)));
+            assert_eq!(Size(bytes).to_string().parse(), Ok(Size(bytes)));
+        }
         for nonsense in ["0", "-1", "2GiB", "many", ""] {
-            assert!(size(nonsense).is_err(), "{nonsense}");
+            assert!(nonsense.parse::<Size>().is_err(), "{nonsense}");
         }
     }
 
@@ -306,9 +348,9 @@ mod tests {
 
     #[test]
     fn text_may_hold_any_byte() {
-        assert_eq!(text(r"a\n\r\t\0\\\xff é"), Ok(Text(b"a\n\r\t\0\\\xff \xc3\xa9".to_vec())));
+        assert_eq!(r"a\n\r\t\0\\\xff é".parse(), Ok(Text(b"a\n\r\t\0\\\xff \xc3\xa9".to_vec())));
         for nonsense in ["\\q", "\\x4", "\\xgg", "\\"] {
-            assert!(text(nonsense).is_err(), "{nonsense}");
+            assert!(nonsense.parse::<Text>().is_err(), "{nonsense}");
         }
     }
 
@@ -362,8 +404,10 @@ mod tests {
 
     #[test]
     fn a_timeout_may_be_none_but_not_nothing() {
-        assert_eq!(timeout("none"), Ok(Timeout(None)));
-        assert_eq!(timeout("5min"), Ok(Timeout(Some(Duration::from_secs(300)))));
-        assert!(timeout("0s").is_err() && timeout("10").is_err());
+        for (text, time) in [("none", None), ("5min", Some(Duration::from_secs(300)))] {
+            assert_eq!(text.parse(), Ok(Timeout(time)));
+            assert_eq!(Timeout(time).to_string().parse(), Ok(Timeout(time)));
+        }
+        assert!(["0s", "10"].iter().all(|nonsense| nonsense.parse::<Timeout>().is_err()));
     }
 }

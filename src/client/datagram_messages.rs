@@ -4,8 +4,10 @@
 //! while no whole line is there, and a line that does not fit a datagram ends the conversation.
 
 use std::collections::VecDeque;
+use std::io::{IsTerminal, stdin};
 
 use super::dialogue::CrLf;
+use super::options::SendOptions;
 use super::outcome::ClientError;
 use super::output::Output;
 use crate::net::LONGEST_PAYLOAD;
@@ -41,17 +43,12 @@ pub(super) struct Lines {
 }
 
 impl Messages {
-    pub(super) fn given(messages: impl Iterator<Item = Vec<u8>>) -> Messages {
-        Messages::Given(messages.collect())
-    }
-
-    pub(super) fn typed(by_hand: bool, crlf: bool) -> Messages {
-        Messages::Typed(Lines { by_hand, crlf, ..Lines::default() })
-    }
-
-    /// Whether they come from standard input.
-    pub(super) fn wants_input(&self) -> bool {
-        matches!(self, Messages::Typed(_))
+    pub(super) fn of(options: &SendOptions) -> Messages {
+        if options.messages.is_empty() {
+            let by_hand = stdin().is_terminal();
+            return Messages::Typed(Lines { by_hand, crlf: options.crlf, ..Lines::default() });
+        }
+        Messages::Given(options.ended_messages().collect())
     }
 
     /// Bytes of standard input.
@@ -111,7 +108,7 @@ impl Lines {
             return Ok(Next::End);
         }
         if self.crlf {
-            line = CrLf::default().convert(&line).to_vec();
+            line = CrLf::default().convert(&line);
         }
         Ok(Next::Message(line))
     }

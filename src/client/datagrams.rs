@@ -11,14 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::datagram_messages::{Messages, Next};
-use super::input::{INPUT_SIZE, Taken};
+use super::input::Taken;
 use super::options::SendOptions;
-use super::outcome::{Byte, ClientError, Family};
+use super::outcome::ClientError;
 use super::output::Output;
-use super::racing::addresses_of;
 use super::source::{STEPS_PER_TURN, Source, insert_input, take_input};
 use crate::net::{ConnectedDatagramSocket, LONGEST_DATAGRAM};
-use crate::net::{Endpoint, Host};
 use crate::reactor::{Context, Handler, Interest, Moment, Reactor, Readiness, Stage, Token};
 use crate::system::Escaped;
 use crate::system::describe;
@@ -39,7 +37,6 @@ pub(super) struct DatagramConversation {
     /// The message that was answered last.
     answered: Option<Vec<u8>>,
     input: Option<Token>,
-    input_buffer: Vec<u8>,
     buffer: Vec<u8>,
     output: Output,
     result: Option<Result<(), ClientError>>,
@@ -53,29 +50,8 @@ struct Question {
 }
 
 impl DatagramConversation {
-    /// Talks to the first of the host's addresses where somebody listens until nothing is left to say.
-    pub(super) fn run(
-        endpoint: &Endpoint,
-        (host, port): (&Host, u16),
-        options: &SendOptions,
-        messages: Messages,
-    ) -> Result<(), ClientError> {
-        let mut addresses: VecDeque<SocketAddr> = addresses_of(host, port, options.family)?.into();
-        if let Some(source) = options.source {
-            addresses.retain(|address| address.is_ipv4() == source.is_ipv4());
-            if addresses.is_empty() {
-                let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
-                return Err(ClientError::NoAddress { host: endpoint.to_string(), family });
-            }
-        }
-        DatagramConversation::with(addresses, options, messages)
-    }
-
-    fn with(
-        mut addresses: VecDeque<SocketAddr>,
-        options: &SendOptions,
-        messages: Messages,
-    ) -> Result<(), ClientError> {
+    /// Talks to the first of these addresses where somebody listens until nothing is left to say.
+    pub(super) fn run(mut addresses: VecDeque<SocketAddr>, options: &SendOptions) -> Result<(), ClientError> {
         let output = Output::standard(options.hex, options.raw)?;
         let mut reactor = Reactor::new()?;
         let (peer, socket) = connect_to_next(reactor.context(), &mut addresses, options.source)?;
@@ -87,20 +63,14 @@ impl DatagramConversation {
             peer,
             socket,
             heard: false,
-            messages,
+            messages: Messages::of(options),
             question: None,
             answered: None,
-            input: None,
-            input_buffer: Vec::new(),
+            input: if options.messages.is_empty() { Some(insert_input(reactor.context())?) } else { None },
             buffer: vec![0; LONGEST_DATAGRAM],
             output,
             result: None,
         };
-        if conversation.messages.wants_input() {
-            conversation.input_buffer = vec![0; INPUT_SIZE];
-            conversation.input = Some(insert_input(reactor.context())?);
-        }
-        conversation.output.start_clock();
         conversation.advance(reactor.context());
         while conversation.result.is_none() {
             reactor.turn(&mut conversation)?;
@@ -170,10 +140,10 @@ impl DatagramConversation {
     /// One read of standard input. False if nothing is there now.
     fn read_input(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let Some(input) = self.input else { return Ok(false) };
-        match take_input(context, input, &mut self.input_buffer)? {
+        match take_input(context, input)? {
             Taken::Nothing => return Ok(false),
             Taken::End => self.messages.input_ended(),
-            Taken::Bytes(count) => self.messages.input(&self.input_buffer[..count], &mut self.output),
+            Taken::Bytes(bytes) => self.messages.input(&bytes, &mut self.output),
         }
         Ok(true)
     }
@@ -275,8 +245,7 @@ fn compare(sent: &[u8], answer: &[u8]) -> Result<(), ClientError> {
         return Ok(());
     }
     let offset = sent.iter().zip(answer).take_while(|(a, b)| a == b).count();
-    let byte = |bytes: &[u8]| Byte(bytes.get(offset).copied());
-    Err(ClientError::Differs { offset: offset as u64, got: byte(answer), expected: byte(sent) })
+    Err(ClientError::differs(offset as u64, answer.get(offset), sent.get(offset)))
 }
 
 #[cfg(test)]
@@ -298,14 +267,12 @@ mod tests {
                 alive.send_to(&[0; 0][..length], from).expect("it can be sent");
             }
         });
-        let options = SendOptions { verify: true, timeout: Some(ANSWER_TIMEOUT), ..SendOptions::default() };
-        // Empty, so that nothing is printed in the midst of the tests.
-        let messages = || Messages::given([Vec::new(), Vec::new()].into_iter());
-        DatagramConversation::with(addresses.into(), &options, messages())
-            .expect("the second address answers");
+        // Empty messages, so that nothing is printed in the midst of the tests.
+        let (messages, timeout) = (vec![Vec::new(); 2], Some(ANSWER_TIMEOUT));
+        let options = SendOptions { messages, verify: true, timeout, ..SendOptions::default() };
+        DatagramConversation::run(addresses.into(), &options).expect("the second address answers");
         server.join().expect("no panic");
-        let error = DatagramConversation::with([addresses[0]].into(), &options, messages())
-            .expect_err("nobody is there");
+        let error = DatagramConversation::run([addresses[0]].into(), &options).expect_err("nobody is there");
         assert_eq!(error.exit_code(), 4, "{error}");
     }
 

@@ -20,14 +20,11 @@ pub(super) enum Step {
 
 /// One way to use a connection: messages and replies, a prompt, a stream.
 pub(super) trait Dialogue {
-    /// Whether it reads standard input.
-    fn wants_input(&self) -> bool;
-
     /// Bytes came from the server.
     fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), ClientError>;
 
     /// Bytes came from standard input; returns the bytes to send at once.
-    fn input<'a>(&'a mut self, bytes: &'a [u8], output: &mut Output) -> &'a [u8] {
+    fn input(&mut self, bytes: Vec<u8>, output: &mut Output) -> Vec<u8> {
         let _ = output;
         bytes
     }
@@ -55,21 +52,20 @@ pub(super) trait Dialogue {
 #[derive(Debug, Default)]
 pub(super) struct CrLf {
     after_cr: bool,
-    buffer: Vec<u8>,
 }
 
 impl CrLf {
     /// The bytes, each line feed with its carriage return.
-    pub(super) fn convert(&mut self, bytes: &[u8]) -> &[u8] {
-        self.buffer.clear();
+    pub(super) fn convert(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut converted = Vec::with_capacity(bytes.len());
         for &byte in bytes {
             if byte == b'\n' && !self.after_cr {
-                self.buffer.push(b'\r');
+                converted.push(b'\r');
             }
-            self.buffer.push(byte);
+            converted.push(byte);
             self.after_cr = byte == b'\r';
         }
-        &self.buffer
+        converted
     }
 }
 

@@ -16,41 +16,32 @@ use rustix::io::Errno;
 
 use super::outcome::ClientError;
 
-/// Standard input is read in pieces of this size.
-pub(super) const INPUT_SIZE: usize = 64 * 1024;
+/// The most bytes of one read.
+const READ_SIZE: usize = 64 * 1024;
 
 /// Standard input: a duplicate of descriptor 0, read without the buffer of [`std::io::Stdin`], whose bytes raise no
 /// event.
 pub(super) struct Input {
     file: File,
+    buffer: Vec<u8>,
     polled: bool,
     ready: bool,
     ended: bool,
 }
 
 /// The result of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    Bytes(usize),
+    Bytes(Vec<u8>),
     /// Nothing is there now; an event will come.
     Nothing,
     End,
 }
 
 impl Input {
-    /// Standard input whose events come from the reactor.
-    pub(super) fn polled() -> Result<Input, ClientError> {
-        Input::open(true)
-    }
-
-    /// Standard input that can't be polled and is always ready.
-    pub(super) fn always_ready() -> Result<Input, ClientError> {
-        Input::open(false)
-    }
-
-    fn open(polled: bool) -> Result<Input, ClientError> {
+    /// Standard input. If the reactor does not poll it, it is always ready.
+    pub(super) fn open(polled: bool) -> Result<Input, ClientError> {
         let file = stdin().as_fd().try_clone_to_owned().map_err(ClientError::Input)?;
-        Ok(Input { file: file.into(), polled, ready: !polled, ended: false })
+        Ok(Input { file: file.into(), buffer: vec![0; READ_SIZE], polled, ready: !polled, ended: false })
     }
 
     /// An event came.
@@ -59,12 +50,12 @@ impl Input {
     }
 
     /// Reads once. `true`: register it anew, or no further event comes.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(Taken, bool), ClientError> {
+    pub(super) fn read(&mut self) -> Result<(Taken, bool), ClientError> {
         if !self.ready {
             return Ok((Taken::Nothing, false));
         }
         let result = loop {
-            match self.file.read(buffer) {
+            match self.file.read(&mut self.buffer) {
                 // An input that can't be polled raises no event that would bring us back: read it again at once.
                 Err(error) if error.kind() == ErrorKind::Interrupted && !self.polled => {}
                 result => break result,
@@ -77,7 +68,7 @@ impl Input {
             }
             Ok(count) => {
                 self.ready = !self.polled;
-                Ok((Taken::Bytes(count), self.polled))
+                Ok((Taken::Bytes(self.buffer[..count].to_vec()), self.polled))
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok((Taken::Nothing, true)),
             // Another process has made it nonblocking, and has read the bytes.

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::addresses::describe_socket;
 use super::outcome::ClientError;
-use super::racing::{Race, Standing, candidates};
+use super::racing::{candidates, race};
 use super::source::{Source, socket};
 use crate::net::Endpoint;
 use crate::net::{Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Workspace};
@@ -60,8 +59,6 @@ pub struct LineClient {
 
 /// The loop's handler.
 struct Link {
-    race: Option<Race>,
-    standing: Standing,
     workspace: Workspace,
     inbox: Inbox,
     ended: Option<End>,
@@ -95,32 +92,13 @@ impl LineClient {
         timeout: Option<Duration>,
     ) -> Result<LineClient, ClientError> {
         let mut reactor = Reactor::new()?;
-        let mut race = Race::begin(reactor.context(), targets, None, timeout);
+        let (token, target) = race(&mut reactor, endpoint, targets, None, timeout)?;
+        // Its first event may have told more than "established": look at the socket once more.
+        reactor.context().run_again(token);
         let limits = Limits { read_size: READ_SIZE, write_limit: usize::MAX, turn_budget: READ_SIZE };
-        let mut link = Link {
-            standing: race.standing(),
-            race: Some(race),
-            workspace: Workspace::new(limits),
-            inbox: Inbox::default(),
-            ended: None,
-            timed_out: false,
-        };
-        loop {
-            match std::mem::replace(&mut link.standing, Standing::Racing) {
-                Standing::Racing => reactor.turn(&mut link)?,
-                Standing::Won(token, target) => {
-                    link.race = None;
-                    let peer = target.to_string();
-                    if let Some(Source::Socket(connection)) = reactor.context().get(token) {
-                        log::debug!("{}", describe_socket(connection.transport()));
-                    }
-                    // Its first event may have told more than "established": look at the socket once more.
-                    reactor.context().run_again(token);
-                    return Ok(LineClient { reactor, link, token, peer, timeout });
-                }
-                Standing::Lost(loss) => return Err(loss.into_error(endpoint.to_string(), timeout)),
-            }
-        }
+        let (workspace, inbox) = (Workspace::new(limits), Inbox::default());
+        let link = Link { workspace, inbox, ended: None, timed_out: false };
+        Ok(LineClient { reactor, link, token, peer: target.to_string(), timeout })
     }
 
     /// The server's address, as it was connected to.
@@ -278,18 +256,19 @@ impl LineClient {
 }
 
 impl Link {
-    /// One share of what can be moved. True: there is more.
+    /// Moves one share of the bytes. True: there is more.
     fn pump(&mut self, context: &mut Context<Source>, token: Token) -> bool {
         let now = context.now();
         let Some(connection) = socket(context, token) else { return false };
-        let next = connection.pump(&mut self.inbox, &mut self.workspace, now);
-        let more = matches!(next, Next::Again);
-        match next {
-            Next::Wait => {}
+        match connection.pump(&mut self.inbox, &mut self.workspace, now) {
+            Next::Wait => return false,
             Next::Again => context.run_again(token),
-            Next::Close(end) => self.ended = Some(end),
+            Next::Close(end) => {
+                self.ended = Some(end);
+                return false;
+            }
         }
-        more
+        true
     }
 }
 
@@ -297,11 +276,6 @@ impl Handler for Link {
     type Source = Source;
 
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
-        if let Some(race) = &mut self.race {
-            // The winner removes all others, so the rest of its batch has no events.
-            self.standing = race.ready(context, token, readiness);
-            return;
-        }
         if let Some(connection) = socket(context, token) {
             connection.note(readiness);
             self.pump(context, token);
@@ -313,10 +287,6 @@ impl Handler for Link {
     }
 
     fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
-        if let Some(race) = &mut self.race {
-            self.standing = race.deadline(context);
-            return;
-        }
         // Bytes may have arrived while this process was stopped, and their event may be still to come.
         if let Some(connection) = socket(context, token) {
             connection.note(Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY);

@@ -39,14 +39,14 @@ mod stream;
 
 use std::io::{ErrorKind, IsTerminal};
 
-use self::datagram_messages::Messages;
 use self::datagrams::DatagramConversation;
 use self::dialogue::Dialogue;
 use self::pipe::Pipe;
 use self::prompt::Prompt;
+use self::racing::addresses;
 use self::script::Script;
 use self::stream::StreamConversation;
-use crate::net::{Endpoint, Target};
+use crate::net::Endpoint;
 
 pub use self::line::LineClient;
 pub use self::options::{ANSWER_TIMEOUT, SendOptions};
@@ -66,11 +66,12 @@ pub use self::reply::Expect;
 /// # Errors
 /// When the conversation did not begin, or did not come to its end; [`ClientError::exit_code`] tells the reasons apart.
 pub fn send(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientError> {
+    let family = options.source.map(Family::of).or(options.family);
     let result = match endpoint {
-        Endpoint::Udp { host, port } => {
-            DatagramConversation::run(endpoint, (host, *port), options, datagrams(options))
-        }
-        _ => send_stream(endpoint, options),
+        Endpoint::Udp { host, port } => addresses(host, *port, family)
+            .and_then(|addresses| DatagramConversation::run(addresses.into(), options)),
+        _ => candidates(endpoint, family)
+            .and_then(|targets| StreamConversation::run(endpoint, targets, options, dialogue(options))),
     };
     match result {
         Err(ClientError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
@@ -81,25 +82,12 @@ pub fn send(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientErro
     }
 }
 
-fn send_stream(endpoint: &Endpoint, options: &SendOptions) -> Result<(), ClientError> {
-    let mut targets = candidates(endpoint, options.family)?;
-    if let Some(source) = options.source {
-        let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
-        targets
-            .retain(|target| matches!(target, Target::Tcp(address) if address.is_ipv4() == source.is_ipv4()));
-        if targets.is_empty() {
-            return Err(ClientError::NoAddress { host: endpoint.to_string(), family });
-        }
-    }
-    StreamConversation::run(endpoint, targets, options, dialogue(options))
-}
-
 fn dialogue(options: &SendOptions) -> Box<dyn Dialogue> {
     let SendOptions { verify, crlf, .. } = *options;
     if !options.messages.is_empty() {
         let expect = options.expect.unwrap_or(Expect::Same);
         let half_close = options.half_close.unwrap_or(verify || expect == Expect::Close);
-        let messages = messages(options).collect();
+        let messages = options.ended_messages().collect();
         return Box::new(Script::new(messages, expect, options.greeting, verify, half_close));
     }
     if std::io::stdin().is_terminal() {
@@ -107,18 +95,4 @@ fn dialogue(options: &SendOptions) -> Box<dyn Dialogue> {
         return Box::new(Prompt::new(expect, verify, crlf, options.half_close.unwrap_or(false)));
     }
     Box::new(Pipe::new(verify, crlf, options.half_close.unwrap_or(true)))
-}
-
-fn datagrams(options: &SendOptions) -> Messages {
-    if options.messages.is_empty() {
-        Messages::typed(std::io::stdin().is_terminal(), options.crlf)
-    } else {
-        Messages::given(messages(options))
-    }
-}
-
-/// The messages that were given, each with its line end if they have one.
-fn messages(options: &SendOptions) -> impl Iterator<Item = Vec<u8>> {
-    let end: &[u8] = if options.crlf { b"\r\n" } else { b"" };
-    options.messages.iter().map(move |message| [message, end].concat())
 }

@@ -26,7 +26,7 @@ pub struct SendOptions {
     pub chunk: usize,
     /// The only family of addresses to try.
     pub family: Option<Family>,
-    /// The address to connect from.
+    /// The address to connect from, which decides on the family.
     pub source: Option<IpAddr>,
     /// How long connecting may take, over all addresses.
     pub connect_timeout: Option<Duration>,
@@ -44,6 +44,14 @@ pub struct SendOptions {
     pub raw: bool,
     /// The version of the PROXY protocol whose header announces this client first, as a proxy announces its client.
     pub proxy_protocol: Option<ProxyVersion>,
+}
+
+impl SendOptions {
+    /// The messages, each with its line end if they have one.
+    pub(super) fn ended_messages(&self) -> impl Iterator<Item = Vec<u8>> {
+        let end: &[u8] = if self.crlf { b"\r\n" } else { b"" };
+        self.messages.iter().map(move |message| [message, end].concat())
+    }
 }
 
 impl Default for SendOptions {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::net::{LONGEST_PAYLOAD, Target};
@@ -36,7 +36,7 @@ pub enum ClientError {
         endpoint: String,
     },
     /// No address could be connected to.
-    #[error("cannot connect to {endpoint}: {}", Failures(failures))]
+    #[error("cannot connect to {endpoint}: {}", listed(failures))]
     Connect {
         /// The endpoint, as it was given.
         endpoint: String,
@@ -47,7 +47,7 @@ pub enum ClientError {
     #[error(
         "cannot connect to {endpoint}: no answer within {}{}",
         humantime::format_duration(*after),
-        And(failures)
+        failures.iter().map(|failure| format!("; {failure}")).collect::<String>()
     )]
     ConnectTimeout {
         /// The endpoint, as it was given.
@@ -163,6 +163,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// `None` stands for the end of a reply that is shorter, or longer, than it should be.
+    pub(super) fn differs(offset: u64, got: Option<&u8>, expected: Option<&u8>) -> ClientError {
+        ClientError::Differs { offset, got: Byte(got.copied()), expected: Byte(expected.copied()) }
+    }
+
     /// The exit status by which a script tells the failures apart: 3 name not resolved, 4 refused, 5 timed out,
     /// 6 closed or reset before the reply was complete (or more than the reply, where it was to be verified), 7 the
     /// reply differs, 1 everything else. (2 is wrong usage, which the command line finds.)
@@ -178,19 +183,15 @@ impl ClientError {
             ClientError::Resolve { .. } | ClientError::NoAddress { .. } => 3,
             ClientError::Connect { failures, .. } => {
                 let any = |kind| failures.iter().any(|failure| failure.error.kind() == kind);
-                match () {
-                    () if any(ErrorKind::ConnectionRefused) => 4,
-                    () if any(ErrorKind::TimedOut) => 5,
-                    () => 1,
-                }
-            }
-            ClientError::Undeliverable { source, .. } => {
-                if source.kind() == ErrorKind::ConnectionRefused {
+                if any(ErrorKind::ConnectionRefused) {
                     4
+                } else if any(ErrorKind::TimedOut) {
+                    5
                 } else {
                     1
                 }
             }
+            ClientError::Undeliverable { source, .. } if source.kind() == ErrorKind::ConnectionRefused => 4,
             ClientError::ConnectTimeout { .. }
             | ClientError::Timeout { .. }
             | ClientError::Unanswered { .. } => 5,
@@ -199,7 +200,8 @@ impl ClientError {
             | ClientError::Surplus { .. }
             | ClientError::EndOfInput { .. } => 6,
             ClientError::Differs { .. } => 7,
-            ClientError::LineTooLong { .. }
+            ClientError::Undeliverable { .. }
+            | ClientError::LineTooLong { .. }
             | ClientError::ReadAhead { .. }
             | ClientError::DatagramTooLong { .. }
             | ClientError::Input(_)
@@ -226,6 +228,12 @@ pub enum Family {
     V4,
     /// Version 6.
     V6,
+}
+
+impl Family {
+    pub(super) fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
 }
 
 impl fmt::Display for Family {
@@ -271,23 +279,8 @@ impl fmt::Display for Failure {
     }
 }
 
-struct Failures<'a>(&'a [Failure]);
-
-impl fmt::Display for Failures<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, failure) in self.0.iter().enumerate() {
-            write!(f, "{}{failure}", if index == 0 { "" } else { "; " })?;
-        }
-        Ok(())
-    }
-}
-
-struct And<'a>(&'a [Failure]);
-
-impl fmt::Display for And<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "; {}", Failures(self.0)) }
-    }
+fn listed(failures: &[Failure]) -> String {
+    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// A byte of a reply, or the place behind its last one.

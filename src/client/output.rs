@@ -31,6 +31,7 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// The times of a dump count from now on.
     pub(super) fn standard(hex: bool, raw: bool) -> Result<Output, ClientError> {
         let stdout = stdout();
         let file = stdout.as_fd().try_clone_to_owned().map_err(ClientError::Output)?;
@@ -43,11 +44,6 @@ impl Output {
             asked: false,
             start: Moment::now(),
         })
-    }
-
-    /// From now on the times of the dump count.
-    pub(super) fn start_clock(&mut self) {
-        self.start = Moment::now();
     }
 
     /// Shows bytes that came from the server.

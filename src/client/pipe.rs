@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 
 use super::dialogue::{CrLf, Dialogue, Step};
-use super::outcome::{Byte, ClientError};
+use super::outcome::ClientError;
 use super::output::Output;
+use super::reply::compare;
 
 /// The most bytes that the comparison remembers: sent, and not yet come back.
 const VERIFY_WINDOW: usize = 1 << 20;
@@ -37,22 +38,18 @@ impl Pipe {
 }
 
 impl Dialogue for Pipe {
-    fn wants_input(&self) -> bool {
-        true
-    }
-
     fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), ClientError> {
         output.received(bytes)?;
         self.echo.as_mut().map_or(Ok(()), |echo| echo.compare(bytes))
     }
 
-    fn input<'a>(&'a mut self, bytes: &'a [u8], _: &mut Output) -> &'a [u8] {
+    fn input(&mut self, bytes: Vec<u8>, _: &mut Output) -> Vec<u8> {
         let bytes = match &mut self.crlf {
-            Some(crlf) => crlf.convert(bytes),
+            Some(crlf) => crlf.convert(&bytes),
             None => bytes,
         };
         if let Some(echo) = &mut self.echo {
-            echo.expected.extend(bytes);
+            echo.expected.extend(&bytes);
         }
         bytes
     }
@@ -99,27 +96,16 @@ struct Echo {
 
 impl Echo {
     fn compare(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        let common = bytes.len().min(self.expected.len());
-        let differs = |(got, expected): (&u8, &u8)| got != expected;
-        if let Some(place) = bytes.iter().zip(&self.expected).position(differs) {
-            return Err(self.differs_at(place, bytes[place]));
-        }
-        if common < bytes.len() {
-            return Err(ClientError::Surplus { bytes: (bytes.len() - common) as u64 });
-        }
-        self.expected.drain(..common);
-        self.offset += common as u64;
+        compare(bytes, self.expected.iter(), self.offset)?;
+        self.expected.drain(..bytes.len());
+        self.offset += bytes.len() as u64;
         Ok(())
-    }
-
-    fn differs_at(&self, place: usize, got: u8) -> ClientError {
-        let expected = Byte(self.expected.get(place).copied());
-        ClientError::Differs { offset: self.offset + place as u64, got: Byte(Some(got)), expected }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::outcome::Byte;
     use super::*;
 
     #[test]

@@ -3,8 +3,7 @@
 use super::dialogue::{Dialogue, Step};
 use super::outcome::ClientError;
 use super::output::Output;
-use super::reply::{Expect, Reply};
-use crate::system::Escaped;
+use super::reply::{Expect, Reply, judge_surplus};
 
 /// A terminal gives at most 4096 bytes as one line (`termios(3)`); a longer line without an end goes out in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -70,12 +69,8 @@ impl Prompt {
 }
 
 impl Dialogue for Prompt {
-    fn wants_input(&self) -> bool {
-        true
-    }
-
     fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), ClientError> {
-        // Behind a prompt, whatever comes begins on a line of its own, and a new prompt follows.
+        // Bytes behind a prompt begin on a line of their own, and a new prompt follows.
         output.end_line()?;
         self.prompted = false;
         output.received(bytes)?;
@@ -84,22 +79,16 @@ impl Dialogue for Prompt {
         let Some(reply) = self.reply.as_mut().filter(|reply| self.verify || !reply.is_complete()) else {
             return Ok(());
         };
-        let beyond = &bytes[reply.take(bytes)?..];
-        if !beyond.is_empty() {
-            log::warn!("{} bytes came beyond the reply: {}", beyond.len(), Escaped(beyond));
-            if self.verify {
-                return Err(ClientError::Surplus { bytes: beyond.len() as u64 });
-            }
-        }
-        Ok(())
+        let taken = reply.take(bytes)?;
+        judge_surplus(&bytes[taken..], self.verify)
     }
 
-    fn input<'a>(&'a mut self, bytes: &'a [u8], output: &mut Output) -> &'a [u8] {
-        self.typed.extend_from_slice(bytes);
+    fn input(&mut self, bytes: Vec<u8>, output: &mut Output) -> Vec<u8> {
+        self.typed.extend_from_slice(&bytes);
         if bytes.ends_with(b"\n") {
             output.note_typed_line();
         }
-        &[]
+        Vec::new()
     }
 
     fn input_ended(&mut self) {

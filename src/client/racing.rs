@@ -3,20 +3,21 @@
 //! A host may have an IPv6 and an IPv4 address, and one of them leads nowhere. The user must not wait the minutes that
 //! the kernel waits for an answer. So the addresses start in turn, the families alternating, each with a head start before
 //! the next one. A failure lets the next one start at once, and the first established connection wins. It all happens in
-//! one loop: an attempt is a socket whose handshake is under way, and the head start is a deadline.
+//! one loop: an attempt is a socket whose handshake is under way, and the head start is a timer.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::addresses::describe_socket;
 use super::outcome::{ClientError, Failure, Family};
-use super::source::Source;
+use super::source::{Source, socket};
 use crate::net::{
     Answer, CONNECTION_INTEREST, Connection, End, Limits, Next, Phase, Service, Target, Workspace, connect,
 };
 use crate::net::{Endpoint, Host};
-use crate::reactor::{Context, Moment, Readiness, Stage, Token};
+use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Stage, Timer, Token};
 use crate::system::describe;
 
 /// The time that an attempt has to itself: the "Connection Attempt Delay" of RFC 8305, section 5.
@@ -34,11 +35,11 @@ pub fn candidates(endpoint: &Endpoint, family: Option<Family>) -> Result<Vec<Tar
         Endpoint::Tcp { host, port } => (host, *port),
         Endpoint::Udp { .. } => return Err(ClientError::Datagrams { endpoint: endpoint.to_string() }),
     };
-    Ok(addresses_of(host, port, family)?.into_iter().map(Target::Tcp).collect())
+    Ok(addresses(host, port, family)?.into_iter().map(Target::Tcp).collect())
 }
 
 /// The addresses of a host, in the order in which they are to be tried.
-pub(super) fn addresses_of(
+pub(super) fn addresses(
     host: &Host,
     port: u16,
     family: Option<Family>,
@@ -51,7 +52,7 @@ pub(super) fn addresses_of(
     let mut addresses =
         host.addresses(port).map_err(|source| ClientError::Resolve { host: name(), source })?;
     if let Some(family) = family {
-        addresses.retain(|address| family_of(address) == family);
+        addresses.retain(|address| Family::of(address.ip()) == family);
         if addresses.is_empty() {
             return Err(ClientError::NoAddress { host: name(), family });
         }
@@ -59,15 +60,11 @@ pub(super) fn addresses_of(
     Ok(interleaved(addresses))
 }
 
-fn family_of(address: &SocketAddr) -> Family {
-    if address.is_ipv4() { Family::V4 } else { Family::V6 }
-}
-
 /// The families take turns, beginning with the one that the resolver prefers; within a family its order is kept.
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let Some(first) = addresses.first().map(family_of) else { return addresses };
+    let Some(first) = addresses.first().map(SocketAddr::is_ipv4) else { return addresses };
     let (preferred, other): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| family_of(address) == first);
+        addresses.into_iter().partition(|address| address.is_ipv4() == first);
     let mut others = other.into_iter();
     let mut order: Vec<SocketAddr> =
         preferred.into_iter().flat_map(|address| [Some(address), others.next()]).flatten().collect();
@@ -75,33 +72,52 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-/// The state of a race.
-#[derive(Debug)]
-pub(super) enum Standing {
-    /// Nobody has arrived yet.
-    Racing,
-    /// This one is connected; all others are gone.
-    Won(Token, Target),
-    /// All have failed, or time is up.
-    Lost(Loss),
-}
-
-/// A race that nobody won.
-#[derive(Debug)]
-pub(super) struct Loss {
-    pub(super) failures: Vec<Failure>,
-    pub(super) timed_out: bool,
-}
-
-impl Loss {
-    /// The race was for `endpoint`, and had this time.
-    pub(super) fn into_error(self, endpoint: String, timeout: Option<Duration>) -> ClientError {
-        let failures = self.failures;
-        match timeout {
-            Some(after) if self.timed_out => ClientError::ConnectTimeout { endpoint, after, failures },
-            _ => ClientError::Connect { endpoint, failures },
-        }
+/// Connects to the first of these targets that answers. The connection belongs to the reactor; the endpoint is the name of
+/// all targets together in errors.
+///
+/// # Errors
+/// When none can be connected to in time.
+pub(super) fn race(
+    reactor: &mut Reactor<Source>,
+    endpoint: &Endpoint,
+    targets: Vec<Target>,
+    source: Option<IpAddr>,
+    timeout: Option<Duration>,
+) -> Result<(Token, Target), ClientError> {
+    let context = reactor.context();
+    let mut race = Race::new(targets, source);
+    let now = Moment::now();
+    if let Some(timeout) = timeout {
+        context.set_timer(GIVE_UP, now + timeout);
     }
+    race.start_next(context, now);
+    while race.winner.is_none() && !race.attempts.is_empty() {
+        reactor.turn(&mut race)?;
+    }
+    reactor.context().clear_timer(NEXT_START);
+    reactor.context().clear_timer(GIVE_UP);
+    let Race { winner, failures, timed_out, .. } = race;
+    let endpoint = endpoint.to_string();
+    winner.ok_or_else(|| match timeout.filter(|_| timed_out) {
+        Some(after) => ClientError::ConnectTimeout { endpoint, after, failures },
+        None => ClientError::Connect { endpoint, failures },
+    })
+}
+
+/// The next attempt starts.
+const NEXT_START: Timer = Timer(0);
+/// Time is up.
+const GIVE_UP: Timer = Timer(1);
+
+/// The attempts to connect to one endpoint.
+struct Race {
+    waiting: VecDeque<Target>,
+    attempts: Vec<Attempt>,
+    failures: Vec<Failure>,
+    source: Option<IpAddr>,
+    workspace: Workspace,
+    winner: Option<(Token, Target)>,
+    timed_out: bool,
 }
 
 struct Attempt {
@@ -110,53 +126,14 @@ struct Attempt {
     began: Moment,
 }
 
-/// The attempts to connect to one endpoint.
-pub(super) struct Race {
-    waiting: VecDeque<Target>,
-    attempts: Vec<Attempt>,
-    failures: Vec<Failure>,
-    source: Option<IpAddr>,
-    next_start: Moment,
-    give_up: Option<Moment>,
-    workspace: Workspace,
-}
+impl Handler for Race {
+    type Source = Source;
 
-impl Race {
-    /// Starts the first attempt; ask [`Race::standing`] at once, since it may fail at once.
-    pub(super) fn begin(
-        context: &mut Context<Source>,
-        targets: Vec<Target>,
-        source: Option<IpAddr>,
-        timeout: Option<Duration>,
-    ) -> Race {
-        let now = Moment::now();
-        let mut race = Race {
-            waiting: targets.into(),
-            attempts: Vec::new(),
-            failures: Vec::new(),
-            source,
-            next_start: now,
-            give_up: timeout.map(|timeout| now + timeout),
-            // A budget of one unit: a pump establishes the connection and reads none of its bytes.
-            workspace: Workspace::new(Limits { read_size: 1, write_limit: 1, turn_budget: 1 }),
-        };
-        race.start_next(context, now);
-        race.arm(context);
-        race
-    }
-
-    /// An attempt has an event.
-    pub(super) fn ready(
-        &mut self,
-        context: &mut Context<Source>,
-        token: Token,
-        readiness: Readiness,
-    ) -> Standing {
+    /// An attempt has an event. (The winner removes all others, so the rest of its batch finds none.)
+    fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         let now = context.now();
-        let Some(index) = self.attempts.iter().position(|attempt| attempt.token == token) else {
-            return self.standing();
-        };
-        let Some(Source::Socket(connection)) = context.get_mut(token) else { return self.standing() };
+        let Some(index) = self.attempts.iter().position(|attempt| attempt.token == token) else { return };
+        let Some(connection) = socket(context, token) else { return };
         connection.note(readiness);
         match connection.pump(&mut Nobody, &mut self.workspace, now) {
             Next::Close(End::NotConnected(error) | End::Reset(error)) => {
@@ -168,41 +145,38 @@ impl Race {
             _ if connection.transport().is_connected_to_itself() => {
                 self.fail(context, index, ErrorKind::ConnectionRefused.into(), now);
             }
-            _ => return self.win(context, index, now),
+            _ => self.win(context, index, now),
         }
-        self.arm(context);
-        self.standing()
     }
 
-    /// A deadline of the race is due.
-    pub(super) fn deadline(&mut self, context: &mut Context<Source>) -> Standing {
+    fn timer(&mut self, context: &mut Context<Source>, timer: Timer) {
         let now = context.now();
-        if self.give_up.is_some_and(|at| at <= now) {
-            // A handshake may have ended while this process was stopped, and its event may be still to come.
-            for token in self.attempts.iter().map(|attempt| attempt.token).collect::<Vec<_>>() {
-                if let won @ Standing::Won(..) = self.ready(context, token, Readiness::WRITABLE) {
-                    return won;
-                }
-            }
-            for attempt in self.attempts.drain(..) {
-                log::debug!("{}: no answer in {:.1?}", attempt.target, now.since(attempt.began));
-                context.remove(attempt.token);
-            }
-            return Standing::Lost(Loss { failures: std::mem::take(&mut self.failures), timed_out: true });
+        if timer == NEXT_START {
+            return self.start_next(context, now);
         }
-        if self.next_start <= now {
-            self.start_next(context, now);
+        // A handshake may have ended while this process was stopped, and its event may be still to come.
+        for token in self.attempts.iter().map(|attempt| attempt.token).collect::<Vec<_>>() {
+            self.ready(context, token, Readiness::WRITABLE);
         }
-        self.arm(context);
-        self.standing()
+        for attempt in self.attempts.drain(..) {
+            log::debug!("{}: no answer in {:.1?}", attempt.target, now.since(attempt.began));
+            context.remove(attempt.token);
+            self.timed_out = true;
+        }
     }
+}
 
-    /// The state of the race, if nobody has won just now.
-    pub(super) fn standing(&mut self) -> Standing {
-        if self.attempts.is_empty() {
-            Standing::Lost(Loss { failures: std::mem::take(&mut self.failures), timed_out: false })
-        } else {
-            Standing::Racing
+impl Race {
+    fn new(targets: Vec<Target>, source: Option<IpAddr>) -> Race {
+        Race {
+            waiting: targets.into(),
+            attempts: Vec::new(),
+            failures: Vec::new(),
+            source,
+            // A budget of one unit: a pump establishes the connection and reads none of its bytes.
+            workspace: Workspace::new(Limits { read_size: 1, write_limit: 1, turn_budget: 1 }),
+            winner: None,
+            timed_out: false,
         }
     }
 
@@ -217,8 +191,7 @@ impl Race {
             match begun {
                 Ok(token) => {
                     self.attempts.push(Attempt { token, target, began: now });
-                    self.next_start = now + HEAD_START;
-                    return;
+                    return context.set_timer(NEXT_START, now + HEAD_START);
                 }
                 Err(error) => self.note_failure(target, error, Duration::ZERO),
             }
@@ -237,27 +210,17 @@ impl Race {
         self.failures.push(Failure { target, error });
     }
 
-    fn win(&mut self, context: &mut Context<Source>, index: usize, now: Moment) -> Standing {
+    fn win(&mut self, context: &mut Context<Source>, index: usize, now: Moment) {
         let winner = self.attempts.swap_remove(index);
         log::debug!("{}: connected in {:.1?}", winner.target, now.since(winner.began));
+        if let Some(connection) = socket(context, winner.token) {
+            log::debug!("{}", describe_socket(connection.transport()));
+        }
         for attempt in self.attempts.drain(..) {
             log::debug!("{}: given up, another address was faster", attempt.target);
             context.remove(attempt.token);
         }
-        context.clear_deadline(winner.token);
-        Standing::Won(winner.token, winner.target)
-    }
-
-    /// The race has one deadline, the nearer of two. It hangs on the attempt that is there in any case, the oldest.
-    fn arm(&self, context: &mut Context<Source>) {
-        let start = (!self.waiting.is_empty()).then_some(self.next_start);
-        let nearest = match (start, self.give_up) {
-            (Some(start), Some(give_up)) => Some(start.min(give_up)),
-            (start, give_up) => start.or(give_up),
-        };
-        if let (Some(attempt), Some(at)) = (self.attempts.first(), nearest) {
-            context.set_deadline(attempt.token, at);
-        }
+        self.winner = Some((winner.token, winner.target));
     }
 }
 
@@ -277,7 +240,6 @@ impl Service for Nobody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::Reactor;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().expect("an address")).collect()
@@ -311,32 +273,37 @@ mod tests {
         assert_eq!(error.exit_code(), 3);
     }
 
+    /// The end of a race whose handshake had ended or not, while no event was fetched.
+    fn race_whose_time_is_over(address: SocketAddr) -> Race {
+        let mut reactor = Reactor::new().expect("descriptors");
+        let mut race = Race::new(vec![Target::Tcp(address)], None);
+        race.start_next(reactor.context(), Moment::now());
+        race.timer(reactor.context(), GIVE_UP);
+        race
+    }
+
     #[test]
     fn a_handshake_that_ended_while_nobody_looked_wins_though_the_time_is_over() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let target = Target::Tcp(listener.local_addr().expect("it is bound"));
-        let mut reactor = Reactor::new().expect("descriptors");
-        let mut race = Race::begin(reactor.context(), vec![target], None, None);
-        let _server = listener.accept().expect("the handshake has ended");
-        race.give_up = Some(reactor.context().now());
-        let standing = race.deadline(reactor.context());
-        assert!(matches!(standing, Standing::Won(..)), "{standing:?}");
+        // Over loopback the handshake has ended when `connect` returns.
+        let race = race_whose_time_is_over(listener.local_addr().expect("it is bound"));
+        assert!(race.winner.is_some() && !race.timed_out);
     }
 
     #[test]
     fn a_handshake_that_has_not_ended_loses_when_the_time_is_over() {
-        // A backlog of one place, and two who are not accepted: the third has to wait.
-        let full =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        use socket2::{Domain, Socket, Type};
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
         full.listen(0).expect("it is bound");
         let address = full.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
-        let mut reactor = Reactor::new().expect("descriptors");
-        let mut races: Vec<Race> =
-            (0..3).map(|_| Race::begin(reactor.context(), vec![Target::Tcp(address)], None, None)).collect();
-        let mut last = races.pop().expect("there are three");
-        last.give_up = Some(reactor.context().now());
-        let standing = last.deadline(reactor.context());
-        assert!(matches!(standing, Standing::Lost(Loss { timed_out: true, .. })), "{standing:?}");
+        // A backlog for one, or for two on some systems, so a further one has to wait.
+        let others = [(); 2].map(|()| Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket"));
+        for other in &others {
+            other.set_nonblocking(true).expect("it can be");
+            let _ = other.connect(&address.into());
+        }
+        let race = race_whose_time_is_over(address);
+        assert!(race.winner.is_none() && race.timed_out);
     }
 }

@@ -1,9 +1,12 @@
 //! The end of a reply in a protocol without frames, and its comparison with the message.
 
-use super::outcome::{Byte, ClientError};
+use clap::ValueEnum;
+
+use super::outcome::ClientError;
+use crate::system::Escaped;
 
 /// How a reply ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Expect {
     /// After as many bytes as were sent.
     Same,
@@ -11,7 +14,7 @@ pub enum Expect {
     Any,
     /// After a line feed.
     Line,
-    /// When the server closes.
+    /// When the server closes; all messages are sent at once.
     Close,
 }
 
@@ -69,13 +72,15 @@ impl Reply {
             Expect::Close => false,
         };
         if self.verify {
-            self.compare(&bytes[..count])?;
+            compare(&bytes[..count], self.sent[self.received..].iter(), self.received as u64)?;
         }
         self.received += count;
-        if self.verify && self.complete && self.received < self.sent.len() {
-            return Err(self.differs_at(self.received, None));
+        match self.sent.get(self.received) {
+            missing @ Some(_) if self.verify && self.complete => {
+                Err(ClientError::differs(self.received as u64, None, missing))
+            }
+            _ => Ok(count),
         }
-        Ok(count)
     }
 
     /// The server has closed: completes a reply that ends so. True if the reply is complete.
@@ -97,22 +102,30 @@ impl Reply {
             Expect::Close => format!("{} bytes of the reply came", self.received),
         }
     }
+}
 
-    fn compare(&self, bytes: &[u8]) -> Result<(), ClientError> {
-        let expected = &self.sent[self.received..];
-        if let Some(place) = bytes.iter().zip(expected).position(|(got, expected)| got != expected) {
-            return Err(self.differs_at(self.received + place, Some(bytes[place])));
-        }
-        match bytes.len().saturating_sub(expected.len()) {
-            0 => Ok(()),
-            beyond => Err(ClientError::Surplus { bytes: beyond as u64 }),
+/// Compares bytes of a reply with the bytes that are expected from this offset on, and names the first difference.
+pub(super) fn compare<'a>(
+    bytes: &[u8],
+    expected: impl ExactSizeIterator<Item = &'a u8>,
+    offset: u64,
+) -> Result<(), ClientError> {
+    let beyond = bytes.len().saturating_sub(expected.len());
+    for (place, (got, expected)) in bytes.iter().zip(expected).enumerate() {
+        if got != expected {
+            return Err(ClientError::differs(offset + place as u64, Some(got), Some(expected)));
         }
     }
+    if beyond == 0 { Ok(()) } else { Err(ClientError::Surplus { bytes: beyond as u64 }) }
+}
 
-    fn differs_at(&self, offset: usize, got: Option<u8>) -> ClientError {
-        let expected = Byte(self.sent.get(offset).copied());
-        ClientError::Differs { offset: offset as u64, got: Byte(got), expected }
+/// Warns of bytes beyond a reply; a verified reply has none.
+pub(super) fn judge_surplus(bytes: &[u8], verify: bool) -> Result<(), ClientError> {
+    if bytes.is_empty() {
+        return Ok(());
     }
+    log::warn!("{} bytes came beyond the reply: {}", bytes.len(), Escaped(bytes));
+    if verify { Err(ClientError::Surplus { bytes: bytes.len() as u64 }) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use super::dialogue::{Dialogue, Step};
 use super::outcome::ClientError;
 use super::output::Output;
-use super::reply::{Expect, Reply};
-use crate::system::Escaped;
+use super::reply::{Expect, Reply, judge_surplus};
 
 /// The messages that the command line gave.
 pub(super) struct Script {
@@ -43,14 +42,10 @@ impl Script {
 }
 
 impl Dialogue for Script {
-    fn wants_input(&self) -> bool {
-        false
-    }
-
     fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), ClientError> {
         let taken = match &mut self.reply {
             Some(reply) => {
-                // Shown before it is judged: what differs should be seen.
+                // Shown before it is judged: the user should see a difference.
                 let shown = if output.is_dump() { bytes.len() } else { reply.length_in(bytes) };
                 output.received(&bytes[..shown])?;
                 let taken = reply.take(bytes)?;
@@ -66,14 +61,7 @@ impl Dialogue for Script {
                 0
             }
         };
-        let beyond = &bytes[taken..];
-        if !beyond.is_empty() {
-            log::warn!("{} bytes came beyond the reply: {}", beyond.len(), Escaped(beyond));
-            if self.verify {
-                return Err(ClientError::Surplus { bytes: beyond.len() as u64 });
-            }
-        }
-        Ok(())
+        judge_surplus(&bytes[taken..], self.verify)
     }
 
     fn step(&mut self, _: usize, _: &mut Output) -> Result<Step, ClientError> {

@@ -39,10 +39,10 @@ pub(super) fn socket(context: &mut Context<Source>, token: Token) -> Option<&mut
 
 /// Takes standard input into the loop.
 pub(super) fn insert_input(context: &mut Context<Source>) -> Result<Token, ClientError> {
-    match context.insert(Source::Input(Input::polled()?), Interest::READABLE, Stage::Connections) {
+    match context.insert(Source::Input(Input::open(true)?), Interest::READABLE, Stage::Connections) {
         // A regular file.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
-            let input = Source::Input(Input::always_ready()?);
+            let input = Source::Input(Input::open(false)?);
             context.insert_unpolled(input, Stage::Connections).map_err(ClientError::Input)
         }
         inserted => inserted.map_err(ClientError::Input),
@@ -50,13 +50,9 @@ pub(super) fn insert_input(context: &mut Context<Source>) -> Result<Token, Clien
 }
 
 /// Reads standard input, if anything is there.
-pub(super) fn take_input(
-    context: &mut Context<Source>,
-    token: Token,
-    buffer: &mut [u8],
-) -> Result<Taken, ClientError> {
+pub(super) fn take_input(context: &mut Context<Source>, token: Token) -> Result<Taken, ClientError> {
     let Some(Source::Input(input)) = context.get_mut(token) else { return Ok(Taken::End) };
-    let (taken, again) = input.read(buffer)?;
+    let (taken, again) = input.read()?;
     if again {
         context.reregister(token, Interest::READABLE).map_err(ClientError::Input)?;
     }

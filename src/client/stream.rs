@@ -1,20 +1,20 @@
 //! `echoloop send`: a [`Handler`] with one connection.
 //!
-//! First the addresses race; the winner is *the* socket. From then on whatever happens calls
-//! [`StreamConversation::advance`]. It does three things in turn until none of them leads on: it shows what has arrived on
-//! the socket, asks the dialogue for the next step, and takes that step. Nothing in it waits but the writes to standard
-//! output.
+//! First the addresses race; the winner is *the* socket. From then on every event calls
+//! [`StreamConversation::advance`]. It does three things in turn until none of them leads on: it shows the bytes that have
+//! arrived on the socket, asks the dialogue for the next step, and takes that step. Nothing in it waits but the writes to
+//! standard output.
 
 use std::io::{self, Read};
 use std::time::Duration;
 
-use super::addresses::{announcement, describe_socket};
+use super::addresses::announcement;
 use super::dialogue::{Dialogue, Step};
-use super::input::{INPUT_SIZE, Taken};
+use super::input::Taken;
 use super::options::SendOptions;
 use super::outcome::ClientError;
 use super::output::Output;
-use super::racing::{Race, Standing};
+use super::racing::race;
 use super::source::{STEPS_PER_TURN, Source, insert_input, socket, take_input};
 use crate::net::Endpoint;
 use crate::net::proxy::ProxyVersion;
@@ -27,15 +27,10 @@ const TURN_BUDGET: usize = 256 * 1024;
 
 /// One call of [`send`](super::send) over a stream.
 pub(super) struct StreamConversation {
-    endpoint: String,
-    connect_timeout: Option<Duration>,
     timeout: Option<Duration>,
-    proxy_protocol: Option<ProxyVersion>,
-    race: Option<Race>,
     peer: String,
-    socket: Option<Token>,
+    socket: Token,
     input: Option<Token>,
-    input_buffer: Vec<u8>,
     workspace: Workspace,
     talk: Talk,
     silence: Silence,
@@ -65,9 +60,10 @@ impl StreamConversation {
         options: &SendOptions,
         dialogue: Box<dyn Dialogue>,
     ) -> Result<(), ClientError> {
-        let output = Output::standard(options.hex, options.raw)?;
         let mut reactor = Reactor::new()?;
-        let race = Race::begin(reactor.context(), targets, options.source, options.connect_timeout);
+        let (socket, target) =
+            race(&mut reactor, endpoint, targets, options.source, options.connect_timeout)?;
+        let output = Output::standard(options.hex, options.raw)?;
         let limits = Limits {
             read_size: options.chunk,
             // The dialogues send only when little is unsent. And they must always read: if both sides stopped reading
@@ -76,21 +72,19 @@ impl StreamConversation {
             turn_budget: TURN_BUDGET,
         };
         let mut conversation = StreamConversation {
-            endpoint: endpoint.to_string(),
-            connect_timeout: options.connect_timeout,
             timeout: options.timeout,
-            proxy_protocol: options.proxy_protocol,
-            race: Some(race),
-            peer: String::new(),
-            socket: None,
-            input: None,
-            input_buffer: Vec::new(),
+            peer: target.to_string(),
+            socket,
+            input: if options.messages.is_empty() { Some(insert_input(reactor.context())?) } else { None },
             workspace: Workspace::new(limits),
             talk: Talk { dialogue, output, failure: None },
             silence: Silence { since: Moment::now(), moved: 0 },
             result: None,
         };
-        conversation.follow_race(reactor.context(), |race, _| race.standing());
+        match conversation.begin(reactor.context(), options.proxy_protocol) {
+            Ok(()) => conversation.advance(reactor.context()),
+            Err(error) => conversation.end(Err(error)),
+        }
         while conversation.result.is_none() {
             reactor.turn(&mut conversation)?;
         }
@@ -102,81 +96,42 @@ impl StreamConversation {
         result
     }
 
-    fn follow_race(
+    /// Says what comes first: the header of the PROXY protocol, if one is asked for, and the first message. This comes
+    /// before the first read: the server's first words may have come with the connection, and whether they count as an
+    /// answer to the first message must not depend on which of the two was faster.
+    fn begin(
         &mut self,
         context: &mut Context<Source>,
-        event: impl FnOnce(&mut Race, &mut Context<Source>) -> Standing,
-    ) {
-        let Some(race) = &mut self.race else { return };
-        match event(race, context) {
-            Standing::Racing => {}
-            Standing::Won(token, target) => {
-                self.race = None;
-                self.begin(context, token, &target);
-            }
-            Standing::Lost(loss) => {
-                self.result = Some(Err(loss.into_error(self.endpoint.clone(), self.connect_timeout)));
-            }
+        announced: Option<ProxyVersion>,
+    ) -> Result<(), ClientError> {
+        if let (Some(version), Some(connection)) = (announced, socket(context, self.socket)) {
+            let header = announcement(version, connection.transport());
+            self.send(context, &header)?;
         }
-    }
-
-    /// The connection is established.
-    fn begin(&mut self, context: &mut Context<Source>, token: Token, target: &Target) {
-        self.peer = target.to_string();
-        self.socket = Some(token);
-        if let Some(Source::Socket(connection)) = context.get(token) {
-            log::debug!("{}", describe_socket(connection.transport()));
-        }
-        self.talk.output.start_clock();
-        if self.talk.dialogue.wants_input() {
-            self.input_buffer = vec![0; INPUT_SIZE];
-            match insert_input(context) {
-                Ok(input) => self.input = Some(input),
-                Err(error) => return self.end(Err(error)),
-            }
-        }
-        self.silence.since = Moment::now();
-        // Before the first read: the server's first words may have come with the connection. Whether they count as an
-        // answer to the first message must not depend on which of the two was faster.
-        match self.announce(context, token).and_then(|()| self.take_step(context, token, 0)) {
-            Ok(_) => self.advance(context),
-            Err(error) => self.end(Err(error)),
-        }
-    }
-
-    /// Sends the header of the PROXY protocol, if the options ask for one.
-    fn announce(&mut self, context: &mut Context<Source>, token: Token) -> Result<(), ClientError> {
-        let header = match (self.proxy_protocol, context.get(token)) {
-            (Some(version), Some(Source::Socket(connection))) => {
-                announcement(version, connection.transport())
-            }
-            _ => return Ok(()),
-        };
-        self.send(context, token, &header)
+        self.take_step(context, 0).map(drop)
     }
 
     /// Does whatever can be done.
     fn advance(&mut self, context: &mut Context<Source>) {
-        let Some(token) = self.socket else { return };
         for _ in 0..STEPS_PER_TURN {
             if self.result.is_some() {
                 return;
             }
-            match self.go_on(context, token) {
+            match self.go_on(context) {
                 Ok(true) => {}
-                Ok(false) => return self.arm(context, token),
+                Ok(false) => return self.arm(context),
                 Err(error) => return self.end(Err(error)),
             }
         }
         // There is more to do; but the socket's events must be fetched now and then.
-        self.arm(context, token);
-        context.run_again(token);
+        self.arm(context);
+        context.run_again(self.socket);
     }
 
     /// Shows what has arrived, then takes one step. False: it led nowhere, an event has to come first.
-    fn go_on(&mut self, context: &mut Context<Source>, token: Token) -> Result<bool, ClientError> {
+    fn go_on(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let now = context.now();
-        let Some(connection) = socket(context, token) else { return Ok(false) };
+        let Some(connection) = socket(context, self.socket) else { return Ok(false) };
         let next = connection.pump(&mut self.talk, &mut self.workspace, now);
         let unsent = connection.unsent();
         if let Some(failure) = self.talk.failure.take() {
@@ -184,88 +139,69 @@ impl StreamConversation {
         }
         match next {
             Next::Close(end) => {
-                self.closed(context, token, end)?;
+                self.closed(context, end)?;
                 Ok(true)
             }
             Next::Again => Ok(true),
-            Next::Wait => self.take_step(context, token, unsent),
+            Next::Wait => self.take_step(context, unsent),
         }
     }
 
-    fn take_step(
-        &mut self,
-        context: &mut Context<Source>,
-        token: Token,
-        unsent: usize,
-    ) -> Result<bool, ClientError> {
+    fn take_step(&mut self, context: &mut Context<Source>, unsent: usize) -> Result<bool, ClientError> {
         match self.talk.dialogue.step(unsent, &mut self.talk.output)? {
-            Step::Send(bytes) => {
-                self.send(context, token, &bytes)?;
-                Ok(true)
-            }
+            Step::Send(bytes) => self.send(context, &bytes)?,
             Step::HalfClose => {
                 log::debug!("{}: nothing more to send", self.peer);
-                if let Some(connection) = socket(context, token) {
+                if let Some(connection) = socket(context, self.socket) {
                     connection.half_close(&mut self.workspace);
                 }
-                Ok(true)
             }
-            Step::ReadInput => self.read_input(context, token),
-            Step::Wait => Ok(false),
+            Step::ReadInput => return self.read_input(context),
+            Step::Wait => return Ok(false),
             Step::Done => {
                 log::debug!("{}: closing the connection", self.peer);
                 self.end(Ok(()));
-                Ok(true)
             }
         }
+        Ok(true)
     }
 
-    fn send(&mut self, context: &mut Context<Source>, token: Token, bytes: &[u8]) -> Result<(), ClientError> {
+    fn send(&mut self, context: &mut Context<Source>, bytes: &[u8]) -> Result<(), ClientError> {
         log::debug!("{}: sending {}", self.peer, Escaped(bytes));
         self.talk.output.sent(bytes)?;
         let now = context.now();
-        let Some(connection) = socket(context, token) else { return Ok(()) };
+        let Some(connection) = socket(context, self.socket) else { return Ok(()) };
         match connection.send(bytes, &mut self.workspace, now) {
             Ok(()) => Ok(()),
-            Err(error) => self.closed(context, token, End::Reset(error)),
+            Err(error) => self.closed(context, End::Reset(error)),
         }
     }
 
     /// One read of standard input. False if nothing is there now.
-    fn read_input(&mut self, context: &mut Context<Source>, token: Token) -> Result<bool, ClientError> {
+    fn read_input(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let Some(input) = self.input else { return Ok(false) };
-        match take_input(context, input, &mut self.input_buffer)? {
-            Taken::Nothing => Ok(false),
-            Taken::End => {
-                self.talk.dialogue.input_ended();
-                Ok(true)
-            }
-            Taken::Bytes(count) => {
-                let Talk { dialogue, output, .. } = &mut self.talk;
-                let bytes = dialogue.input(&self.input_buffer[..count], output);
-                if bytes.is_empty() {
-                    return Ok(true);
-                }
-                log::debug!("{}: sending {}", self.peer, Escaped(bytes));
-                output.sent(bytes)?;
-                let now = context.now();
-                let Some(connection) = socket(context, token) else { return Ok(false) };
-                match connection.send(bytes, &mut self.workspace, now) {
-                    Ok(()) => Ok(true),
-                    Err(error) => self.closed(context, token, End::Reset(error)).map(|()| true),
+        let Talk { dialogue, output, .. } = &mut self.talk;
+        match take_input(context, input)? {
+            Taken::Nothing => return Ok(false),
+            Taken::End => dialogue.input_ended(),
+            Taken::Bytes(bytes) => {
+                let bytes = dialogue.input(bytes, output);
+                if !bytes.is_empty() {
+                    self.send(context, &bytes)?;
                 }
             }
         }
+        Ok(true)
     }
 
     /// The server has ended the connection, one way or the other: is anything missing?
-    fn closed(&mut self, context: &mut Context<Source>, token: Token, end: End) -> Result<(), ClientError> {
+    fn closed(&mut self, context: &mut Context<Source>, end: End) -> Result<(), ClientError> {
         let reset = match end {
             End::Finished | End::Lingered => None,
             End::Reset(error) | End::NotConnected(error) => Some(error),
         };
         let mut unsent = 0;
-        if let Some(connection) = socket(context, token) {
+        if let Some(connection) = socket(context, self.socket) {
             unsent = connection.unsent();
             if reset.is_some() {
                 rescue(connection.transport(), &mut self.talk)?;
@@ -296,9 +232,9 @@ impl StreamConversation {
     }
 
     /// Sets the deadline by which the server has to move, if it is its turn.
-    fn arm(&mut self, context: &mut Context<Source>, token: Token) {
+    fn arm(&mut self, context: &mut Context<Source>) {
         let Some(timeout) = self.timeout else { return };
-        let Some(connection) = socket(context, token) else { return };
+        let Some(connection) = socket(context, self.socket) else { return };
         let moved = connection.received() + connection.sent();
         if moved != self.silence.moved || !self.talk.dialogue.awaits_server() {
             // The clock and not the turn's time: the turn may have waited for standard output, and that is no silence
@@ -306,7 +242,7 @@ impl StreamConversation {
             self.silence = Silence { since: Moment::now(), moved };
         }
         // A nearer deadline stays: when it is due, this sets the next one.
-        context.set_deadline_no_later_than(token, self.silence.since + timeout);
+        context.set_deadline_no_later_than(self.socket, self.silence.since + timeout);
     }
 
     fn end(&mut self, result: Result<(), ClientError>) {
@@ -319,9 +255,6 @@ impl Handler for StreamConversation {
 
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         match context.get_mut(token) {
-            Some(Source::Socket(_)) if self.race.is_some() => {
-                self.follow_race(context, |race, context| race.ready(context, token, readiness));
-            }
             Some(Source::Socket(connection)) => {
                 log::trace!("{}: {readiness:?}", self.peer);
                 connection.note(readiness);
@@ -341,9 +274,6 @@ impl Handler for StreamConversation {
     }
 
     fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
-        if self.race.is_some() {
-            return self.follow_race(context, Race::deadline);
-        }
         let Some(timeout) = self.timeout else { return };
         // The reply may have arrived while this process was stopped, and its event may be still to come.
         if let Some(connection) = socket(context, token) {
@@ -354,7 +284,7 @@ impl Handler for StreamConversation {
             && self.talk.dialogue.awaits_server()
             && self.silence.since + timeout <= context.now()
         {
-            let unsent = socket(context, token).is_some_and(|connection| connection.unsent() > 0);
+            let unsent = socket(context, self.socket).is_some_and(|connection| connection.unsent() > 0);
             let missing = self.talk.dialogue.missing(unsent);
             self.end(Err(ClientError::Timeout {
                 peer: self.peer.clone(),

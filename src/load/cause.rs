@@ -120,18 +120,12 @@ impl Errors {
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        let Errors { refused, timeout, greeting, reset, closed, mismatch, local } = self;
-        refused + timeout + greeting + reset + closed + mismatch + local
+        self.named().into_iter().map(|(count, _)| count).sum()
     }
-}
 
-impl fmt::Display for Errors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Errors { refused, timeout, greeting, reset, closed, mismatch, local } = self;
-        if self.total() == 0 {
-            return f.write_str("none");
-        }
-        let named = [
+    fn named(&self) -> [(u64, &'static str); 7] {
+        let &Errors { refused, timeout, greeting, reset, closed, mismatch, local } = self;
+        [
             (refused, "refused"),
             (timeout, "timed out"),
             (greeting, "not greeted in time"),
@@ -139,13 +133,15 @@ impl fmt::Display for Errors {
             (closed, "closed early"),
             (mismatch, "mismatched"),
             (local, "for want of ports, descriptors or rights here"),
-        ];
-        let mut comma = "";
-        for (count, name) in named.into_iter().filter(|(count, _)| **count > 0) {
-            write!(f, "{comma}{count} {name}")?;
-            comma = ", ";
-        }
-        Ok(())
+        ]
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let occurred = self.named().into_iter().filter(|(count, _)| *count > 0);
+        let words: Vec<String> = occurred.map(|(count, name)| format!("{count} {name}")).collect();
+        if words.is_empty() { f.write_str("none") } else { f.write_str(&words.join(", ")) }
     }
 }
 

@@ -179,14 +179,15 @@ impl Clients {
         }
     }
 
-    /// Nothing new is begun. Whatever was due until `end` and has not left is not sent.
+    /// Nothing new is begun. A message that was due until `end` and has not left stays unsent.
     pub(super) fn wind_down(&mut self, context: &Context<Slot>, end: Moment) {
         self.dialler.end();
         let Traffic { pacing, figures, .. } = &mut self.traffic;
         figures.outages.finish(end);
         if self.dialler.plan().messages.is_none() {
             let owed = |client: &Client| client.pacer.owed(pacing, figures.from, end);
-            figures.not_sent += clients(context).chain(self.dialler.clients()).map(owed).sum::<u64>();
+            figures.messages.not_sent +=
+                clients(context).chain(self.dialler.clients()).map(owed).sum::<u64>();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Processor time that is kept from this process: stolen by a hypervisor, or refused by the quota of a control group.
+//! Processor time that others keep from this process: a hypervisor steals it, or the quota of a control group refuses it.
 //! The kernel does not count either as time in which the process waited for a core.
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
 
-/// The processor time that was kept from us since the machine and our control groups began. Nothing where the system
+/// The processor time that others kept from us since the machine and our control groups began. Nothing where the system
 /// does not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Withheld {

@@ -162,7 +162,7 @@ impl DatagramClient {
         for Flight { size, intended, .. } in self.datagrams.take_back() {
             let counted = traffic.figures.unsent(size, intended);
             let is_owed = counted && ends_at_a_time && traffic.pacing.is_scheduled();
-            traffic.figures.not_sent += u64::from(is_owed);
+            traffic.figures.messages.not_sent += u64::from(is_owed);
             traffic.pacing.refund();
         }
     }

@@ -1,5 +1,5 @@
-//! The clients over UDP: their sockets, refusals, and the addresses of a name. What goes over one socket is in
-//! [`DatagramClient`].
+//! The clients over UDP: their sockets, refusals, and the addresses of a name. [`DatagramClient`] is the traffic of one
+//! socket.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ impl DatagramClients {
     pub(super) fn add(&mut self, common: &mut Common<'_>, mut client: Client) {
         client.was_open = true;
         if insert(common, client).is_some() {
-            common.traffic.figures.opened += 1;
+            common.traffic.figures.connections.opened += 1;
             common.traffic.figures.open += 1;
         }
     }
@@ -147,12 +147,12 @@ impl DatagramClients {
         }
         let figures = &mut common.traffic.figures;
         if was_refused {
-            figures.outages.failed_reconnects += 1;
+            figures.outages.reconnect_failed();
             return;
         }
         self.refused += usize::from(common.context.get(token).is_some());
         figures.open -= 1;
-        figures.lost += 1;
+        figures.connections.lost += 1;
         let why = if is_refusal { " (nobody receives on that port, its machine says)" } else { "" };
         figures.fail(cause, || cannot_send(peer, error, why));
     }

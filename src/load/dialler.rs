@@ -92,7 +92,7 @@ impl Dialler {
         let place = place(&client, traffic);
         client.choice = self.targets.choice(place);
         let target = self.targets.at(place, client.choice).cloned()?;
-        traffic.figures.attempted += u64::from(since.is_none());
+        traffic.figures.connections.requested += u64::from(since.is_none());
         let source = match (&target, &self.plan.sources) {
             (Target::Udp(_), _) => {
                 self.queue.connect_ended();
@@ -179,7 +179,7 @@ impl Dialler {
             figures
                 .fail(cause, || format!("cannot connect to {target}: {}{}", describe(error), remedy(error)));
         } else {
-            figures.outages.failed_reconnects += 1;
+            figures.outages.reconnect_failed();
         }
         if cause == Cause::Local && is_first && !traffic.churn {
             if !self.ceiling.others_may_have_ports(error) {

@@ -11,7 +11,7 @@ use super::mismatch::Mismatch;
 use super::outages::Outages;
 use super::series::{Counts, Point, Series, USUAL_LENGTH};
 use super::starvation::Starvation;
-use super::times::Histogram;
+use super::times::Histograms;
 use crate::reactor::Moment;
 
 /// The most failures that are described one by one; all are counted.
@@ -22,41 +22,64 @@ pub(super) const MOST_DESCRIBED: usize = 16;
 pub(super) struct Figures {
     /// Messages that were due from here on count.
     pub(super) from: Moment,
-    pub(super) sent: u64,
-    pub(super) received: u64,
-    pub(super) bytes_sent: u64,
-    pub(super) bytes_received: u64,
     pub(super) last_reply: Moment,
-    /// When the measured part ended, with the replies that it had brought by then.
-    pub(super) ended: Option<(Moment, u64)>,
-    /// Messages that were due in the measured part and never sent.
-    pub(super) not_sent: u64,
-    pub(super) starvation: Starvation,
-    /// Whether a signal ended the run early.
-    pub(super) interrupted: bool,
     /// The moment of the first failure since the last reply.
     failing_since: Moment,
-    /// From the intended moment (closed loop: from sending) to the complete reply. The series keeps those of the
-    /// current interval, and adds them here at its end: a message is recorded once.
-    pub(super) latency: Histogram,
-    /// Open loop: from sending to the complete reply, and from the intended moment to sending.
-    pub(super) service: Option<Histogram>,
-    pub(super) lag: Option<Histogram>,
-    pub(super) connect: Histogram,
-    pub(super) attempted: u64,
-    pub(super) opened: u64,
-    pub(super) lost: u64,
+    /// When the measured part ended, with the replies that it had brought by then.
+    pub(super) ended: Option<(Moment, u64)>,
+    /// Whether a signal ended the run early.
+    pub(super) interrupted: bool,
+    pub(super) connections: Connections,
+    /// How many connections are open.
     pub(super) open: u64,
+    pub(super) messages: Messages,
+    pub(super) bytes: Bytes,
+    pub(super) datagrams: DatagramFates,
+    pub(super) outages: Outages,
     pub(super) errors: Errors,
     pub(super) failures: Vec<String>,
     pub(super) mismatches: Vec<Mismatch>,
     pub(super) greetings: Greetings,
-    pub(super) datagrams: DatagramFates,
-    pub(super) outages: Outages,
     pub(super) fairness: Fairness,
+    pub(super) starvation: Starvation,
+    /// The series keeps the latencies of the current interval, and adds them here at its end: a message is recorded once.
+    pub(super) histograms: Histograms,
     series: Series,
     /// How long an interval of the series is.
     pub(super) interval: Duration,
+}
+
+/// Connections of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// How many were wanted: one a client, or in a churn all that were begun.
+    pub requested: u64,
+    /// How many were established.
+    pub opened: u64,
+    /// How many of the established ones failed later.
+    pub lost: u64,
+}
+
+/// Messages of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// How many were sent.
+    pub sent: u64,
+    /// How many had a complete reply.
+    pub received: u64,
+    /// How many were under way when their connection failed or the run was interrupted.
+    pub cut_off: u64,
+    /// How many were due in an open loop and never sent, because their connection was busy or lost to the end.
+    pub not_sent: u64,
+}
+
+/// Bytes of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bytes {
+    /// Bytes of messages that were sent.
+    pub sent: u64,
+    /// Bytes of messages that came back complete.
+    pub received: u64,
 }
 
 /// The fates of messages over UDP that were not simply answered. Each message that was sent is received, lost, late,
@@ -92,31 +115,23 @@ impl Figures {
     pub(super) fn new(open_loop: bool, now: Moment) -> Figures {
         Figures {
             from: now,
-            sent: 0,
-            received: 0,
-            bytes_sent: 0,
-            bytes_received: 0,
             last_reply: now,
-            ended: None,
-            not_sent: 0,
-            starvation: Starvation::new(now),
-            interrupted: false,
             failing_since: now,
-            latency: Histogram::new(),
-            service: open_loop.then(Histogram::new),
-            lag: open_loop.then(Histogram::new),
-            connect: Histogram::new(),
-            attempted: 0,
-            opened: 0,
-            lost: 0,
+            ended: None,
+            interrupted: false,
+            connections: Connections::default(),
             open: 0,
+            messages: Messages::default(),
+            bytes: Bytes::default(),
+            datagrams: DatagramFates::default(),
+            outages: Outages::new(now),
             errors: Errors::default(),
             failures: Vec::new(),
             mismatches: Vec::new(),
             greetings: Greetings::default(),
-            datagrams: DatagramFates::default(),
-            outages: Outages::new(now),
             fairness: Fairness::default(),
+            starvation: Starvation::new(now),
+            histograms: Histograms::new(open_loop),
             series: Series::new(now, USUAL_LENGTH, Counts::default()),
             interval: USUAL_LENGTH,
         }
@@ -125,20 +140,20 @@ impl Figures {
     /// A message leaves now.
     pub(super) fn sending(&mut self, size: usize, intended: Moment, lag: Duration) {
         if intended >= self.from {
-            self.sent += 1;
-            self.bytes_sent += size as u64;
-            if let Some(times) = &mut self.lag {
+            self.messages.sent += 1;
+            self.bytes.sent += size as u64;
+            if let Some(times) = &mut self.histograms.lag {
                 times.add_time(lag);
             }
         }
     }
 
-    /// A message that had left was sent to nobody. True if it counted.
+    /// A message that had left reached nobody, and counts as not sent. True if it counted before.
     pub(super) fn unsent(&mut self, size: usize, intended: Moment) -> bool {
         let counts = intended >= self.from;
         if counts {
-            self.sent -= 1;
-            self.bytes_sent -= size as u64;
+            self.messages.sent -= 1;
+            self.bytes.sent -= size as u64;
         }
         counts
     }
@@ -147,11 +162,11 @@ impl Figures {
     pub(super) fn completed(&mut self, size: usize, intended: Moment, sent: Moment, now: Moment) -> bool {
         let counts = intended >= self.from;
         if counts {
-            self.received += 1;
-            self.bytes_received += size as u64;
+            self.messages.received += 1;
+            self.bytes.received += size as u64;
             self.last_reply = now;
             self.series.add(now.since(intended));
-            if let Some(times) = &mut self.service {
+            if let Some(times) = &mut self.histograms.service {
                 times.add_time(now.since(sent));
             }
         }
@@ -159,9 +174,9 @@ impl Figures {
     }
 
     pub(super) fn connected(&mut self, began: Moment, now: Moment) {
-        self.opened += 1;
+        self.connections.opened += 1;
         self.open += 1;
-        self.connect.add_time(now.since(began));
+        self.histograms.connect.add_time(now.since(began));
     }
 
     /// A connection has failed. The first few failures are kept in words.
@@ -189,46 +204,49 @@ impl Figures {
         (self.failing_since > self.last_reply).then_some(self.failing_since)
     }
 
-    /// The measured part begins: everything before it is forgotten, but for connections and errors.
+    /// The measured part begins. Connections, errors and outages of the warm-up stay.
     pub(super) fn begin(&mut self, now: Moment) {
         self.from = now;
         self.last_reply = now;
+        self.outages.begin(now);
         let counts = Counts { errors: self.errors.total(), ..Counts::default() };
         self.series = Series::new(now, self.interval, counts);
     }
 
     /// Forgets the connections of a churn so far, since they are measured too; the present ones and errors stay.
     pub(super) fn begin_churn(&mut self, connecting: u64) {
-        self.attempted = connecting + self.open;
-        self.opened = self.open;
-        self.lost = 0;
-        self.connect.reset();
+        self.connections = Connections { requested: connecting + self.open, opened: self.open, lost: 0 };
+        self.histograms.connect.reset();
     }
 
     /// Forgets messages, but not connections and their errors.
     pub(super) fn forget_messages(&mut self) {
-        let Figures { attempted, opened, lost, open, errors, interval, .. } = *self;
-        let mut blank = Figures::new(self.lag.is_some(), self.from);
-        std::mem::swap(&mut blank.connect, &mut self.connect);
-        std::mem::swap(&mut blank.failures, &mut self.failures);
-        std::mem::swap(&mut blank.mismatches, &mut self.mismatches);
-        std::mem::swap(&mut blank.greetings, &mut self.greetings);
-        *self = Figures { attempted, opened, lost, open, errors, interval, ..blank };
+        let mut blank = Figures::new(self.histograms.lag.is_some(), self.from);
+        std::mem::swap(&mut blank.histograms.connect, &mut self.histograms.connect);
+        *self = Figures {
+            connections: self.connections,
+            open: self.open,
+            errors: self.errors,
+            failures: std::mem::take(&mut self.failures),
+            mismatches: std::mem::take(&mut self.mismatches),
+            greetings: std::mem::take(&mut self.greetings),
+            interval: self.interval,
+            ..blank
+        };
     }
 
     /// Hands the figures of a window over. Those of the next one begin with the connections that are open; the times
     /// of connects, and greetings, go on.
     pub(super) fn hand_over(&mut self) -> Figures {
         let open = self.open;
-        let blank = Figures::new(self.lag.is_some(), Moment::now());
+        let mut next = Figures::new(self.histograms.lag.is_some(), Moment::now());
+        next.histograms.connect = self.histograms.connect.clone();
         let next = Figures {
             open,
-            opened: open,
-            attempted: open,
-            connect: self.connect.clone(),
+            connections: Connections { requested: open, opened: open, lost: 0 },
             greetings: self.greetings.clone(),
             interval: self.interval,
-            ..blank
+            ..next
         };
         std::mem::replace(self, next)
     }
@@ -238,21 +256,29 @@ impl Figures {
         self.series.interval_end()
     }
 
-    /// Ends the interval, with what came in it.
+    /// Ends the interval, and counts the replies that came in it.
     pub(super) fn end_interval(&mut self, now: Moment) -> Option<Point> {
-        let counts =
-            Counts { received: self.received, bytes: self.bytes_received, errors: self.errors.total() };
-        self.series.end_interval(now, counts, self.open, &mut self.latency)
+        let counts = Counts {
+            received: self.messages.received,
+            bytes: self.bytes.received,
+            errors: self.errors.total(),
+        };
+        self.series.end_interval(now, counts, self.open, &mut self.histograms.latency)
     }
 
-    /// Adds the replies that came after the last interval; nobody reads on.
+    /// Adds the replies that came after the last interval. No client reads on.
     pub(super) fn settle(&mut self) -> Option<Point> {
-        if self.received > self.series.counted().received { self.end_interval(self.last_reply) } else { None }
+        if self.messages.received > self.series.counted().received {
+            self.end_interval(self.last_reply)
+        } else {
+            None
+        }
     }
 
     /// The 99th percentile so far, in microseconds.
     pub(super) fn p99_us(&self) -> Option<f64> {
-        let latency = if self.latency.is_empty() { self.series.latency() } else { &self.latency };
+        let whole = &self.histograms.latency;
+        let latency = if whole.is_empty() { self.series.latency() } else { whole };
         latency.microseconds(0.99)
     }
 
@@ -297,7 +323,7 @@ mod tests {
         figures.begin(start + second);
         figures.sending(10, start + second, Duration::ZERO);
         assert!(figures.completed(10, start + second, start + second, start + second * 2));
-        assert_eq!((figures.sent, figures.received, figures.bytes_received), (1, 1, 10));
+        assert_eq!((figures.messages.sent, figures.messages.received, figures.bytes.received), (1, 1, 10));
     }
 
     #[test]

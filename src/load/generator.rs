@@ -47,7 +47,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Resolves the endpoints and sees whether the plan can be carried out. A request from `stop` ends the run early.
+    /// Resolves the endpoints and checks that the plan can be carried out. A request from `stop` ends the run early.
     ///
     /// # Errors
     /// When settings exclude each other, a name does not resolve, or there are not enough ports or descriptors.
@@ -66,7 +66,7 @@ impl Load {
         Ok(Load { reactor, run, ceiling, is_open: false, start: None })
     }
 
-    /// Sees whether several processes of this machine can carry the plan out together: the endpoints resolve, and ports
+    /// Checks that several processes of this machine can carry the plan out together: the endpoints resolve, and ports
     /// suffice for the connections of all of them. (Each process has descriptors of its own.)
     ///
     /// # Errors
@@ -116,8 +116,8 @@ impl Load {
     /// from the first message to the last reply.
     ///
     /// # Errors
-    /// When a connection has failed, a reply was not what had been sent, a datagram was not answered in time, or the
-    /// plan is not a closed loop over connections that are kept.
+    /// When a connection failed, a reply had other bytes than its message, a datagram had no answer in time, or the plan
+    /// is not a closed loop over connections that are kept.
     pub fn exchange(&mut self, messages: u64) -> Result<Duration, LoadError> {
         self.run.plan().check_exchange()?;
         self.connect()?;
@@ -142,8 +142,8 @@ impl Load {
         Ok(conclude(plan, figures))
     }
 
-    /// Carries the plan out at another rate, over connections that stay open for the next step. Before that, clients
-    /// that lost theirs for good get new ones. After an interrupt there is nothing more to be done.
+    /// Carries the plan out at another rate, over connections that stay open for the next step. First, clients that lost
+    /// their connections for good get new ones. After an interrupt it does nothing more.
     ///
     /// # Errors
     /// When the plan is no open loop, the rate is no rate, or the loop itself fails.

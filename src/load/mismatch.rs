@@ -1,7 +1,7 @@
 //! The kind of a difference: bytes lost, doubled, in another order, or changed.
 //!
-//! The first differing byte alone says little. So the generator collects the bytes behind it, until all have come or none
-//! come any more, and looks for them in the rest of the stream.
+//! The first differing byte alone says little. So the generator collects the bytes behind it, until all have come or the
+//! connection ends, and looks for them in the rest of the stream.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use super::pattern::{Pattern, Place};
 const MOST_EVIDENCE: usize = 64 * 1024;
 /// Fewer bytes than this may stand in the pattern by chance.
 const FEWEST_BYTES: usize = 4;
-/// How many bytes are looked for: more are hardly surer, and pieces that were moved may be short.
+/// How many bytes the search compares: more are hardly surer, and pieces that were moved may be short.
 const NEEDLE: usize = 8;
 /// How many bytes a report shows.
 const SHOWN: usize = 16;
@@ -39,7 +39,7 @@ pub struct Mismatch {
     pub looks_like: LooksLike,
     /// How many bytes were lost or doubled, or how far they were moved.
     pub bytes: u64,
-    /// The first line of what came, if it is text: the service speaks another language.
+    /// The first line of the bytes that came, if they are text: the service speaks another language.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub says: Option<String>,
 }
@@ -96,7 +96,7 @@ impl Fault {
         self.evidence.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// Whether more evidence is not to be expected.
+    /// Whether all evidence has come.
     pub(super) fn is_complete(&self) -> bool {
         self.evidence.len() as u64 >= self.expected.min(MOST_EVIDENCE as u64)
     }
@@ -119,8 +119,8 @@ impl Fault {
         }
     }
 
-    /// The first line of what came from the beginning of the connection on, or of the surplus. A byte or two of another
-    /// language may be the right ones by chance.
+    /// The first line of all bytes of the connection, or of the surplus. A byte or two of another language may be right
+    /// by chance.
     fn first_line(&self, pattern: &Pattern, looks_like: LooksLike) -> Option<String> {
         let agreed = usize::try_from(self.offset).ok().filter(|agreed| *agreed < FEWEST_BYTES);
         match (looks_like, agreed) {
@@ -234,14 +234,9 @@ fn first_line(bytes: &[u8]) -> Option<String> {
 }
 
 impl fmt::Display for LooksLike {
+    /// The same word as in JSON.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            LooksLike::Loss => "loss",
-            LooksLike::Duplication => "duplication",
-            LooksLike::Reordering => "reordering",
-            LooksLike::Corruption => "corruption",
-            LooksLike::Surplus => "surplus",
-        })
+        self.serialize(f)
     }
 }
 

@@ -19,7 +19,7 @@
 //! | `replies.rs` | services that do not echo: their replies, and the messages for them |
 //! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | what all clients share; the bytes; a difference between bytes |
 //! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
-//! | `starvation.rs`, `cores.rs` | signs that the generator itself was kept from working |
+//! | `starvation.rs`, `cores.rs` | the generator's own cost; signs that something kept it from working |
 //! | `report/` | the results, as programs and people read them |
 //! | `processes.rs`, `worker.rs`, `shares.rs` | one run by several processes; each of them; its share and its orders |
 //! | `progress.rs` | a run as its watchers see it |
@@ -96,22 +96,23 @@ mod worker;
 pub use self::cause::{Cause, Errors};
 pub use self::error::LoadError;
 pub use self::fairness::Fairness;
-pub use self::figures::DatagramFates;
+pub use self::figures::{Bytes, Connections, DatagramFates, Messages};
 pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
+pub use self::outages::{OutageFigures, OutageRecord};
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Usage};
 pub use self::processes::{Processes, ProcessesError};
 pub use self::progress::{Doing, Progress, Watcher};
 pub use self::rate_search::{FoundRate, RateSearch, SearchEnding, SearchPart, SearchStep};
 pub use self::replies::Replies;
 pub use self::report::{
-    Bytes, Condition, ConditionError, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms,
-    MergeError, Merged, Messages, OutageFigures, OutageRecord, PlotError, ReadError, Report, Side, Table,
-    Verdict, compare, hgrm, merge, plot, read,
+    Condition, ConditionError, FORMAT_VERSION, GeneratorPart, MergeError, Merged, PlotError, ReadError,
+    Report, Side, Table, Verdict, compare, hgrm, in_a_line, merge, plot, read,
 };
 pub use self::series::Point;
 pub use self::shares::{Order, Share, SharesError, shares};
 pub use self::sizes::Sizes;
 pub use self::sources::{Sources, SourcesError};
-pub use self::times::{Histogram, Times};
+pub use self::starvation::Generator;
+pub use self::times::{Histogram, Histograms, Times};
 pub use self::worker::ProgressRecord;

@@ -1,14 +1,14 @@
-//! The bytes that are sent: one seeded table, read round and round, from another place for each connection.
+//! The bytes of all messages: one seeded table, read round and round, from another place for each connection.
 //!
 //! The table's period is a prime. It is larger than a message, larger than the number of clients, and where possible
 //! larger than all that a connection has under way. So a message never begins where the one before began, and a message
-//! that is lost, doubled or taken from another connection does not fit. Any split of the stream is compared with one
-//! `memcmp` against the table. Only the loss of exactly one period would fit; it shows in the totals, because the
+//! that is lost, doubled or taken from another connection does not fit. One `memcmp` against the table
+//! compares any piece of the stream. Only the loss of exactly one period would fit; it shows in the totals, because the
 //! generator waits for every reply.
 
 /// The shortest period: small messages are then checked against a table that stays in the first level cache.
 const SHORTEST_PERIOD: usize = 4093;
-/// The longest period that is chosen only to cover the messages under way.
+/// A period grows up to this only to cover the messages under way.
 const LONGEST_WINDOW: usize = 64 * 1024;
 /// How far apart the streams of two connections begin: prime to every period, since the period is prime and larger.
 const STEP: usize = 1597;
@@ -78,7 +78,7 @@ impl Pattern {
         &self.table[place as usize..place as usize + count]
     }
 
-    /// How many bytes can be had in one piece.
+    /// The longest piece.
     pub(super) fn reach(&self) -> usize {
         self.reach
     }

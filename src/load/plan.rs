@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{optional_text, seconds, texts};
@@ -16,7 +17,7 @@ use crate::net::LONGEST_PAYLOAD;
 /// Over UDP each message begins with its number, most significant byte first.
 pub(super) const NUMBER_SIZE: usize = size_of::<u64>();
 
-/// The longest message. The pattern that it is checked against is twice as long, and held in memory once.
+/// The longest message. The pattern that it is compared with is twice as long, and in memory once.
 pub const LONGEST_MESSAGE: usize = 64 << 20;
 
 /// Opening the connections may take so many seconds: a year.
@@ -74,20 +75,20 @@ pub struct Plan {
     /// How long a reply may take; over UDP, after how long a message counts as lost.
     #[serde(rename = "timeout_s", with = "seconds")]
     pub timeout: Duration,
-    /// How clients connect again that lost their connection, or failed to get one; `None`: they don't.
+    /// How clients connect again after they lost their connection, or failed to get one; `None`: they don't.
     #[serde(with = "optional_text", default)]
     pub reconnect: Option<Reconnect>,
     /// The addresses to connect from.
     #[serde(with = "optional_text")]
     pub sources: Option<Sources>,
-    /// Bytes that the server sends first, to be skipped.
+    /// Bytes that the server sends first, and that clients skip.
     pub greeting: u32,
-    /// Whether connections are ended by a reset, which leaves no port in TIME_WAIT.
+    /// Whether clients end connections by a reset, which leaves no port in TIME_WAIT.
     pub reset: bool,
 }
 
 /// How clients connect again: the first time at once, then after a time that doubles from `first` to `longest`. Chance
-/// shortens it by up to a half. A reply sets it back.
+/// shortens it by up to a half. After a reply this begins anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
     /// The delay after the second failure.
@@ -147,12 +148,12 @@ pub enum Pace {
 }
 
 /// How the messages of an open loop are spread over time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Arrivals {
     /// At equal distances.
     Fixed,
-    /// At random, as if from very many independent users.
+    /// At random, as from very many independent users.
     Poisson,
 }
 
@@ -174,7 +175,7 @@ pub enum PlanError {
     /// There is nothing to connect to.
     #[error("no endpoint to connect to")]
     NoEndpoint,
-    /// Something is zero that has to be at least one.
+    /// A number is zero that has to be at least one.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
     /// The sizes are the wrong way round, or too large.
@@ -198,7 +199,7 @@ pub enum PlanError {
         /// How many of them a second.
         rate: f64,
     },
-    /// Something that there is only on streams, or messages that are no datagrams.
+    /// A setting that only streams have, or messages that no datagram can hold.
     #[error("udp:// endpoints: {0}")]
     Datagrams(&'static str),
     /// Replies that are no echoes, with a setting that only echoes allow.
@@ -207,10 +208,10 @@ pub enum PlanError {
     /// Two settings that exclude each other.
     #[error("{0} and {1} exclude each other")]
     Exclusive(&'static str, &'static str),
-    /// Only an open loop has a rate.
+    /// A closed loop has no rate.
     #[error("only an open loop can be carried out at another rate")]
     Closed,
-    /// Messages can only be exchanged one by one if no schedule and no other use of connections says when they leave.
+    /// A schedule, or another use of connections, says when messages leave. So nobody can ask for a number of them.
     #[error("only a closed loop over connections that are kept can be opened and exchange messages")]
     Exchange,
 }
@@ -246,10 +247,10 @@ impl Plan {
         }
     }
 
-    /// Whether the settings can hold together.
+    /// Checks that the settings can hold together.
     ///
     /// # Errors
-    /// The settings that can't.
+    /// When some of them can't.
     pub fn check(&self) -> Result<(), PlanError> {
         if self.endpoints.is_empty() {
             return Err(PlanError::NoEndpoint);
@@ -326,7 +327,7 @@ impl Plan {
             Usage::Churn => "there is no connection that could be opened for each message",
             Usage::Hold => "there is no connection that could be held",
             Usage::Exchange if self.reset => "there is no connection that could be reset",
-            Usage::Exchange if self.greeting > 0 => "a server can't speak first, it knows nobody yet",
+            Usage::Exchange if self.greeting > 0 => "a server can't speak first: it knows no client yet",
             Usage::Exchange if self.replies != Replies::Echo => {
                 "an answer is known by the number that it begins with, so it has to be an echo"
             }

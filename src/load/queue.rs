@@ -1,8 +1,8 @@
 //! The clients without a connection: before the first one, between two, and after the last one. The queue also says when
 //! the next one may begin to connect.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::client::Client;
@@ -15,9 +15,10 @@ use crate::reactor::Moment;
 pub(super) struct Queue {
     /// The numbers of clients that have not begun to connect yet, the next one last.
     fresh: Vec<u32>,
-    waiting: BinaryHeap<Waiting>,
+    /// Clients that are to connect at some time, the earliest first; of several at one time by their numbers.
+    waiting: BTreeMap<Appointment, Attempt>,
     /// Clients whose first connection failed. They try again when all others have had their first.
-    held_back: Vec<Waiting>,
+    held_back: Vec<(Appointment, Attempt)>,
     /// Clients that get no connection any more, and the numbers of clients that never began to connect.
     gone: Vec<Client>,
     never_begun: Vec<u32>,
@@ -37,17 +38,14 @@ pub(super) struct Attempt {
     pub(super) since: Option<Moment>,
 }
 
-/// A client that is to connect at some time.
-struct Waiting {
-    at: Moment,
-    attempt: Attempt,
-}
+/// When a client is to connect, and its number. A client has one appointment at most.
+type Appointment = (Moment, u32);
 
 impl Queue {
     pub(super) fn new(plan: &Plan, now: Moment) -> Queue {
         Queue {
             fresh: (0..u32::try_from(plan.clients).unwrap_or(u32::MAX)).rev().collect(),
-            waiting: BinaryHeap::new(),
+            waiting: BTreeMap::new(),
             held_back: Vec::new(),
             gone: Vec::new(),
             never_begun: Vec::new(),
@@ -62,7 +60,7 @@ impl Queue {
 
     /// The next client that may begin to connect now.
     pub(super) fn take(&mut self, traffic: &Traffic, now: Moment) -> Option<Attempt> {
-        let is_due = !self.fresh.is_empty() || self.waiting.peek().is_some_and(|waiting| waiting.at <= now);
+        let is_due = !self.fresh.is_empty() || self.earliest().is_some_and(|at| at <= now);
         if !is_due || !self.ramp.take(now) {
             return None;
         }
@@ -70,7 +68,7 @@ impl Queue {
             Some(client) => {
                 Attempt { client: Client::new(client, &traffic.pacing, traffic.seed, now), since: None }
             }
-            None => self.waiting.pop()?.attempt,
+            None => self.waiting.pop_first()?.1,
         };
         if attempt.since.is_some() {
             self.trying -= 1;
@@ -87,10 +85,15 @@ impl Queue {
         if !self.fresh.is_empty() {
             return Some(may_begin);
         }
-        Some(self.waiting.peek()?.at.max(may_begin))
+        Some(self.earliest()?.max(may_begin))
     }
 
-    /// A connect that was taken from here has ended, one way or the other.
+    /// When the next client that waits is to connect.
+    fn earliest(&self) -> Option<Moment> {
+        self.waiting.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// An attempt that [`Queue::take`] gave has ended, one way or the other.
     pub(super) fn connect_ended(&mut self) {
         self.ramp.ended();
     }
@@ -102,18 +105,18 @@ impl Queue {
 
     /// The client wants another connection at this time.
     pub(super) fn push(&mut self, client: Client, at: Moment) {
-        self.waiting.push(Waiting { at, attempt: Attempt { client, since: None } });
+        self.waiting.insert((at, client.pacer.client()), Attempt { client, since: None });
     }
 
     /// The client goes on at this time with a connect that it has begun.
     pub(super) fn go_on(&mut self, client: Client, at: Moment, since: Moment) {
         self.trying += 1;
-        self.waiting.push(Waiting { at, attempt: Attempt { client, since: Some(since) } });
+        self.waiting.insert((at, client.pacer.client()), Attempt { client, since: Some(since) });
     }
 
     /// The client tries again when all others have had their first connection.
     pub(super) fn hold_back(&mut self, client: Client, at: Moment) {
-        self.held_back.push(Waiting { at, attempt: Attempt { client, since: None } });
+        self.held_back.push(((at, client.pacer.client()), Attempt { client, since: None }));
     }
 
     /// Clients that were held back may try again.
@@ -139,8 +142,8 @@ impl Queue {
     pub(super) fn give_all_up(&mut self) {
         self.give_fresh_up();
         self.trying = 0;
-        let waiting = self.waiting.drain().chain(self.held_back.drain(..));
-        self.gone.extend(waiting.map(|waiting| waiting.attempt.client));
+        self.release();
+        self.gone.extend(std::mem::take(&mut self.waiting).into_values().map(|attempt| attempt.client));
     }
 
     /// Clients that have never begun to connect do not begin.
@@ -177,38 +180,15 @@ impl Queue {
 
     /// All clients without a connection.
     pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
-        let waiting = self.waiting.iter().chain(&self.held_back);
-        waiting.map(|waiting| &waiting.attempt.client).chain(&self.gone)
+        let held_back = self.held_back.iter().map(|(_, attempt)| attempt);
+        self.waiting.values().chain(held_back).map(|attempt| &attempt.client).chain(&self.gone)
     }
 
     /// Does something to each client without a connection.
-    pub(super) fn for_each(&mut self, mut change: impl FnMut(&mut Client)) {
-        // The order depends on nothing that can be changed.
-        let mut waiting = std::mem::take(&mut self.waiting).into_vec();
-        let all = waiting.iter_mut().chain(&mut self.held_back);
-        all.map(|waiting| &mut waiting.attempt.client).chain(&mut self.gone).for_each(&mut change);
-        self.waiting = waiting.into();
-    }
-}
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Waiting) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Waiting {}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Waiting) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Waiting {
-    /// The earliest is the greatest, because a heap gives the greatest first.
-    fn cmp(&self, other: &Waiting) -> Ordering {
-        other.at.cmp(&self.at)
+    pub(super) fn for_each(&mut self, change: impl FnMut(&mut Client)) {
+        let held_back = self.held_back.iter_mut().map(|(_, attempt)| attempt);
+        let attempts = self.waiting.values_mut().chain(held_back);
+        attempts.map(|attempt| &mut attempt.client).chain(&mut self.gone).for_each(change);
     }
 }
 

@@ -177,8 +177,8 @@ impl<E, R: FnMut(f64) -> Result<Report, E>> Search<R> {
         Ok(())
     }
 
-    /// Whether the best rate passes again, and the step above fails again. What they show instead is the new best, or
-    /// the new lowest rate that fails.
+    /// Whether the best rate passes again, and the step above fails again. Otherwise they give the new best, or the new
+    /// lowest rate that fails.
     fn confirm(&mut self) -> Result<bool, Stop<E>> {
         let answer = self.best;
         for _ in 0..WINDOWS {

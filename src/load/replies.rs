@@ -2,12 +2,13 @@
 //!
 //! Their replies are timed and counted, and compared with nothing.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::sizes::Sizes;
 
 /// The end of a reply.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Replies {
     /// A reply is an echo: as long as its message.

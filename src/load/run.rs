@@ -313,7 +313,7 @@ impl Run {
     /// The measured part begins at `now`, which is after the beginning of `starvation`.
     fn measure(&mut self, context: &mut Context<Slot>, now: Moment) {
         self.figures().begin(now);
-        self.received_before = self.figures().received;
+        self.received_before = self.figures().messages.received;
         self.part = Part::Measuring;
         self.part_ends = now + if self.window.messages.is_some() { FOREVER } else { self.window.duration };
         if self.plan.usage != Usage::Hold {
@@ -331,7 +331,7 @@ impl Run {
         let mut now = Moment::now();
         let traffic = self.clients.traffic();
         // Without a reply, the part ends when the last message is given up.
-        if all_sent && traffic.figures.received > 0 {
+        if all_sent && traffic.figures.messages.received > 0 {
             now = traffic.figures.last_reply;
         } else if traffic.pacing.is_scheduled() {
             // We may have been woken late. Messages that were due by then, and have a free connection, leave now; and
@@ -358,7 +358,7 @@ impl Run {
         let received_before = self.received_before;
         let figures = self.figures();
         if figures.ended.is_none() {
-            figures.ended = Some((now, figures.received - received_before));
+            figures.ended = Some((now, figures.messages.received - received_before));
             figures.starvation.end(now);
             let point = figures.end_interval(now);
             self.tell(point);
@@ -402,7 +402,7 @@ impl Run {
         let stalled = if is_waiting { now.since(figures.last_reply) } else { Duration::ZERO };
         let done = match (part, window.messages) {
             (Part::Draining | Part::Closing, _) => 1.0,
-            (Part::Measuring, Some(messages)) => figures.received as f64 / messages as f64,
+            (Part::Measuring, Some(messages)) => figures.messages.received as f64 / messages as f64,
             (Part::Measuring, None) => {
                 1.0 - part_ends.since(now).as_secs_f64() / window.duration.as_secs_f64().max(1e-9)
             }
@@ -411,7 +411,9 @@ impl Run {
         let (rate, p99_us) = match latest {
             Some(point) => (point.rate, point.p99_us),
             // The first interval is not over.
-            None if is_measured && seconds > 0.0 => (figures.received as f64 / seconds, figures.p99_us()),
+            None if is_measured && seconds > 0.0 => {
+                (figures.messages.received as f64 / seconds, figures.p99_us())
+            }
             None => (0.0, None),
         };
         let (errors, open) = (figures.errors.total(), figures.open);

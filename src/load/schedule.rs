@@ -1,7 +1,7 @@
 //! When messages should leave in an open loop.
 //!
 //! Each client has its part of the schedule: it knows when its next message is due, and the one after that follows
-//! from it. So a client that is behind needs no list of what it owes, and the schedule takes no memory.
+//! from it. So a client that is behind needs no list of the messages that it owes, and the schedule takes no memory.
 
 use std::time::Duration;
 

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::times::Histogram;
 use crate::reactor::Moment;
 
-/// The most points. When they are used up, two become one, and from then on each holds twice as many intervals.
+/// The most points. A series that reaches them joins each two, and from then on a point holds twice as many intervals.
 pub(super) const MOST_POINTS: usize = 1200;
-/// How long an interval is unless something else is asked for.
+/// The length of an interval by default.
 pub(super) const USUAL_LENGTH: Duration = Duration::from_secs(1);
 /// A last interval shorter than this part of the others says nothing by itself, and is added to the one before.
 const SHORT: u32 = 10;
 
 /// One interval of the series.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// When it began, in seconds from the beginning of the measured part.
     pub at: f64,
@@ -23,7 +23,7 @@ pub struct Point {
     pub seconds: f64,
     /// Replies that were completed in it.
     pub received: u64,
-    /// Bytes of them.
+    /// Bytes of these replies.
     pub bytes: u64,
     /// Replies a second.
     pub rate: f64,

@@ -9,7 +9,7 @@ use super::plan::{Pace, Plan};
 
 /// How long generators have to start, before they open connections.
 const STARTING: Duration = Duration::from_millis(500);
-/// Connections that a generator opens in a second, carefully guessed.
+/// Connections that a generator opens in a second: a careful guess.
 const OPENED_A_SECOND: f64 = 5000.0;
 
 /// The share of one process: the first line that it reads from standard input, as JSON.
@@ -32,7 +32,7 @@ pub struct Order {
     pub rate: Option<f64>,
 }
 
-/// There is less to do than there are processes.
+/// The plan has too little to do for so many processes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{processes} processes need at least {processes} {what}, and there are {there_are}")]
 pub struct SharesError {
@@ -55,8 +55,8 @@ pub fn shares(plan: &Plan, processes: usize, watched: bool) -> Result<Vec<Share>
             return Err(SharesError { processes, what, there_are });
         }
     }
-    // A generator that may run anywhere is moved about; on a core of its own it keeps its cache. With fewer cores than
-    // generators the scheduler knows better.
+    // The scheduler moves a generator that may run anywhere; on a core of its own the generator keeps its cache. With
+    // fewer cores than generators the scheduler knows better.
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let share = |place: usize| Share {
         plan: part(plan, place, processes),

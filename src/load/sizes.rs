@@ -1,5 +1,7 @@
 //! How long messages are.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// How long messages are: uniformly from one length to another.
@@ -21,5 +23,14 @@ impl Sizes {
     pub(super) fn draw(self, random: &mut fastrand::Rng) -> usize {
         let Sizes { shortest, longest } = self;
         if shortest == longest { shortest } else { random.usize(shortest..=longest) }
+    }
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Sizes { shortest, longest } if shortest == longest => write!(f, "{shortest}"),
+            Sizes { shortest, longest } => write!(f, "{shortest}-{longest}"),
+        }
     }
 }

@@ -8,7 +8,11 @@
 use std::fs;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::cores::{Withheld, quota};
+use super::plan::Pace;
+use super::times::Times;
 use crate::reactor::Moment;
 use crate::system::cpu_time;
 
@@ -21,24 +25,50 @@ const LONG: Duration = Duration::from_millis(200);
 /// A loop that worked, or waited for a core, for this share of the time did not sleep.
 const SLEEPLESS: f64 = 0.9;
 
-/// The signs, of the measured part.
+/// A generator that took more than this share of a core may have limited the run itself.
+const BUSY: f64 = 0.9;
+/// A generator may have limited the run if for more than this share of it the generator waited for a core, never caught
+/// up with its work, or lost its processors to other machines of its hypervisor.
+pub(super) const STARVED: f64 = 0.1;
+/// The same for a generator that was stopped, blocked or throttled: all messages that were due then waited for it.
+pub(super) const HELD_UP: f64 = 0.01;
+/// An open loop that was this late with one message of a hundred was not on time.
+const LATE_US: f64 = 1000.0;
+
+/// The generator's own cost, and signs that something kept it from working.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Generator {
+    /// CPU time of the measured part.
+    pub cpu_seconds: f64,
+    /// Open loop: how late messages left although their connection was free. `null` in a closed loop.
+    pub lag_us: Option<Times>,
+    /// How long it was ready to run and had no core, in seconds.
+    pub waited_for_core_s: f64,
+    /// How long a hypervisor ran others on its processors, on average over these, in seconds.
+    pub stolen_s: f64,
+    /// How long its control groups had used up their quota, added up over all processors, in seconds.
+    pub throttled_s: f64,
+    /// The share of one core that hypervisor and quota left to it.
+    pub core_share: f64,
+    /// By how much its loop was woken too late, in seconds: the process was stopped, or a call blocked it.
+    pub held_up_s: f64,
+    /// The longest of these delays, in seconds.
+    pub longest_hold_up_s: f64,
+    /// Open loop: how long the loop had no moment without work, in seconds.
+    pub behind_s: f64,
+    /// Whether the generator, and not the server, limited the run.
+    pub bottleneck: bool,
+}
+
+/// The signs, while the measured part lasts.
 #[derive(Debug)]
 pub(super) struct Starvation {
-    /// CPU time that the process took.
-    pub(super) cpu_time: Duration,
-    /// The time in which it was ready to run and had no core.
-    pub(super) waited: Duration,
-    /// The processor time that a hypervisor or a quota kept from it.
-    pub(super) withheld: Withheld,
-    /// The share of a core that its quota allows.
-    pub(super) quota: f64,
-    /// By how much the loop was woken too late, all in all and at most.
-    pub(super) held_up: Duration,
-    pub(super) longest: Duration,
-    /// How long the loop did not catch up.
-    pub(super) behind: Duration,
-    /// The first three figures are those at the beginning.
-    is_measuring: bool,
+    /// The figures so far. The kernel's own come at the end.
+    pub(super) generator: Generator,
+    /// The kernel's figures at the beginning: CPU time, time without a core, time that others withheld. `None` outside
+    /// the measured part.
+    before: Option<(Duration, Duration, Withheld)>,
     /// When the loop asked to be woken.
     wake: Option<Moment>,
     /// The time that is judged next: when it began, the working time before it, and whether a poll in it was empty.
@@ -47,17 +77,29 @@ pub(super) struct Starvation {
     had_nothing_to_do: bool,
 }
 
+impl Default for Generator {
+    /// A generator with a whole core that took nothing of it. Reports of earlier versions lack some of these figures.
+    fn default() -> Generator {
+        Generator {
+            cpu_seconds: 0.0,
+            lag_us: None,
+            waited_for_core_s: 0.0,
+            stolen_s: 0.0,
+            throttled_s: 0.0,
+            core_share: 1.0,
+            held_up_s: 0.0,
+            longest_hold_up_s: 0.0,
+            behind_s: 0.0,
+            bottleneck: false,
+        }
+    }
+}
+
 impl Starvation {
     pub(super) fn new(now: Moment) -> Starvation {
         Starvation {
-            cpu_time: Duration::ZERO,
-            waited: Duration::ZERO,
-            withheld: Withheld::default(),
-            quota: 1.0,
-            held_up: Duration::ZERO,
-            longest: Duration::ZERO,
-            behind: Duration::ZERO,
-            is_measuring: false,
+            generator: Generator::default(),
+            before: None,
             wake: None,
             span_began: now,
             worked_before: Duration::ZERO,
@@ -65,19 +107,14 @@ impl Starvation {
         }
     }
 
-    /// The measured part is about to begin. This reads several files, so the caller looks at the clock after it. Until
-    /// [`Starvation::end`] the first three figures are those of the time before.
+    /// The measured part is about to begin. This reads several files, so the caller looks at the clock after it.
     pub(super) fn begin(&mut self, now: Moment) {
-        let (withheld, quota) = (Withheld::so_far(), quota());
+        let (withheld, core_share) = (Withheld::so_far(), quota());
         let (cpu_time, waited) = (cpu_time(), run_queue_delay());
-        let worked_before = cpu_time + waited;
         *self = Starvation {
-            cpu_time,
-            waited,
-            withheld,
-            quota,
-            worked_before,
-            is_measuring: true,
+            generator: Generator { core_share, ..Generator::default() },
+            before: Some((cpu_time, waited, withheld)),
+            worked_before: cpu_time + waited,
             ..Starvation::new(now)
         };
     }
@@ -85,8 +122,9 @@ impl Starvation {
     /// A turn of the loop began at `now`, and found nothing to do if it is idle. `worked` reads [`working_time`].
     pub(super) fn turn(&mut self, now: Moment, is_idle: bool, worked: impl FnOnce() -> Duration) {
         if let Some(late) = self.wake.take().map(|wake| now.since(wake)).filter(|late| *late >= LATE) {
-            self.held_up += late;
-            self.longest = self.longest.max(late);
+            let late = late.as_secs_f64();
+            self.generator.held_up_s += late;
+            self.generator.longest_hold_up_s = self.generator.longest_hold_up_s.max(late);
         }
         self.had_nothing_to_do |= is_idle;
         if now.since(self.span_began) >= LONG {
@@ -99,18 +137,39 @@ impl Starvation {
         self.wake = Some(wake);
     }
 
-    /// The measured part ends. There is nothing to tell of one that never began.
+    /// The measured part ends. A part that never began has no figures.
     pub(super) fn end(&mut self, now: Moment) {
-        if !std::mem::take(&mut self.is_measuring) {
-            return;
-        }
+        let Some((before, waited_before, withheld_before)) = self.before.take() else { return };
         if now.since(self.span_began) >= LONG {
             self.judge(now, working_time());
         }
-        self.cpu_time = cpu_time().saturating_sub(self.cpu_time);
-        self.waited = run_queue_delay().saturating_sub(self.waited);
-        self.withheld = Withheld::so_far().since(self.withheld);
+        let withheld = Withheld::so_far().since(withheld_before);
+        self.generator.cpu_seconds = cpu_time().saturating_sub(before).as_secs_f64();
+        self.generator.waited_for_core_s = run_queue_delay().saturating_sub(waited_before).as_secs_f64();
+        self.generator.stolen_s = withheld.stolen.as_secs_f64();
+        self.generator.throttled_s = withheld.throttled.as_secs_f64();
         self.wake = None;
+    }
+
+    /// The figures of a measured part that lasted so long, and whether the generator limited it.
+    pub(super) fn judged(self, pace: Pace, seconds: f64, lag_us: Option<Times>) -> Generator {
+        let Generator { cpu_seconds, waited_for_core_s, stolen_s, throttled_s, held_up_s, .. } =
+            self.generator;
+        let is_open = matches!(pace, Pace::Open { .. });
+        let share = |time: f64| if seconds > 0.0 { time / seconds } else { 0.0 };
+        let core_share = self.generator.core_share.min(1.0 - share(stolen_s)).max(0.0);
+        let behind_s = if is_open { self.generator.behind_s } else { 0.0 };
+        let was_starved = share(waited_for_core_s) > STARVED
+            || share(stolen_s) > STARVED
+            || share(throttled_s) > HELD_UP
+            || share(held_up_s) > HELD_UP;
+        let bottleneck = was_starved
+            || if is_open {
+                lag_us.is_some_and(|lag| lag.p99 > LATE_US) || share(behind_s) > STARVED
+            } else {
+                share(cpu_seconds + waited_for_core_s) > BUSY * core_share
+            };
+        Generator { lag_us, core_share, behind_s, bottleneck, ..self.generator }
     }
 
     /// A loop that never slept and never had nothing to do was behind with its work. (One that waits for a slow server
@@ -119,7 +178,7 @@ impl Starvation {
         let span = now.since(self.span_began);
         let is_sleepless = worked.saturating_sub(self.worked_before) >= span.mul_f64(SLEEPLESS);
         if is_sleepless && !self.had_nothing_to_do {
-            self.behind += span;
+            self.generator.behind_s += span.as_secs_f64();
         }
         (self.span_began, self.worked_before, self.had_nothing_to_do) = (now, worked, false);
     }
@@ -146,12 +205,7 @@ mod tests {
         let start = Moment::now();
         let mut starvation = Starvation::new(start);
         starvation.end(start + LONG * 2);
-        let Starvation { cpu_time, waited, withheld, .. } = starvation;
-        assert_eq!(
-            (cpu_time, waited, withheld),
-            (Duration::ZERO, Duration::ZERO, Withheld::default()),
-            "and not all since the process began"
-        );
+        assert_eq!(starvation.generator, Generator::default(), "and not all since the process began");
     }
 
     #[test]
@@ -163,11 +217,8 @@ mod tests {
             starvation.wakes_at(at(wake));
             starvation.turn(at(woke), true, || Duration::ZERO);
         }
-        assert_eq!(
-            (starvation.held_up, starvation.longest),
-            (Duration::from_secs(2), Duration::from_secs(2))
-        );
-        assert_eq!(starvation.behind, Duration::ZERO);
+        let Generator { held_up_s, longest_hold_up_s, behind_s, .. } = starvation.generator;
+        assert_eq!((held_up_s, longest_hold_up_s, behind_s), (2.0, 2.0, 0.0));
     }
 
     #[test]
@@ -183,8 +234,8 @@ mod tests {
                 let is_idle = is_sometimes_idle && millisecond % 100 == 0;
                 starvation.turn(now, is_idle, || Duration::from_micros(microseconds * millisecond));
             }
-            let expected = if is_behind { Duration::from_secs(1) } else { Duration::ZERO };
-            assert_eq!(starvation.behind, expected, "{microseconds} {is_sometimes_idle}");
+            let behind = starvation.generator.behind_s.round();
+            assert_eq!(behind, f64::from(u8::from(is_behind)), "{microseconds} {is_sometimes_idle}");
         }
     }
 

@@ -386,7 +386,7 @@ mod tests {
 
         fn counts(&self) -> (u64, u64, u64) {
             let Traffic { figures, pacing, .. } = &self.traffic;
-            (figures.sent, figures.received, pacing.in_flight())
+            (figures.messages.sent, figures.messages.received, pacing.in_flight())
         }
     }
 
@@ -445,7 +445,7 @@ mod tests {
         assert!(fixture.stream.take_attention());
         let mismatch = fixture.stream.fault.as_ref().expect("a fault").judge(&fixture.traffic.pattern);
         assert_eq!((mismatch.offset, mismatch.looks_like), (13, LooksLike::Corruption));
-        assert_eq!(fixture.traffic.figures.received, 1);
+        assert_eq!(fixture.traffic.figures.messages.received, 1);
         assert!(fixture.answer(&bytes).is_empty(), "nothing is sent any more");
     }
 
@@ -479,7 +479,7 @@ mod tests {
                 prop_assert_eq!(fixture.stream.outstanding, wire.len() as u64);
             }
             prop_assert_eq!((fixture.counts(), fixture.client.pacer.under_way()), ((200, 200, 0), 0));
-            prop_assert_eq!(fixture.traffic.figures.bytes_sent, fixture.traffic.figures.bytes_received);
+            prop_assert_eq!(fixture.traffic.figures.bytes.sent, fixture.traffic.figures.bytes.received);
         }
     }
 }

@@ -354,11 +354,11 @@ impl StreamClients {
         let figures = &mut common.traffic.figures;
         if client.is_silent() && cause != Cause::Mismatch {
             // It was lost before, and has not been served since.
-            figures.outages.failed_reconnects += 1;
+            figures.outages.reconnect_failed();
         } else {
             figures.fail(cause, words);
         }
-        figures.lost += 1;
+        figures.connections.lost += 1;
         let Some(mut client) = self.remove(common, token) else { return };
         if was_ending {
             return;

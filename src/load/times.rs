@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use hdrhistogram::AdditionError;
 use hdrhistogram::serialization::{Deserializer as Decoder, Serializer as _, V2DeflateSerializer};
 use serde::de::Error as _;
 use serde::ser::Error as _;
@@ -19,6 +20,21 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// compressed V2 format in base64, which the HdrHistogram libraries of other languages decode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram(hdrhistogram::Histogram<u64>);
+
+/// The distributions of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Histograms {
+    /// From sending to the complete reply; in an open loop from when the message was due.
+    pub latency: Histogram,
+    /// Open loop: from really sending to the complete reply.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<Histogram>,
+    /// Open loop: how late messages left although their connection was free.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lag: Option<Histogram>,
+    /// From beginning to connect until the connection was established.
+    pub connect: Histogram,
+}
 
 /// A distribution of times, in microseconds, with three significant digits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +86,12 @@ pub(super) const STATISTICS: [Statistic; 9] = [
 impl Statistic {
     /// The figure as text; `=max` where it is none of its own.
     pub(super) fn shown(&self, times: &Times) -> String {
-        if self.is_the_maximum(times) { "=max".into() } else { text((self.of)(times)) }
+        self.of_enough(times).map_or_else(|| "=max".into(), text)
+    }
+
+    /// The figure in microseconds; nothing where it is none of its own.
+    pub(super) fn of_enough(&self, times: &Times) -> Option<f64> {
+        (!self.is_the_maximum(times)).then(|| (self.of)(times))
     }
 
     /// Whether so few values have no such percentile but their maximum.
@@ -113,6 +134,29 @@ impl Histogram {
     }
 }
 
+impl Histograms {
+    pub(super) fn new(open_loop: bool) -> Histograms {
+        Histograms {
+            latency: Histogram::new(),
+            service: open_loop.then(Histogram::new),
+            lag: open_loop.then(Histogram::new),
+            connect: Histogram::new(),
+        }
+    }
+
+    /// Adds the distributions of another generator.
+    pub(super) fn merge(&mut self, other: &Histograms) -> Result<(), AdditionError> {
+        self.latency.add(&*other.latency)?;
+        self.connect.add(&*other.connect)?;
+        for (sum, more) in [(&mut self.service, &other.service), (&mut self.lag, &other.lag)] {
+            if let (Some(sum), Some(more)) = (sum, more) {
+                sum.add(&**more)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Deref for Histogram {
     type Target = hdrhistogram::Histogram<u64>;
 
@@ -149,9 +193,10 @@ impl<'de> Deserialize<'de> for Histogram {
 /// Microseconds with three digits and a unit.
 pub(super) fn text(microseconds: f64) -> String {
     let (value, unit) = match microseconds {
-        us if us < 1.0 => (us * 1e3, "ns"),
-        us if us < 1e3 => (us, "µs"),
-        us if us < 1e6 => (us / 1e3, "ms"),
+        // A value that would be rounded to 1000 has the next unit.
+        us if us < 0.9995 => (us * 1e3, "ns"),
+        us if us < 999.5 => (us, "µs"),
+        us if us < 999_500.0 => (us / 1e3, "ms"),
         us => (us / 1e6, "s"),
     };
     let digits = match value {
@@ -178,6 +223,8 @@ mod tests {
             (1.0, "1.00 µs"),
             (12.345, "12.3 µs"),
             (999.0, "999 µs"),
+            (999.6, "1.00 ms"),
+            (999_900.0, "1.00 s"),
             (1500.0, "1.50 ms"),
             (2e6, "2.00 s"),
         ] {

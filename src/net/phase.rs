@@ -13,7 +13,7 @@ pub enum Phase {
     HalfClosing,
     /// Our sending side is shut down; input goes on, and is handed to the service, until the peer ends.
     HalfClosed,
-    /// The peer's input has ended. What it sent is being answered, then the connection ends.
+    /// The peer's input has ended. The service answers the rest of it, then the connection ends.
     Draining,
     /// We end the connection: `quota` more bytes of input are answered, then what is unsent goes out.
     Stopping {

@@ -31,7 +31,7 @@ const SHOWN: usize = 16;
 pub(crate) const LONGEST_HEADER: usize = FIXED_PART + LONGEST_REST;
 
 /// The versions of the PROXY protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ProxyVersion {
     /// A line of text.
     V1,

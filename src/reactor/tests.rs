@@ -30,7 +30,7 @@ impl AsFd for Source {
 
 type Action = Box<dyn FnMut(&mut Context<Source>, Token, &Told)>;
 
-/// Writes down what it is told, and does whatever a test wants done at that moment.
+/// Notes each callback, and does whatever a test wants done at that moment.
 struct Toy {
     told: Vec<Told>,
     action: Action,

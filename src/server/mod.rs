@@ -73,7 +73,7 @@ pub use self::echo::Protocol;
 pub use self::error::Error;
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::inherited::InheritedSocket;
-pub use self::options::{ProxyProtocol, ServerOptions, WhenFull};
+pub use self::options::{ProxyProtocol, ServerOptions, Splice, WhenFull};
 pub use self::trace::TraceOptions;
 
 /// Descriptors for a moment: of a connection that is refused, of a table of the kernel, of a message to systemd.
@@ -271,7 +271,8 @@ impl Places {
         let free = open_descriptors().map_or(usize::MAX, |open| limit.left(open)).saturating_sub(MOMENTARY);
         let scrapers = admin::places(admin, free);
         // Few, since a pipe is only held while its peer is slower than we are, and none where descriptors are scarce.
-        let pipes = if options.splice { MOST_PIPES.min(limit.soft as usize / 256) } else { 0 };
+        let pipes =
+            if options.splice == Splice::Auto { MOST_PIPES.min(limit.soft as usize / 256) } else { 0 };
         let others = sockets + admin.len() + scrapers + 2 * pipes;
         let available = limit.connections(others).min(free.saturating_sub(scrapers + 2 * pipes)).max(1);
         match options.max_connections {
@@ -286,7 +287,7 @@ impl Places {
     }
 }
 
-/// `has_backlog`: whether a listener is opened here. Those that are inherited have the backlog that they were given.
+/// `has_backlog`: whether a listener is opened here. An inherited listener keeps its own backlog.
 fn log_limits(options: &ServerOptions, buffer_limit: usize, max_connections: usize, has_backlog: bool) {
     let limits = options.limits();
     log::info!(

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::trace::TraceOptions;
 use crate::net::Endpoint;
 use crate::net::{Limits, ListenerOptions, Timeouts, USUAL_BACKLOG};
@@ -20,8 +22,8 @@ pub struct ServerOptions {
     pub read_size: usize,
     /// With this many unsent bytes the server does not read a connection any further.
     pub write_limit: usize,
-    /// Whether bulk data of a plain echo passes through pipes in the kernel where that pays.
-    pub splice: bool,
+    /// Whether bulk data passes through pipes in the kernel.
+    pub splice: Splice,
     /// The memory of all read and write buffers together, in bytes; by default a quarter of what the process may use.
     pub buffer_limit: Option<usize>,
     /// Connections that the kernel keeps until they are accepted.
@@ -62,10 +64,19 @@ pub struct ServerOptions {
     pub trace: Option<TraceOptions>,
 }
 
+/// Whether the kernel moves bulk data, or the server copies it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Splice {
+    /// The kernel does when a connection's reads are full, and chunks are neither changed nor logged (Linux, TCP).
+    Auto,
+    /// The server copies every byte.
+    Never,
+}
+
 /// The fate of a connection that comes when the limit is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WhenFull {
-    /// It waits in the backlog until another connection ends.
+    /// It waits until another one ends.
     Wait,
     /// The server accepts it and closes it at once.
     Refuse,
@@ -73,11 +84,11 @@ pub enum WhenFull {
 
 /// Whether TCP and Unix connections speak the PROXY protocol. There is no third way: if the header were optional, any
 /// client could claim any address, which the specification forbids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProxyProtocol {
-    /// All bytes are the client's, a header too.
+    /// No header: all bytes are the client's own.
     Off,
-    /// Each connection begins with a header of version 1 or 2; the server closes a connection that doesn't.
+    /// The server closes a connection that begins without a header.
     Require,
 }
 
@@ -87,7 +98,7 @@ impl Default for ServerOptions {
             protocol: Protocol::default(),
             read_size: 64 * 1024,
             write_limit: 64 * 1024,
-            splice: true,
+            splice: Splice::Auto,
             buffer_limit: None,
             backlog: USUAL_BACKLOG,
             reuse_port: false,

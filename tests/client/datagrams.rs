@@ -1,4 +1,4 @@
-//! `send udp://…`: a message is a datagram, its answer is awaited, and what goes wrong is told as far as it is known.
+//! `send udp://…`: a message is a datagram, the client waits for its answer, and a failure says no more than is known.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -25,7 +25,7 @@ fn last_of_localhost() -> IpAddr {
     addresses.last().expect("it has an address").ip()
 }
 
-/// Answers each of so many datagrams with what it is told; returns the datagrams.
+/// Lets `answer` reply to each of so many datagrams; returns the datagrams.
 fn server(
     count: usize,
     mut answer: impl FnMut(&UdpSocket, SocketAddr, &[u8]) + Send + 'static,

@@ -107,7 +107,7 @@ impl Socat {
             .map_while(Result::ok)
             .find_map(|line| Some(line.split_once("listening on AF=2 ")?.1.trim().to_owned()))
             .expect("it says where it listens");
-        // What else it says has to be read, or it would stop.
+        // Somebody has to read the rest of its log, or it would stop.
         std::thread::spawn(move || lines.for_each(drop));
         Some(Socat { child, endpoint })
     }
@@ -191,7 +191,7 @@ fn the_flags_of_standard_input_stay_as_they_are() {
     assert_eq!(ended.output(), "hello");
 }
 
-/// Whoever shares a pipe with the client may have made it nonblocking.
+/// Another process that shares a pipe with the client may have made it nonblocking.
 #[test]
 fn nonblocking_pipes_are_waited_for() {
     let server = Echo::start(&[]);

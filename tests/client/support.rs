@@ -133,7 +133,7 @@ impl Drop for Echo {
     }
 }
 
-/// A server made for one test: it does what it is told with one connection, and then ends.
+/// A server made for one test: the test says how it serves its one connection.
 pub(crate) struct Purpose {
     pub(crate) endpoint: String,
     server: Option<JoinHandle<()>>,
@@ -156,7 +156,7 @@ pub(crate) fn server_on(listener: TcpListener, serve: impl FnOnce(TcpStream) + S
 }
 
 impl Purpose {
-    /// What the server found wrong fails the test.
+    /// Fails the test if the server has found a fault.
     pub(crate) fn join(mut self) {
         self.server.take().expect("it is joined once").join().expect("the server was content");
     }
@@ -179,7 +179,7 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-/// Closes so that the peer is told of a reset.
+/// Closes by a reset.
 pub(crate) fn reset(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     socket.set_linger(Some(Duration::ZERO)).expect("an option that every socket has");

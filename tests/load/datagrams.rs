@@ -320,7 +320,9 @@ fn an_answer_is_late_by_its_age_and_not_by_when_somebody_looked() {
     });
     let arguments = ["-c", "1", "--depth", "64", "--rate", "100", "-m", "100", "--timeout", "30ms"];
     let run = load(&[&[server.endpoint.as_str()], &arguments[..]].concat());
-    assert!(run.number("/service_time_us/max") <= 30_100.0, "nothing older was received: {:#}", run.report);
+    // On a busy machine no answer at all may come in time.
+    let oldest = run.report["service_time_us"]["max"].as_f64();
+    assert!(oldest.is_none_or(|oldest| oldest <= 30_100.0), "nothing older was received: {:#}", run.report);
     assert!(run.number("/udp/late") + run.number("/udp/lost") >= 50.0, "{:#}", run.report["udp"]);
 }
 

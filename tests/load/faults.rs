@@ -186,7 +186,7 @@ fn a_connection_that_ends_as_soon_as_it_is_there() {
         let run = load(&[&[server.endpoint().as_str(), "-c", "200", "--no-reconnect"], mode].concat());
         assert_eq!(run.status, 1, "{:#}", run.report["errors"]);
         assert_eq!(run.number("/connections/opened"), run.number("/connections/lost"));
-        // Those that had sent something already were reset.
+        // Connections that had sent something already were reset.
         let errors = run.number("/errors/closed") + run.number("/errors/reset");
         assert_eq!(errors, 200.0, "{:#}", run.report["errors"]);
     }
@@ -261,8 +261,8 @@ fn after_the_end_nobody_connects_any_more() {
     let arguments = ["--connect-per-message", "-c", "6", "-d", "250ms"];
     let run = load(&[&[endpoint.as_str()], &arguments[..], &timeouts[..]].concat());
     assert!(run.number("/connections/opened") >= 1.0, "{:#}", run.report["connections"]);
-    // Those that find no room try every 200 ms, so that each begins two times at most. The others wait for replies for
-    // two seconds.
+    // Clients that find no room try every 200 ms, so that each begins two times at most. The others wait two seconds for
+    // replies.
     assert!(run.number("/errors/timeout") <= 12.0, "{:#}", run.report["errors"]);
 }
 

@@ -266,7 +266,7 @@ fn the_backlog_of_the_warm_up_takes_nothing_from_the_measured_part() {
     assert_eq!((run.status, run.number("/messages/received")), (0, 20.0), "{:#}", run.report);
     let run = load(&[&[server.endpoint().as_str(), "-d", "500ms"], &arguments[..]].concat());
     assert!(run.number("/rate") > 5.0, "replies came all the time: {:#}", run.report);
-    // Whatever was due in the warm-up would be older.
+    // A message that was due in the warm-up would be older.
     assert!(run.number("/latency_us/max") / 1e6 < 30.0 && run.number("/messages/received") > 2.0);
 }
 

@@ -2,6 +2,9 @@
 
 mod datagrams;
 mod faults;
+#[path = "../support/foreign.rs"]
+#[allow(dead_code, reason = "the tests of the server use the rest")]
+mod foreign;
 mod greetings;
 mod library;
 mod limits;

@@ -109,7 +109,7 @@ fn a_listener_that_breaks_is_closed_and_the_last_one_ends_the_server_in_order() 
     first.echo(b"and so do connections");
     drop(std::net::TcpStream::connect(addresses[1]));
     eventually("the other one is closed, too", || server.log().matches(broken).count() == 2);
-    // What is open ends in order.
+    // Open connections end in order.
     assert_same(&first.receive_rest(), b"");
     assert_same(&second.receive_rest(), b"");
     drop((first, second));

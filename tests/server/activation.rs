@@ -93,7 +93,7 @@ fn a_client_that_comes_while_no_server_runs_is_answered_by_the_next_one() {
         }
         server.signal(Signal::TERM);
         server.await_log("stopping: ");
-        // Its connections are still open, so it is still there; those that come now are not for it.
+        // Its connections are still open, so it is still there; new connections are not for it.
         let next = connect();
         for client in &waiting {
             assert_same(&client.receive_rest(), b"");
@@ -305,7 +305,7 @@ fn a_socket_that_others_keep_does_not_wake_a_server_that_has_closed_it() {
     client.echo(b"served");
     let waiting = Client::tcp(address);
     waiting.send(b"for the next one");
-    // What the kernel has to tell of the socket, it tells no later than this.
+    // The kernel reports every event of the socket no later than this echo.
     client.echo(b"served still");
     drop(client);
     let (status, log) = server.wait();

@@ -128,7 +128,7 @@ fn a_torn_request_is_put_together() {
 fn of_pipelined_requests_the_first_is_answered_and_the_end_is_clean() {
     let server = with_admin(&[]);
     let one = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n".repeat(10_000);
-    // What follows the first request is read, so that it does not reset the connection.
+    // The server reads on behind the first request, so that unread bytes do not reset the connection.
     let client = Client::tcp(server.admin_address());
     client.send(&one);
     let response = Response::parse(&client.receive_rest());
@@ -279,7 +279,7 @@ fn the_descriptors_of_scrapers_are_reserved_and_the_announced_connections_fit() 
     }
 }
 
-/// Whatever is due when it goes on is due at once.
+/// Every deadline that passed while it stood still is due at once when it goes on.
 #[test]
 fn a_request_that_arrived_while_the_server_was_stopped_is_answered() {
     let server = with_admin(&[]);
@@ -394,7 +394,7 @@ fn a_client_that_is_gone_before_it_is_greeted_leaves_nothing_behind() {
         let gone = server.connect();
         gone.send(first);
         assert_same(&gone.receive(5), b"hello");
-        // What it sees at once: a client, its header, and its reset.
+        // One batch has it all: a client, its header, and its reset.
         let half_way = server.connect();
         let (before, rest) = first.split_at(first.len() / 2);
         half_way.send(before);

@@ -18,7 +18,7 @@ pub(crate) fn can_trace(test: &str) -> bool {
     can
 }
 
-/// What a server called while `clients` clients had `rounds` round trips each; `None` if that can't be seen here.
+/// The system calls of a server while `clients` clients had `rounds` round trips each; `None` if nothing here shows them.
 fn trace(test: &str, clients: usize, rounds: usize) -> Option<Vec<String>> {
     if !can_trace(test) {
         return None;

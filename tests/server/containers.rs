@@ -18,7 +18,7 @@ fn text(path: &str) -> String {
     fs::read_to_string(source(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What stands behind a keyword at the start of a line, once and only once.
+/// The text behind a keyword that starts exactly one line.
 #[track_caller]
 fn value<'a>(text: &'a str, keyword: &str) -> &'a str {
     let found: Vec<&str> = text.lines().filter_map(|line| line.trim_start().strip_prefix(keyword)).collect();
@@ -36,7 +36,7 @@ fn port(text: &str) -> u16 {
     digits.trim().parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// The server takes the words and serves, on free ports of loopback instead of those that they name.
+/// The server takes the words and serves, on free ports of loopback instead of the ports that they name.
 #[track_caller]
 fn assert_serves(words: &[String], endpoints: &[&str]) {
     let words = words.iter().map(String::as_str);

@@ -55,7 +55,7 @@ fn number(text: &str, words: &str) -> u64 {
     number.parse().unwrap_or_else(|_| panic!("no number before {words:?} in {text}"))
 }
 
-/// The sent bytes are those that came back and those that were cut off. `unread`: some of them never left the kernel.
+/// Every sent byte came back or was cut off. `unread`: some of them never left the kernel.
 #[track_caller]
 fn assert_counted(log: &str, sent: u64, unread: bool) {
     let (_, summary) = log.split_once("stopped: ").expect("a summary");
@@ -111,7 +111,7 @@ fn a_second_signal_owns_up_to_unread_input() {
     drop(client);
 }
 
-/// What comes while it lingers is read and thrown away, and a part of it is still unread when the time is over.
+/// A lingering connection reads input and throws it away; a part is still unread when the time is over.
 #[test]
 fn the_linger_timeout_owns_up_to_what_was_thrown_away_and_to_unread_input() {
     let directory = tempdir().expect("a directory");

@@ -159,7 +159,7 @@ fn ports_below_1024_are_answered_only_if_that_was_said() {
     privileged.set_read_timeout(Some(DEADLINE)).expect("a positive time");
     let server = Server::start(&["udp://127.0.0.1:0"]);
     privileged.send_to(b"forged", udp(&server)[0]).expect("it can be sent");
-    // Whoever comes later is answered, so the one before was seen.
+    // The server answers a later client, so it has seen the datagram before.
     echo(&client(Ipv4Addr::LOCALHOST.into()), udp(&server)[0], b"honest");
     let willing = Server::start(&["--udp-any-source", "udp://127.0.0.1:0"]);
     assert_silent(&privileged);
@@ -278,7 +278,7 @@ fn a_flood_whose_sender_never_reads_keeps_nobody_waiting() {
         }
         other.echo(b"in time");
     }
-    // What was dropped before it reached the server is lost, as UDP has it; a client that is patient is served.
+    // A full buffer drops datagrams, as UDP has it; the server serves a client that is patient.
     let patient = client(Ipv4Addr::LOCALHOST.into());
     eventually("the flood has been answered", || {
         patient.set_read_timeout(Some(std::time::Duration::from_millis(200))).expect("a positive time");

@@ -103,7 +103,7 @@ fn processes_share_a_port_if_all_of_them_say_so() {
     assert_eq!(first.endpoints(), second.endpoints());
     assert_refused(&[&endpoint], 1, "address already in use");
     first.stop();
-    // What is left is the second one's.
+    // Only the second server listens now.
     second.connect().echo(b"by the other one");
 }
 

@@ -110,7 +110,7 @@ fn all_buffers_together_have_a_bound_and_nobody_loses_a_byte_by_it() {
     for _ in 0..10 {
         other.echo(&question);
     }
-    // Those that read again get all that they sent, in order.
+    // Clients that read again get all that they sent, in order.
     thread::scope(|scope| {
         for (client, sent) in greedy.iter().zip(sent) {
             let message = &message[..sent];
@@ -122,7 +122,7 @@ fn all_buffers_together_have_a_bound_and_nobody_loses_a_byte_by_it() {
     });
 }
 
-/// What the kernel takes for a client that never reads is memory, too.
+/// The kernel's buffers for a client that never reads are memory, too.
 #[test]
 fn the_kernel_keeps_no_more_for_a_connection_than_it_may() {
     let message = pattern(64 * MEBIBYTE, 22);
@@ -191,7 +191,7 @@ fn quiet_clients_are_served_beside_a_flooding_one() {
             })
             .collect();
         let results: Vec<_> = rounds.into_iter().map(thread::ScopedJoinHandle::join).collect();
-        // Whatever became of the quiet ones, the flood must end, or the test would not.
+        // The flood must end even if a quiet client failed, or the test would not end.
         over.store(true, Ordering::Relaxed);
         for rounds in results {
             assert!(rounds.expect("every round trip is completed") >= 100);
@@ -207,9 +207,9 @@ fn quiet_clients_are_served_beside_a_flooding_one() {
 #[test]
 fn a_small_client_waits_for_at_most_one_share_of_each_of_300_others() {
     const OTHERS: usize = 300;
-    /// What a connection may move in a turn: bytes in and bytes out.
+    /// The bytes that a connection may move in a turn, in and out.
     const SHARE: usize = 256 * 1024;
-    /// What a turn consists of at most.
+    /// The most events of a turn, and the most connections that it resumes.
     const MOST_EVENTS: usize = 256;
     const MOST_RESUMED: usize = 16;
     let directory = tempdir().expect("a directory");
@@ -276,7 +276,7 @@ fn there_is_one_thread_whatever_happens() {
     assert_eq!(server.threads(), 1);
 }
 
-/// What a crowd of stalled clients took is given back.
+/// The server gives back the memory that a crowd of stalled clients took.
 #[test]
 fn memory_returns_when_stalled_clients_have_gone() {
     let server = Server::on_ipv4(&["--write-limit", "1MiB", "--splice", "never"]);

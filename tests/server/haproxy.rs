@@ -80,7 +80,7 @@ impl Balancer {
         Server::start(&[&["--proxy-protocol=require", &endpoint], arguments].concat())
     }
 
-    /// What HAProxy answers to a command, empty as long as it can't be asked.
+    /// HAProxy's answer to a command; empty as long as HAProxy can't be asked.
     fn ask(&self, command: &str) -> String {
         let mut answer = String::new();
         if let Ok(mut stream) = UnixStream::connect(self.directory.path().join("admin")) {
@@ -118,7 +118,7 @@ impl Balancer {
 #[test]
 fn through_haproxy_the_server_sees_the_client() {
     let test = "through_haproxy_the_server_sees_the_client";
-    // What version 2 can say beside the addresses: a checksum, a name for the connection.
+    // Version 2 can say more than the addresses: a checksum, a name for the connection.
     let extended = "send-proxy-v2 proxy-v2-options crc32c,unique-id";
     for (version, number) in [(VERSIONS[0], 10), (VERSIONS[1], 20), (extended, 90)] {
         let configure = |text: String| {
@@ -199,7 +199,7 @@ fn who_answers_is_seen_by_its_greeting() {
         return;
     };
     let servers = [0, 1].map(|index| balancer.server(index, &["-q", "--greeting", "{local}\\n"]));
-    // What comes before the echo does not make a server ill.
+    // A greeting before the echo does not make a server ill.
     balancer.await_health("L7OK");
     // Both are equally long: the ports that the system gives have five digits.
     let greetings = servers.each_ref().map(|server| format!("{}\n", server.address()));

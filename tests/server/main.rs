@@ -7,12 +7,12 @@
 //! | `rows.rs` | the rows of `docs/rows.md`, one test each |
 //! | `bytes.rs` | every byte comes back, in order, whatever the length and the options |
 //! | `ends.rs` | half-closes, resets in every phase, urgent bytes, passed descriptors |
-//! | `greetings.rs` | what is said first, and to whom |
-//! | `proxy.rs` | the PROXY protocol: for whom a balancer speaks, and who is not served without |
+//! | `greetings.rs` | the server's first words, and to whom |
+//! | `proxy.rs` | the PROXY protocol: the client that a balancer announces, and clients that nobody announces |
 //! | `haproxy.rs` | the same with a real HAProxy, and servers that are replaced under load |
 //! | `limits.rs` | connections and descriptors: nobody is lost, nothing spins |
-//! | `timeouts.rs` | time: who is dropped, and who is not, however late the server looks |
-//! | `cut_off.rs` | bytes that are lost when a connection ends, all of which are counted |
+//! | `timeouts.rs` | time: clients that are dropped, and clients that are not, however late the server looks |
+//! | `cut_off.rs` | bytes that are lost when a connection ends: the server counts them all |
 //! | `fairness.rs` | crowds, floods and clients that never read: bounded memory, and the others are served |
 //! | `logs.rs` | what the log and standard output say, and that they can't stop the server |
 //! | `clients.rs` | nc, socat, telnet, curl, Python and Bash as clients |
@@ -21,7 +21,7 @@
 //! | `datagrams.rs` | UDP: whole, from the right address, and never where it would be a weapon |
 //! | `endpoints.rs` | where it listens, and where it can't, with exit status |
 //! | `activation.rs` | sockets that somebody else has opened, and keeps |
-//! | `service.rs` | as a service: what systemd is told, and the units in `deploy/systemd` |
+//! | `service.rs` | as a service: notices to systemd, and the units in `deploy/systemd` |
 //! | `splicing.rs` | bulk data that is not copied: the same bytes, and figures of it |
 //! | `stopping.rs` | signals: an exact prefix, a clean end, and nobody who can keep the server |
 //! | `trace.rs` | `--trace`: a file that can be opened, and shows what happened |

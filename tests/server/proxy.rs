@@ -1,5 +1,5 @@
-//! The PROXY protocol: who is served, under which name, and who is not. What a header may look like is tested beside
-//! the parser; here it travels.
+//! The PROXY protocol: clients that are served, under which name, and clients that are not. The parser's own tests have
+//! the forms of a header; here it travels.
 
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn the_client_is_known_by_the_name_that_the_header_gives() {
     let server = Server::on_ipv4(&[REQUIRE]);
     for header in [LINE, BINARY] {
         let client = server.connect();
-        // What follows in the same packet is the client's.
+        // Bytes behind the header in the same packet are the client's.
         client.send(&[header, b"This is the message."].concat());
         assert_same(&client.receive(20), b"This is the message.");
         assert_same(&client.exchange(&pattern(1 << 20, 1)), &pattern(1 << 20, 1));
@@ -55,7 +55,7 @@ fn a_proxy_that_names_nobody_is_served_under_its_own_address() {
     }
 }
 
-/// A balancer makes them all day: they are told only if one looks for them.
+/// A balancer makes them all day, so only a more detailed log has them.
 #[test]
 fn health_checks_are_not_in_the_log() {
     let server = Server::on_ipv4(&[REQUIRE, "--drain", "0s"]);
@@ -74,7 +74,7 @@ fn health_checks_are_not_in_the_log() {
         drop(server.connect());
         server.connect().reset();
     }
-    // What concerns a client is told, and later than the checks.
+    // The log tells of a client, and later than of the checks.
     let client = server.connect();
     client.send(LINE);
     client.echo(b"a client");
@@ -169,7 +169,7 @@ fn a_header_that_does_not_come_in_time_is_not_waited_for() {
     assert_closed(&silent);
     assert_closed(&slow);
     eventually("both are closed", || server.log().matches("it was not complete in time").count() == 2);
-    // Whoever was in time has all the time that there is.
+    // A client that was in time has no further deadline.
     let client = server.connect();
     client.send(LINE);
     client.echo(b"in time");
@@ -190,7 +190,7 @@ fn without_it_a_header_is_echoed_like_anything_else() {
     assert!(!log.contains("203.0.113.7"), "{log}");
 }
 
-/// Who has connected counts from the beginning, announced or not.
+/// A connection counts from the beginning, announced or not.
 #[test]
 fn connections_that_are_not_announced_yet_count_towards_the_limits() {
     let server = Server::on_ipv4(&[REQUIRE, "--max-connections", "2", "--idle-timeout", "500ms"]);

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::support::{Client, Server, own_address, program, run};
 
 const MESSAGE: &[u8] = b"This is the message. It will be repeated.";
-/// With two spaces after the full stop the chunks are those that the text prints.
+/// With two spaces after the full stop the chunks are as the text prints them.
 const MESSAGE_OF_42: &[u8] = b"This is the message.  It will be repeated.";
 
 /// The chunks that the log of a server tells of, as it shows them.
@@ -167,7 +167,7 @@ fn row_d2_one_shot_one_client_gets_one_answer_and_the_server_ends() {
     assert!(log.contains("stopped: 1 connections served"), "{log}");
 }
 
-/// What an unmodified telnet sends is in `clients.rs`; these are its bytes.
+/// The bytes of an unmodified telnet; the program itself is in `clients.rs`.
 #[test]
 fn row_d3_telnet_hi_gets_ok_hi() {
     let server = Server::on_ipv4(&GREETING);

@@ -87,9 +87,9 @@ fn a_service_manager_that_is_not_there_or_does_not_read_is_no_obstacle() {
     drop(manager);
 }
 
-/// Those that open their ports themselves.
+/// Units whose server opens its ports itself.
 const OPENING: [&str; 2] = ["echoloop.service", "echoloop@.service"];
-/// Those that systemd opens the ports for.
+/// Units whose ports systemd opens.
 const ACTIVATED: [&str; 2] = ["echoloop-activated.socket", "echoloop-activated.service"];
 
 /// The unit, for the program that is tested.
@@ -99,7 +99,7 @@ fn unit(name: &str) -> String {
     text.replace("/usr/local/bin/echoloop", env!("CARGO_BIN_EXE_echoloop"))
 }
 
-/// What a unit says of something, once or several times.
+/// The values that a unit gives a keyword, one or several.
 fn values<'a>(unit: &'a str, keyword: &str) -> Vec<&'a str> {
     unit.lines().filter_map(|line| line.strip_prefix(keyword)?.strip_prefix('=')).collect()
 }

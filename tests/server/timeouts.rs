@@ -59,7 +59,7 @@ fn a_peer_that_takes_nothing_is_dropped_after_the_write_timeout() {
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
     server.await_log(": the peer took nothing for too long; ");
     server.await_descriptors(descriptors);
-    // What the kernel had taken by then may still come, then an end of some kind.
+    // Bytes that the kernel had taken by then may still come, then an end of some kind.
     let (mut stream, mut received) = (&client, Vec::new());
     let _ = stream.read_to_end(&mut received);
     assert_same(&received, &message[..received.len()]);

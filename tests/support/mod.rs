@@ -1,5 +1,5 @@
-//! What the integration tests have in common: the real program as a child that is surely ended, clients that can't
-//! wait for ever, and conditions that are waited for instead of times.
+//! The common ground of the integration tests: the real program as a child that surely ends, clients that can't wait
+//! for ever, and conditions instead of times.
 #![allow(dead_code, unused_imports, reason = "each test crate uses its own part of this")]
 
 mod bytes;

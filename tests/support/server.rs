@@ -68,7 +68,7 @@ impl Server {
         server
     }
 
-    /// What it says that it listens on.
+    /// The endpoints that it says it listens on.
     pub(crate) fn endpoints(&self) -> &[String] {
         &self.endpoints
     }
@@ -99,7 +99,7 @@ impl Server {
         self.admin().strip_prefix("http://").expect("it is on TCP").parse().expect("an address")
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().expect("no reader panics")).into_owned()
     }
@@ -138,7 +138,7 @@ impl Server {
     }
 }
 
-/// What is read is visible to others at once.
+/// Others see each piece as soon as it is read.
 fn collect(mut stream: impl Read, log: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {

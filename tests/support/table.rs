@@ -1,4 +1,4 @@
-//! What the kernel says of a TCP socket that is not ours.
+//! The kernel's view of a TCP socket that is not ours.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 use echoloop::Endpoint;
 use echoloop::load::{Arrivals, Pace, Plan, RateSearch, Reconnect, Replies, Sizes, Sources, Usage};
 
 use crate::cli::results::ResultArguments;
-use crate::cli::values::{at_least_one, percent, positive_duration, rate, size, sizes, target, time, words};
+use crate::cli::values::{Size, at_least_one, percent, positive_duration, rate, sizes, target, time, words};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -35,26 +35,39 @@ are corrupted (7) or nothing is ever answered (4, 5), unless you say --fail-if '
 reordered.
 
 Examples:
-  echoloop load localhost  8 clients in a closed loop for 10 seconds
-  echoloop load --clients 1000 --size 512 localhost  a thousand clients
-  echoloop load --rate 20k --warmup 1s localhost  open loop: latency from when a message should have left
-  echoloop load --connect-per-message --reset localhost  connections per second
+  echoloop load localhost
+      8 clients in a closed loop for 10 seconds
+  echoloop load --clients 1000 --size 512 localhost
+      a thousand clients
+  echoloop load --rate 20k --warmup 1s localhost
+      open loop: latency from when a message should have left
+  echoloop load --connect-per-message --reset localhost
+      connections per second
   echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1
-  echoloop load --connect-per-message --greeting 7 localhost  which of the servers behind a balancer said `node-1\\n`
+  echoloop load --connect-per-message --greeting 7 localhost
+      which of the servers behind a balancer said `node-1\\n`
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json > a.json
-  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' localhost  does the service survive a failover?
-  echoloop load --processes 4 -c 1000 localhost  four cores at once
-  echoloop load --find-rate -c 100 --fail-if 'p99>5ms' localhost  how much it takes before it is slow
-  echoloop load --repeat 5 --json > a.json  five runs, for `echoloop compare a.json b.json`
-  echoloop load --expect line --message 'PING\\r\\n' localhost:6379  a Redis server, which answers +PONG
+  echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' localhost
+      does the service survive a failover?
+  echoloop load --processes 4 -c 1000 localhost
+      four cores at once
+  echoloop load --find-rate -c 100 --fail-if 'p99>5ms' localhost
+      how much it takes before it is slow
+  echoloop load --repeat 5 --json > a.json
+      five runs, for `echoloop compare a.json b.json`
+  echoloop load --expect line --message 'PING\\r\\n' localhost:6379
+      a Redis server, which answers +PONG
   echoloop load --rate 20k -s 1400 --fail-if 'loss>0.1%' udp://localhost
 
 Exit status:
-  0  every message was echoed (or answered, with --expect), or (UDP) was lost; also when a signal ended the run early
-  1  connections failed, no reply came, --find-rate has no answer, or another failure
+  0  every message was echoed (or answered, with --expect), or (UDP) was
+     lost; also when a signal ended the run early
+  1  connections failed, no reply came, --find-rate has no answer, or
+     another failure
   2  wrong usage
   3  a name does not resolve
-  4  no connection was ever established, or (UDP) no message answered: refused
+  4  no connection was ever established, or (UDP) no message answered:
+     refused
   5  the same: timed out
   7  other bytes came back than were sent, or more lines than messages
   8  a --fail-if condition held (with --find-rate: at every rate)";
@@ -72,22 +85,23 @@ pub(crate) struct LoadArguments {
     endpoints: Vec<Endpoint>,
 
     /// Clients at once
-    #[arg(short, long, value_name = "N", default_value = "8", value_parser = at_least_one, help_heading = "Load")]
+    #[arg(short, long, value_name = "N", default_value_t = usual().clients as u64, value_parser = at_least_one,
+          help_heading = "Load")]
     clients: u64,
 
     /// Length of a message, or of the shortest and the longest as MIN-MAX
-    #[arg(short, long, value_name = "SIZE", default_value = "64", value_parser = sizes, help_heading = "Load")]
+    #[arg(short, long, value_name = "SIZE", default_value_t = usual().sizes, value_parser = sizes, help_heading = "Load")]
     size: Sizes,
 
     /// The most messages that a client has under way
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..),
+    #[arg(long, value_name = "N", default_value_t = usual().depth, value_parser = clap::value_parser!(u32).range(1..),
           help_heading = "Load")]
     depth: u32,
 
     /// How long a client waits after a reply before it sends again
-    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true,
-          value_parser = humantime::parse_duration, conflicts_with = "rate", help_heading = "Load")]
-    think: Duration,
+    #[arg(long, value_name = "DURATION", default_value_t = Duration::ZERO.into(), hide_default_value = true,
+          conflicts_with = "rate", help_heading = "Load")]
+    think: humantime::Duration,
 
     /// Open loop: send so many messages a second over all clients, whether or not replies have come
     #[arg(short, long, value_name = "R", value_parser = rate, help_heading = "Load")]
@@ -101,7 +115,7 @@ pub(crate) struct LoadArguments {
     /// Measure each step for so long, after --warmup (which is 1s here unless given)
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = positive_duration,
           requires = "find_rate", help_heading = "Find a rate")]
-    step: Duration,
+    step: humantime::Duration,
 
     /// How close the rate that is good and the one that fails have to be
     #[arg(long, value_name = "PERCENT", default_value = "2%", value_parser = percent, requires = "find_rate",
@@ -109,8 +123,9 @@ pub(crate) struct LoadArguments {
     precision: f64,
 
     /// How the messages of an open loop are spread
-    #[arg(long, value_name = "HOW", default_value = "fixed", requires = "rate", help_heading = "Load")]
-    arrivals: Spread,
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Arrivals::Fixed, requires = "rate",
+          help_heading = "Load")]
+    arrivals: Arrivals,
 
     /// Open a connection for each message
     #[arg(long, conflicts_with_all = ["hold", "depth"], help_heading = "Load")]
@@ -125,24 +140,24 @@ pub(crate) struct LoadArguments {
     hold: bool,
 
     /// How long the measured part lasts
-    #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration,
-          help_heading = "Length")]
-    duration: Duration,
+    #[arg(short, long, value_name = "DURATION", default_value_t = usual().duration.into(),
+          value_parser = positive_duration, help_heading = "Length")]
+    duration: humantime::Duration,
 
     /// Send so many messages instead, over all clients
     #[arg(short, long, value_name = "N", value_parser = at_least_one, help_heading = "Length")]
     messages: Option<u64>,
 
     /// Run for so long before anything is counted
-    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true,
-          value_parser = humantime::parse_duration, help_heading = "Length")]
-    warmup: Duration,
+    #[arg(long, value_name = "DURATION", default_value_t = usual().warmup.into(), hide_default_value = true,
+          help_heading = "Length")]
+    warmup: humantime::Duration,
 
     /// Do the whole run so many times, and sum it up: medians, and how far the runs lie apart
     #[arg(long, value_name = "K", default_value = "1", hide_default_value = true,
           value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["hgrm", "plot"],
           help_heading = "Length")]
-    repeat: u32,
+    pub(super) repeat: u32,
 
     /// Run in so many processes, each with its share of clients and rate; their results are merged
     #[arg(long, value_name = "N", default_value = "1", hide_default_value = true, value_parser = at_least_one,
@@ -153,32 +168,33 @@ pub(crate) struct LoadArguments {
     /// 1970. Generators on several machines begin together if all have the same
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["repeat", "find_rate"],
           help_heading = "Processes and machines")]
-    start_at: Option<SystemTime>,
+    pub(super) start_at: Option<SystemTime>,
 
     /// Be one of several processes: the share of the plan is on standard input
     #[arg(long, hide = true)]
-    worker: bool,
+    pub(super) worker: bool,
 
     /// Begin at most so many connections a second
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Connections")]
     connect_rate: Option<f64>,
 
     /// The most connections whose handshake is under way
-    #[arg(long, value_name = "N", default_value = "100", value_parser = at_least_one, help_heading = "Connections")]
+    #[arg(long, value_name = "N", default_value_t = usual().connecting as u64, value_parser = at_least_one,
+          help_heading = "Connections")]
     connecting: u64,
 
     /// How long a handshake may take
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration,
-          help_heading = "Connections")]
-    connect_timeout: Duration,
+    #[arg(long, value_name = "DURATION", default_value_t = usual().connect_timeout.into(),
+          value_parser = positive_duration, help_heading = "Connections")]
+    connect_timeout: humantime::Duration,
 
     /// How long a reply may take [default: 10s; udp:// 1s]
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Connections")]
-    timeout: Option<Duration>,
+    timeout: Option<humantime::Duration>,
 
     /// How clients connect again: at once, then after a time that doubles from the first to the second of these, until a
     /// reply comes
-    #[arg(long, value_name = "FIRST..LONGEST", default_value = "10ms..1s", help_heading = "Connections")]
+    #[arg(long, value_name = "FIRST..LONGEST", default_value_t = Reconnect::default(), help_heading = "Connections")]
     reconnect: Reconnect,
 
     /// A client that loses its connection, or can't get one, is out of the run
@@ -191,8 +207,8 @@ pub(crate) struct LoadArguments {
 
     /// The server speaks first: wait for so many bytes, and count connections by them (at most 64 greetings are told apart,
     /// by their first 256 bytes)
-    #[arg(long, value_name = "LENGTH", value_parser = size, alias = "greeting-bytes", help_heading = "Connections")]
-    greeting: Option<usize>,
+    #[arg(long, value_name = "LENGTH", alias = "greeting-bytes", help_heading = "Connections")]
+    greeting: Option<Size>,
 
     /// The bytes, sizes and arrivals follow from this number: the same one repeats them [default: a random one, which the
     /// results name]
@@ -200,8 +216,8 @@ pub(crate) struct LoadArguments {
     seed: Option<u64>,
 
     /// How a reply ends. Only an echo is verified
-    #[arg(long, value_name = "HOW", default_value = "echo", help_heading = "Verification")]
-    expect: End,
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = usual().replies, help_heading = "Verification")]
+    expect: Replies,
 
     /// Send this text each time; it may hold \n, \r, \t, \0, \\ and \xHH, and has to be UTF-8 as a whole [default:
     /// printable lines of --size]
@@ -217,31 +233,18 @@ pub(crate) struct LoadArguments {
     /// series of several generators are added second by second
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration,
           conflicts_with = "processes", help_heading = "Results")]
-    interval: Duration,
+    pub(super) interval: humantime::Duration,
 
     #[command(flatten)]
-    results: ResultArguments,
+    pub(super) results: ResultArguments,
 
     #[command(flatten)]
-    verbosity: Verbosity,
+    pub(super) verbosity: Verbosity,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Spread {
-    /// At equal distances
-    Fixed,
-    /// At random, as from very many independent users
-    Poisson,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum End {
-    /// A reply is its message
-    Echo,
-    /// A reply is a line
-    Line,
-    /// A reply is the bytes of one read
-    Any,
+/// The defaults, which are the library's.
+fn usual() -> Plan {
+    Plan::new(vec![Endpoint::default()])
 }
 
 impl LoadArguments {
@@ -249,44 +252,37 @@ impl LoadArguments {
         let endpoints =
             if self.endpoints.is_empty() { vec![Endpoint::default()] } else { self.endpoints.clone() };
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let arrivals = match self.arrivals {
-            Spread::Fixed => Arrivals::Fixed,
-            Spread::Poisson => Arrivals::Poisson,
-        };
-        let usual = Plan::new(endpoints.clone());
+        let usual = Plan::new(endpoints);
         Plan {
-            endpoints,
             clients: count(self.clients),
             sizes: self.message.as_ref().map_or(self.size, |message| Sizes::fixed(message.len())),
             depth: self.depth,
-            pace: self
-                .first_rate()
-                .map_or(Pace::Closed { think: self.think }, |rate| Pace::Open { rate, arrivals }),
+            pace: match self.first_rate() {
+                Some(rate) => Pace::Open { rate, arrivals: self.arrivals },
+                None => Pace::Closed { think: *self.think },
+            },
             usage: match (self.connect_per_message, self.hold) {
                 (true, _) => Usage::Churn,
                 (false, true) => Usage::Hold,
                 (false, false) => Usage::Exchange,
             },
-            duration: self.duration,
+            duration: *self.duration,
             messages: self.messages,
-            warmup: self.warmup,
+            warmup: *self.warmup,
             // Short, so that people can type it, and exact in every reader of JSON.
             seed: self.seed.unwrap_or_else(|| fastrand::u32(..).into()),
-            verify: !self.no_verify && self.expect == End::Echo,
-            replies: match self.expect {
-                End::Echo => Replies::Echo,
-                End::Line => Replies::Line,
-                End::Any => Replies::Any,
-            },
+            verify: !self.no_verify && self.expect == Replies::Echo,
+            replies: self.expect,
             message: self.message.clone(),
             connect_rate: self.connect_rate,
             connecting: count(self.connecting),
-            connect_timeout: self.connect_timeout,
-            timeout: self.timeout.unwrap_or(usual.timeout),
+            connect_timeout: *self.connect_timeout,
+            timeout: self.timeout.map_or(usual.timeout, Into::into),
             reconnect: (!self.no_reconnect).then_some(self.reconnect),
             sources: self.source.clone(),
-            greeting: self.greeting.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
+            greeting: self.greeting.map_or(0, |size| u32::try_from(size.0).unwrap_or(u32::MAX)),
             reset: self.reset,
+            ..usual
         }
     }
 
@@ -297,8 +293,8 @@ impl LoadArguments {
 
     /// The search for a rate, if that is asked for.
     pub(super) fn rate_search(&self) -> Option<RateSearch> {
-        let warmup = if self.warmup.is_zero() { SETTLING } else { self.warmup };
-        let plan = Plan { duration: self.step, warmup, ..self.plan() };
+        let warmup = if self.warmup.is_zero() { SETTLING } else { *self.warmup };
+        let plan = Plan { duration: *self.step, warmup, ..self.plan() };
         let conditions = match self.results.conditions() {
             [] => RateSearch::usual_conditions(),
             conditions => conditions.to_vec(),
@@ -308,35 +304,6 @@ impl LoadArguments {
 
     pub(super) fn processes(&self) -> usize {
         usize::try_from(self.processes).unwrap_or(usize::MAX)
-    }
-
-    pub(super) fn start_at(&self) -> Option<SystemTime> {
-        self.start_at
-    }
-
-    pub(super) fn is_worker(&self) -> bool {
-        self.worker
-    }
-
-    /// How often to run.
-    pub(super) fn repeat(&self) -> u32 {
-        self.repeat
-    }
-
-    pub(super) fn interval(&self) -> Duration {
-        self.interval
-    }
-
-    pub(super) fn has_json_lines(&self) -> bool {
-        self.results.has_json_lines()
-    }
-
-    pub(super) fn results(&self) -> &ResultArguments {
-        &self.results
-    }
-
-    pub(crate) fn verbosity(&self) -> Verbosity {
-        self.verbosity
     }
 }
 

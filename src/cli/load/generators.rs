@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the plan in several processes of this program.
 pub(super) fn run_all(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
-    Ok(start(arguments, plan)?.run(arguments.start_at())?)
+    Ok(start(arguments, plan)?.run(arguments.start_at)?)
 }
 
 /// Searches for a rate in several processes of this program.

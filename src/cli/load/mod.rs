@@ -19,20 +19,20 @@ use super::verbosity::install_log;
 
 /// Carries a load run out and prints its results.
 pub(crate) fn load(arguments: &LoadArguments) -> ExitCode {
-    install_log(arguments.verbosity().level());
-    if arguments.is_worker() {
+    install_log(arguments.verbosity.level());
+    if arguments.worker {
         return generators::work();
     }
-    if let Err(error) = arguments.results().check(&arguments.plan()) {
+    if let Err(error) = arguments.results.check(&arguments.plan()) {
         return fail(WRONG_USAGE, &error);
     }
-    let outputs = match arguments.results().open() {
+    let outputs = match arguments.results.open() {
         Ok(outputs) => outputs,
         Err(error) => return fail(FAILED, &error),
     };
     let done = if let Some(search) = arguments.rate_search() {
         find_rate(arguments, search).map(|found| outputs.publish_rate(&found))
-    } else if arguments.repeat() > 1 {
+    } else if arguments.repeat > 1 {
         repeat(arguments, &outputs)
     } else {
         run(arguments, &arguments.plan()).map(|report| outputs.publish(&report))
@@ -45,7 +45,7 @@ fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> Result<ExitCode, Fail
     let mut side = Side { name: "all runs".into(), reports: Vec::new() };
     let mut worst = 0;
     let unprinted = |words| Failure { status: FAILED, words };
-    for number in 1..=arguments.repeat() {
+    for number in 1..=arguments.repeat {
         let report = run(arguments, &arguments.plan())?;
         worst = worst.max(outputs.publish_run(number, &report).map_err(unprinted)?);
         let interrupted = report.interrupted;
@@ -61,7 +61,7 @@ fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> Result<ExitCode, Fail
 /// One run, in this process or in several.
 fn run(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
     if arguments.processes() == 1 {
-        return Ok(run_at(plan, arguments.start_at(), shown(arguments))?);
+        return Ok(run_at(plan, arguments.start_at, shown(arguments))?);
     }
     generators::run_all(arguments, plan)
 }
@@ -76,5 +76,9 @@ fn find_rate(arguments: &LoadArguments, search: RateSearch) -> Result<FoundRate,
 }
 
 fn shown(arguments: &LoadArguments) -> Shown {
-    Shown { interval: arguments.interval(), as_records: arguments.has_json_lines(), as_progress: false }
+    Shown {
+        interval: *arguments.interval,
+        as_records: arguments.results.has_json_lines(),
+        as_progress: false,
+    }
 }

@@ -1,7 +1,7 @@
 //! `load --interval --json-lines`: a record an interval on standard output, while the run goes on.
 //!
-//! A loop that waited for the reader of its records would measure the reader. So records are written without waiting.
-//! Records that the reader has not taken yet are kept, up to a bound; beyond it they are dropped and counted.
+//! A loop that waited for the reader of its records would measure the reader. So it writes without waiting, and keeps
+//! records that the reader has not taken yet. Beyond a bound it drops further ones, and counts them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use echoloop::load::{Point, Progress, ProgressRecord};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
-/// The most bytes that are kept for a reader that lags: records of an hour and more.
+/// The most bytes that wait for a reader that lags: records of an hour and more.
 const MOST_KEPT: usize = 1 << 20;
 
 /// Standard output, written to without waiting.

@@ -2,22 +2,25 @@
 
 use std::net::IpAddr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use echoloop::client::{ANSWER_TIMEOUT, ClientError, Expect, Family, SendOptions};
 use echoloop::net::LONGEST_PAYLOAD;
 use echoloop::{DEFAULT_PORT, Endpoint, Host, ProxyVersion};
 use log::LevelFilter;
 
-use crate::cli::values::{Text, Timeout, size, target, text, timeout};
+use crate::cli::values::{Size, Text, Timeout, target};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
 Three ways to talk:
-  send ENDPOINT TEXT…          it sends a message, waits for the reply and prints it, then the next
-  send ENDPOINT                on a terminal: a prompt; an empty line or end of input ends it. For a history of lines
-                               say `rlwrap echoloop send ENDPOINT`
-  send ENDPOINT < FILE         a stream both ways at once; the end of input ends our side, and the server's
-                               close ends it all
+  send ENDPOINT TEXT…   it sends a message, waits for the reply and
+                        prints it, then the next
+  send ENDPOINT         on a terminal: a prompt; an empty line or end of
+                        input ends it. For a history of lines say
+                        `rlwrap echoloop send ENDPOINT`
+  send ENDPOINT < FILE  a stream both ways at once; the end of input
+                        ends our side, and the server's close ends it
+                        all
 
 ENDPOINT is HOST, HOST:PORT, PORT, [V6ADDRESS]:PORT, unix:PATH or udp://HOST:PORT. The default port is 10000.
 
@@ -35,27 +38,37 @@ conversation; it is never sent again. With --verify, an answer that comes twice 
 name is tried if a machine says that nobody listens on the port, or can't be reached, and has never answered.
 
 Examples:
-  echoloop send localhost 'This is the message.'         what is sent comes back
-  echoloop send --expect any :50007 Hello network world  three messages, each answered by one read
-  echoloop send --crlf --expect line localhost:6379 PING  ask a Redis server: +PONG
+  echoloop send localhost 'This is the message.'
+      what is sent comes back
+  echoloop send --expect any :50007 Hello network world
+      three messages, each answered by one read
+  echoloop send --crlf --expect line localhost:6379 PING
+      ask a Redis server: +PONG
   echoloop send --crlf --expect line --greeting :110 'USER me' QUIT
-                                                         a POP3 server, which speaks first
+      a POP3 server, which speaks first
   echoloop send --expect close localhost:80 'GET / HTTP/1.0\\r\\n\\r\\n'
-                                                         everything until the server closes
-  echoloop send localhost < file | cmp - file            a file through an echo server and back
-  echoloop send localhost --verify < file > /dev/null    the same, compared here
-  echoloop send --timeout 2s --hex localhost hi          both directions with times and offsets
-  echoloop send --proxy-protocol v2 10.0.0.7:7777 hi     as a balancer would, to a server that stands behind one
-  echoloop send --verify udp://localhost hello           a datagram, and its echo within 5 seconds
+      everything until the server closes
+  echoloop send localhost < file | cmp - file
+      a file through an echo server and back
+  echoloop send localhost --verify < file > /dev/null
+      the same, compared here
+  echoloop send --timeout 2s --hex localhost hi
+      both directions with times and offsets
+  echoloop send --proxy-protocol v2 10.0.0.7:7777 hi
+      as a balancer would, to a server that stands behind one
+  echoloop send --verify udp://localhost hello
+      a datagram, and its echo within 5 seconds
 
 Exit status:
   0  fine
-  1  another failure, such as an unreachable network or an unreadable standard input
+  1  another failure, such as an unreachable network or an unreadable
+     standard input
   2  wrong usage
   3  the name was not resolved
   4  the connection was refused
   5  timed out, connecting or waiting for the server
-  6  closed or reset before the reply was complete or the input sent; with --verify also if more came than the reply
+  6  closed or reset before the reply was complete or the input sent;
+     with --verify also if more came than the reply
   7  the reply differs from what was sent (--verify)";
 
 #[derive(Args, Clone, Debug)]
@@ -65,12 +78,12 @@ pub(crate) struct SendArguments {
     endpoint: Option<Endpoint>,
 
     /// Messages to send, one after the other
-    #[arg(value_name = "TEXT", value_parser = text)]
+    #[arg(value_name = "TEXT")]
     messages: Vec<Text>,
 
     /// Where a reply ends [default: same; at a prompt: any]
     #[arg(short, long, value_name = "HOW", help_heading = "Replies")]
-    expect: Option<End>,
+    expect: Option<Expect>,
 
     /// Let the server speak first: wait for a line (with --expect line) or one read before the first message
     #[arg(long, help_heading = "Replies")]
@@ -81,8 +94,8 @@ pub(crate) struct SendArguments {
     verify: bool,
 
     /// Read at most this much at a time
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size, help_heading = "Replies")]
-    chunk: usize,
+    #[arg(long, value_name = "SIZE", default_value_t = Size(usual().chunk), help_heading = "Replies")]
+    chunk: Size,
 
     /// End lines with CR LF: each TEXT gets one, and a line feed from standard input becomes one
     #[arg(long, help_heading = "Messages")]
@@ -99,11 +112,11 @@ pub(crate) struct SendArguments {
 
     /// Give up if no connection is established in this time, or `none`. Resolving the name takes its own time: nothing
     /// can interrupt it
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout, help_heading = "Connection")]
+    #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().connect_timeout),
+          help_heading = "Connection")]
     connect_timeout: Timeout,
 
-    /// Give up when it is the server's turn and it moves no byte for so long, or `none` [default: none; udp:// 5s]
-    #[arg(short, long, value_name = "DURATION", value_parser = timeout, help_heading = "Connection")]
+    #[arg(short, long, value_name = "DURATION", help = timeout_help(), help_heading = "Connection")]
     timeout: Option<Timeout>,
 
     /// Use IPv4 only
@@ -120,7 +133,7 @@ pub(crate) struct SendArguments {
 
     /// Begin with a header of the PROXY protocol that announces this client, as a balancer does
     #[arg(long, value_name = "VERSION", help_heading = "Connection")]
-    proxy_protocol: Option<Announcement>,
+    proxy_protocol: Option<ProxyVersion>,
 
     /// Print a dump of both directions, with times and offsets, instead of the replies
     #[arg(long, help_heading = "Output")]
@@ -134,24 +147,16 @@ pub(crate) struct SendArguments {
     verbosity: Verbosity,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum End {
-    /// After as many bytes as were sent
-    Same,
-    /// After whatever one read brings
-    Any,
-    /// After a line feed
-    Line,
-    /// When the server closes; all messages are sent at once
-    Close,
+/// The defaults, which are the library's.
+fn usual() -> SendOptions {
+    SendOptions::default()
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Announcement {
-    /// A line of text
-    V1,
-    /// Binary
-    V2,
+fn timeout_help() -> String {
+    let (usual, udp) = (Timeout(usual().timeout), Timeout(Some(ANSWER_TIMEOUT)));
+    format!(
+        "Give up when it is the server's turn and it moves no byte for so long, or `none` [default: {usual}; udp:// {udp}]"
+    )
 }
 
 impl SendArguments {
@@ -181,15 +186,15 @@ impl SendArguments {
             return Err(ClientError::DatagramTooLong { length: longest }.to_string());
         }
         let reason = match self.expect {
-            Some(End::Same | End::Line | End::Close) => "--expect: an answer over UDP is one datagram",
+            Some(Expect::Same | Expect::Line | Expect::Close) => {
+                "--expect: an answer over UDP is one datagram"
+            }
             _ if self.greeting => "--greeting: over UDP a server can't speak first, it knows nobody yet",
             _ if self.half_close => "--half-close: UDP has no end that the other side could be told of",
             _ if self.proxy_protocol.is_some() => {
                 "--proxy-protocol: it announces a connection, and UDP has none"
             }
-            _ if self.chunk != SendOptions::default().chunk => {
-                "--chunk: a datagram is read whole, or cut off"
-            }
+            _ if self.chunk.0 != usual().chunk => "--chunk: a datagram is read whole, or cut off",
             _ => return Ok(()),
         };
         Err(format!("{reason} (udp:// takes no such option)"))
@@ -202,15 +207,10 @@ impl SendArguments {
     pub(crate) fn options(&self) -> SendOptions {
         SendOptions {
             messages: self.messages.iter().map(|text| text.0.clone()).collect(),
-            expect: self.expect.map(|end| match end {
-                End::Same => Expect::Same,
-                End::Any => Expect::Any,
-                End::Line => Expect::Line,
-                End::Close => Expect::Close,
-            }),
+            expect: self.expect,
             greeting: self.greeting,
             verify: self.verify,
-            chunk: self.chunk,
+            chunk: self.chunk.0,
             family: match (self.ipv4, self.ipv6) {
                 (true, _) => Some(Family::V4),
                 (_, true) => Some(Family::V6),
@@ -221,7 +221,7 @@ impl SendArguments {
             timeout: match (self.timeout, &self.endpoint) {
                 (Some(timeout), _) => timeout.0,
                 (None, Some(Endpoint::Udp { .. })) => Some(ANSWER_TIMEOUT),
-                (None, _) => None,
+                (None, _) => usual().timeout,
             },
             half_close: match (self.half_close, self.no_half_close) {
                 (true, _) => Some(true),
@@ -231,10 +231,7 @@ impl SendArguments {
             crlf: self.crlf,
             hex: self.hex,
             raw: self.raw,
-            proxy_protocol: self.proxy_protocol.map(|version| match version {
-                Announcement::V1 => ProxyVersion::V1,
-                Announcement::V2 => ProxyVersion::V2,
-            }),
+            proxy_protocol: self.proxy_protocol,
         }
     }
 
@@ -282,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_library() {
+    fn no_option_is_needed() {
         let arguments = send(&[]).expect("no arguments at all");
         assert_eq!(arguments.options(), SendOptions::default());
         assert_eq!(arguments.endpoint(), Endpoint::default());

@@ -1,26 +1,29 @@
 //! The options of `echoloop serve`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use echoloop::{
-    Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, TraceOptions, WhenFull,
+    Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, Splice, TraceOptions,
+    WhenFull,
 };
 
 use crate::cli::values::{
-    Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, memory_size, mode, positive_duration,
-    size, text, timeout, trace_limit,
+    Size, Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, memory_size, mode,
+    positive_duration, trace_limit,
 };
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
 Endpoints:
-  HOST, HOST:PORT, PORT  every address that the name has; port 10000 if none is given
+  HOST, HOST:PORT, PORT  every address that the name has; port 10000 if
+                         none is given
   :PORT                  every interface, IPv6 and IPv4
   [V6ADDRESS]:PORT       an IPv6 address
-  unix:PATH, unix:@NAME  a Unix stream socket; its file goes when the server ends; @NAME is abstract, without a file
-  udp://HOST:PORT        datagrams: each comes back whole, from the address that it was sent to
+  unix:PATH, unix:@NAME  a Unix stream socket; its file goes when the
+                         server ends; @NAME is abstract, without a file
+  udp://HOST:PORT        datagrams: each comes back whole, from the
+                         address that it was sent to
 
 Port 0 lets the system choose. The server prints each bound address on standard output, as
 `listening on tcp://127.0.0.1:10000`.
@@ -39,18 +42,27 @@ Under systemd with Type=notify the server says when it listens and when it stops
 (LISTEN_FDS) take the place of the default endpoint, and stand beside endpoints that are named.
 
 Examples:
-  echoloop                              echo on localhost:10000
-  echoloop -v                           the same, each 16-byte chunk logged
-  echoloop :7777 unix:/tmp/echo.sock    echo on port 7777 of every interface, and on a Unix socket
+  echoloop
+      echo on localhost:10000
+  echoloop -v
+      the same, each 16-byte chunk logged
+  echoloop :7777 unix:/tmp/echo.sock
+      echo on port 7777 of every interface, and on a Unix socket
   echoloop --prefix 'Echo=>' --chunk 1024 :50007
   echoloop --once --max-accepts 1 :8888
-                                        answer one read of one client, then exit
-  echoloop :7 udp://:7                  the echo service of RFC 862, over TCP and UDP (ports below 1024 need root)
-  echoloop --reuse-port :7777           one of several processes that share a port
+      answer one read of one client, then exit
+  echoloop :7 udp://:7
+      the echo service of RFC 862, over TCP and UDP (ports below 1024
+      need root)
+  echoloop --reuse-port :7777
+      one of several processes that share a port
   echoloop --proxy-protocol require :7777
-                                        behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names clients
-  echoloop --greeting '{host}\\n' :7777  say who answers, to see how a balancer spreads connections
-  echoloop --admin :9100 :7777          figures and health on loopback: `curl localhost:9100/metrics`
+      behind HAProxy with `send-proxy` or `send-proxy-v2`: the log names
+      clients
+  echoloop --greeting '{host}\\n' :7777
+      say who answers, to see how a balancer spreads connections
+  echoloop --admin :9100 :7777
+      figures and health on loopback: `curl localhost:9100/metrics`
 
 Exit status:
   0  fine
@@ -64,13 +76,12 @@ pub(crate) struct ServeArguments {
     endpoints: Vec<Endpoint>,
 
     /// Answer, and log, at most this much at a time
-    #[arg(long, value_name = "SIZE", default_value = "16", value_parser = size, help_heading = "Answers")]
-    chunk: usize,
+    #[arg(long, value_name = "SIZE", default_value_t = Size(usual().protocol.chunk), help_heading = "Answers")]
+    chunk: Size,
 
     /// Put TEXT in front of each chunk
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = text,
-          help_heading = "Answers")]
-    prefix: Text,
+    #[arg(long, value_name = "TEXT", help_heading = "Answers")]
+    prefix: Option<Text>,
 
     /// Put the local time in front of each chunk, as `[Thu Dec 11 08:47:58 2014] `
     #[arg(long, help_heading = "Answers")]
@@ -79,21 +90,20 @@ pub(crate) struct ServeArguments {
     /// Send TEXT to each client first. {host} in it stands for the name of this machine, {local} for the address that
     /// the client connected to, {peer} for the client's own (with --proxy-protocol, the announced one), {{ and }} for
     /// braces
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = greeting,
-          help_heading = "Answers")]
-    greeting: Greeting,
+    #[arg(long, value_name = "TEXT", value_parser = greeting, help_heading = "Answers")]
+    greeting: Option<Greeting>,
 
     /// End a connection after its first answer
     #[arg(long, help_heading = "Answers")]
     once: bool,
 
     /// Ask the kernel for at most this much in one read: whole chunks, at least one. 16 gives literal 16-byte reads
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size, help_heading = "Buffers")]
-    read_size: usize,
+    #[arg(long, value_name = "SIZE", default_value_t = Size(usual().read_size), help_heading = "Buffers")]
+    read_size: Size,
 
     /// Stop reading from a client while this much waits to be sent to it; go on when half of it is gone
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size, help_heading = "Buffers")]
-    write_limit: usize,
+    #[arg(long, value_name = "SIZE", default_value_t = Size(usual().write_limit), help_heading = "Buffers")]
+    write_limit: Size,
 
     /// Bound the memory of all buffers together. Above it, the server reads from a client only as fast as that client
     /// takes its answers [default: a quarter of the memory that the process may use]
@@ -101,7 +111,7 @@ pub(crate) struct ServeArguments {
     buffer_limit: Option<usize>,
 
     /// Let the kernel keep up to N connections that are not accepted yet
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u16).range(1..),
+    #[arg(long, value_name = "N", default_value_t = usual().backlog, value_parser = clap::value_parser!(u16).range(1..),
           help_heading = "Limits")]
     backlog: u16,
 
@@ -110,25 +120,24 @@ pub(crate) struct ServeArguments {
     max_connections: Option<u64>,
 
     /// Let a connection beyond --max-connections wait, or refuse it
-    #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = "Limits")]
-    when_full: Full,
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = usual().when_full, help_heading = "Limits")]
+    when_full: WhenFull,
 
     /// Exit when N connections were accepted and have ended; a connection without its PROXY header counts too
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     max_accepts: Option<u64>,
 
     /// Close a connection that has moved no byte in either direction for so long
-    #[arg(long, value_name = "DURATION", default_value = "none", value_parser = timeout, help_heading = "Limits")]
+    #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().idle_timeout), help_heading = "Limits")]
     idle_timeout: Timeout,
 
     /// Close a connection whose peer has taken no byte of a waiting answer for so long
-    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = timeout, help_heading = "Limits")]
+    #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().write_timeout), help_heading = "Limits")]
     write_timeout: Timeout,
 
     /// Give connections so long to end after a signal to stop, and after --once
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration,
-          help_heading = "Limits")]
-    drain: Duration,
+    #[arg(long, value_name = "DURATION", default_value_t = usual().drain.into(), help_heading = "Limits")]
+    drain: humantime::Duration,
 
     /// Share the port with other processes that have this option too
     #[arg(long, help_heading = "Sockets")]
@@ -136,13 +145,13 @@ pub(crate) struct ServeArguments {
 
     /// Ask a TCP peer for a sign of life when it was silent for this time, or `none`. If it does not answer for as long
     /// again, it is dead, and its connection ends
-    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = timeout, help_heading = "Sockets")]
+    #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().keepalive), help_heading = "Sockets")]
     keepalive: Timeout,
 
     /// Give each TCP connection a receive and a send buffer of this size in the kernel, which uses up to twice as much
     /// memory for each; at most net.core.rmem_max and wmem_max [default: the kernel chooses, up to megabytes]
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Sockets")]
-    tcp_buffer: Option<usize>,
+    #[arg(long, value_name = "SIZE", help_heading = "Sockets")]
+    tcp_buffer: Option<Size>,
 
     /// Give the files of Unix sockets these permissions, such as 0660 [default: the umask decides]
     #[arg(long, value_name = "MODE", value_parser = mode, help_heading = "Sockets")]
@@ -150,16 +159,16 @@ pub(crate) struct ServeArguments {
 
     /// Expect a header of the PROXY protocol, version 1 or 2, at the start of each TCP or Unix connection: in it a
     /// balancer names the client. Datagrams have no header
-    #[arg(long, value_name = "WHETHER", default_value = "off", help_heading = "Sockets")]
-    proxy_protocol: Announcement,
+    #[arg(long, value_name = "WHETHER", value_enum, default_value_t = usual().proxy_protocol, help_heading = "Sockets")]
+    proxy_protocol: ProxyProtocol,
 
     /// Close a connection whose PROXY header is not complete after this time
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration,
-          help_heading = "Sockets")]
-    proxy_timeout: Duration,
+    #[arg(long, value_name = "DURATION", default_value_t = usual().proxy_timeout.into(),
+          value_parser = positive_duration, help_heading = "Sockets")]
+    proxy_timeout: humantime::Duration,
 
     /// Pass bulk data through a pipe in the kernel instead of copying it
-    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Buffers")]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = usual().splice, help_heading = "Buffers")]
     splice: Splice,
 
     /// Answer datagrams from ports below 1024 too. If somebody forges one, two services may talk to each other for ever
@@ -168,13 +177,13 @@ pub(crate) struct ServeArguments {
 
     /// Ask the kernel for a receive buffer of this size for each UDP socket, at most net.core.rmem_max [default: the
     /// system's]
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Sockets")]
-    receive_buffer: Option<usize>,
+    #[arg(long, value_name = "SIZE", help_heading = "Sockets")]
+    receive_buffer: Option<Size>,
 
     /// Poll without sleeping for so long after each event: it answers sooner, and takes a whole core
-    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true,
-          value_parser = humantime::parse_duration, help_heading = "Sockets")]
-    busy_poll: Duration,
+    #[arg(long, value_name = "DURATION", default_value_t = usual().busy_poll.into(), hide_default_value = true,
+          help_heading = "Sockets")]
+    busy_poll: humantime::Duration,
 
     /// Serve figures and health over HTTP on HOST:PORT, PORT, :PORT or unix:PATH; without a host, on loopback only
     #[arg(long, value_name = "ENDPOINT", value_parser = admin_endpoint, help_heading = "Administration")]
@@ -188,34 +197,15 @@ pub(crate) struct ServeArguments {
     /// Stop recording when FILE has this size
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = trace_limit, requires = "trace",
           help_heading = "Trace")]
-    trace_limit: u64,
+    trace_limit: Size,
 
     #[command(flatten)]
     verbosity: Verbosity,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Full {
-    /// It waits until another one ends
-    Wait,
-    /// The server closes it at once
-    Refuse,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Splice {
-    /// When a connection's reads are full, and chunks are neither changed nor logged (Linux, TCP)
-    Auto,
-    /// Copy every byte
-    Never,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Announcement {
-    /// No header: all bytes are the client's own
-    Off,
-    /// The server closes a connection that begins without one
-    Require,
+/// The defaults, which are the library's.
+fn usual() -> ServerOptions {
+    ServerOptions::default()
 }
 
 impl ServeArguments {
@@ -231,40 +221,34 @@ impl ServeArguments {
     pub(crate) fn options(&self) -> ServerOptions {
         ServerOptions {
             protocol: Protocol {
-                chunk: self.chunk,
-                prefix: self.prefix.0.clone(),
+                chunk: self.chunk.0,
+                prefix: self.prefix.clone().unwrap_or_default().0,
                 timestamp: self.timestamp,
-                greeting: self.greeting.clone(),
+                greeting: self.greeting.clone().unwrap_or_default(),
                 once: self.once,
             },
-            read_size: self.read_size,
-            write_limit: self.write_limit,
-            splice: matches!(self.splice, Splice::Auto),
+            read_size: self.read_size.0,
+            write_limit: self.write_limit.0,
+            splice: self.splice,
             buffer_limit: self.buffer_limit,
             backlog: self.backlog,
             reuse_port: self.reuse_port,
             keepalive: self.keepalive.0,
-            tcp_buffer: self.tcp_buffer,
+            tcp_buffer: self.tcp_buffer.map(|size| size.0),
             unix_mode: self.unix_mode,
             max_connections: self.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
-            when_full: match self.when_full {
-                Full::Wait => WhenFull::Wait,
-                Full::Refuse => WhenFull::Refuse,
-            },
+            when_full: self.when_full,
             max_accepts: self.max_accepts,
             idle_timeout: self.idle_timeout.0,
             write_timeout: self.write_timeout.0,
-            drain: self.drain,
-            proxy_protocol: match self.proxy_protocol {
-                Announcement::Off => ProxyProtocol::Off,
-                Announcement::Require => ProxyProtocol::Require,
-            },
-            proxy_timeout: self.proxy_timeout,
+            drain: *self.drain,
+            proxy_protocol: self.proxy_protocol,
+            proxy_timeout: *self.proxy_timeout,
             udp_any_source: self.udp_any_source,
-            receive_buffer: self.receive_buffer,
-            busy_poll: self.busy_poll,
+            receive_buffer: self.receive_buffer.map(|size| size.0),
+            busy_poll: *self.busy_poll,
             admin: self.admin.clone(),
-            trace: self.trace.clone().map(|path| TraceOptions { path, limit: self.trace_limit }),
+            trace: self.trace.clone().map(|path| TraceOptions { path, limit: self.trace_limit.0 as u64 }),
         }
     }
 
@@ -275,6 +259,8 @@ impl ServeArguments {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use log::LevelFilter;
 
     use super::*;
@@ -285,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_library() {
+    fn no_option_is_needed() {
         let arguments = serve(&[]).expect("no arguments at all");
         assert_eq!(arguments.options(), ServerOptions::default());
         assert_eq!(arguments.endpoints(), [Endpoint::default()]);
@@ -335,7 +321,7 @@ mod tests {
             },
             read_size: 1 << 20,
             write_limit: 32_000,
-            splice: false,
+            splice: Splice::Never,
             buffer_limit: Some(4 << 30),
             backlog: 5,
             reuse_port: true,

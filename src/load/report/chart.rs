@@ -35,8 +35,8 @@ pub(in crate::load) struct Line {
 /// How the numbers of an axis are written.
 pub(in crate::load) type Label<'a> = &'a dyn Fn(f64) -> String;
 
-impl PlotError {
-    fn of<E: std::error::Error + Send + Sync>(error: &DrawingAreaErrorKind<E>) -> PlotError {
+impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotError {
+    fn from(error: DrawingAreaErrorKind<E>) -> PlotError {
         PlotError(error.to_string())
     }
 }
@@ -51,11 +51,11 @@ pub(in crate::load) fn picture(
     {
         let root = SVGBackend::with_string(&mut picture, size).into_drawing_area();
         let font = ("sans-serif", 15).into_font().color(&INK);
-        let root = root.titled(title, font).map_err(|error| PlotError::of(&error))?;
+        let root = root.titled(title, font)?;
         for (area, draw) in root.split_evenly((parts.len(), 1)).iter().zip(parts) {
             draw(area)?;
         }
-        root.present().map_err(|error| PlotError::of(&error))?;
+        root.present()?;
     }
     Ok(picture)
 }
@@ -75,9 +75,7 @@ pub(in crate::load) fn over_time(
     }
     let names: Vec<&str> = lines.iter().map(|line| line.name).collect();
     let caption = format!("{caption} over time in seconds ({})", names.join(", "));
-    let mut chart = chart(area, &caption)
-        .build_cartesian_2d(0.0..end, 0.0..top * 1.05)
-        .map_err(|error| PlotError::of(&error))?;
+    let mut chart = chart(area, &caption).build_cartesian_2d(0.0..end, 0.0..top * 1.05)?;
     draw_mesh(&mut chart, &|seconds| format!("{seconds:.1}"), label)?;
     draw_lines(&mut chart, lines)
 }
@@ -102,9 +100,7 @@ pub(in crate::load) fn logarithmic(
     }
     let (x, y) = (range(&|point| point.0), range(&|point| point.1));
     let y = y.start * 0.9..y.end * 1.1;
-    let mut chart = chart(area, caption)
-        .build_cartesian_2d(x.log_scale(), y.log_scale())
-        .map_err(|error| PlotError::of(&error))?;
+    let mut chart = chart(area, caption).build_cartesian_2d(x.log_scale(), y.log_scale())?;
     draw_mesh(&mut chart, labels.0, labels.1)?;
     draw_lines(&mut chart, lines)?;
     for (point, words) in marks {
@@ -112,7 +108,7 @@ pub(in crate::load) fn logarithmic(
         let mark = EmptyElement::at(*point)
             + Circle::new((0, 0), 4, LINE.filled())
             + Text::new(words.clone(), (-8, 6), style);
-        chart.draw_series([mark]).map_err(|error| PlotError::of(&error))?;
+        chart.draw_series([mark])?;
     }
     Ok(())
 }
@@ -129,15 +125,14 @@ where
         let style = colour.stroke_width(WIDTH);
         let elements = paths.iter().map(|path| PathElement::new(path.clone(), style));
         chart
-            .draw_series(elements)
-            .map_err(|error| PlotError::of(&error))?
+            .draw_series(elements)?
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
     }
     if lines.len() > 1 {
         let font = ("sans-serif", 12).into_font().color(&INK);
         let mut labels = chart.configure_series_labels();
-        labels.label_font(font).border_style(INK.mix(0.5)).draw().map_err(|error| PlotError::of(&error))?;
+        labels.label_font(font).border_style(INK.mix(0.5)).draw()?;
     }
     Ok(())
 }
@@ -171,6 +166,6 @@ where
         .bold_line_style(INK.mix(0.25))
         .x_label_formatter(&|x| x_label(*x))
         .y_label_formatter(&|y| y_label(*y))
-        .draw()
-        .map_err(|error| PlotError::of(&error))
+        .draw()?;
+    Ok(())
 }

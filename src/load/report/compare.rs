@@ -18,31 +18,42 @@ pub struct Side {
     pub reports: Vec<Report>,
 }
 
-/// A figure of all sides.
+/// A figure of all sides. `None`: a side has no such figure.
 struct Row {
     name: String,
     sides: Vec<Option<Samples>>,
     show: fn(f64) -> String,
 }
 
-/// Compares sides with the first one. One side alone is summed up: medians, and how far its runs lie apart.
-pub fn compare(sides: &[Side]) -> String {
+/// Columns of the names on the left, and of each side.
+const NAMES: usize = 16;
+const SIDE: usize = 26;
+
+/// Compares sides with the first one. One side alone is summed up: medians, and how far its runs lie apart. Sides that a
+/// terminal of so many columns has no room for stand below the others.
+pub fn compare(sides: &[Side], columns: Option<usize>) -> String {
     let mut text = String::new();
     // Writing to a string can't fail.
     for (place, side) in sides.iter().enumerate() {
         let runs =
             if side.reports.len() > 1 { format!(" ({} runs)", side.reports.len()) } else { String::new() };
-        let what = side.reports.first().map(title).unwrap_or_default();
-        let _ = writeln!(text, "{}  {}{runs}: {what}", letter(place), side.name);
+        let plan = side.reports.first().map(title).unwrap_or_default();
+        let _ = writeln!(text, "{}  {}{runs}: {plan}", letter(place), side.name);
     }
-    let _ = write!(text, "\n{:<16}", "");
-    for place in 0..sides.len() {
-        let _ = write!(text, "{:>26}", letter(place));
-    }
-    text.push('\n');
     let rows = rows(sides);
-    for row in &rows {
-        row.write(&mut text);
+    let places: Vec<usize> = (0..sides.len()).collect();
+    let room = columns.map_or(sides.len(), |columns| columns.saturating_sub(NAMES) / SIDE);
+    for places in places.chunks(room.max(1)) {
+        text.push('\n');
+        text += &line("", places.iter().map(|&place| letter(place)));
+        for row in &rows {
+            text += &line(&row.name, places.iter().map(|&place| row.cell(place)));
+        }
+    }
+    if rows.iter().any(|row| row.sides.contains(&None)) {
+        text.push_str(
+            "(-: nothing was measured, or so few that only the maximum lies beyond this percentile)\n",
+        );
     }
     for place in 1..sides.len() {
         write_ratios(&mut text, &rows, place);
@@ -60,16 +71,20 @@ pub fn compare(sides: &[Side]) -> String {
 fn rows(sides: &[Side]) -> Vec<Row> {
     let row = |name: &str, of: &dyn Fn(&Report) -> Option<f64>, show| Row {
         name: name.into(),
-        sides: sides.iter().map(|side| Samples::new(side.reports.iter().filter_map(of).collect())).collect(),
+        // A side of which only some runs have the figure would be judged by these.
+        sides: sides
+            .iter()
+            .map(|side| Samples::new(side.reports.iter().map(of).collect::<Option<_>>()?))
+            .collect(),
         show,
     };
     let number: fn(f64) -> String = |value| format!("{value:.0}");
     let mut rows = vec![row("rate /s", &|report| Some(report.rate), number)];
-    for statistic in STATISTICS {
-        let of = |report: &Report| report.latency_us.as_ref().map(statistic.of);
+    for statistic in &STATISTICS {
+        let of = |report: &Report| statistic.of_enough(report.latency_us.as_ref()?);
         rows.push(row(&format!("latency {}", statistic.name), &of, time));
     }
-    rows.push(row("connect p99", &|report| report.connect_us.as_ref().map(|times| times.p99), time));
+    rows.push(row("connect max", &|report| report.connect_us.as_ref().map(|times| times.max), time));
     rows.push(row("errors", &|report| Some(report.errors.total() as f64), number));
     rows.push(row("not received", &|report| Some(not_received(report) as f64), number));
     rows.push(row("CPU/message", &Report::cpu_us_per_reply, time));
@@ -80,15 +95,12 @@ fn not_received(report: &Report) -> u64 {
     report.messages.sent - report.messages.received + report.messages.not_sent
 }
 
-impl Row {
-    fn write(&self, text: &mut String) {
-        let _ = write!(text, "{:<16}", self.name);
-        for place in 0..self.sides.len() {
-            let _ = write!(text, "{:>26}", self.cell(place));
-        }
-        text.push('\n');
-    }
+fn line(name: &str, cells: impl Iterator<Item = String>) -> String {
+    let cells: String = cells.map(|cell| format!("{cell:>SIDE$}")).collect();
+    format!("{name:<NAMES$}{cells}\n")
+}
 
+impl Row {
     fn cell(&self, place: usize) -> String {
         let Some(samples) = &self.sides[place] else { return "-".into() };
         let mut cell = (self.show)(samples.median());
@@ -132,8 +144,8 @@ fn warnings(sides: &[Side]) -> Vec<String> {
         let other = &side.reports[0];
         if is_open(other) != is_open(first) {
             warnings.push(format!(
-                "{name} and A: an open and a closed loop. Latency counts from different moments, and the rate of one \
-                 was chosen, that of the other found"
+                "{name} and A: an open and a closed loop. Latency counts from different moments, and the user chose \
+                 one of the rates, the server the other"
             ));
         }
         let differing = differences(
@@ -155,7 +167,9 @@ fn warnings(sides: &[Side]) -> Vec<String> {
             warnings.push(format!("{name}: a run was cut short by a signal"));
         }
         if side.reports.iter().any(|report| report.generator.bottleneck) {
-            warnings.push(format!("{name}: the generator was the bottleneck, not the server"));
+            warnings.push(format!(
+                "{name}: in one run at least the generator was the bottleneck, not the server"
+            ));
         }
         if side.reports.iter().any(|report| report.host != first.host) {
             warnings.push(format!("{name}: it ran on {}, the first run of A on {}", other.host, first.host));
@@ -194,7 +208,7 @@ mod tests {
     fn a_difference_is_told_from_noise() {
         let base = side("a", &[100_000, 101_000, 102_000, 99_000, 98_000]);
         let slower = side("b", &[150_000, 151_000, 149_000, 152_000, 150_000]);
-        let text = compare(&[base, slower]);
+        let text = compare(&[base, slower], None);
         let row = |text: &str, name: &str| {
             text.lines().rfind(|line| line.starts_with(name)).expect("a row").to_owned()
         };
@@ -206,10 +220,34 @@ mod tests {
 
     #[test]
     fn once_a_side_says_nothing_of_noise_and_one_side_is_summed_up() {
-        let text = compare(&[side("a", &[100_000]), side("b", &[150_000])]);
+        let text = compare(&[side("a", &[100_000]), side("b", &[150_000])], None);
         assert!(text.contains("×1.5") && !text.contains("noise"), "{text}");
-        let text = compare(&[side("a", &[100_000, 120_000])]);
+        let text = compare(&[side("a", &[100_000, 120_000])], None);
         assert!(text.contains("110 µs ±9.") && !text.contains('×'), "{text}");
+    }
+
+    #[test]
+    fn a_percentile_of_too_few_messages_is_no_figure_to_compare() {
+        let text = compare(&[side("a", &[100_000]), side("b", &[150_000])], None);
+        for (name, cells) in
+            [("latency p99 ", 2), ("latency p99.9 ", 0), ("latency p99.99 ", 0), ("latency max ", 2)]
+        {
+            let row = text.lines().find(|line| line.starts_with(name)).expect("a row");
+            assert_eq!(row.matches("µs").count(), cells, "100 messages a side: {text}");
+        }
+        assert!(text.contains("(-: nothing was measured, or so few"), "{text}");
+    }
+
+    #[test]
+    fn sides_without_room_stand_below_the_others() {
+        let sides = ["a", "b", "c"].map(|name| side(name, &[100_000]));
+        let text = compare(&sides, Some(80));
+        assert!(
+            text.lines().all(|line| line.starts_with(['A', 'B', 'C', '(']) || line.chars().count() <= 80),
+            "{text}"
+        );
+        assert_eq!(text.matches("\nrate /s").count(), 2, "{text}");
+        assert_eq!(compare(&sides, None).matches("\nrate /s").count(), 1);
     }
 
     #[test]
@@ -220,7 +258,7 @@ mod tests {
         *pace = Pace::Open { rate: 5.0, arrivals: Arrivals::Fixed };
         *depth = 4;
         other.reports[0].interrupted = true;
-        let text = compare(&[base, other]);
+        let text = compare(&[base, other], None);
         for part in ["an open and a closed loop", "other settings than A: depth: 1 and 4", "cut short"] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

@@ -86,10 +86,9 @@ impl Condition {
         if let Some(reason) = self.measure.obstacle(plan) {
             return pointless("can never hold", reason);
         }
-        let ((least, most), reason) = self.measure.range(plan);
-        let (at_least, at_most) =
-            (self.comparison.holds(least, self.bound), self.comparison.holds(most, self.bound));
-        match (at_least, at_most) {
+        let (most, reason) = self.measure.ceiling(plan);
+        let reason = if self.bound <= 0.0 { self.measure.floor() } else { reason };
+        match (self.comparison.holds(0.0, self.bound), self.comparison.holds(most, self.bound)) {
             (true, true) => pointless("always holds", reason),
             (false, false) => pointless("can never hold", reason),
             _ => Ok(()),
@@ -132,6 +131,8 @@ impl fmt::Display for Condition {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::super::plan::{Arrivals, Pace, Usage};
     use super::super::super::replies::Replies;
     use super::*;
@@ -187,9 +188,20 @@ mod tests {
             (&open(Arrivals::Fixed), "rate>1000", "can never hold: an open loop never exceeds"),
             (&open(Arrivals::Fixed), "rate<=1000", "always holds"),
             (&held, "rate<1", "can never hold"),
+            (
+                &Plan { messages: Some(50), ..open(Arrivals::Fixed) },
+                "not_sent>0",
+                "waits until all of them are sent",
+            ),
+            (&counted, "received>=0", "always holds: no count is below 0"),
+            (
+                &plan("udp://localhost:7"),
+                "reordered>0",
+                "can never hold: each client has one message under way",
+            ),
             (&any, "mismatches>0", "can never hold: where any bytes are a reply"),
             (&plan("udp://localhost:7"), "connect_p99>1s", "can never hold: over UDP"),
-            (&plan("udp://localhost:7"), "loss>100%", "can never hold: a share"),
+            (&plan("udp://localhost:7"), "loss>100%", "can never hold: no share is above 100%"),
         ] {
             let error = condition(text).check(plan).expect_err(text).to_string();
             assert!(error.contains(text) && error.contains(part), "{error}");
@@ -199,9 +211,11 @@ mod tests {
             (&closed, "rate<1000"),
             (&closed, "lost>0"),
             (&open(Arrivals::Fixed), "rate<1000"),
+            (&Plan { duration: Duration::from_micros(1_500_500), ..open(Arrivals::Fixed) }, "rate>1000"),
             (&open(Arrivals::Poisson), "rate>1000"),
             (&open(Arrivals::Fixed), "lag_max>=1ms"),
             (&counted, "received<50"),
+            (&Plan { depth: 2, ..plan("udp://localhost:7") }, "reordered>0"),
             (&held, "connect_max>1s"),
         ] {
             assert_eq!(condition(text).check(plan), Ok(()), "{text}");

@@ -11,26 +11,17 @@ use serde::{Deserialize, Serialize};
 
 use super::super::cause::Errors;
 use super::super::fairness::Fairness;
-use super::super::figures::{DatagramFates, Figures};
+use super::super::figures::{Bytes, Connections, DatagramFates, Figures, Messages};
 use super::super::mismatch::Mismatch;
-use super::super::plan::{Pace, Plan, Usage};
+use super::super::outages::OutageFigures;
+use super::super::plan::{Plan, Usage};
 use super::super::series::Point;
-use super::super::starvation::Starvation;
-use super::super::times::{Histogram, Times};
-use super::outages::OutageFigures;
+use super::super::starvation::Generator;
+use super::super::times::{Histogram, Histograms, Times};
 use crate::reactor::Moment;
 
 /// The version of the format, in each report.
 pub const FORMAT_VERSION: u32 = 2;
-/// A generator that took more than this share of a core may have limited the run itself.
-const BUSY: f64 = 0.9;
-/// A generator may have limited the run if for more than this share of it one of these was so: it waited for a core, a
-/// hypervisor gave its processors to others, or it never caught up with its work.
-pub(super) const STARVED: f64 = 0.1;
-/// The same for a generator that was stopped, blocked or throttled: everything that was due then waited for it.
-pub(super) const HELD_UP: f64 = 0.01;
-/// An open loop that was this late with one message of a hundred was not on time.
-const LATE_US: f64 = 1000.0;
 
 /// The results of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -128,131 +119,49 @@ pub struct GeneratorPart {
     pub interrupted: bool,
 }
 
-/// The distributions of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Histograms {
-    /// Of `latency_us`.
-    pub latency: Histogram,
-    /// Of `service_time_us`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub service: Option<Histogram>,
-    /// Of the generator's `lag_us`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub lag: Option<Histogram>,
-    /// Of `connect_us`.
-    pub connect: Histogram,
-}
-
-/// Connections of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connections {
-    /// How many were wanted: one a client, or in a churn all that were begun.
-    pub requested: u64,
-    /// How many were established.
-    pub opened: u64,
-    /// How many of the established ones failed later.
-    pub lost: u64,
-}
-
-/// Messages of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Messages {
-    /// How many were sent.
-    pub sent: u64,
-    /// How many had a complete reply.
-    pub received: u64,
-    /// How many were under way when their connection failed or the run was interrupted.
-    pub cut_off: u64,
-    /// How many were due in an open loop and never sent, because their connection was busy or lost to the end.
-    pub not_sent: u64,
-}
-
-/// Bytes of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bytes {
-    /// Bytes of messages that were sent.
-    pub sent: u64,
-    /// Bytes of messages that came back complete.
-    pub received: u64,
-}
-
-/// The generator's own cost, and signs that it was kept from working.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Generator {
-    /// CPU time of the measured part.
-    pub cpu_seconds: f64,
-    /// Open loop: how late messages left although their connection was free. `null` in a closed loop.
-    pub lag_us: Option<Times>,
-    /// How long it was ready to run and had no core, in seconds.
-    #[serde(default)]
-    pub waited_for_core_s: f64,
-    /// How long a hypervisor ran others on its processors, on average over these, in seconds.
-    #[serde(default)]
-    pub stolen_s: f64,
-    /// How long its control groups had used up their quota, added up over all processors, in seconds.
-    #[serde(default)]
-    pub throttled_s: f64,
-    /// The share of one core that hypervisor and quota left to it.
-    #[serde(default = "whole_core")]
-    pub core_share: f64,
-    /// By how much its loop was woken too late, in seconds: the process was stopped, or a call blocked it.
-    #[serde(default)]
-    pub held_up_s: f64,
-    /// The longest of these delays, in seconds.
-    #[serde(default)]
-    pub longest_hold_up_s: f64,
-    /// Open loop: how long the loop had no moment without work, in seconds.
-    #[serde(default)]
-    pub behind_s: f64,
-    /// Whether the generator, and not the server, limited the run.
-    pub bottleneck: bool,
-}
-
 impl Report {
     /// The results, once the run is over, without warnings.
     pub(in crate::load) fn new(settings: Plan, mut figures: Figures) -> Report {
         let series = figures.take_series();
+        let Figures { messages, histograms, datagrams, .. } = figures;
         let (ended, received) = figures.ended.unwrap_or((figures.from, 0));
         let seconds = ended.since(figures.from).as_secs_f64();
-        let histograms = Histograms {
-            latency: figures.latency,
-            service: figures.service,
-            lag: figures.lag,
-            connect: figures.connect,
+        let lag_us = histograms.lag.as_ref().and_then(Histogram::times);
+        let generator = figures.starvation.judged(settings.pace, seconds, lag_us);
+        let is_greeted = settings.greeting > 0;
+        let requested = match settings.usage {
+            Usage::Churn => figures.connections.requested,
+            Usage::Exchange | Usage::Hold => settings.clients as u64,
         };
-        let greeted = settings.greeting > 0;
-        let churn = settings.usage == Usage::Churn;
         Report {
             version: FORMAT_VERSION,
             program: env!("CARGO_PKG_VERSION").into(),
             host: uname().nodename().to_string_lossy().into_owned(),
             started: unix_seconds(figures.from),
-            connections: Connections {
-                requested: if churn { figures.attempted } else { settings.clients as u64 },
-                opened: figures.opened,
-                lost: figures.lost,
-            },
+            connections: Connections { requested, ..figures.connections },
             messages: Messages {
-                sent: figures.sent,
-                received: figures.received,
-                cut_off: figures.sent - figures.received - figures.datagrams.not_received(),
-                not_sent: figures.not_sent,
+                cut_off: messages.sent - messages.received - datagrams.not_received(),
+                ..messages
             },
-            bytes: Bytes { sent: figures.bytes_sent, received: figures.bytes_received },
+            bytes: figures.bytes,
             seconds,
             rate: if seconds > 0.0 { received as f64 / seconds } else { 0.0 },
             latency_us: histograms.latency.times(),
             service_time_us: histograms.service.as_ref().and_then(Histogram::times),
             connect_us: histograms.connect.times(),
-            udp: settings.is_over_udp().then_some(figures.datagrams),
-            outages: OutageFigures::new(figures.outages, figures.from, ended),
+            udp: settings.is_over_udp().then_some(datagrams),
+            outages: figures.outages.into_figures(),
             errors: figures.errors,
             failures: figures.failures,
             mismatches: figures.mismatches,
-            greetings: greeted.then(|| figures.greetings.by_text()),
-            greetings_other: greeted.then(|| figures.greetings.others()),
+            greetings: is_greeted.then(|| figures.greetings.by_text()),
+            greetings_other: is_greeted.then(|| figures.greetings.others()),
             fairness: figures.fairness,
-            generator: Generator::new(settings.pace, seconds, &figures.starvation, histograms.lag.as_ref()),
+            generator: Generator {
+                // A generator that had nothing to send limited nothing.
+                bottleneck: generator.bottleneck && messages.sent + messages.not_sent > 0,
+                ..generator
+            },
             series,
             warnings: Vec::new(),
             interrupted: figures.interrupted,
@@ -287,48 +196,6 @@ impl Report {
     }
 }
 
-impl Generator {
-    fn new(pace: Pace, seconds: f64, starvation: &Starvation, lag: Option<&Histogram>) -> Generator {
-        let is_open = matches!(pace, Pace::Open { .. });
-        let share = |time: f64| if seconds > 0.0 { time / seconds } else { 0.0 };
-        let cpu_seconds = if seconds > 0.0 { starvation.cpu_time.as_secs_f64() } else { 0.0 };
-        let waited_for_core_s = starvation.waited.as_secs_f64();
-        let (stolen_s, throttled_s) =
-            (starvation.withheld.stolen.as_secs_f64(), starvation.withheld.throttled.as_secs_f64());
-        let core_share = starvation.quota.min(1.0 - share(stolen_s)).max(0.0);
-        let held_up_s = starvation.held_up.as_secs_f64();
-        let behind_s = if is_open { starvation.behind.as_secs_f64() } else { 0.0 };
-        let lag_us = lag.and_then(Histogram::times);
-        let was_starved = share(waited_for_core_s) > STARVED
-            || share(stolen_s) > STARVED
-            || share(throttled_s) > HELD_UP
-            || share(held_up_s) > HELD_UP;
-        let bottleneck = was_starved
-            || if is_open {
-                lag_us.is_some_and(|lag| lag.p99 > LATE_US) || share(behind_s) > STARVED
-            } else {
-                share(cpu_seconds + waited_for_core_s) > BUSY * core_share
-            };
-        Generator {
-            cpu_seconds,
-            lag_us,
-            waited_for_core_s,
-            stolen_s,
-            throttled_s,
-            core_share,
-            held_up_s,
-            longest_hold_up_s: starvation.longest.as_secs_f64(),
-            behind_s,
-            bottleneck,
-        }
-    }
-}
-
-/// Reports of earlier versions know of nothing that was kept from the generator.
-fn whole_core() -> f64 {
-    1.0
-}
-
 /// A moment by the clock on the wall.
 fn unix_seconds(moment: Moment) -> f64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -352,11 +219,24 @@ pub(super) mod tests {
                 figures.sending(10, from, Duration::ZERO);
                 figures.completed(10, from, from, from);
             }
-            figures.starvation.cpu_time = Duration::from_secs(1);
+            figures.starvation.generator.cpu_seconds = 1.0;
             figures.ended = Some((until, in_the_part));
             let report = Report::new(Plan::new(vec![":7".parse().expect("an endpoint")]), figures);
             assert_eq!((report.messages.received, report.cores_taken()), (100, 0.5));
             assert_eq!(report.cpu_us_per_reply(), expected);
+        }
+    }
+
+    #[test]
+    fn a_generator_that_sent_nothing_was_no_bottleneck() {
+        let from = Moment::now();
+        let plan = Plan::new(vec![":7".parse().expect("an endpoint")]);
+        for (sent, is_bottleneck) in [(0, false), (1, true)] {
+            let mut figures = Figures::new(false, from);
+            figures.messages.sent = sent;
+            figures.starvation.generator.cpu_seconds = 1.0;
+            figures.ended = Some((from + Duration::from_secs(1), 0));
+            assert_eq!(Report::new(plan.clone(), figures).generator.bottleneck, is_bottleneck, "{sent}");
         }
     }
 
@@ -377,7 +257,7 @@ pub(super) mod tests {
             now = now + step;
         }
         figures.end_interval(from + Duration::from_secs(10));
-        figures.ended = Some((from + Duration::from_secs(10), figures.received));
+        figures.ended = Some((from + Duration::from_secs(10), figures.messages.received));
         Report { started, ..Report::new(plan, figures) }
     }
 }

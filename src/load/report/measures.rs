@@ -1,7 +1,6 @@
 //! The figures that a condition can compare, with their units, and the runs in which each of them means something.
 
-use std::fmt::Write as _;
-
+use super::super::figures::DatagramFates;
 use super::super::plan::{Arrivals, Pace, Plan, Usage};
 use super::super::replies::Replies;
 use super::super::times::{STATISTICS, Statistic, Times, text};
@@ -14,17 +13,6 @@ pub(super) enum Measure {
     Number(&'static Number),
 }
 
-/// The runs in which a measure means something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scope {
-    Always,
-    OpenLoop,
-    Streams,
-    Datagrams,
-    Messages,
-    Compared,
-}
-
 /// Times: each of their [`STATISTICS`] can be compared.
 #[derive(Debug)]
 pub(super) struct Distribution {
@@ -33,15 +21,34 @@ pub(super) struct Distribution {
     of: fn(&Report) -> Option<Times>,
 }
 
-/// A figure that is no time.
+/// A figure that is none of a distribution.
 #[derive(Debug)]
 pub(super) struct Number {
     name: &'static str,
-    unit: &'static str,
+    unit: Unit,
     scope: Scope,
-    /// The least and the most that it can be.
-    range: (f64, f64),
     of: fn(&Report) -> f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Microseconds,
+    Seconds,
+    Percent,
+    Pieces,
+}
+
+/// The runs in which a measure means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Always,
+    OpenLoop,
+    Scheduled,
+    Streams,
+    Datagrams,
+    Overtaking,
+    Messages,
+    Compared,
 }
 
 const DISTRIBUTIONS: [Distribution; 4] = [
@@ -52,43 +59,91 @@ const DISTRIBUTIONS: [Distribution; 4] = [
 ];
 
 const NUMBERS: [Number; 14] = [
-    number("rate", Scope::Messages, |report| report.rate),
-    number("received", Scope::Always, |report| report.messages.received as f64),
-    number("errors", Scope::Always, |report| report.errors.total() as f64),
-    number("mismatches", Scope::Compared, |report| report.errors.mismatch as f64),
-    number("lost", Scope::Always, |report| match report.udp {
+    number("rate", Unit::Pieces, Scope::Messages, |report| report.rate),
+    number("received", Unit::Pieces, Scope::Always, |report| report.messages.received as f64),
+    number("errors", Unit::Pieces, Scope::Always, |report| report.errors.total() as f64),
+    number("mismatches", Unit::Pieces, Scope::Compared, |report| report.errors.mismatch as f64),
+    number("lost", Unit::Pieces, Scope::Always, |report| match report.udp {
         Some(datagrams) => datagrams.lost as f64,
         None => report.connections.lost as f64,
     }),
-    number("cut_off", Scope::Always, |report| report.messages.cut_off as f64),
-    number("not_sent", Scope::OpenLoop, |report| report.messages.not_sent as f64),
-    number("outages", Scope::Always, |report| report.outages.count as f64),
-    Number {
-        name: "outage",
-        unit: "s",
-        scope: Scope::Always,
-        range: (0.0, f64::INFINITY),
-        of: |report| report.outages.longest_s,
-    },
-    number("late", Scope::Datagrams, |report| report.udp.unwrap_or_default().late as f64),
-    number("duplicated", Scope::Datagrams, |report| report.udp.unwrap_or_default().duplicated as f64),
-    number("reordered", Scope::Datagrams, |report| report.udp.unwrap_or_default().reordered as f64),
-    number("unknown", Scope::Datagrams, |report| report.udp.unwrap_or_default().unknown as f64),
-    Number { name: "loss", unit: "%", scope: Scope::Datagrams, range: (0.0, 100.0), of: Report::loss },
+    number("cut_off", Unit::Pieces, Scope::Always, |report| report.messages.cut_off as f64),
+    number("not_sent", Unit::Pieces, Scope::Scheduled, |report| report.messages.not_sent as f64),
+    number("outages", Unit::Pieces, Scope::Always, |report| report.outages.count as f64),
+    number("outage", Unit::Seconds, Scope::Always, |report| report.outages.longest_s),
+    number("late", Unit::Pieces, Scope::Datagrams, |report| fates(report).late as f64),
+    number("duplicated", Unit::Pieces, Scope::Datagrams, |report| fates(report).duplicated as f64),
+    number("reordered", Unit::Pieces, Scope::Overtaking, |report| fates(report).reordered as f64),
+    number("unknown", Unit::Pieces, Scope::Datagrams, |report| fates(report).unknown as f64),
+    number("loss", Unit::Percent, Scope::Datagrams, Report::loss),
 ];
 
-const fn number(name: &'static str, scope: Scope, of: fn(&Report) -> f64) -> Number {
-    Number { name, unit: "", scope, range: (0.0, f64::INFINITY), of }
+const fn number(name: &'static str, unit: Unit, scope: Scope, of: fn(&Report) -> f64) -> Number {
+    Number { name, unit, scope, of }
+}
+
+fn fates(report: &Report) -> DatagramFates {
+    report.udp.unwrap_or_default()
+}
+
+impl Unit {
+    /// The unit as an addition to a name.
+    fn place(self) -> &'static str {
+        match self {
+            Unit::Microseconds | Unit::Pieces => "",
+            Unit::Seconds => " in s",
+            Unit::Percent => " in %",
+        }
+    }
+
+    /// A value as people write it.
+    fn read(self, text: &str) -> Result<f64, &'static str> {
+        let seconds = || Some(humantime::parse_duration(text).ok()?.as_secs_f64());
+        let (value, expected) = match self {
+            Unit::Microseconds => {
+                (seconds().map(|seconds| seconds * 1e6), "a time is expected, such as 5ms or 800us")
+            }
+            Unit::Seconds => (seconds(), "a time is expected, such as 2s"),
+            Unit::Percent => {
+                let share = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+                (share, "a share is expected, such as 0.1%")
+            }
+            Unit::Pieces => (text.parse().ok(), "a number is expected"),
+        };
+        value.filter(|value| value.is_finite()).ok_or(expected)
+    }
+
+    /// A value in words.
+    fn show(self, value: f64) -> String {
+        match self {
+            _ if !value.is_finite() => "nothing was measured".into(),
+            Unit::Microseconds => text(value),
+            Unit::Seconds => text(value * 1e6),
+            Unit::Percent => format!("{value:.3}%"),
+            Unit::Pieces => format!("{value:.0}"),
+        }
+    }
+
+    /// Why no figure is below 0.
+    fn floor(self) -> &'static str {
+        match self {
+            Unit::Microseconds | Unit::Seconds => "no time is below nothing",
+            Unit::Percent => "no share is below 0%",
+            Unit::Pieces => "no count is below 0",
+        }
+    }
 }
 
 impl Scope {
-    /// Where it means something, as an addition to a name.
+    /// The runs that have the figure, as an addition to its name.
     fn place(self) -> &'static str {
         match self {
             Scope::Always => "",
             Scope::OpenLoop => " (with --rate)",
+            Scope::Scheduled => " (with --rate, without --messages)",
             Scope::Streams => " (not over UDP)",
             Scope::Datagrams => " (over UDP)",
+            Scope::Overtaking => " (over UDP, with --depth)",
             Scope::Messages => " (without --hold)",
             Scope::Compared => " (not with --expect any)",
         }
@@ -97,9 +152,19 @@ impl Scope {
     /// Why a figure means nothing in this run, if so.
     fn obstacle(self, plan: &Plan) -> Option<&'static str> {
         match self {
-            Scope::OpenLoop if plan.rate().is_none() => Some("only an open loop (--rate) has this figure"),
+            Scope::OpenLoop | Scope::Scheduled if plan.rate().is_none() => {
+                Some("only an open loop (--rate) has this figure")
+            }
+            Scope::Scheduled if plan.messages.is_some() => {
+                Some("a run of so many --messages waits until all of them are sent; compare `received`")
+            }
             Scope::Streams if plan.is_over_udp() => Some("over UDP there are no connections to establish"),
-            Scope::Datagrams if !plan.is_over_udp() => Some("only messages over udp:// can be lost or late"),
+            Scope::Datagrams | Scope::Overtaking if !plan.is_over_udp() => {
+                Some("only messages over udp:// can be lost or late")
+            }
+            Scope::Overtaking if plan.depth == 1 => {
+                Some("each client has one message under way (no --depth), so no other overtakes it")
+            }
             Scope::Messages if plan.usage == Usage::Hold => {
                 Some("connections that are held exchange two messages each, at no rate")
             }
@@ -115,18 +180,19 @@ impl Measure {
     /// The names of all figures.
     pub(super) fn names() -> String {
         let statistics: Vec<&str> = STATISTICS.iter().map(|statistic| statistic.name).collect();
-        let mut text = format!("Times: {} of latency", statistics.join(" "));
-        // Writing to a string can't fail.
-        for Distribution { prefix, scope, .. } in DISTRIBUTIONS.iter().skip(1) {
-            let _ = write!(text, ", {prefix}p99 and so on{}", scope.place());
-        }
-        text.push_str(". Numbers: ");
-        for (place, Number { name, unit, scope, .. }) in NUMBERS.iter().enumerate() {
-            let comma = if place > 0 { ", " } else { "" };
-            let unit = if unit.is_empty() { String::new() } else { format!(" in {unit}") };
-            let _ = write!(text, "{comma}{name}{unit}{}", scope.place());
-        }
-        text + ". `lost` counts connections, over UDP messages"
+        let times = DISTRIBUTIONS.iter().skip(1);
+        let times: String = times
+            .map(|Distribution { prefix, scope, .. }| format!(", {prefix}p99 and so on{}", scope.place()))
+            .collect();
+        let numbers: Vec<String> = NUMBERS
+            .iter()
+            .map(|Number { name, unit, scope, .. }| format!("{name}{}{}", unit.place(), scope.place()))
+            .collect();
+        format!(
+            "Times: {} of latency{times}. Numbers: {}. `lost` counts connections, over UDP messages",
+            statistics.join(" "),
+            numbers.join(", ")
+        )
     }
 
     pub(super) fn named(name: &str) -> Option<Measure> {
@@ -140,7 +206,7 @@ impl Measure {
         })
     }
 
-    /// The value in microseconds, percent or pieces; a time that nothing was measured of is endless.
+    /// The value in its unit; a time that nothing was measured of is endless.
     pub(super) fn of(self, report: &Report) -> f64 {
         match self {
             Measure::Time(distribution, statistic) => {
@@ -159,45 +225,38 @@ impl Measure {
         .obstacle(plan)
     }
 
-    /// The least and the most that it can be in a run of this plan, and why it can't be more.
-    pub(super) fn range(self, plan: &Plan) -> ((f64, f64), &'static str) {
-        let Measure::Number(number) = self else { return ((0.0, f64::INFINITY), "no time is below nothing") };
+    /// The most that it can be in a run of this plan, and the reason.
+    pub(super) fn ceiling(self, plan: &Plan) -> (f64, &'static str) {
+        let Measure::Number(number) = self else { return (f64::INFINITY, "") };
         match (number.name, plan.messages, plan.pace) {
             ("rate", None, Pace::Open { rate, arrivals: Arrivals::Fixed }) => {
-                ((0.0, rate), "an open loop never exceeds its --rate")
+                // The first message of all is due at once, so a short run may have one more than its share.
+                let seconds = plan.duration.as_secs_f64();
+                ((rate * seconds).ceil() / seconds, "an open loop never exceeds its --rate")
             }
-            ("loss", ..) => (number.range, "a share is between 0% and 100%"),
-            _ => (number.range, "no count is below 0"),
+            ("loss", ..) => (100.0, "no share is above 100%"),
+            _ => (f64::INFINITY, ""),
         }
     }
 
+    /// Why it is never below 0.
+    pub(super) fn floor(self) -> &'static str {
+        self.unit().floor()
+    }
+
     pub(super) fn read(self, value: &str) -> Result<f64, &'static str> {
-        let (bound, expected) = match self {
-            Measure::Time(..) => {
-                let time = humantime::parse_duration(value).ok();
-                (time.map(|time| time.as_secs_f64() * 1e6), "a time is expected, such as 5ms or 800us")
-            }
-            Measure::Number(Number { unit: "%", .. }) => {
-                let share = value.strip_suffix('%').and_then(|number| number.trim().parse().ok());
-                (share, "a share is expected, such as 0.1%")
-            }
-            Measure::Number(Number { unit: "s", .. }) => {
-                let time = humantime::parse_duration(value).ok();
-                (time.map(|time| time.as_secs_f64()), "a time is expected, such as 2s")
-            }
-            Measure::Number(_) => (value.parse().ok(), "a number is expected"),
-        };
-        bound.filter(|bound: &f64| bound.is_finite()).ok_or(expected)
+        self.unit().read(value)
     }
 
     /// A value of it in words.
     pub(super) fn show(self, value: f64) -> String {
+        self.unit().show(value)
+    }
+
+    fn unit(self) -> Unit {
         match self {
-            _ if !value.is_finite() => "nothing was measured".into(),
-            Measure::Time(..) => text(value),
-            Measure::Number(Number { unit: "%", .. }) => format!("{value:.3}%"),
-            Measure::Number(Number { unit: "s", .. }) => text(value * 1e6),
-            Measure::Number(_) => format!("{value:.0}"),
+            Measure::Time(..) => Unit::Microseconds,
+            Measure::Number(number) => number.unit,
         }
     }
 }
@@ -219,7 +278,8 @@ mod tests {
         }
         for Number { name, unit, .. } in &NUMBERS {
             assert!(names.contains(name), "{name} is not in {names}");
-            assert!(Measure::named(name).expect("it is listed").read(&format!("1{unit}")).is_ok());
+            let value = format!("1{}", unit.place().trim_start_matches(" in "));
+            assert_eq!(Measure::named(name).expect("it is listed").read(&value), Ok(1.0));
         }
         assert!(Measure::named("service_errors").is_none());
     }

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use hdrhistogram::AdditionError;
+
 use super::super::figures::MOST_DESCRIBED;
 use super::super::greetings::MOST_DIFFERENT;
 use super::super::plan::{Pace, Plan};
 use super::super::series::{Point, larger};
 use super::super::times::Histogram;
 use super::differences::differences;
-use super::json::{Bytes, Connections, Generator, GeneratorPart, Histograms, Merged, Messages, Report};
+use super::json::{GeneratorPart, Merged, Report};
 use super::warnings;
 
 /// Settings that may differ between generators: the share of the load, and the settings that keep generators apart.
@@ -20,7 +22,7 @@ const OWN: [&str; 7] = ["clients", "pace.rate", "messages", "connect_rate", "con
 /// Why reports can't be merged.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MergeError {
-    /// There is nothing to merge.
+    /// No report was given.
     #[error("there is no report to merge")]
     Nothing,
     /// One of them is a merged one.
@@ -34,7 +36,7 @@ pub enum MergeError {
         /// The settings, with both values.
         differences: String,
     },
-    /// There is no time at which all of them measured.
+    /// At no time did all of them measure.
     #[error(
         "the runs do not overlap: report {late} began {gap_s:.3} s after report {early} had ended (--start-at begins \
          them together; between machines, are the clocks right?)"
@@ -75,79 +77,64 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         }
     }
     let common = Common::of(reports)?;
-    let started = reports.iter().map(|report| report.started).fold(f64::MAX, f64::min);
-    let histograms = add_histograms(reports)?;
-    let mut fairness = first.fairness;
-    reports.iter().skip(1).for_each(|report| fairness.merge(&report.fairness));
-    let (mut errors, mut udp) = (first.errors, first.udp);
-    for report in reports.iter().skip(1) {
-        errors.merge(&report.errors);
-        udp = udp.zip(report.udp).map(|(sum, more)| sum.plus(more));
-    }
-    let mut outages = first.outages.clone();
+    let mut merged = first.clone();
     for (place, report) in reports.iter().enumerate().skip(1) {
-        let words = |error: hdrhistogram::AdditionError| MergeError::Histogram(place + 1, error.to_string());
-        outages.merge(&report.outages).map_err(words)?;
+        let unfit = |error: AdditionError| MergeError::Histogram(place + 1, error.to_string());
+        merged.histograms.merge(&report.histograms).map_err(unfit)?;
+        merged.outages.merge(&report.outages).map_err(unfit)?;
+        add(&mut merged, report);
     }
-    let (greetings, greetings_other) = add_greetings(reports).unzip();
-    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
-    let mut merged = Report {
-        version: first.version,
-        program: first.program.clone(),
-        host: hosts(reports),
-        started,
-        settings: together(reports),
-        connections: Connections {
-            requested: sum(|report| report.connections.requested),
-            opened: sum(|report| report.connections.opened),
-            lost: sum(|report| report.connections.lost),
-        },
-        messages: Messages {
-            sent: sum(|report| report.messages.sent),
-            received: sum(|report| report.messages.received),
-            cut_off: sum(|report| report.messages.cut_off),
-            not_sent: sum(|report| report.messages.not_sent),
-        },
-        bytes: Bytes { sent: sum(|report| report.bytes.sent), received: sum(|report| report.bytes.received) },
-        seconds: common.seconds(),
-        rate: reports.iter().map(|report| common.rate(report)).sum(),
-        latency_us: histograms.latency.times(),
-        service_time_us: histograms.service.as_ref().and_then(Histogram::times),
-        connect_us: histograms.connect.times(),
-        udp,
-        outages,
-        errors,
-        failures: first_of(reports, |report| &report.failures),
-        mismatches: first_of(reports, |report| &report.mismatches),
-        greetings,
-        greetings_other,
-        fairness,
-        generator: Generator {
-            cpu_seconds: reports.iter().map(|report| report.generator.cpu_seconds).sum(),
-            lag_us: histograms.lag.as_ref().and_then(Histogram::times),
-            stolen_s: reports.iter().map(|report| report.generator.stolen_s).sum(),
-            throttled_s: throttled(reports),
-            core_share: reports.iter().map(|report| report.generator.core_share).fold(1.0, f64::min),
-            waited_for_core_s: reports.iter().map(|report| report.generator.waited_for_core_s).sum(),
-            held_up_s: reports.iter().map(|report| report.generator.held_up_s).sum(),
-            longest_hold_up_s: reports
-                .iter()
-                .map(|report| report.generator.longest_hold_up_s)
-                .fold(0.0, f64::max),
-            behind_s: reports.iter().map(|report| report.generator.behind_s).sum(),
-            bottleneck: reports.iter().any(|report| report.generator.bottleneck),
-        },
-        series: add_series(reports, started),
-        warnings: Vec::new(),
-        interrupted: reports.iter().any(|report| report.interrupted),
-        merged: Some(Merged {
-            start_spread_s: (common.from - started).max(0.0),
-            generators: reports.iter().map(|report| part(report, common)).collect(),
-        }),
-        histograms,
-    };
+    merged.host = hosts(reports);
+    merged.settings = together(reports);
+    merged.seconds = common.seconds();
+    merged.rate = reports.iter().map(|report| common.rate(report)).sum();
+    merged.latency_us = merged.histograms.latency.times();
+    merged.service_time_us = merged.histograms.service.as_ref().and_then(Histogram::times);
+    merged.connect_us = merged.histograms.connect.times();
+    (merged.greetings, merged.greetings_other) = add_greetings(reports).unzip();
+    merged.generator.lag_us = merged.histograms.lag.as_ref().and_then(Histogram::times);
+    merged.generator.throttled_s = throttled(reports);
+    merged.series = add_series(reports, merged.started);
+    merged.merged = Some(Merged {
+        start_spread_s: (common.from - merged.started).max(0.0),
+        generators: reports.iter().map(|report| part(report, common)).collect(),
+    });
     merged.warnings = warnings::find(&merged);
     Ok(merged)
+}
+
+/// Adds the figures of another generator that are sums, extremes or lists.
+fn add(merged: &mut Report, report: &Report) {
+    merged.started = merged.started.min(report.started);
+    merged.connections.requested += report.connections.requested;
+    merged.connections.opened += report.connections.opened;
+    merged.connections.lost += report.connections.lost;
+    merged.messages.sent += report.messages.sent;
+    merged.messages.received += report.messages.received;
+    merged.messages.cut_off += report.messages.cut_off;
+    merged.messages.not_sent += report.messages.not_sent;
+    merged.bytes.sent += report.bytes.sent;
+    merged.bytes.received += report.bytes.received;
+    merged.udp = merged.udp.zip(report.udp).map(|(sum, more)| sum.plus(more));
+    merged.errors.merge(&report.errors);
+    extend(&mut merged.failures, &report.failures);
+    extend(&mut merged.mismatches, &report.mismatches);
+    merged.fairness.merge(&report.fairness);
+    merged.interrupted |= report.interrupted;
+    let (sum, more) = (&mut merged.generator, &report.generator);
+    sum.cpu_seconds += more.cpu_seconds;
+    sum.waited_for_core_s += more.waited_for_core_s;
+    sum.stolen_s += more.stolen_s;
+    sum.core_share = sum.core_share.min(more.core_share);
+    sum.held_up_s += more.held_up_s;
+    sum.longest_hold_up_s = sum.longest_hold_up_s.max(more.longest_hold_up_s);
+    sum.behind_s += more.behind_s;
+    sum.bottleneck |= more.bottleneck;
+}
+
+/// Adds further lines to a list that describes the first few.
+fn extend<T: Clone>(list: &mut Vec<T>, more: &[T]) {
+    list.extend(more.iter().take(MOST_DESCRIBED.saturating_sub(list.len())).cloned());
 }
 
 impl Common {
@@ -224,28 +211,6 @@ fn together(reports: &[Report]) -> Plan {
     whole
 }
 
-fn add_histograms(reports: &[Report]) -> Result<Histograms, MergeError> {
-    let mut sum = Histograms {
-        latency: Histogram::new(),
-        service: reports[0].histograms.service.is_some().then(Histogram::new),
-        lag: reports[0].histograms.lag.is_some().then(Histogram::new),
-        connect: Histogram::new(),
-    };
-    for (place, Report { histograms, .. }) in reports.iter().enumerate() {
-        let pairs = [
-            (Some(&mut sum.latency), Some(&histograms.latency)),
-            (sum.service.as_mut(), histograms.service.as_ref()),
-            (sum.lag.as_mut(), histograms.lag.as_ref()),
-            (Some(&mut sum.connect), Some(&histograms.connect)),
-        ];
-        for (sum, histogram) in pairs {
-            let (Some(sum), Some(histogram)) = (sum, histogram) else { continue };
-            sum.add(&**histogram).map_err(|error| MergeError::Histogram(place + 1, error.to_string()))?;
-        }
-    }
-    Ok(sum)
-}
-
 /// Generators of one host are in one control group, as a rule, and each tells how long that was throttled.
 fn throttled(reports: &[Report]) -> f64 {
     let mut hosts: BTreeMap<&str, f64> = BTreeMap::new();
@@ -273,10 +238,6 @@ fn add_greetings(reports: &[Report]) -> Option<(BTreeMap<String, u64>, u64)> {
     Some((counts, others))
 }
 
-fn first_of<T: Clone>(reports: &[Report], list: impl Fn(&Report) -> &Vec<T>) -> Vec<T> {
-    reports.iter().flat_map(|report| list(report).iter().cloned()).take(MOST_DESCRIBED).collect()
-}
-
 /// Intervals as long as the longest of any generator. Each point counts where its middle lies.
 fn add_series(reports: &[Report], started: f64) -> Vec<Point> {
     let length = reports
@@ -291,7 +252,9 @@ fn add_series(reports: &[Report], started: f64) -> Vec<Point> {
         for point in &report.series {
             let place = ((shift + point.at + point.seconds / 2.0) / length) as u64;
             let end = shift + point.at + point.seconds;
-            let (cell, until) = cells.entry(place).or_insert((blank(place as f64 * length), 0.0));
+            let (cell, until) = cells
+                .entry(place)
+                .or_insert_with(|| (Point { at: place as f64 * length, ..Point::default() }, 0.0));
             *until = until.max(end);
             cell.received += point.received;
             cell.bytes += point.bytes;
@@ -310,21 +273,6 @@ fn add_series(reports: &[Report], started: f64) -> Vec<Point> {
         Point { seconds, rate: cell.received as f64 / seconds, ..cell }
     };
     cells.into_values().map(whole).collect()
-}
-
-fn blank(at: f64) -> Point {
-    Point {
-        at,
-        seconds: 0.0,
-        received: 0,
-        bytes: 0,
-        rate: 0.0,
-        p50_us: None,
-        p99_us: None,
-        max_us: None,
-        errors: 0,
-        open: 0,
-    }
 }
 
 #[cfg(test)]

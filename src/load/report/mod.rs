@@ -3,7 +3,6 @@
 //! | file | |
 //! |---|---|
 //! | `json.rs` | the [`Report`], as programs read it |
-//! | `outages.rs` | outages and silences in it |
 //! | `warnings.rs` | facts without which the figures mislead |
 //! | `conditions.rs`, `measures.rs` | `--fail-if`, and the figures that it can compare |
 //! | `verdict.rs` | the judgement of a run, and its exit status |
@@ -21,7 +20,6 @@ mod hgrm;
 mod json;
 mod measures;
 mod merge;
-mod outages;
 mod plot;
 mod reading;
 mod samples;
@@ -39,14 +37,11 @@ pub use self::conditions::{Condition, ConditionError};
 pub use self::hgrm::hgrm;
 #[cfg(test)]
 pub(super) use self::json::tests::report;
-pub use self::json::{
-    Bytes, Connections, FORMAT_VERSION, Generator, GeneratorPart, Histograms, Merged, Messages, Report,
-};
+pub use self::json::{FORMAT_VERSION, GeneratorPart, Merged, Report};
 pub use self::merge::{MergeError, merge};
-pub use self::outages::{OutageFigures, OutageRecord};
 pub use self::plot::plot;
 pub use self::reading::{ReadError, read};
-pub use self::table::Table;
+pub use self::table::{Table, in_a_line};
 pub use self::verdict::Verdict;
 
 /// The results of a run that is over, with its warnings.

@@ -89,18 +89,7 @@ mod tests {
     use super::*;
 
     fn point(at: f64, seconds: f64, p50_us: Option<f64>) -> Point {
-        Point {
-            at,
-            seconds,
-            received: 0,
-            bytes: 0,
-            rate: 0.0,
-            p50_us,
-            p99_us: None,
-            max_us: None,
-            errors: 0,
-            open: 0,
-        }
+        Point { at, seconds, p50_us, ..Point::default() }
     }
 
     #[test]

@@ -4,22 +4,33 @@ use serde_json::Value;
 
 use super::json::{FORMAT_VERSION, Report};
 
+/// The largest count: every reader of JSON has it exactly.
+const MOST: u64 = 1 << 53;
+
 /// Why text holds no reports.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// There is none in it.
+    /// It holds none.
     #[error("{name} is no report of `echoloop load --json`")]
     None {
         /// The file.
         name: String,
     },
-    /// There is one that can't be read, perhaps because its end is missing.
+    /// It holds one that can't be read, perhaps because its end is missing.
     #[error("{name} is no report of `echoloop load --json`: {source}")]
     Broken {
         /// The file.
         name: String,
         /// The fault in it.
         source: serde_json::Error,
+    },
+    /// Somebody has changed it: no run has such figures.
+    #[error("{name} is no report of `echoloop load --json`: no run has {figures}")]
+    Impossible {
+        /// The file.
+        name: String,
+        /// The figures.
+        figures: &'static str,
     },
     /// It is of another version.
     #[error(
@@ -55,10 +66,40 @@ pub fn read(name: &str, text: &str) -> Result<Vec<Report>, ReadError> {
             Some(found) if found != u64::from(FORMAT_VERSION) => {
                 return Err(ReadError::Version { name: name.into(), found });
             }
-            _ => reports.push(serde_json::from_value(object).map_err(broken)?),
+            _ => {}
         }
+        let is_countable = is_countable(&object);
+        let report: Report = serde_json::from_value(object).map_err(broken)?;
+        if let Some(figures) = impossible(&report).or((!is_countable).then_some("counts beyond 2^53")) {
+            return Err(ReadError::Impossible { name: name.into(), figures });
+        }
+        reports.push(report);
     }
     if reports.is_empty() { Err(ReadError::None { name: name.into() }) } else { Ok(reports) }
+}
+
+/// Figures that contradict themselves, and that no sum or share could be made of.
+fn impossible(report: &Report) -> Option<&'static str> {
+    let Report { messages, settings, .. } = report;
+    if messages.received > messages.sent {
+        Some("more replies than messages")
+    } else if report.seconds < 0.0 || report.series.iter().any(|point| point.seconds <= 0.0) {
+        Some("a time that is not above zero")
+    } else if settings.check().is_err() {
+        Some("such settings")
+    } else {
+        None
+    }
+}
+
+/// Whether all counts are small enough that no sum of them overflows. A seed may be any number.
+fn is_countable(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.as_u64().is_none_or(|number| number <= MOST),
+        Value::Array(list) => list.iter().all(is_countable),
+        Value::Object(fields) => fields.iter().all(|(name, value)| name == "seed" || is_countable(value)),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
 }
 
 /// Where the next line begins that begins with an object.
@@ -89,6 +130,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_read_as_they_were_written() {
+        let mut report = report(1_795_297_022.933_992_1, &[1]);
+        // Readers that round on the way get another last digit.
+        report.fairness.jain = 0.995_222_929_936_305_7;
+        let json = serde_json::to_string(&report).expect("JSON");
+        let again = read("a.json", &json).expect("a report");
+        assert_eq!(serde_json::to_string(&again[0]).expect("JSON"), json);
+    }
+
+    #[test]
     fn what_is_no_report_is_said() {
         let whole = serde_json::to_string(&report(100.0, &[1])).expect("JSON");
         for (text, reason) in [
@@ -98,6 +149,10 @@ mod tests {
             (&whole[..whole.len() / 2], "EOF while parsing"),
             (&whole.replacen("\"version\":2", "\"version\":1", 1), "has version 1"),
             (&whole.replacen("\"sent\":1", "\"sent\":\"?\"", 1), "invalid type"),
+            (&whole.replacen("\"sent\":1", "\"sent\":0", 1), "more replies than messages"),
+            (&whole.replacen("\"opened\":0", "\"opened\":18446744073709551615", 1), "counts beyond 2^53"),
+            (&whole.replace("\"seconds\":10.0", "\"seconds\":0.0"), "a time that is not above zero"),
+            (&whole.replacen("\"clients\":8", "\"clients\":0", 1), "such settings"),
         ] {
             let error = read("a.json", text).expect_err(reason).to_string();
             assert!(error.starts_with("a.json") && error.contains(reason), "{error}");

@@ -2,8 +2,10 @@
 
 use std::cmp::Reverse;
 use std::fmt::{self, Write as _};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::figures::DatagramFates;
+use super::super::outages::OutageFigures;
 use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::replies::Replies;
 use super::super::times::{Histogram, STATISTICS, Statistic, Times, text as time};
@@ -12,7 +14,7 @@ use crate::system::folded;
 
 /// Rows of the histogram.
 const ROWS: usize = 16;
-/// Columns where no terminal says how many it has.
+/// Columns for a pipe or a file.
 const USUAL_COLUMNS: usize = 80;
 /// Columns before the bars of the histogram, and one that stays free behind the longest.
 const BEFORE_BARS: usize = 28;
@@ -20,6 +22,8 @@ const BEFORE_BARS: usize = 28;
 const SHORTEST_BAR: usize = 8;
 /// Columns of the names on the left.
 const NAMES: usize = 14;
+/// Columns of a generator's figures, with the margin before its name.
+const BEHIND_GENERATOR: usize = 64;
 /// Columns of a time: without the space before its unit all nine fit into 80; with it; and the most that a table takes.
 const COMPACT: usize = 7;
 const SPACIOUS: usize = 10;
@@ -83,12 +87,12 @@ impl Table<'_> {
         self.columns.map_or_else(|| line.to_owned(), |columns| folded(line, columns, indent))
     }
 
-    /// The only line where nobody answers: a table would be one of zeros.
+    /// The only line if nobody answers: a table would show zeros alone.
     fn dead_target(&self) -> Option<String> {
         let Report { settings, connections, messages, errors, failures, udp, .. } = self.report;
         let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
         let endpoints = endpoints.join(" ");
-        // A UDP socket is open before anybody was asked.
+        // A UDP socket opens without asking its peer.
         let mut line = if connections.opened == 0 && messages.sent == 0 {
             format!("No connection to {endpoints} was established: {errors}")
         } else if udp.is_some() && connections.lost == connections.opened && messages.received == 0 {
@@ -105,10 +109,14 @@ impl Table<'_> {
     /// Each generator of a merged report.
     fn write_generators(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(merged) = &self.report.merged else { return Ok(()) };
-        let name = |place: usize, part: &GeneratorPart| format!("{} on {}", place + 1, part.host);
+        let name =
+            |place: usize, part: &GeneratorPart| format!("{} on {}", place + 1, part.host.escape_debug());
         let names =
             merged.generators.iter().enumerate().map(|(place, part)| name(place, part).chars().count());
-        let width = names.max().unwrap_or(0).max("generator".len());
+        let longest = names.max().unwrap_or(0).max("generator".len());
+        // Where a name leaves no room for its figures, these stand below it.
+        let room = self.columns.map_or(longest, |columns| columns.saturating_sub(BEHIND_GENERATOR));
+        let width = longest.min(room.max("generator".len()));
         writeln!(
             f,
             "\n  {:<width$}{:>8}{:>12}{:>11}{:>8}{:>11}",
@@ -119,7 +127,11 @@ impl Table<'_> {
             let began = format!("+{}", time((started - self.report.started).max(0.0) * 1e6));
             let busy = format!("{:.0} %", generator.cpu_seconds / seconds.max(1e-9) * 100.0);
             let lag = generator.lag_us.map_or("-".into(), |lag| time(lag.p99));
-            let name = name(place, part);
+            let mut name = name(place, part);
+            if name.chars().count() > width {
+                writeln!(f, "  {name}")?;
+                name.clear();
+            }
             write!(f, "  {name:<width$}{clients:>8}{rate:>12.0}{began:>11}{busy:>8}{lag:>11}")?;
             writeln!(f, "{}", if generator.bottleneck { "  bottleneck" } else { "" })?;
         }
@@ -143,7 +155,7 @@ impl Table<'_> {
         }
     }
 
-    /// Each kind of figure with its name. Figures that mean nothing in this run are left out.
+    /// Each kind of figure with its name, but for figures that mean nothing in this run.
     fn lines(&self) -> Vec<(&'static str, String)> {
         let Report { settings, connections, bytes, errors, fairness, generator, .. } = self.report;
         let connections = format!(
@@ -160,7 +172,7 @@ impl Table<'_> {
             lines.push(("rate", self.rate_and_volume()));
         }
         lines.push(("errors", errors.to_string()));
-        lines.extend(self.report.outages.lines(settings.clients));
+        lines.extend(outage_lines(&self.report.outages, settings.clients));
         lines.push(("generator", self.generator_cost()));
         if let Some(lag) = generator.lag_us {
             let text = format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max));
@@ -254,6 +266,40 @@ impl Table<'_> {
     }
 }
 
+/// The first outage in words, and the silences; nothing without an outage.
+fn outage_lines(figures: &OutageFigures, clients: usize) -> Vec<(&'static str, String)> {
+    let Some(first) = figures.list.first() else { return Vec::new() };
+    let began = time_of_day(first.began);
+    let when = match figures.count {
+        1 => format!("1, at {began}"),
+        count => format!("{count}, the first at {began}"),
+    };
+    let outages = format!(
+        "{when}: {} of {clients} clients ({}), {}{}; the longest {}",
+        first.clients,
+        first.causes,
+        time(first.seconds * 1e6),
+        if first.ended { "" } else { ", to the end" },
+        time(figures.longest_s * 1e6),
+    );
+    let silence = figures.silence_us.map_or_else(String::new, |times| {
+        format!("p50 {}, p99 {}, max {}; ", time(times.p50), time(times.p99), time(times.max))
+    });
+    let reconnects = format!(
+        "{silence}{} reconnects, at most {} a second, {} failed",
+        figures.reconnects, figures.peak_reconnects, figures.failed_reconnects
+    );
+    vec![("outages", outages), ("silence", reconnects)]
+}
+
+/// The time of day in UTC, to the millisecond.
+fn time_of_day(seconds_since_1970: f64) -> String {
+    let time = UNIX_EPOCH + Duration::try_from_secs_f64(seconds_since_1970).unwrap_or_default();
+    let text = humantime::format_rfc3339_millis(time).to_string();
+    // 2026-11-21T14:02:11.204Z
+    text.split_once('T').map_or(text.clone(), |(_, time)| time.to_owned())
+}
+
 /// A line for each distribution, with columns of this width.
 fn write_lines(
     f: &mut fmt::Formatter<'_>,
@@ -268,6 +314,12 @@ fn write_lines(
         STATISTICS.iter().try_for_each(|statistic| write!(f, "{:>width$}", shown(statistic, times)))?;
     }
     writeln!(f)
+}
+
+/// The results in a line, for one run of several that are summed up.
+pub fn in_a_line(report: &Report) -> String {
+    let p99 = report.latency_us.map_or_else(|| "-".into(), |times| time(times.p99));
+    format!("{:.0} messages/s, p99 {p99}, errors: {}", report.rate, report.errors)
 }
 
 /// The plan in a line.
@@ -321,7 +373,29 @@ fn histogram(times: &Histogram, longest: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::cause::Cause;
+    use super::super::super::outages::Outages;
     use super::*;
+    use crate::reactor::Moment;
+
+    #[test]
+    fn an_outage_is_said_in_two_lines() {
+        let from = Moment::now();
+        let at = |milliseconds| from + Duration::from_millis(milliseconds);
+        let mut outages = Outages::new(from);
+        assert!(outage_lines(&Outages::new(from).into_figures(), 1).is_empty());
+        outages.lost(Cause::Reset, at(2000), at(2000));
+        outages.lost(Cause::Timeout, at(2000), at(2500));
+        outages.reconnected(at(3000));
+        outages.recovered(at(2000), at(3000));
+        outages.finish(at(4000));
+        let lines = outage_lines(&outages.into_figures(), 9);
+        assert!(lines[0].1.starts_with("1, at "), "{lines:?}");
+        let rest = "Z: 2 of 9 clients (1 timed out, 1 reset), 2.00 s, to the end; the longest 2.00 s";
+        assert!(lines[0].1.ends_with(rest), "{lines:?}");
+        assert!(lines[1].1.contains("max 1.00 s; 1 reconnects, at most 1 a second, 0 failed"), "{lines:?}");
+        assert_eq!(time_of_day(1_000_000_000.25), "01:46:40.250Z");
+    }
 
     #[test]
     fn the_histogram_holds_everything() {

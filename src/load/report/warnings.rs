@@ -2,8 +2,9 @@
 
 use super::super::plan::{Arrivals, Pace, Usage};
 use super::super::replies::Replies;
+use super::super::starvation::{HELD_UP, STARVED};
 use super::super::times::text;
-use super::json::{GeneratorPart, HELD_UP, Report, STARVED};
+use super::json::{GeneratorPart, Report};
 
 /// An open loop has reached its rate if at most this share of its messages is missing.
 const RATE_TOLERANCE: f64 = 0.01;
@@ -62,7 +63,7 @@ fn wrong_echo(report: &Report) -> Option<String> {
         Replies::Line | Replies::Any => "the service sent more lines than it got messages",
     };
     (report.errors.mismatch > 0)
-        .then(|| format!("{wrong}: no other figure means anything before that is mended"))
+        .then(|| format!("{wrong}: mend that first, since no other figure means anything before"))
 }
 
 fn lower_rate(report: &Report) -> Option<String> {
@@ -75,10 +76,14 @@ fn lower_rate(report: &Report) -> Option<String> {
         }
     };
     let reached = report.rate >= due * (1.0 - RATE_TOLERANCE);
-    if reached || report.settings.messages.is_some() {
+    // Where nothing was received, another warning says so.
+    if reached || report.settings.messages.is_some() || report.messages.received == 0 {
         return None;
     }
     let why = match less_than_a_core(report) {
+        _ if report.outages.longest_s > report.seconds * RATE_TOLERANCE => {
+            format!("clients lost their connections, for {} at most", text(report.outages.longest_s * 1e6))
+        }
         Some(why) if report.generator.bottleneck => format!("the generator was late itself: {why}"),
         None if report.generator.bottleneck => {
             "the generator was late itself: use several processes with a part of the rate each".into()
@@ -220,10 +225,11 @@ fn slow_generators(generators: &[GeneratorPart]) -> String {
         .iter()
         .enumerate()
         .filter(|(_, part)| part.generator.bottleneck)
-        .map(|(place, part)| format!("{} (on {})", place + 1, part.host))
+        .map(|(place, part)| format!("{} (on {})", place + 1, part.host.escape_debug()))
         .collect();
     format!(
-        "of {} generators these were the bottleneck themselves, and their share is slower than the server: {}",
+        "{} of {} generators were the bottleneck of their share themselves, not the server: {}",
+        slow.len(),
         generators.len(),
         slow.join(", ")
     )
@@ -245,8 +251,8 @@ fn same_seed(report: &Report) -> Option<String> {
     let mut seeds: Vec<u64> = generators.iter().map(|part| part.seed).collect();
     seeds.sort_unstable();
     seeds.windows(2).any(|pair| pair[0] == pair[1]).then(|| {
-        "generators had the same seed, so they sent the same bytes: a reply that one of them had instead of another \
-         would not be noticed (give each a --seed of its own)"
+        "generators had the same seed, so they sent the same bytes: they could not notice a reply that was meant for \
+         another one (give each a --seed of its own)"
             .into()
     })
 }
@@ -261,6 +267,18 @@ fn several_versions(report: &Report) -> Option<String> {
 mod tests {
     use super::super::json::tests::report;
     use super::*;
+
+    #[test]
+    fn a_rate_that_connections_were_lost_for_is_not_blamed_on_the_generator() {
+        let mut report = report(1000.0, &[1]);
+        report.settings.pace = Pace::Open { rate: 1e6, arrivals: Arrivals::Fixed };
+        report.generator.bottleneck = true;
+        report.outages.longest_s = 2.0;
+        let words = lower_rate(&report).expect("it is far from that");
+        assert!(words.ends_with("clients lost their connections, for 2.00 s at most"), "{words}");
+        report.messages.received = 0;
+        assert_eq!(lower_rate(&report), None, "nothing was measured, which another warning says");
+    }
 
     #[test]
     fn more_processes_are_no_remedy_for_less_than_a_core() {

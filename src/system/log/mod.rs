@@ -1,7 +1,8 @@
 //! The log: one line an event, on standard error, that can neither block the loop nor end the program.
 //!
 //! A program in one thread must not wait for the reader of its log: all its clients would wait as well. A line is one
-//! nonblocking write. What the kernel does not take is dropped, and the next line that it takes tells how many were.
+//! nonblocking write. The log drops a line that the kernel does not take, and the next line that the kernel takes tells
+//! how many were dropped.
 //!
 //! [`simple_logger`] decides which records are logged. It prints them itself where no nonblocking write can be had (see
 //! [`StandardError::Shared`]), after a question to the kernel; elsewhere its `eprintln!` would be two writes a line, tear

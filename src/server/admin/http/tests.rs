@@ -130,7 +130,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Whatever comes, it is decided without a panic and within the bound, and the same however it is torn.
+    /// The parser decides on any bytes without a panic, within the bound, and alike however they are torn.
     #[test]
     fn raw_bytes_mean_the_same_however_they_are_torn(
         mut bytes in bytes(),
