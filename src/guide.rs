@@ -43,8 +43,8 @@ macro_rules! chapters {
         /// [`io_uring`]: crate::guide::c15_io_uring
         /// [`seeing`]: crate::guide::c16_seeing
         /// [`BENCHMARKS.md`]: ../../../../../BENCHMARKS.md
-        /// [`src/net/buffers.rs`]: ../../../src/echoloop/net/buffers.rs.html
         /// [`src/net/connection.rs`]: ../../../src/echoloop/net/connection.rs.html
+        /// [`src/net/flow.rs`]: ../../../src/echoloop/net/flow.rs.html
         /// [`src/net/pipes.rs`]: ../../../src/echoloop/net/pipes.rs.html
         /// [`src/net/wire.rs`]: ../../../src/echoloop/net/wire.rs.html
         /// [`src/net/workspace.rs`]: ../../../src/echoloop/net/workspace.rs.html

@@ -34,8 +34,8 @@
 //! | [`net`] | sockets, whatever the bytes mean |
 //! | `net/endpoint.rs` | endpoints as people write them |
 //! | `net/proxy.rs` | headers of the PROXY protocol, in which a balancer names the client |
-//! | `net/inherited.rs` | sockets that another process has opened |
-//! | `net/listener.rs` | bind, accept, and the classes of a failed accept |
+//! | `net/bound_socket.rs` | sockets that take in clients, and sockets that another process has opened |
+//! | `net/listener.rs`, `net/peer.rs` | bind, accept, the classes of a failed accept, and who came |
 //! | `net/connector.rs` | beginning to connect |
 //! | `net/socket_file.rs` | the file of a Unix socket: who makes, replaces and removes it |
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
@@ -43,6 +43,7 @@
 //! | `net/connected_datagram.rs` | UDP with one peer, for clients |
 //! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
 //! | `net/phase.rs` | where a connection stands, and how it ends |
+//! | `net/flow.rs` | the way of its bytes: socket, read buffer, service, write buffer, socket |
 //! | `net/wire.rs` | a socket and its readiness: every read, write and splice |
 //! | `net/transport.rs` | what a connection needs of a socket |
 //! | `net/service.rs` | what a connection asks for its answers |
@@ -50,7 +51,6 @@
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
 //! | `net/pool.rs` | the memory of all buffers together |
 //! | `net/bulk.rs`, `net/pipes.rs` | when bulk data passes through a pipe and is not copied |
-//! | `net/peeked.rs` | input that is answered before it is read, where memory for buffers is used up |
 //! | `net/workspace.rs` | everything that the connections of one loop share |
 //! | `net/journal.rs` | the steps of a connection, for the log and for `--trace` |
 //! | `net/bounds.rs` | the bounds of a connection: of memory, share of a turn, time |

@@ -48,7 +48,7 @@ const LINES: [(&str, &str, &str); 15] = [
     ("read", "src/net/wire.rs", "|| self.transport.read(buffer)"),
     ("write", "src/net/wire.rs", "|| self.transport.write(bytes)"),
     ("paused", "src/net/wire.rs", "self.journal(Deed::Paused { unsent }, &mut desk.journal);"),
-    ("paused no more", "src/net/buffers.rs", "wire.resume(unsent, desk);"),
+    ("paused no more", "src/net/flow.rs", "wire.resume(unsent, desk);"),
     ("drained", "src/net/connection.rs", "Action::Flush"),
     ("queued", "src/net/connection.rs", "return Next::Again;"),
     ("Draining", "src/net/connection.rs", "Phase::Draining if unsent == 0 => Action::Finish,"),

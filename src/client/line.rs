@@ -122,7 +122,7 @@ impl LineClient {
         if let Some(connection) = socket(self.reactor.context(), self.token)
             && let Err(error) = connection.send(bytes, &mut self.link.workspace, now)
         {
-            self.link.ended.get_or_insert(End::Reset(error));
+            self.link.ended.get_or_insert(error.into());
         }
         self.turn_until("not all was sent", MOST_READ_AHEAD, |client| {
             client.link.ended.is_none()
@@ -212,7 +212,7 @@ impl LineClient {
         let mut armed = false;
         while !done(self) {
             match self.link.ended.take() {
-                Some(End::Reset(source) | End::NotConnected(source)) => {
+                Some(End::Reset(source) | End::NotConnected(source) | End::NoMemory(source)) => {
                     // The next call fails as this one does.
                     self.link.ended = Some(End::Reset(source.kind().into()));
                     let (peer, missing) = (self.peer.clone(), missing.to_owned());

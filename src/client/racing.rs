@@ -136,7 +136,7 @@ impl Handler for Race {
         let Some(connection) = socket(context, token) else { return };
         connection.note(readiness);
         match connection.pump(&mut Nobody, &mut self.workspace, now) {
-            Next::Close(End::NotConnected(error) | End::Reset(error)) => {
+            Next::Close(End::NotConnected(error) | End::Reset(error) | End::NoMemory(error)) => {
                 self.fail(context, index, error, now);
             }
             // Nothing else can have been done to it.

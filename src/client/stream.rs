@@ -173,7 +173,7 @@ impl StreamConversation {
         let Some(connection) = socket(context, self.socket) else { return Ok(()) };
         match connection.send(bytes, &mut self.workspace, now) {
             Ok(()) => Ok(()),
-            Err(error) => self.closed(context, End::Reset(error)),
+            Err(error) => self.closed(context, error.into()),
         }
     }
 
@@ -198,7 +198,7 @@ impl StreamConversation {
     fn closed(&mut self, context: &mut Context<Source>, end: End) -> Result<(), ClientError> {
         let reset = match end {
             End::Finished | End::Lingered => None,
-            End::Reset(error) | End::NotConnected(error) => Some(error),
+            End::Reset(error) | End::NotConnected(error) | End::NoMemory(error) => Some(error),
         };
         let mut unsent = 0;
         if let Some(connection) = socket(context, self.socket) {

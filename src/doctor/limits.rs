@@ -5,7 +5,7 @@ use rustix::param::page_size;
 use serde::Serialize;
 
 use super::machine::Machine;
-use crate::net::{USUAL_BACKLOG, backlog_remedy};
+use crate::net::{ListenerOptions, backlog_remedy};
 use crate::system::DescriptorLimit;
 
 /// Bytes that the kernel keeps for a connection beside the socket: the inode (832 bytes), the directory entry (192), the
@@ -18,7 +18,7 @@ const IN_USER_SPACE: u64 = 128;
 /// The listening sockets that a server is assumed to have.
 const LISTENERS: usize = 1;
 /// The backlog that `echoloop serve` asks for.
-const BACKLOG: u64 = USUAL_BACKLOG as u64;
+const BACKLOG: u64 = ListenerOptions::USUAL_BACKLOG as u64;
 /// Ports from 1024 on are for everyone.
 const MOST_PORTS: u64 = 65535 - 1024 + 1;
 

@@ -166,7 +166,7 @@ impl StreamClients {
             .and_then(|()| connection.send(bytes, &mut self.workspace, now));
         match sent {
             Ok(()) => common.set_alarm(token),
-            Err(error) => self.ended(common, token, End::Reset(error)),
+            Err(error) => self.ended(common, token, error.into()),
         }
     }
 
@@ -274,7 +274,7 @@ impl StreamClients {
             End::Finished | End::Lingered => self.lose(common, token, Cause::Closed, now, || {
                 format!("connection {number}: the server closed it with {missing} still to come")
             }),
-            End::Reset(error) => {
+            End::Reset(error) | End::NoMemory(error) => {
                 let cause = match Cause::of(&error) {
                     Cause::Refused => Cause::Reset,
                     cause => cause,

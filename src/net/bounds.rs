@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::phase::End;
 use crate::reactor::Moment;
 
-/// The bounds of a connection's memory and of what it does in one turn. Each is at least 1, since with 0 of one
+/// The bounds of a connection's memory and of its share of a turn. Each is at least 1, since with 0 of one
 /// of them nothing would ever move: [`Workspace::new`](super::Workspace::new) takes 0 for 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, Type};
 
+use super::datagram::unless_blocked;
+
 /// A UDP socket with one peer, nonblocking.
 #[derive(Debug)]
 pub struct ConnectedDatagramSocket {
@@ -57,14 +59,7 @@ impl ConnectedDatagramSocket {
     /// # Errors
     /// As `send(2)`; also for an earlier datagram that came to nobody ([`ErrorKind::ConnectionRefused`]).
     pub fn send(&self, bytes: &[u8]) -> io::Result<bool> {
-        loop {
-            match self.socket.send(bytes) {
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        Ok(unless_blocked(|| self.socket.send(bytes))?.is_some())
     }
 
     /// Receives one datagram and returns its length, or `None` if there is none. The kernel cuts off the part that does
@@ -73,14 +68,7 @@ impl ConnectedDatagramSocket {
     /// # Errors
     /// As `recv(2)`; also for an earlier datagram that came to nobody ([`ErrorKind::ConnectionRefused`]).
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        loop {
-            match self.socket.recv(buffer) {
-                Ok(length) => return Ok(Some(length)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        unless_blocked(|| self.socket.recv(buffer))
     }
 }
 

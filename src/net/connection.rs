@@ -21,11 +21,6 @@
 //!   From HalfClosing and HalfClosed too: the last answer ──► Stopping
 //! ```
 //!
-//! Bytes flow one way: socket → read buffer → [`Service`] → write buffer → socket. Mostly both buffers are empty: the
-//! service gets input straight from a read, and the kernel takes the answer. When the kernel has no room, the rest of
-//! the answer stays in the write buffer; when that is full, the service gets no more input, and the connection is
-//! *paused*: it does not read until half of the write buffer has gone.
-//!
 //! The connection *derives* the next thing to do from its state in one place, `next_action`. [`Connection::pump`] does
 //! it until nothing is left to do, or until the connection has spent its *budget*, which is its *share* of the turn
 //! counted in bytes: then others have theirs. So "the connection is queued for another turn" and "it can make progress"
@@ -35,19 +30,18 @@
 //!
 //! | part | in |
 //! |---|---|
+//! | the way of the bytes: socket → read buffer → [`Service`] → write buffer → socket | `flow.rs` |
 //! | the socket and its readiness | `wire.rs` |
 //! | the read and the write buffer | `buffers.rs` |
 //! | bulk input, which goes back through a pipe | `bulk.rs`, `pipes.rs` |
-//! | input that is answered before it is read, when memory for buffers is used up | `peeked.rs` |
 //! | the buffer for reads, and the *desk* with all else that the connections of a loop share | `workspace.rs` |
-//! | a record of the steps, if somebody asked for it | `journal.rs` |
+//! | a record of the steps, if the program wants one | `journal.rs` |
 
 use std::io;
 
 use super::bounds::{Judgement, Timeout, Timeouts};
-use super::buffers::{Fed, Held, Spliced};
+use super::flow::{Flow, InputEnd, Intake};
 use super::journal::{Deed, Journal};
-use super::peeked::Peeked;
 use super::phase::{End, Phase};
 use super::service::Service;
 use super::transport::Transport;
@@ -92,38 +86,25 @@ enum Action {
 /// A connected stream with its state and its buffers.
 #[derive(Debug)]
 pub struct Connection<T> {
-    wire: Wire<T>,
-    held: Held,
-    /// Bytes of input that nobody answers, because we had begun to end the connection.
-    discarded: u64,
+    flow: Flow<T>,
     phase: Phase,
 }
 
 impl<T: Transport> Connection<T> {
     /// A connection that has just been established.
     pub fn new(transport: T, now: Moment) -> Connection<T> {
-        Connection {
-            wire: Wire::new(transport, now),
-            held: Held::default(),
-            discarded: 0,
-            phase: Phase::Open,
-        }
+        Connection { flow: Flow::new(Wire::new(transport, now)), phase: Phase::Open }
     }
 
     /// A connection whose handshake is under way (see [`connect`](super::connect)).
     pub fn connecting(transport: T, now: Moment) -> Connection<T> {
-        Connection {
-            wire: Wire::connecting(transport, now),
-            held: Held::default(),
-            discarded: 0,
-            phase: Phase::Connecting,
-        }
+        Connection { flow: Flow::new(Wire::connecting(transport, now)), phase: Phase::Connecting }
     }
 
     /// Remembers the readiness that an event told. Pump the connection afterwards.
     #[inline]
     pub fn note(&mut self, readiness: Readiness) {
-        self.wire.note(readiness);
+        self.flow.wire.note(readiness);
     }
 
     /// Does everything that can be done, until nothing can or the budget of the turn is spent.
@@ -131,23 +112,23 @@ impl<T: Transport> Connection<T> {
     pub fn pump(&mut self, service: &mut impl Service, workspace: &mut Workspace, now: Moment) -> Next {
         let Workspace { input, desk } = workspace;
         desk.now = now;
-        let mut budget = desk.limits.turn_budget;
+        desk.budget = desk.limits.turn_budget;
         loop {
             let action = self.next_action(desk);
             if action == Action::Nothing {
                 return Next::Wait;
             }
-            if budget == 0 {
+            if desk.budget == 0 {
                 return Next::Again;
             }
-            let result = match action {
-                Action::Read { at_most } => self.fill(service, &mut input[..at_most], desk, budget),
-                action => self.perform(action, service, input, desk, budget),
+            let price = match action {
+                Action::Read { at_most } => self.read(service, &mut input[..at_most], desk),
+                action => self.perform(action, service, input, desk),
             };
-            match result {
+            match price {
                 // Even an action that moved nothing costs something, or a transport that is interrupted for ever
                 // would hold the loop.
-                Ok(moved) => budget = budget.saturating_sub(moved.max(1)),
+                Ok(price) => desk.budget = desk.budget.saturating_sub(price.max(1)),
                 Err(end) => {
                     self.enter(Phase::Ended, &mut desk.journal);
                     return Next::Close(end);
@@ -162,7 +143,7 @@ impl<T: Transport> Connection<T> {
     /// When the connection turns out to be gone.
     pub fn send(&mut self, bytes: &[u8], workspace: &mut Workspace, now: Moment) -> io::Result<()> {
         workspace.desk.now = now;
-        if bytes.is_empty() { Ok(()) } else { self.held.offer(bytes, &mut self.wire, &mut workspace.desk) }
+        if bytes.is_empty() { Ok(()) } else { self.flow.offer(bytes, &mut workspace.desk) }
     }
 
     /// Begins to end an open connection: it answers the input that has arrived by now, flushes, shuts our side down,
@@ -192,8 +173,7 @@ impl<T: Transport> Connection<T> {
 
     /// Gives the buffers back with whatever they still hold, before the connection is removed.
     pub fn abandon(&mut self, workspace: &mut Workspace) {
-        let Desk { pool, pipes, .. } = &mut workspace.desk;
-        self.held.discard(pool, pipes);
+        self.flow.abandon(&mut workspace.desk);
     }
 
     /// Judges a connection whose deadline is due. **A deadline is a hint, like an event**: a process that was stopped
@@ -227,8 +207,8 @@ impl<T: Transport> Connection<T> {
     /// while something waits for room. Ask after each pump, unless the connection [is at ease](Connection::is_at_ease),
     /// and [reregister](crate::reactor::Context::reregister) the socket.
     pub fn new_interest(&mut self) -> Option<Interest> {
-        let wants_room = self.phase == Phase::Connecting || self.wire.is_paused() || self.unsent() > 0;
-        self.wire.new_interest(wants_room && !self.wire.is_writable())
+        let wants_room = self.phase == Phase::Connecting || self.flow.wire.is_paused() || self.unsent() > 0;
+        self.flow.wire.new_interest(wants_room && !self.flow.wire.is_writable())
     }
 
     /// Whether it is open and nothing of it waits. Then its only deadline is that of the idle timeout, which activity
@@ -236,13 +216,13 @@ impl<T: Transport> Connection<T> {
     /// changed.
     #[inline]
     pub fn is_at_ease(&self) -> bool {
-        self.is_open_and_empty() && self.wire.is_at_ease()
+        self.is_open_and_empty() && self.flow.wire.is_at_ease()
     }
 
     /// The nearest moment at which a timeout strikes if nothing happens until then, and which timeout it is. It is
     /// derived from the last activity each time that it is asked for, so that activity costs no timer.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<(Moment, Timeout)> {
-        let last_activity = self.wire.last_activity();
+        let last_activity = self.flow.wire.last_activity();
         match self.phase {
             Phase::Lingering => return Some((last_activity + timeouts.linger, Timeout::Linger)),
             Phase::Ended => return None,
@@ -250,7 +230,8 @@ impl<T: Transport> Connection<T> {
         }
         // Without memory for a buffer the bytes that wait for room are the peer's input, still in the kernel. There is
         // no room since the last byte that the kernel took, or the peer would have made some.
-        let stalled_since = self.held.stalled_since().or(self.wire.is_paused().then_some(last_activity));
+        let stalled_since =
+            self.flow.held().stalled_since().or(self.flow.wire.is_paused().then_some(last_activity));
         timeouts.nearest(last_activity, stalled_since)
     }
 
@@ -261,61 +242,61 @@ impl<T: Transport> Connection<T> {
 
     /// Bytes read from the peer.
     pub fn received(&self) -> u64 {
-        self.wire.received()
+        self.flow.wire.received()
     }
 
     /// Bytes that the kernel took from us.
     pub fn sent(&self) -> u64 {
-        self.wire.sent()
+        self.flow.wire.sent()
     }
 
     /// Bytes read but thrown away unanswered, because we had begun to end the connection.
     pub fn discarded(&self) -> u64 {
-        self.discarded
+        self.flow.discarded()
     }
 
     /// Bytes of answers that the kernel has not taken yet: the write buffer.
     pub fn unsent(&self) -> usize {
-        self.held.unsent()
+        self.flow.held().unsent()
     }
 
     /// Bytes of input that were read and not answered yet: the read buffer.
     pub fn retained(&self) -> usize {
-        self.held.retained()
+        self.flow.held().retained()
     }
 
     /// Whether the socket may have something to read, as far as events and reads have told.
     pub fn is_readable(&self) -> bool {
-        self.wire.is_readable()
+        self.flow.wire.is_readable()
     }
 
     /// Whether the socket may have room, as far as events and writes have told.
     pub fn is_writable(&self) -> bool {
-        self.wire.is_writable()
+        self.flow.wire.is_writable()
     }
 
     /// Whether the socket is not read, because the peer takes its answers too slowly.
     pub fn is_paused(&self) -> bool {
-        self.wire.is_paused()
+        self.flow.wire.is_paused()
     }
 
     /// The socket.
     pub fn transport(&self) -> &T {
-        self.wire.transport()
+        self.flow.wire.transport()
     }
 
     #[inline]
     fn is_open_and_empty(&self) -> bool {
-        self.phase == Phase::Open && self.held.is_empty()
+        self.phase == Phase::Open && self.flow.held().is_empty()
     }
 
     /// The most urgent action that is possible now: replies go out before more input is taken in, kept input is
     /// consumed before more is read, and a connection ends when nothing is left of either.
     #[inline(always)] // Each echo passes here twice, and would pay for two calls.
     fn next_action(&self, desk: &Desk) -> Action {
-        let may_read = self.wire.is_readable() && !self.wire.is_paused();
+        let may_read = self.flow.wire.is_readable() && !self.flow.wire.is_paused();
         // Nearly always. The rules of `next_rare_action` say the same of it; this makes an echo shorter.
-        if self.is_open_and_empty() && !self.wire.is_paused() {
+        if self.is_open_and_empty() && !self.flow.wire.is_paused() {
             return if may_read { Action::Read { at_most: desk.limits.read_size } } else { Action::Nothing };
         }
         self.next_rare_action(desk, may_read)
@@ -324,7 +305,7 @@ impl<T: Transport> Connection<T> {
     /// The rules for all states, the most urgent first.
     #[inline(never)]
     fn next_rare_action(&self, desk: &Desk, may_read: bool) -> Action {
-        let (unsent, retained) = (self.held.unsent(), self.held.retained());
+        let (unsent, retained) = (self.flow.held().unsent(), self.flow.held().retained());
         match self.phase {
             Phase::Ended => return Action::Nothing,
             Phase::Connecting if self.is_writable() => return Action::Establish,
@@ -342,7 +323,7 @@ impl<T: Transport> Connection<T> {
         }
         // An answer that the kernel refuses must find a place: with bytes in a pipe, or without memory, only if nothing
         // waits yet.
-        let finds_place = unsent == 0 || !desk.pool.exhausted && self.held.piped() == 0;
+        let finds_place = unsent == 0 || !desk.pool.exhausted && self.flow.held().piped() == 0;
         let (may_read, read_size) = (may_read && finds_place, desk.limits.read_size);
         match self.phase {
             Phase::HalfClosing if unsent == 0 => Action::ShutDown,
@@ -360,7 +341,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Does one thing; returns how many bytes it moved. Out of line, where it takes no registers from an echo.
+    /// Does one thing; returns its price. Out of line, where it takes no registers from an echo.
     #[inline(never)]
     fn perform(
         &mut self,
@@ -368,14 +349,20 @@ impl<T: Transport> Connection<T> {
         service: &mut impl Service,
         input: &mut [u8],
         desk: &mut Desk,
-        budget: usize,
     ) -> Result<usize, End> {
         match action {
             Action::Establish => return self.establish(desk),
-            Action::Flush => return self.held.flush(&mut self.wire, desk).map_err(End::Reset),
-            Action::Consume => return self.consume(service, desk, budget),
-            Action::Resume => self.wire.resume(0, desk),
-            Action::Discard => return self.throw_away(input, desk),
+            Action::Flush => return Ok(self.flow.flush(desk)?),
+            Action::Consume => {
+                let intake = self.flow.consume(service, desk)?;
+                return Ok(self.note_intake(&intake, desk));
+            }
+            Action::Resume => self.flow.wire.resume(0, desk),
+            // The peer's end or a reset is the end.
+            Action::Discard => match self.flow.throw_away(input, desk)? {
+                Some(0) => return Err(End::Lingered),
+                read => return Ok(read.unwrap_or(0)),
+            },
             Action::ShutDown => return self.shut_down(desk),
             // The connection read the end of input, so nothing can be unread: closing the socket sends our FIN and no
             // reset, as a shutdown would have done.
@@ -386,190 +373,49 @@ impl<T: Transport> Connection<T> {
     }
 
     fn establish(&mut self, desk: &mut Desk) -> Result<usize, End> {
-        if self.wire.is_established().map_err(End::NotConnected)? {
-            self.wire.touch(desk.now);
+        if self.flow.wire.is_established().map_err(End::NotConnected)? {
+            self.flow.wire.touch(desk.now);
             self.enter(Phase::Open, &mut desk.journal);
         }
         Ok(0)
     }
 
     fn shut_down(&mut self, desk: &mut Desk) -> Result<usize, End> {
-        self.wire.shut_down().map_err(End::Reset)?;
+        self.flow.wire.shut_down()?;
         // From here on the peer has its time to end as well.
-        self.wire.touch(desk.now);
+        self.flow.wire.touch(desk.now);
         let next = if self.phase == Phase::HalfClosing { Phase::HalfClosed } else { Phase::Lingering };
         self.enter(next, &mut desk.journal);
         Ok(0)
     }
 
-    /// Takes input in, and answers as much of it as the write buffer allows.
     #[inline(always)]
-    fn fill(
-        &mut self,
-        service: &mut impl Service,
-        input: &mut [u8],
-        desk: &mut Desk,
-        budget: usize,
-    ) -> Result<usize, End> {
-        if (self.wire.bulk().is_large() || desk.pool.exhausted)
-            && let Some(outcome) = self.fill_without_buffers(service, input, desk, budget)
-        {
-            return outcome;
-        }
-        let count = match self.wire.read(input, desk).map_err(End::Reset)? {
-            Some(count @ 1..) => count,
-            nothing => return Ok(self.read_nothing(nothing, desk)),
-        };
-        if count == desk.limits.read_size {
-            self.wire.bulk().grow();
-        }
-        self.wire.touch(desk.now);
-        self.count_down(count);
-        if service.is_echo() && service.chunk() >= count && self.held.is_empty() {
-            // Nearly always: one chunk that is its own answer, and nothing that it could overtake.
-            let result = self.held.offer(&input[..count], &mut self.wire, desk);
-            self.held.pause_if_full(&mut self.wire, desk);
-            return result.map(|()| 2 * count).map_err(End::Reset);
-        }
-        self.answer(&input[..count], service, desk, budget)
+    fn read(&mut self, service: &mut impl Service, input: &mut [u8], desk: &mut Desk) -> Result<usize, End> {
+        let intake = self.flow.take_in(service, input, self.phase == Phase::Open, desk)?;
+        Ok(self.note_intake(&intake, desk))
     }
 
-    /// Answers input, and keeps the rest for which the write buffer has no room.
-    #[inline(never)] // Out of line, where it takes no registers from a plain echo.
-    fn answer(
-        &mut self,
-        input: &[u8],
-        service: &mut impl Service,
-        desk: &mut Desk,
-        budget: usize,
-    ) -> Result<usize, End> {
-        let fed = self.feed(input, service, desk, budget);
-        if fed.consumed < input.len() {
-            let rest = &input[fed.consumed..];
-            self.held.retain(rest, &mut desk.pool, desk.now).map_err(End::Reset)?;
-        }
-        self.held.pause_if_full(&mut self.wire, desk);
-        fed.result.map(|()| input.len() + fed.price).map_err(End::Reset)
-    }
-
-    /// A read brought the end of input, or `None`.
-    #[cold]
-    fn read_nothing(&mut self, end: Option<usize>, desk: &mut Desk) -> usize {
-        match end {
-            Some(_) => self.enter(Phase::Draining, &mut desk.journal),
-            None => self.count_down(0),
-        }
-        0
-    }
-
-    /// Less of the quota is left. Input that had arrived is all read as soon as the socket has none.
-    #[inline]
-    fn count_down(&mut self, count: usize) {
+    /// Draws the conclusions from a step that brought input; returns its price.
+    #[inline(always)]
+    fn note_intake(&mut self, intake: &Intake, desk: &mut Desk) -> usize {
         if let Phase::Stopping { quota } = &mut self.phase {
-            *quota = if self.wire.is_readable() { quota.saturating_sub(count as u32) } else { 0 };
+            // Input that had arrived is all read as soon as the socket has none.
+            let is_all_read = !self.flow.wire.is_readable();
+            *quota = if is_all_read { 0 } else { quota.saturating_sub(intake.taken as u32) };
         }
-    }
-
-    /// `None`: neither way is possible now, and input has to be read into a buffer.
-    #[cold]
-    fn fill_without_buffers(
-        &mut self,
-        service: &mut impl Service,
-        input: &mut [u8],
-        desk: &mut Desk,
-        budget: usize,
-    ) -> Option<Result<usize, End>> {
-        let spliced = if self.wire.bulk().is_large() { self.splice(service, desk) } else { None };
-        spliced.or_else(|| {
-            desk.pool.exhausted.then(|| self.answer_peeked(service, input, desk, budget)).flatten()
-        })
-    }
-
-    /// Sends input back without a copy: from the socket into a pipe, and from there into the socket. The pipe is the
-    /// write buffer then, in the kernel.
-    fn splice(&mut self, service: &impl Service, desk: &mut Desk) -> Option<Result<usize, End>> {
-        // A splice stops at an urgent byte without a word, or with the word of an end: after an event that told of one of
-        // them or of an error, and after a splice that returned 0, only reads tell the truth.
-        let may_splice = self.is_open_and_empty() && !self.wire.reads_to_end();
-        if !may_splice || !service.is_echo() || !self.transport().can_splice() {
-            return None;
+        match intake.end {
+            None => {}
+            Some(InputEnd::Peer) => self.enter(Phase::Draining, &mut desk.journal),
+            Some(InputEnd::LastAnswer) => self.enter(Phase::Stopping { quota: 0 }, &mut desk.journal),
         }
-        match self.held.splice(&mut self.wire, desk) {
-            Ok(Spliced::Moved { price }) => Some(Ok(price)),
-            Ok(Spliced::Nothing) => Some(Ok(0)),
-            Ok(Spliced::Impossible) => None,
-            Err(error) => Some(Err(End::Reset(error))),
-        }
-    }
-
-    /// Answers input that still lies in the kernel, and then takes from there what was answered.
-    fn answer_peeked(
-        &mut self,
-        service: &mut impl Service,
-        input: &mut [u8],
-        desk: &mut Desk,
-        budget: usize,
-    ) -> Option<Result<usize, End>> {
-        let peeked = Peeked::look(&self.wire, input)?;
-        if !self.is_writable() {
-            self.wire.pause(self.unsent(), desk);
-            return Some(Ok(0));
-        }
-        let (consumed, price, result) = if service.is_echo() {
-            match self.wire.write(peeked.bytes(), desk) {
-                Ok(taken) => (taken, taken, Ok(())),
-                Err(error) => (0, 0, Err(error)),
-            }
-        } else {
-            let fed = self.feed(peeked.bytes(), service, desk, budget);
-            (fed.consumed, fed.price, fed.result)
-        };
-        let is_rest_refused = consumed < peeked.bytes().len() && !self.is_writable();
-        let taken = peeked.take(consumed, &mut self.wire, desk);
-        self.count_down(consumed);
-        if !self.held.is_empty() || is_rest_refused {
-            self.wire.pause(self.unsent(), desk);
-        }
-        Some(taken.and(result).map(|()| consumed + price).map_err(End::Reset))
-    }
-
-    fn consume(&mut self, service: &mut impl Service, desk: &mut Desk, budget: usize) -> Result<usize, End> {
-        let Some(retained) = self.held.take_retained() else { return Ok(0) };
-        let fed = self.feed(retained.front(), service, desk, budget);
-        self.held.put_retained_back(retained, fed.consumed, &mut desk.pool, desk.now);
-        self.held.pause_if_full(&mut self.wire, desk);
-        fed.result.map(|()| fed.consumed + fed.price).map_err(End::Reset)
-    }
-
-    /// Hands input to the service. After the last answer the rest of the input gets none.
-    #[inline(always)]
-    fn feed(&mut self, input: &[u8], service: &mut impl Service, desk: &mut Desk, budget: usize) -> Fed {
-        let mut fed = self.held.feed(input, service, &mut self.wire, desk, budget);
-        if fed.last {
-            self.discarded += (input.len() - fed.consumed) as u64;
-            fed.consumed = input.len();
-            self.enter(Phase::Stopping { quota: 0 }, &mut desk.journal);
-        }
-        fed
-    }
-
-    /// Reads and discards. The peer's end or a reset is the end.
-    fn throw_away(&mut self, input: &mut [u8], desk: &mut Desk) -> Result<usize, End> {
-        match self.wire.read(input, desk).map_err(End::Reset)? {
-            None => Ok(0),
-            Some(0) => Err(End::Lingered),
-            Some(count) => {
-                self.discarded += count as u64;
-                Ok(count)
-            }
-        }
+        intake.price
     }
 
     /// The one door through which a connection changes its phase. (The quota of `Stopping` is counted down in place:
     /// the phase stays the same.)
     #[cold]
     fn enter(&mut self, phase: Phase, journal: &mut Journal) {
-        self.wire.journal(Deed::Entered { from: self.phase, to: phase }, journal);
+        self.flow.wire.journal(Deed::Entered { from: self.phase, to: phase }, journal);
         self.phase = phase;
     }
 }

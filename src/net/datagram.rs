@@ -44,7 +44,7 @@ pub struct Datagram {
 }
 
 impl DatagramSocket {
-    /// Binds to an address. An IPv6 socket takes no IPv4 datagrams, since the two families differ in what is broadcast.
+    /// Binds to an address. An IPv6 socket takes no IPv4 datagrams, since the two families know different broadcasts.
     ///
     /// # Errors
     /// As `socket(2)` and `bind(2)`; [`ErrorKind::InvalidInput`] for an address that stands for many machines;
@@ -97,14 +97,7 @@ impl DatagramSocket {
     /// # Errors
     /// As `recvmsg(2)`. The socket is not connected, so errors that its answers cause elsewhere are not among them.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Datagram>> {
-        loop {
-            match self.receive_once(buffer) {
-                Ok(datagram) => return Ok(Some(datagram)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        unless_blocked(|| self.receive_once(buffer))
     }
 
     fn receive_once(&mut self, buffer: &mut [u8]) -> io::Result<Datagram> {
@@ -168,6 +161,17 @@ impl Prepared {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             packet_info: self.packet_info,
         })
+    }
+}
+
+/// Makes a call on a socket, and again if a signal interrupts it. `None`: the call would block.
+pub(super) fn unless_blocked<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<Option<T>> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result.map(Some),
+        }
     }
 }
 

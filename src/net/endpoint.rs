@@ -70,7 +70,7 @@ pub enum Host {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The part behind the colon is no port.
-    #[error("`{0}` is not a port: a number from 0 to 65535 is expected")]
+    #[error("`{0}` is not a port: write a number from 0 to 65535")]
     Port(String),
     /// Something in brackets that is no IPv6 address, or no closing bracket.
     #[error("`{0}` is not an IPv6 endpoint: write `[ADDRESS]:PORT`")]
@@ -113,21 +113,12 @@ impl FromStr for Endpoint {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path.strip_prefix("//").unwrap_or(path));
         }
-        match text.split_once("://") {
-            Some(("tcp", rest)) => tcp(rest),
-            Some(("udp", rest)) => tcp(rest).map(Endpoint::over_udp),
-            Some((scheme, _)) => Err(EndpointError::Scheme(scheme.into())),
-            None => tcp(text),
-        }
-    }
-}
-
-impl Endpoint {
-    /// The same host and port for datagrams.
-    fn over_udp(self) -> Endpoint {
-        match self {
-            Endpoint::Tcp { host, port } => Endpoint::Udp { host, port },
-            other => other,
+        let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
+        let parts = || host_and_port(rest);
+        match scheme {
+            "tcp" => parts().map(|(host, port)| Endpoint::Tcp { host, port }),
+            "udp" => parts().map(|(host, port)| Endpoint::Udp { host, port }),
+            _ => Err(EndpointError::Scheme(scheme.into())),
         }
     }
 }
@@ -160,9 +151,9 @@ pub(super) fn unix_address(path: &Path) -> io::Result<SockAddr> {
     SockAddr::unix(OsStr::from_bytes(&name))
 }
 
-fn tcp(text: &str) -> Result<Endpoint, EndpointError> {
+fn host_and_port(text: &str) -> Result<(Host, u16), EndpointError> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(Endpoint::Tcp { host: Host::Name("localhost".into()), port: port(text)? });
+        return Ok((Host::Name("localhost".into()), port(text)?));
     }
     if let Some(rest) = text.strip_prefix('[') {
         let error = || EndpointError::Bracket(text.into());
@@ -182,15 +173,15 @@ fn tcp(text: &str) -> Result<Endpoint, EndpointError> {
             None if behind.is_empty() => DEFAULT_PORT,
             None => return Err(error()),
         };
-        return Ok(Endpoint::Tcp { host, port });
+        return Ok((host, port));
     }
     if let Ok(address) = text.parse::<Ipv6Addr>() {
-        return Ok(Endpoint::Tcp { host: Host::Address(address.into()), port: DEFAULT_PORT });
+        return Ok((Host::Address(address.into()), DEFAULT_PORT));
     }
     match text.split_once(':') {
         Some((_, rest)) if rest.contains(':') => Err(EndpointError::Colons(text.into())),
-        Some((name, digits)) => Ok(Endpoint::Tcp { host: host(name)?, port: port(digits)? }),
-        None => Ok(Endpoint::Tcp { host: host(text)?, port: DEFAULT_PORT }),
+        Some((name, digits)) => Ok((host(name)?, port(digits)?)),
+        None => Ok((host(text)?, DEFAULT_PORT)),
     }
 }
 
@@ -336,7 +327,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any text is either understood or refused, and what is understood means the same when it is shown.
+        /// Any text is either understood or refused. An endpoint means the same when it is shown and read again.
         #[test]
         fn shown_and_read_again_it_is_the_same(text in "(?s:.){0,24}|\\PC{0,24}|[a-z0-9:\\[\\]./*%]{0,24}|(tcp://|udp://|unix:)?[a-z0-9.]{1,9}(:[0-9]{1,5})?") {
             if let Ok(endpoint) = text.parse::<Endpoint>() {

@@ -5,7 +5,7 @@ use std::io;
 use super::phase::Phase;
 use crate::reactor::Moment;
 
-/// Entries that the journal keeps until somebody takes them; it leaves later ones out. One pump makes fewer with any
+/// Entries that the journal keeps until the program takes them; it leaves later ones out. One pump makes fewer with any
 /// sane limits.
 const MOST_ENTRIES: usize = 1 << 16;
 
@@ -56,7 +56,7 @@ pub enum Deed {
     },
 }
 
-/// Keeps the steps of the connection that is being pumped, if somebody asked for them.
+/// Keeps the steps of the connection that is being pumped, if the program asked for them.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     entries: Option<Vec<Entry>>,

@@ -1,9 +1,8 @@
-//! Listening sockets: how they are bound, how a connection is accepted, and what a failed accept means.
+//! Listening sockets: binding, accepting, and the meaning of a failed accept.
 
-use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
+use super::peer::Peer;
 use super::socket_file::{self, BindError, SocketFile};
 use super::transport::Socket;
 
@@ -21,16 +21,13 @@ const KEEPALIVE_PROBES: u64 = 5;
 /// The kernel refuses a longer time.
 const LONGEST_KEEPALIVE: u64 = 32_767;
 
-/// The backlog of a server that asks for no other.
-pub(crate) const USUAL_BACKLOG: u16 = 4096;
-
 /// The options of a listening socket. Accepted TCP sockets inherit them from the listener, so a TCP connection costs no
 /// `setsockopt`, unless it waited at an inherited listener before the listener had its options. Unix sockets inherit
 /// nothing: each costs one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerOptions {
     /// Connections that the kernel completes and keeps until they are accepted; see `listen(2)`.
-    pub backlog: i32,
+    pub backlog: u16,
     /// Whether other processes may listen on the same port, so that the kernel spreads connections over them.
     pub reuse_port: bool,
     /// Ask a silent TCP peer for a sign of life after this time, in whole seconds and nine hours at most. One that does
@@ -43,37 +40,28 @@ pub struct ListenerOptions {
     pub unix_mode: Option<u32>,
 }
 
+impl Default for ListenerOptions {
+    fn default() -> ListenerOptions {
+        ListenerOptions {
+            backlog: ListenerOptions::USUAL_BACKLOG,
+            reuse_port: false,
+            // Dead peers must not hold their slots for ever, and a probe in five minutes is next to nothing.
+            keepalive: Some(Duration::from_secs(5 * 60)),
+            tcp_buffer: None,
+            unix_mode: None,
+        }
+    }
+}
+
 /// A socket that listens, TCP or Unix.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP on one address.
-    Tcp(TcpListener, Earlier),
-    /// A Unix stream socket, its file if we made it, and the number of the last accepted connection.
+    /// TCP on one address, and the options that earlier connections lack: the kernel copies a listener's options when a
+    /// connection is made, and some waited at an inherited listener before it had ours. `None` once all of them were
+    /// accepted.
+    Tcp(TcpListener, Option<ListenerOptions>),
+    /// A Unix stream socket, its file if we made it, and how many connections it has accepted.
     Unix(UnixListener, Option<SocketFile>, u32),
-}
-
-/// Options for connections that predate our listener's settings: they waited at an inherited listener, and the kernel
-/// copies the options when a connection is made. `None` once all of them were accepted.
-#[derive(Debug)]
-pub struct Earlier(Option<ListenerOptions>);
-
-/// The other end of a connection, in 24 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// A TCP peer.
-    Tcp {
-        /// Its address; an IPv4 peer of a dual-stack listener is an IPv4 address here.
-        address: IpAddr,
-        /// Its port.
-        port: u16,
-        /// The interface of a link-local IPv6 address, else 0.
-        scope: u32,
-    },
-    /// A Unix peer. It has no address, so its listener numbers it.
-    Unix {
-        /// Counts from 1.
-        number: u32,
-    },
 }
 
 /// The outcome of [`Listener::accept`].
@@ -119,15 +107,15 @@ impl Listener {
         options.set_on_connections(&socket)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(options.backlog)?;
-        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), Earlier(None)))
+        socket.listen(options.backlog.into())?;
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), None))
     }
 
     /// Takes over a TCP socket that listens already, on which connections may wait.
     pub(super) fn inherited_tcp(socket: socket2::Socket, options: &ListenerOptions) -> io::Result<Listener> {
         options.set_on_connections(&socket)?;
         socket.set_nonblocking(true)?;
-        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), Earlier(Some(*options))))
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into()), Some(*options)))
     }
 
     /// Takes over a Unix socket that listens already. Its file belongs to the process that made it.
@@ -141,7 +129,7 @@ impl Listener {
     /// # Errors
     /// When the path is taken, or as `bind(2)` and `listen(2)`.
     pub fn unix(path: &Path, options: &ListenerOptions) -> Result<Listener, BindError> {
-        let (socket, file) = socket_file::listen(path, options.unix_mode, options.backlog)?;
+        let (socket, file) = socket_file::listen(path, options.unix_mode, options.backlog.into())?;
         Ok(Listener::Unix(UnixListener::from_std(socket.into()), file, 0))
     }
 
@@ -161,13 +149,15 @@ impl Listener {
         // The address comes from accept: a connection that was reset since has no peer to ask for.
         let result = match self {
             Listener::Tcp(listener, earlier) => listener.accept().map(|(stream, address)| {
-                earlier.make_up_for(&stream);
+                if let Some(options) = earlier {
+                    options.make_up_for(&stream);
+                }
                 (Socket::Tcp(stream), Peer::from(address))
             }),
             Listener::Unix(listener, _, accepted) => listener.accept().map(|(stream, _)| {
                 *accepted = accepted.wrapping_add(1);
                 keep_urgent_bytes(&stream);
-                (Socket::Unix(stream), Peer::Unix { number: *accepted })
+                (Socket::Unix(stream), Peer::Unix { place: *accepted })
             }),
         };
         match result {
@@ -196,7 +186,7 @@ impl Listener {
     /// No connection waits: from now on each has the options of the listener.
     fn note_drained(&mut self) {
         if let Listener::Tcp(_, earlier) = self {
-            *earlier = Earlier(None);
+            *earlier = None;
         }
     }
 }
@@ -256,6 +246,9 @@ pub fn backlog_remedy(asked: i32) -> String {
 }
 
 impl ListenerOptions {
+    /// The backlog of a server that asks for no other.
+    pub(crate) const USUAL_BACKLOG: u16 = 4096;
+
     /// Sets the options of connections, on a connection or on its listener.
     fn set_on_connections(&self, socket: &socket2::Socket) -> io::Result<()> {
         // An answer goes out when it is ready, not when the peer has acknowledged the one before.
@@ -279,15 +272,14 @@ impl ListenerOptions {
             None => Ok(()),
         }
     }
-}
 
-impl Earlier {
+    /// Sets the options of a connection that may have waited before its listener had them.
     fn make_up_for(&self, stream: &TcpStream) {
-        if let Some(options) = &self.0
-            && let Err(error) = options.set_on_connections(&SockRef::from(stream))
-        {
+        if let Err(error) = self.set_on_connections(&SockRef::from(stream)) {
             // The peer reset it while it waited. Its first read will say so.
-            log::debug!("cannot set the options of a connection that had waited: {error}");
+            log::debug!(
+                "cannot set the options of a connection that waited before the server started: {error}"
+            );
         }
     }
 }
@@ -309,28 +301,6 @@ impl AsFd for Listener {
     }
 }
 
-impl From<SocketAddr> for Peer {
-    fn from(address: SocketAddr) -> Peer {
-        let scope = match address {
-            SocketAddr::V6(address) => address.scope_id(),
-            SocketAddr::V4(_) => 0,
-        };
-        Peer::Tcp { address: address.ip().to_canonical(), port: address.port(), scope }
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Peer::Tcp { address: IpAddr::V4(address), port, .. } => write!(f, "{address}:{port}"),
-            Peer::Tcp { address: IpAddr::V6(address), port, scope } => {
-                SocketAddrV6::new(address, port, 0, scope).fmt(f)
-            }
-            Peer::Unix { number } => write!(f, "unix client {number}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,98 +308,73 @@ mod tests {
     #[test]
     fn every_error_of_accept_has_its_class() {
         let table = [
-            (Errno::MFILE, AcceptError::Exhausted),
-            (Errno::NFILE, AcceptError::Exhausted),
-            (Errno::NOBUFS, AcceptError::Exhausted),
-            (Errno::NOMEM, AcceptError::Exhausted),
-            (Errno::BADF, AcceptError::Listener),
-            (Errno::INVAL, AcceptError::Listener),
-            (Errno::NOTSOCK, AcceptError::Listener),
-            (Errno::FAULT, AcceptError::Listener),
-            (Errno::CONNABORTED, AcceptError::ThisConnection),
-            (Errno::CONNRESET, AcceptError::ThisConnection),
-            (Errno::INTR, AcceptError::ThisConnection),
-            (Errno::PROTO, AcceptError::ThisConnection),
-            (Errno::PERM, AcceptError::Unknown),
-            (Errno::NETDOWN, AcceptError::ThisConnection),
-            (Errno::NETUNREACH, AcceptError::ThisConnection),
-            (Errno::NOPROTOOPT, AcceptError::ThisConnection),
-            (Errno::HOSTDOWN, AcceptError::ThisConnection),
-            (Errno::HOSTUNREACH, AcceptError::ThisConnection),
-            (Errno::OPNOTSUPP, AcceptError::ThisConnection),
-            (Errno::TIMEDOUT, AcceptError::ThisConnection),
-            (Errno::ACCESS, AcceptError::Unknown),
-            (Errno::IO, AcceptError::Unknown),
+            (AcceptError::Exhausted, &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM][..]),
+            (AcceptError::Listener, &[Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::FAULT]),
+            (AcceptError::ThisConnection, &[Errno::CONNABORTED, Errno::CONNRESET, Errno::INTR, Errno::PROTO]),
+            (AcceptError::ThisConnection, &[Errno::NETDOWN, Errno::NETUNREACH, Errno::NOPROTOOPT]),
+            (AcceptError::ThisConnection, &[Errno::HOSTDOWN, Errno::HOSTUNREACH, Errno::OPNOTSUPP]),
+            (AcceptError::ThisConnection, &[Errno::TIMEDOUT]),
+            (AcceptError::Unknown, &[Errno::PERM, Errno::ACCESS, Errno::IO]),
         ];
-        for (errno, class) in table {
-            assert_eq!(classify_accept_error(&errno.into()), class, "{errno:?}");
+        for (class, errors) in table {
+            for errno in errors {
+                assert_eq!(classify_accept_error(&(*errno).into()), class, "{errno:?}");
+            }
         }
         assert_eq!(classify_accept_error(&io::Error::other("no number")), AcceptError::Unknown);
     }
 
-    #[test]
-    fn a_listener_knows_whether_a_connection_waits() {
-        let options = ListenerOptions {
-            backlog: 8,
-            reuse_port: false,
-            keepalive: None,
-            tcp_buffer: None,
-            unix_mode: None,
-        };
-        let mut listener =
-            Listener::tcp("127.0.0.1:0".parse().expect("an address"), false, &options).expect("a free port");
+    /// A listener, its address, and a client that waits for it.
+    fn with_client(options: &ListenerOptions) -> (Listener, SocketAddr, std::net::TcpStream) {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let listener = Listener::tcp(address, false, options).expect("a free port");
         let address = listener.local_address().expect("it is bound").expect("it is TCP");
-        assert!(!listener.has_waiting());
-        let client = std::net::TcpStream::connect(address).expect("it listens");
-        assert!(listener.has_waiting());
-        assert!(matches!(listener.accept(), Accept::Connection(..)));
-        assert!(!listener.has_waiting());
-        drop(client);
+        (listener, address, std::net::TcpStream::connect(address).expect("it listens"))
+    }
+
+    fn accepted(listener: &mut Listener) -> TcpStream {
+        match listener.accept() {
+            Accept::Connection(Socket::Tcp(stream), _) => stream,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
-    fn only_those_that_waited_at_an_inherited_listener_are_made_up_for() {
+    fn a_listener_knows_whether_a_connection_waits() {
+        let (mut listener, address, _client) = with_client(&ListenerOptions::default());
+        assert!(listener.has_waiting());
+        accepted(&mut listener);
+        assert!(!listener.has_waiting());
+        let _another = std::net::TcpStream::connect(address).expect("it listens");
+        assert!(listener.has_waiting());
+    }
+
+    #[test]
+    fn only_connections_that_waited_at_an_inherited_listener_are_made_up_for() {
         let inherited = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = inherited.local_addr().expect("it is bound");
-        let early = std::net::TcpStream::connect(address).expect("it listens");
-        let options = ListenerOptions {
-            backlog: 8,
-            reuse_port: false,
-            keepalive: Some(Duration::from_secs(9)),
-            tcp_buffer: None,
-            unix_mode: None,
-        };
+        let _early = std::net::TcpStream::connect(address).expect("it listens");
+        let options =
+            ListenerOptions { keepalive: Some(Duration::from_secs(9)), ..ListenerOptions::default() };
         let mut listener = Listener::inherited_tcp(inherited.into(), &options).expect("it listens");
-        let nodelay_and_keepalive = |accept| match accept {
-            Accept::Connection(Socket::Tcp(stream), _) => {
-                (stream.nodelay().ok(), SockRef::from(&stream).tcp_keepalive_time().ok())
-            }
-            other => panic!("{other:?}"),
+        let nodelay_and_keepalive = |listener: &mut Listener| {
+            let stream = accepted(listener);
+            (stream.nodelay().ok(), SockRef::from(&stream).tcp_keepalive_time().ok())
         };
-        assert_eq!(nodelay_and_keepalive(listener.accept()), (Some(true), options.keepalive));
-        assert!(matches!(listener, Listener::Tcp(_, Earlier(Some(_)))), "there may be more");
+        assert_eq!(nodelay_and_keepalive(&mut listener), (Some(true), options.keepalive));
+        assert!(matches!(listener, Listener::Tcp(_, Some(_))), "there may be more");
         assert!(!listener.has_waiting());
-        assert!(matches!(listener, Listener::Tcp(_, Earlier(None))));
-        let late = std::net::TcpStream::connect(address).expect("it listens");
-        assert_eq!(nodelay_and_keepalive(listener.accept()), (Some(true), options.keepalive));
-        drop((early, late));
+        assert!(matches!(listener, Listener::Tcp(_, None)));
+        let _late = std::net::TcpStream::connect(address).expect("it listens");
+        assert_eq!(nodelay_and_keepalive(&mut listener), (Some(true), options.keepalive));
     }
 
     #[test]
     fn accepted_sockets_have_the_buffers_that_were_asked_for() {
-        let address = "127.0.0.1:0".parse().expect("an address");
         let sizes = |tcp_buffer| {
-            let options = ListenerOptions {
-                backlog: 8,
-                reuse_port: false,
-                keepalive: None,
-                tcp_buffer,
-                unix_mode: None,
-            };
-            let mut listener = Listener::tcp(address, false, &options).expect("a free port");
-            let address = listener.local_address().expect("it is bound").expect("it is TCP");
-            let _client = std::net::TcpStream::connect(address).expect("it listens");
-            let Accept::Connection(Socket::Tcp(stream), _) = listener.accept() else { panic!("one waits") };
+            let options = ListenerOptions { tcp_buffer, ..ListenerOptions::default() };
+            let (mut listener, _, _client) = with_client(&options);
+            let stream = accepted(&mut listener);
             let socket = SockRef::from(&stream);
             (socket.recv_buffer_size().expect("a size"), socket.send_buffer_size().expect("a size"))
         };
@@ -446,15 +391,6 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_shown_as_people_write_it() {
-        let shown = |text: &str| Peer::from(text.parse::<SocketAddr>().expect("an address")).to_string();
-        assert_eq!(shown("127.0.0.1:65141"), "127.0.0.1:65141");
-        assert_eq!(shown("[::ffff:127.0.0.1]:65141"), "127.0.0.1:65141");
-        assert_eq!(shown("[::1]:7"), "[::1]:7");
-        assert_eq!(Peer::Unix { number: 3 }.to_string(), "unix client 3");
-    }
-
-    #[test]
     fn a_dead_peer_is_found_after_twice_the_time() {
         let seconds = Duration::from_secs;
         for (asked, time, interval, probes) in [
@@ -466,19 +402,9 @@ mod tests {
             (seconds(300), 300, 60, 5),
             (Duration::MAX, 32_767, 6553, 5),
         ] {
-            let keepalive = Some(asked);
-            let options = ListenerOptions {
-                backlog: 8,
-                reuse_port: false,
-                keepalive,
-                tcp_buffer: None,
-                unix_mode: None,
-            };
-            let address = "127.0.0.1:0".parse().expect("an address");
-            let mut listener = Listener::tcp(address, false, &options).expect("a free port");
-            let address = listener.local_address().expect("it is bound").expect("it is TCP");
-            let _client = std::net::TcpStream::connect(address).expect("it listens");
-            let Accept::Connection(Socket::Tcp(stream), _) = listener.accept() else { panic!("one waits") };
+            let options = ListenerOptions { keepalive: Some(asked), ..ListenerOptions::default() };
+            let (mut listener, _, _client) = with_client(&options);
+            let stream = accepted(&mut listener);
             let socket = SockRef::from(&stream);
             assert_eq!(socket.tcp_keepalive_time().expect("a time"), seconds(time));
             assert_eq!(socket.tcp_keepalive_interval().expect("a time"), seconds(interval));

@@ -60,7 +60,7 @@ impl Overflow {
 
     /// How many datagrams were dropped. `None`: the system doesn't tell.
     pub fn exact(&mut self) -> Option<u64> {
-        // Without a descriptor left the tables can't be read, and what was counted before still holds.
+        // Without a free descriptor the tables can't be read. Then the earlier count still holds.
         let listed = if self.sockets.is_empty() { None } else { Some(listed()) };
         for found in listed.into_iter().flatten() {
             if let Some(known) = self.sockets.iter_mut().find(|known| known.inode == found.inode) {

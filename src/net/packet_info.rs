@@ -148,7 +148,7 @@ mod tests {
         (socket, (Ipv4Addr::LOCALHOST, port).into(), client)
     }
 
-    /// Receives what the client sends.
+    /// Receives a datagram of the client.
     fn receive(
         packet_info: &mut PacketInfo,
         socket: &UdpSocket,

@@ -1,6 +1,8 @@
 //! Where a connection stands, and how it ends.
 
-use std::io;
+use std::io::{self, ErrorKind};
+
+use rustix::io::Errno;
 
 /// Where a connection stands; the diagram is at the top of `net/connection.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,13 +11,13 @@ pub enum Phase {
     Connecting,
     /// Bytes go both ways.
     Open,
-    /// We have nothing more to send than what is unsent. When it is gone our sending side is shut down.
+    /// We have nothing more to send than the unsent bytes. When they have gone, we shut our sending side down.
     HalfClosing,
     /// Our sending side is shut down; input goes on, and is handed to the service, until the peer ends.
     HalfClosed,
     /// The peer's input has ended. The service answers the rest of it, then the connection ends.
     Draining,
-    /// We end the connection: `quota` more bytes of input are answered, then what is unsent goes out.
+    /// We end the connection: it answers `quota` more bytes of input, then sends its unsent bytes.
     Stopping {
         /// Bytes that had arrived when we decided to stop, and were not read yet.
         quota: u32,
@@ -36,6 +38,36 @@ pub enum End {
     Lingered,
     /// The peer reset it, or the network gave up.
     Reset(io::Error),
+    /// The system had no memory for its bytes.
+    NoMemory(io::Error),
     /// It was never established.
     NotConnected(io::Error),
+}
+
+/// The end of a connection on which a call failed.
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        let has_no_memory = error.kind() == ErrorKind::OutOfMemory;
+        if has_no_memory || Errno::from_io_error(&error) == Some(Errno::NOBUFS) {
+            End::NoMemory(error)
+        } else {
+            End::Reset(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lack_of_memory_is_not_booked_as_the_peers_reset() {
+        for (errno, lacks_memory) in
+            [(Errno::NOMEM, true), (Errno::NOBUFS, true), (Errno::CONNRESET, false), (Errno::TIMEDOUT, false)]
+        {
+            let end = End::from(io::Error::from(errno));
+            assert_eq!(matches!(end, End::NoMemory(_)), lacks_memory, "{end:?}");
+            assert_eq!(matches!(end, End::Reset(_)), !lacks_memory, "{end:?}");
+        }
+    }
 }

@@ -56,11 +56,6 @@ impl Pipes {
             self.free.push(pipe);
         }
     }
-
-    /// Hands no pipe out from here on: the kernel can't splice after all.
-    pub(super) fn forbid(&mut self) {
-        self.most = 0;
-    }
 }
 
 impl Pipe {
@@ -119,7 +114,7 @@ mod tests {
         pipes.give_back(other);
         assert_eq!((pipes.free.len(), pipes.in_use(), pipes.descriptors()), (1, 0, 2));
         assert!(pipes.free.iter().all(|pipe| rustix::io::ioctl_fionread(&pipe.reader) == Ok(0)));
-        pipes.forbid();
+        pipes.allow(0);
         assert!(pipes.take().is_none());
     }
 

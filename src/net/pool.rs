@@ -56,7 +56,7 @@ impl Pool {
     }
 
     pub(super) fn take(&mut self) -> io::Result<Ring> {
-        let ring = self.rings.pop().map_or_else(Ring::new, Ok)?;
+        let ring = self.rings.pop().map_or_else(Ring::new, Ok).inspect_err(|_| self.refused())?;
         self.count(ring.capacity(), 0);
         Ok(ring)
     }
@@ -64,9 +64,15 @@ impl Pool {
     /// Adds bytes to a buffer that was taken from here, which may make it larger.
     pub(super) fn push(&mut self, ring: &mut Ring, bytes: &[u8]) -> io::Result<()> {
         let before = ring.capacity();
-        ring.push(bytes)?;
+        ring.push(bytes).inspect_err(|_| self.refused())?;
         self.count(ring.capacity() - before, 0);
         Ok(())
+    }
+
+    /// The system has no memory for another buffer, so the memory in use is the limit from here on: one connection ends,
+    /// and the others wait as at any limit. Two buffers may always be tried, lest a moment's need lasts for ever.
+    fn refused(&mut self) {
+        self.set_limit(self.limit.min(self.in_use.max(2 * SMALLEST)));
     }
 
     pub(super) fn give_back(&mut self, mut ring: Ring) {
@@ -93,5 +99,19 @@ mod tests {
         pool.push(&mut large, &[0; POOLED_CAPACITY + 1]).expect("memory");
         pool.give_back(large);
         assert!(pool.rings.is_empty());
+    }
+
+    #[test]
+    fn memory_that_the_system_refuses_is_the_limit_from_then_on() {
+        let mut pool = Pool::default();
+        let mut rings: Vec<Ring> = (0..4).map(|_| pool.take().expect("memory")).collect();
+        assert!(!pool.exhausted);
+        pool.refused();
+        assert!(pool.exhausted);
+        rings.drain(..2).for_each(|ring| pool.give_back(ring));
+        assert!(!pool.exhausted, "there is room for two again");
+        rings.drain(..).for_each(|ring| pool.give_back(ring));
+        pool.refused();
+        assert!(!pool.exhausted, "it tries again");
     }
 }

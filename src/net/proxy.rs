@@ -12,7 +12,7 @@ use crate::system::Escaped;
 
 /// The longest line of version 1 with its CR LF, by the specification.
 const LONGEST_LINE: usize = 107;
-/// The beginning of a header of version 1, and of one that names no client.
+/// The beginning of a header of version 1, and of a header that names no client.
 const LINE_START: &[u8] = b"PROXY ";
 const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
 /// The first of the two ports, as a word of such a line, counted from 0.
@@ -60,7 +60,7 @@ pub(crate) enum HeaderError {
     Line(v1::BinaryParseError),
     #[error("its line of version 1 has the port {}, which is not written in digits", Escaped(.0))]
     Port(Vec<u8>),
-    #[error("its header of version 2 is {0} bytes long; at most {LONGEST_REST} are accepted")]
+    #[error("its header of version 2 is {0} bytes long; the server accepts at most {LONGEST_REST}")]
     LongRest(usize),
     #[error("its header of version 2 is wrong: {}", words(.0))]
     Block(v2::ParseError),
@@ -259,7 +259,7 @@ mod tests {
             (b"PROXY TCP4 2001:db8::7 192.0.2.1 1 7\r\n".to_vec(), "invalid IP address for the source"),
             (b"PROXY TCP4 203.0.113.7  192.0.2.1 1 7\r\n".to_vec(), "invalid IP address for the destination"),
             (b"PROXY TCP4 \xff 192.0.2.1 1 7\r\n".to_vec(), "not valid UTF-8"),
-            (long_rest, "4097 bytes long; at most 4096 are accepted"),
+            (long_rest, "4097 bytes long; the server accepts at most 4096"),
             (binary(0x11, 0x11, &[ENDS]), "version 10 to be equal to 2"),
             (binary(0x22, 0x11, &[ENDS]), "Invalid command 2"),
             (binary(0x21, 0x41, &[ENDS]), "Invalid Address Family 40"),

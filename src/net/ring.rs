@@ -110,7 +110,7 @@ mod tests {
         // Each case moves megabytes, and the ring has few corners: more cases would find no more of them.
         #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.min(500), ..ProptestConfig::default() })]
 
-        /// The ring does what the standard one does.
+        /// The ring agrees with that of the standard library.
         #[test]
         fn agrees_with_the_standard_library(
             steps in proptest::collection::vec(

@@ -1,4 +1,4 @@
-//! The file of a Unix socket: who may make it, who replaces it, and who removes it.
+//! The file of a Unix socket: a server makes it, replaces that of a dead server, and removes its own.
 //!
 //! A server that was killed leaves its file behind, and the next server has to replace it. Only a connect tells whether
 //! a server is dead; and between its `bind` and its `listen` a living server refuses connections as a dead one does. So
@@ -30,13 +30,15 @@ pub enum BindError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// A server answers on this Unix socket.
-    #[error("a live server answers on this socket")]
+    #[error("a live server answers on this socket (stop it, or choose another path)")]
     LiveSocket,
     /// Something that is not a socket stands in its place.
-    #[error("a file of another kind stands there; it is not replaced")]
+    #[error(
+        "a file of another kind stands there, and only a socket is replaced (remove it, or choose another path)"
+    )]
     NotASocket,
     /// Another server holds the lock, and doesn't give it back.
-    #[error("another process is about to listen there, and has held the lock {} for too long", .0.display())]
+    #[error("another process is about to listen there, and holds {path} for too long (`fuser {path}` names it)", path = .0.display())]
     Locked(PathBuf),
 }
 
@@ -93,7 +95,7 @@ fn make_way(path: &Path, address: &SockAddr) -> Result<(), BindError> {
     match probe.connect(address) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // A datagram socket, or one of another type, is somebody else's as well.
+        // A datagram socket, or a socket of another type, has another owner, too.
         _ => Err(BindError::LiveSocket),
     }
 }
@@ -110,7 +112,7 @@ impl Drop for SocketFile {
         // Only if it is still ours: another server may have put its own in the place.
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("cannot remove the socket file {}: {error}", self.path.display());
+            log::warn!("cannot remove the socket file {}, which stays behind: {error}", self.path.display());
         }
     }
 }
@@ -147,12 +149,12 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // While it is held, so that nobody else can have taken it.
         if let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("cannot remove the lock {}: {error}", self.path.display());
+            log::warn!("cannot remove the lock {}, which hinders nobody: {error}", self.path.display());
         }
     }
 }
 
-/// Whether a file that is open is the one at this path.
+/// Whether this open file stands at this path.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::symlink_metadata(path) {

@@ -1,52 +1,32 @@
 //! The calls that a connection makes on its socket, as a trait, so that tests can put a script in the socket's place.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use mio::net::{TcpStream, UnixStream};
-use rustix::io::retry_on_intr;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
 use super::interest::{CONNECTION_INTEREST, INPUT_INTEREST};
 use crate::reactor::Interest;
 
-/// A nonblocking stream of bytes in both directions.
+/// A nonblocking stream of bytes in both directions. Its calls fail as the system calls that they name.
 pub trait Transport {
-    /// Whether the handshake has ended well. False: it has not ended yet.
-    ///
-    /// # Errors
-    /// Why it failed.
+    /// Whether the handshake has ended well. False: it has not ended yet. It fails as the handshake did.
     fn is_established(&self) -> io::Result<bool>;
 
     /// As `recv(2)`: the bytes that are there, 0 at end of input, or `WouldBlock`.
-    ///
-    /// # Errors
-    /// As the system call.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// As [`Transport::read`], but the bytes are still there for the next one (`MSG_PEEK`).
-    ///
-    /// # Errors
-    /// As the system call.
     fn peek(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// As `send(2)`: how many bytes were taken, or `WouldBlock`. Never raises SIGPIPE.
-    ///
-    /// # Errors
-    /// As the system call.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
     /// As `shutdown(2)` with `SHUT_WR`: the peer sees the end of input, we may still read.
-    ///
-    /// # Errors
-    /// As the system call.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// How many bytes wait to be read (`FIONREAD`).
-    ///
-    /// # Errors
-    /// As the system call.
     fn pending_input(&self) -> io::Result<usize>;
 
     /// Whether a read or write that moved fewer bytes than it was asked to has left nothing more to do, so that the
@@ -65,20 +45,22 @@ pub trait Transport {
 
     /// As [`Transport::read`], into a pipe, which is empty. An urgent byte at the front makes it say `WouldBlock`
     /// although a read would bring something.
-    ///
-    /// # Errors
-    /// As the system call.
     fn splice_into(&mut self, pipe: BorrowedFd<'_>, at_most: usize) -> io::Result<usize>;
 
     /// As [`Transport::write`], out of a pipe. Raises SIGPIPE when the peer has gone.
-    ///
-    /// # Errors
-    /// As the system call.
     fn splice_from(&mut self, pipe: BorrowedFd<'_>, count: usize) -> io::Result<usize>;
 
-    /// The socket's name in the trace: its descriptor.
-    fn number(&self) -> i32;
+    /// The descriptor, by which the log names the socket.
+    fn descriptor(&self) -> RawFd;
 }
+
+/// A write to a peer that has gone returns an error, and raises no SIGPIPE.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+
+/// The Apple systems have an option of the socket for that.
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 /// A connected socket of either family.
 #[derive(Debug)]
@@ -101,10 +83,7 @@ impl Socket {
     /// # Errors
     /// As `getsockopt(2)`.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        match self {
-            Socket::Tcp(stream) => stream.take_error(),
-            Socket::Unix(stream) => stream.take_error(),
-        }
+        Ok(sockopt::socket_error(self)?.err().map(io::Error::from))
     }
 
     /// Whether both ends of the connection are this socket. A connect to a port of this machine that nobody listens on
@@ -134,30 +113,22 @@ impl Transport for Socket {
         }
     }
 
+    #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        }
+        Ok(recv(self, buffer, RecvFlags::empty())?.0)
     }
 
     fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (count, _) = retry_on_intr(|| recv(self, &mut *buffer, RecvFlags::PEEK))?;
-        Ok(count)
+        Ok(recv(self, buffer, RecvFlags::PEEK)?.0)
     }
 
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        }
+        Ok(send(self, bytes, NO_SIGNAL)?)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
-        }
+        Ok(shutdown(self, Shutdown::Write)?)
     }
 
     fn pending_input(&self) -> io::Result<usize> {
@@ -186,7 +157,7 @@ impl Transport for Socket {
         splice(pipe, self.as_fd(), count)
     }
 
-    fn number(&self) -> i32 {
+    fn descriptor(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }
 }
@@ -204,6 +175,7 @@ fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
 }
 
 impl AsFd for Socket {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Socket::Tcp(stream) => stream.as_fd(),

@@ -1,7 +1,7 @@
 //! A socket and its readiness. Only this file reads, writes and splices.
 //!
-//! An event is an edge, which the kernel does not repeat. So a wire remembers readiness: events add to it, and a call
-//! that moved nothing takes it away, or one that moved so little that the next would move nothing.
+//! An event is an edge, which the kernel does not repeat. So a wire remembers readiness: events add to it. A call takes it
+//! away when it moved nothing, or so little that the next call would move nothing.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ use crate::reactor::{Interest, Moment, Readiness};
 const READ_TO_END: Readiness = Readiness::READ_CLOSED.or(Readiness::PRIORITY).or(Readiness::ERROR);
 /// A read that found nothing answers all of these.
 const INPUT: Readiness = Readiness::READABLE.or(READ_TO_END);
-/// These wake a direction beyond the one that they name.
+/// These make the socket readable or writable, too.
 const ENDS: Readiness = Readiness::READ_CLOSED.or(Readiness::WRITE_CLOSED).or(Readiness::ERROR);
 
 /// A socket, its readiness, and the bytes that passed through it.
@@ -95,22 +95,12 @@ impl<T: Transport> Wire<T> {
         self.ready.has(READ_TO_END)
     }
 
-    /// The readiness, for [`Wire::restore`].
-    pub(super) fn ready(&self) -> Readiness {
-        self.ready
-    }
-
-    /// Takes the readiness back to an earlier one, since the reads in between proved nothing.
-    pub(super) fn restore(&mut self, ready: Readiness) {
-        self.ready = ready;
-    }
-
     /// One read. `None`: nothing is there, or a signal interrupted the call and the wire is still readable. `Some(0)`:
     /// the end of input.
     #[inline(always)]
     pub(super) fn read(&mut self, buffer: &mut [u8], desk: &mut Desk) -> io::Result<Option<usize>> {
-        let number = self.transport.number();
-        match desk.journal.read(number, buffer.len(), || self.transport.read(buffer)) {
+        let socket = self.transport.descriptor();
+        match desk.journal.read(socket, buffer.len(), || self.transport.read(buffer)) {
             Ok(count) => {
                 let is_short = count < buffer.len();
                 let drained = is_short && self.transport.short_means_done() && !self.reads_to_end();
@@ -128,9 +118,9 @@ impl<T: Transport> Wire<T> {
     /// One read into a pipe, which must be empty. A short one proves nothing: only `WouldBlock` with an empty pipe does.
     /// `None`: nothing came, and if the wire is still readable, a read tells why.
     pub(super) fn splice_into(&mut self, pipe: &mut Pipe, desk: &mut Desk) -> io::Result<Option<usize>> {
-        let (number, capacity) = (self.transport.number(), pipe.capacity);
+        let (socket, capacity) = (self.transport.descriptor(), pipe.capacity);
         let splice = || self.transport.splice_into(pipe.writer.as_fd(), capacity);
-        match desk.journal.read(number, capacity, splice) {
+        match desk.journal.read(socket, capacity, splice) {
             // Mostly the end of input. But once that has arrived, a splice returns 0 before an urgent byte, too.
             Ok(0) => {
                 self.ready = self.ready | Readiness::READ_CLOSED;
@@ -158,16 +148,36 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// Copies input that stays in the kernel's buffer. 0: a read tells why nothing is there.
-    pub(super) fn peek(&self, buffer: &mut [u8]) -> usize {
-        self.transport.peek(buffer).unwrap_or(0)
+    /// As [`Wire::read`], but the input stays in the kernel's buffer.
+    pub(super) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        self.transport.peek(buffer).map(Some).or_else(|error| self.read_failed(error))
+    }
+
+    /// Takes bytes out of the kernel's buffer that [`Wire::peek`] has shown.
+    ///
+    /// # Errors
+    /// When reading fails, or the bytes are gone, which would be the kernel's mistake.
+    pub(super) fn skip(&mut self, shown: &mut [u8], desk: &mut Desk) -> io::Result<()> {
+        let (ready, mut skipped) = (self.ready, 0);
+        while skipped < shown.len() {
+            match self.read(&mut shown[skipped..], desk)? {
+                // A signal interrupted the call, and the bytes are still there.
+                None if self.is_readable() => {}
+                None | Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Some(count) => skipped += count,
+            }
+            // The read asked for no more than is there, so it has proved nothing of the input behind.
+            self.ready = ready;
+            self.touch(desk.now);
+        }
+        Ok(())
     }
 
     /// One write; returns the number of bytes that the kernel took.
     #[inline(always)]
     pub(super) fn write(&mut self, bytes: &[u8], desk: &mut Desk) -> io::Result<usize> {
-        let number = self.transport.number();
-        match desk.journal.write(number, bytes.len(), || self.transport.write(bytes)) {
+        let socket = self.transport.descriptor();
+        match desk.journal.write(socket, bytes.len(), || self.transport.write(bytes)) {
             Ok(taken @ 1..) => {
                 if taken < bytes.len() && self.transport.short_means_done() {
                     // A short write has filled the send buffer: the event that tells of room again is sure to come.
@@ -183,9 +193,9 @@ impl<T: Transport> Wire<T> {
 
     /// One write out of a pipe.
     pub(super) fn splice_from(&mut self, pipe: &Pipe, desk: &mut Desk) -> io::Result<usize> {
-        let number = self.transport.number();
+        let socket = self.transport.descriptor();
         let splice = || self.transport.splice_from(pipe.reader.as_fd(), pipe.held);
-        match desk.journal.write(number, pipe.held, splice) {
+        match desk.journal.write(socket, pipe.held, splice) {
             Ok(taken @ 1..) => {
                 desk.traffic.spliced += taken as u64;
                 self.count_sent(taken, desk);
@@ -261,7 +271,7 @@ impl<T: Transport> Wire<T> {
 
     /// Records a step that is no call.
     pub(super) fn journal(&self, deed: Deed, journal: &mut Journal) {
-        journal.note(self.transport.number(), deed);
+        journal.note(self.transport.descriptor(), deed);
     }
 
     /// The registration from now on, if it changes; `waits`: something waits for room.

@@ -25,6 +25,8 @@ pub(super) struct Desk {
     pub(super) traffic: Traffic,
     /// The time of the pump that is under way.
     pub(super) now: Moment,
+    /// The part of the turn's budget that this pump has left.
+    pub(super) budget: usize,
 }
 
 /// Bytes that all connections of a workspace have moved so far.
@@ -66,6 +68,7 @@ impl Workspace {
                 journal: Journal::default(),
                 traffic: Traffic::default(),
                 now: Moment::now(),
+                budget: limits.turn_budget,
             },
         }
     }

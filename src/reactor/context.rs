@@ -28,12 +28,14 @@ pub struct Context<S> {
 
 impl<S: AsFd> Context<S> {
     pub(super) fn new() -> io::Result<Context<S>> {
+        let mut timers = Deadlines::default();
+        timers.reserve(Timer::MOST, Timer::MOST)?;
         Ok(Context {
             poll: Poll::new()?,
             sources: Sources::new(),
             run_queue: VecDeque::new(),
             deadlines: Deadlines::default(),
-            timers: Deadlines::default(),
+            timers,
             now: Moment::now(),
             turn: Turn::default(),
             stopped: false,
@@ -46,8 +48,19 @@ impl<S: AsFd> Context<S> {
     /// When there is no memory for them.
     pub fn reserve(&mut self, sources: usize) -> io::Result<()> {
         self.sources.reserve(sources)?;
-        self.deadlines.reserve(sources)?;
-        self.run_queue.try_reserve(sources)?;
+        self.reserve_places(self.sources.taken().saturating_add(sources))
+    }
+
+    /// Makes room for a deadline and a place in the run queue of each of so many sources in all.
+    fn reserve_places(&mut self, sources: usize) -> io::Result<()> {
+        self.deadlines.reserve(sources, self.sources.capacity())?;
+        let room = self.run_queue.capacity();
+        if room < sources {
+            let mut larger = VecDeque::new();
+            larger.try_reserve_exact(sources.max(2 * room))?;
+            larger.append(&mut self.run_queue);
+            self.run_queue = larger;
+        }
         Ok(())
     }
 
@@ -74,12 +87,13 @@ impl<S: AsFd> Context<S> {
     /// # Errors
     /// When there is no memory for another source, or a token can't name it.
     pub fn insert_unpolled(&mut self, source: S, stage: Stage) -> io::Result<Token> {
-        // The table of sources grows here alone, where a failure closes one connection. The deadlines and the run queue
-        // get room beside what they hold; if more sources than that have one at once, they grow where it is noted.
-        if self.sources.is_full() {
-            let more = self.sources.len().max(16);
-            self.reserve(more)?;
+        // The table, the run queue and the deadlines grow here alone, where a failure concerns the newcomer and nobody
+        // else. Each doubles when it is full.
+        let taken = self.sources.taken();
+        if taken == self.sources.capacity() {
+            self.sources.reserve(taken.max(16))?;
         }
+        self.reserve_places(taken + 1)?;
         self.sources
             .insert(source, stage)
             .ok_or_else(|| io::Error::other("more sources than a token can name"))
@@ -103,7 +117,7 @@ impl<S: AsFd> Context<S> {
     pub fn deregister(&mut self, token: Token) {
         let Some(source) = self.sources.get(token) else { return };
         if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&source.as_fd().as_raw_fd())) {
-            log::debug!("{token:?}: cannot deregister: {error}");
+            log::debug!("cannot take {token:?} out of the poll: {error}");
         }
     }
 
@@ -131,6 +145,10 @@ impl<S: AsFd> Context<S> {
     /// a later turn, behind the others of the queue. The loop does not sleep before that.
     pub fn run_again(&mut self, token: Token) {
         if self.sources.mark_queued(token) {
+            if self.run_queue.len() == self.run_queue.capacity() {
+                // There is room for an entry of each source, so some entries are of sources that have gone.
+                self.run_queue.retain(|queued| self.sources.is_queued(*queued));
+            }
             self.run_queue.push_back(token);
         }
     }
@@ -141,7 +159,7 @@ impl<S: AsFd> Context<S> {
         !self.run_queue.is_empty() && self.sources.is_queued(token)
     }
 
-    /// Sets the deadline of the source, instead of the one that it had.
+    /// Sets the deadline of the source, instead of an earlier one.
     pub fn set_deadline(&mut self, token: Token, at: Moment) {
         if self.sources.get(token).is_some() {
             self.deadlines.set(token.key(), at);
@@ -205,7 +223,7 @@ impl<S: AsFd> Context<S> {
         self.stopped = true;
     }
 
-    /// Whether somebody has called [`Context::stop`]; takes that back.
+    /// Whether the handler has called [`Context::stop`]; takes that back.
     pub(super) fn take_stopped(&mut self) -> bool {
         std::mem::take(&mut self.stopped)
     }
@@ -239,7 +257,7 @@ impl<S: AsFd> Context<S> {
 
     /// Takes out a timer that is due.
     pub(super) fn pop_due_timer(&mut self) -> Option<Timer> {
-        self.timers.pop_due(self.now).map(|number| Timer(number as u8))
+        self.timers.pop_due(self.now).map(|key| Timer(key as u8))
     }
 
     /// When the next deadline or timer is due.
@@ -257,6 +275,12 @@ impl<S: AsFd> Context<S> {
 
     pub(super) fn set_turn(&mut self, turn: Turn) {
         self.turn = turn;
+    }
+
+    /// How many entries of the run queue, and how many deadlines, there is memory for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> [usize; 2] {
+        [self.run_queue.capacity(), self.deadlines.room()]
     }
 
     /// The bytes that one source costs in the table: its slot and its place among the deadlines.

@@ -30,7 +30,7 @@
 //! most [`EVENTS_PER_TURN`] events, [`RESUMES_PER_TURN`] entries of the run queue and [`DEADLINES_PER_TURN`] deadlines,
 //! and each source has at most one share of it: as much as the handler does in one call. Further entries and deadlines
 //! keep their places for the next turn, which doesn't sleep; further events wait in the kernel. Two things are outside of
-//! this bound, since they are rare: due timers, at most one of each [number](Timer), and a signal to stop, for which a
+//! this bound, since they are rare: due timers, each [`Timer`] at most once, and a signal to stop, for which a
 //! handler may go through all sources.
 //!
 //! # The laws of readiness
@@ -95,9 +95,10 @@ pub struct Reactor<S> {
     context: Context<S>,
     /// Events of this batch whose [`Stage`] comes later in the turn.
     late: Vec<(Token, Readiness)>,
-    /// Deadlines that are due in this turn; empty between turns, and kept for its memory, as the other two are.
+    /// Sources whose deadline is due in this turn. The list is empty between turns, as the other two are; each keeps its
+    /// memory.
     due: Vec<Token>,
-    timers: Vec<Timer>,
+    due_timers: Vec<Timer>,
     /// How long to poll without sleeping after each event.
     busy_poll: Duration,
     /// Until then the loop does not sleep.
@@ -117,9 +118,9 @@ impl<S: AsFd> Reactor<S> {
         Ok(Reactor {
             events: Events::with_capacity(EVENTS_PER_TURN),
             context: Context::new()?,
-            late: Vec::new(),
-            due: Vec::new(),
-            timers: Vec::new(),
+            late: Vec::with_capacity(EVENTS_PER_TURN),
+            due: Vec::with_capacity(DEADLINES_PER_TURN),
+            due_timers: Vec::with_capacity(Timer::MOST),
             busy_poll: Duration::ZERO,
             spin_until: None,
             prompt: false,
@@ -173,7 +174,7 @@ impl<S: AsFd> Reactor<S> {
         self.poll()?;
         let times = began.map(|began| TurnTimes::after_poll(began, self.context.now()));
         let mut turn = Turn { waiting: queued_before, times, ..Turn::default() };
-        let Reactor { events, context, late, due, timers, .. } = self;
+        let Reactor { events, context, late, due, due_timers, .. } = self;
 
         for event in events.iter() {
             turn.events += 1;
@@ -206,8 +207,8 @@ impl<S: AsFd> Reactor<S> {
                 handler.deadline(context, token);
             }
         }
-        timers.extend(std::iter::from_fn(|| context.pop_due_timer()));
-        for timer in timers.drain(..) {
+        due_timers.extend(std::iter::from_fn(|| context.pop_due_timer()));
+        for timer in due_timers.drain(..) {
             handler.timer(context, timer);
         }
         turn.mark(|times| &mut times.deadlines_ended);

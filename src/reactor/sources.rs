@@ -44,13 +44,9 @@ impl Token {
         }
     }
 
-    /// The source's number among all that the table ever took in, which tells it from earlier owners of its slot. It
-    /// begins anew at 0 after a billion sources (where a word has 32 bits, after 16,384).
-    pub fn number(self) -> u32 {
-        self.generation()
-    }
-
-    fn generation(self) -> u32 {
+    /// How many sources the table had taken in before this one, which tells it from earlier owners of its slot. The
+    /// count begins anew at 0 after a billion sources (where a word has 32 bits, after 16,384).
+    pub fn generation(self) -> u32 {
         (self.0 >> GENERATION_SHIFT) as u32
     }
 }
@@ -121,9 +117,9 @@ impl<S> Sources<S> {
         self.slots.capacity()
     }
 
-    /// True if another source needs more memory for the table.
-    pub(super) fn is_full(&self) -> bool {
-        self.slots.len() == self.capacity()
+    /// Slots that are taken, also by sources that were removed in this turn.
+    pub(super) fn taken(&self) -> usize {
+        self.slots.len()
     }
 
     /// `None` when every key that a token can hold is taken.
@@ -163,7 +159,7 @@ impl<S> Sources<S> {
         true
     }
 
-    /// Drops what was removed in this turn, which closes its descriptors, and lets the slots be used again.
+    /// Drops the sources that were removed in this turn, which closes their descriptors, and frees their slots.
     pub(super) fn free_removed(&mut self) {
         for key in self.removed.drain(..) {
             self.slots.remove(key);

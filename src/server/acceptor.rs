@@ -26,6 +26,7 @@ const WARNING_EVERY: Duration = Duration::from_secs(1);
 const MOST_FAILED_IN_A_ROW: usize = ACCEPTS_PER_TURN;
 
 /// The listeners of the server, and the reasons not to accept from them at present.
+#[derive(Default)]
 pub(super) struct Acceptor {
     limit: usize,
     when_full: WhenFull,
@@ -73,19 +74,8 @@ struct Episode {
 
 impl Acceptor {
     pub(super) fn new(options: &ServerOptions, limit: usize) -> Acceptor {
-        Acceptor {
-            limit,
-            when_full: options.when_full,
-            max_accepts: options.max_accepts,
-            listeners: Vec::new(),
-            waiting: Vec::new(),
-            failures: None,
-            failed_in_a_row: 0,
-            freed: 0,
-            full: false,
-            full_told: false,
-            warned: None,
-        }
+        let ServerOptions { when_full, max_accepts, .. } = *options;
+        Acceptor { limit, when_full, max_accepts, ..Acceptor::default() }
     }
 
     pub(super) fn add(&mut self, listener: Token) {
@@ -129,7 +119,7 @@ impl Acceptor {
                 if self.is_full(counters) {
                     self.note_full(counters, now);
                     counters.refused += 1;
-                    log::debug!("{peer}: refused");
+                    log::debug!("{peer}: refused: the limit of {} connections is reached", self.limit);
                     return Offer::Next;
                 }
                 Offer::Connection(socket, peer)
@@ -183,7 +173,11 @@ impl Acceptor {
         if !episode.told && may_warn {
             episode.told = true;
             self.warned = Some(now);
-            log::warn!("accepting is paused: {}; open connections go on{}", describe(error), remedy(error));
+            log::warn!(
+                "the server pauses accepting: {}; open connections go on{}",
+                describe(error),
+                remedy(error)
+            );
         }
         let at = now + episode.retry;
         episode.retry = (episode.retry * 2).min(LAST_RETRY);
@@ -241,8 +235,12 @@ impl Acceptor {
         if !self.full_told && self.may_warn(now) {
             self.full_told = true;
             self.warned = Some(now);
-            let what = if waits { "new ones wait" } else { "new ones are refused" };
-            log::warn!("the limit of {} connections is reached: {what}", self.limit);
+            let fate = if waits { "new ones wait" } else { "new ones are refused" };
+            log::warn!(
+                "the limit of {} connections is reached: {fate} (--max-connections sets it; `echoloop doctor` names \
+                 the largest)",
+                self.limit
+            );
         }
     }
 
@@ -259,7 +257,7 @@ impl Acceptor {
         if told {
             self.warned = Some(now);
             let paused = free_since.since(since);
-            log::info!("accepting again after {paused:.1?} and {count} failed attempts");
+            log::info!("the server accepts again after {paused:.1?} and {count} failed attempts");
         }
     }
 

@@ -7,13 +7,11 @@ use std::io;
 use log::Level;
 
 use super::counters::{Counters, Ending};
-use super::echo::{Echo, Protocol};
+use super::echo::Echo;
+use super::options::ServerOptions;
 use super::proxy_header::Introduced;
 use super::trace::Trace;
-use crate::net::{
-    BufferBytes, Connection, End, Judgement, Limits, Next, Peer, Socket, Timeout, Timeouts, Traffic,
-    Transport, Workspace,
-};
+use crate::net::{Connection, End, Judgement, Next, Peer, Socket, Timeout, Timeouts, Transport, Workspace};
 use crate::reactor::{Interest, Moment, Readiness, Token, Turn};
 use crate::system::describe;
 
@@ -26,6 +24,8 @@ pub(super) struct Client {
 
 /// The connections of the server: everything that they share.
 pub(super) struct Connections {
+    /// The acceptor and the router count here, too: connections that don't come so far.
+    pub(super) counters: Counters,
     echo: Echo,
     workspace: Workspace,
     timeouts: Timeouts,
@@ -92,22 +92,20 @@ impl Client {
 }
 
 impl Connections {
-    pub(super) fn new(
-        limits: Limits,
-        buffer_limit: usize,
-        timeouts: Timeouts,
-        protocol: Protocol,
-        trace: Option<Trace>,
-    ) -> Connections {
-        let mut workspace = Workspace::new(limits);
-        workspace.set_buffer_limit(buffer_limit);
+    /// Bulk data of a plain echo may go through so many `pipes`.
+    pub(super) fn new(options: ServerOptions, pipes: usize, trace: Option<Trace>) -> Connections {
+        let mut workspace = Workspace::new(options.limits());
+        workspace.set_buffer_limit(options.buffer_limit());
+        workspace.allow_splicing(pipes);
         workspace.keep_journal(trace.is_some());
-        Connections { echo: Echo::new(protocol), workspace, timeouts, trace, probes: HashSet::new() }
-    }
-
-    /// Bulk data of a plain echo may go through so many pipes.
-    pub(super) fn allow_splicing(&mut self, pipes: usize) {
-        self.workspace.allow_splicing(pipes);
+        Connections {
+            counters: Counters::default(),
+            timeouts: options.timeouts(),
+            echo: Echo::new(options.protocol),
+            workspace,
+            trace,
+            probes: HashSet::new(),
+        }
     }
 
     /// Serves a connection from now on: greets it, and reads at once. A client that speaks first has often spoken by
@@ -117,7 +115,6 @@ impl Connections {
         token: Token,
         client: &mut Client,
         proxy: Option<Peer>,
-        counters: &mut Counters,
         now: Moment,
     ) -> Step {
         let level = self.level(token);
@@ -126,18 +123,18 @@ impl Connections {
             Some(proxy) => log::log!(level, "connection from {peer} (by way of {proxy})"),
             None => log::log!(level, "connection from {peer}"),
         }
-        counters.served += 1;
+        self.counters.served += 1;
         if let Some(trace) = &mut self.trace {
             trace.opened(token, peer);
         }
         let greeting = self.echo.greeting(peer, connection.transport());
         if let Err(error) = connection.send(greeting, &mut self.workspace, now) {
-            return self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now);
+            return self.close(token, client, &Reason::Ended(error.into()), now);
         }
         // The client may stay silent for ever, and then no event leads to its deadline.
         let idle = connection.deadline(&self.timeouts).map(|(at, _)| at);
         connection.note(Readiness::READABLE);
-        match self.pump(token, client, counters, now) {
+        match self.pump(token, client, now) {
             Step::Rest => Step::Keep { again: false, deadline: idle, interest: None },
             Step::Keep { again, deadline, interest } => {
                 Step::Keep { again, deadline: deadline.or(idle), interest }
@@ -154,7 +151,6 @@ impl Connections {
         client: &mut Client,
         readiness: Readiness,
         is_queued: bool,
-        counters: &mut Counters,
         now: Moment,
     ) -> Step {
         if self.trace.is_some() || log::log_enabled!(Level::Trace) {
@@ -162,13 +158,13 @@ impl Connections {
         }
         if readiness.has(Readiness::ERROR) {
             // Nobody can get an answer any more, to unread input neither.
-            return self.close(token, client, &Reason::Broken, counters, now);
+            return self.close(token, client, &Reason::Broken, now);
         }
         client.connection.note(readiness);
         if is_queued {
             return Step::Rest;
         }
-        self.pump(token, client, counters, now)
+        self.pump(token, client, now)
     }
 
     #[cold]
@@ -181,13 +177,7 @@ impl Connections {
 
     /// Lets a connection do what it can.
     #[inline(never)] // The one call of each echo, which saves the registers once.
-    pub(super) fn pump(
-        &mut self,
-        token: Token,
-        client: &mut Client,
-        counters: &mut Counters,
-        now: Moment,
-    ) -> Step {
+    pub(super) fn pump(&mut self, token: Token, client: &mut Client, now: Moment) -> Step {
         let Client { connection, peer, .. } = client;
         let next = connection.pump(&mut self.echo.with(peer), &mut self.workspace, now);
         if self.trace.is_some() {
@@ -195,11 +185,11 @@ impl Connections {
             self.record_pump(token, connection, is_queued, is_over);
         }
         let again = match next {
-            // Its deadline can only be later than the one that was set when it began.
+            // Its deadline can only be later than the deadline that the server set when it began.
             Next::Wait if connection.is_at_ease() => return Step::Rest,
             Next::Wait => false,
             Next::Again => true,
-            Next::Close(end) => return self.close(token, client, &Reason::Ended(end), counters, now),
+            Next::Close(end) => return self.close(token, client, &Reason::Ended(end), now),
         };
         let deadline = connection.deadline(&self.timeouts).map(|(at, _)| at);
         Step::Keep { again, deadline, interest: connection.new_interest() }
@@ -218,13 +208,7 @@ impl Connections {
     }
 
     /// Its deadline is due: looks at the socket once more, then judges.
-    pub(super) fn deadline(
-        &mut self,
-        token: Token,
-        client: &mut Client,
-        counters: &mut Counters,
-        now: Moment,
-    ) -> Step {
+    pub(super) fn deadline(&mut self, token: Token, client: &mut Client, now: Moment) -> Step {
         let Client { connection, peer, .. } = client;
         let verdict = connection.judge(&mut self.echo.with(peer), &mut self.workspace, &self.timeouts, now);
         if let Some(trace) = &mut self.trace {
@@ -237,37 +221,24 @@ impl Connections {
             Judgement::Ended(end) => Reason::Ended(end),
             Judgement::TimedOut(timeout) => Reason::TimedOut(timeout),
         };
-        self.close(token, client, &reason, counters, now)
+        self.close(token, client, &reason, now)
     }
 
     /// Lets a connection end after it has answered the input that has arrived by now.
-    pub(super) fn stop(
-        &mut self,
-        token: Token,
-        client: &mut Client,
-        counters: &mut Counters,
-        now: Moment,
-    ) -> Step {
+    pub(super) fn stop(&mut self, token: Token, client: &mut Client, now: Moment) -> Step {
         let stopped = client.connection.stop(&mut self.workspace);
         if let Some(trace) = &mut self.trace {
             trace.record(token, self.workspace.take_journal());
         }
         match stopped {
             Ok(()) => Step::Keep { again: true, deadline: None, interest: None },
-            Err(error) => self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now),
+            Err(error) => self.close(token, client, &Reason::Ended(error.into()), now),
         }
     }
 
     /// The loop can't watch the connection any more.
-    pub(super) fn break_off(
-        &mut self,
-        token: Token,
-        client: &mut Client,
-        error: io::Error,
-        counters: &mut Counters,
-        now: Moment,
-    ) {
-        self.close(token, client, &Reason::Ended(End::Reset(error)), counters, now);
+    pub(super) fn break_off(&mut self, token: Token, client: &mut Client, error: io::Error, now: Moment) {
+        self.close(token, client, &Reason::Ended(error.into()), now);
     }
 
     /// The server ends without waiting any longer.
@@ -276,21 +247,22 @@ impl Connections {
         token: Token,
         client: &mut Client,
         urgency: Urgency,
-        counters: &mut Counters,
         now: Moment,
     ) -> Step {
         if let Urgency::DrainOver = urgency {
             // This process may have been stopped until now, and the peer's end may wait to be read: look once more.
             client.connection.note(Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY);
-            if let Step::Remove = self.pump(token, client, counters, now) {
+            if let Step::Remove = self.pump(token, client, now) {
                 return Step::Remove;
             }
         }
-        self.close(token, client, &Reason::CutOff(urgency), counters, now)
+        self.close(token, client, &Reason::CutOff(urgency), now)
     }
 
-    /// Records a turn. False: it was the last turn on record, and the trace file is closed.
+    /// Counts and records a turn. False: it was the last turn on record, and the trace file is closed.
     pub(super) fn turn_ended(&mut self, turn: &Turn) -> bool {
+        self.counters.turns.add(turn);
+        self.counters.traffic = self.workspace.traffic();
         if let Some(trace) = &mut self.trace
             && !trace.turn_ended(turn)
         {
@@ -309,26 +281,9 @@ impl Connections {
         }
     }
 
-    /// How often a connection was not read any further, because its write buffer was full.
-    pub(super) fn pauses_of_reading(&self) -> u64 {
-        self.workspace.pauses()
-    }
-
-    /// Bytes that connections have moved.
-    pub(super) fn traffic(&self) -> Traffic {
-        self.workspace.traffic()
-    }
-
-    pub(super) fn buffer_bytes(&self) -> BufferBytes {
-        self.workspace.buffer_bytes()
-    }
-
-    pub(super) fn pipes_in_use(&self) -> usize {
-        self.workspace.pipes_in_use()
-    }
-
-    pub(super) fn pipe_descriptors(&self) -> usize {
-        self.workspace.pipe_descriptors()
+    /// The workspace, for its figures.
+    pub(super) fn workspace(&self) -> &Workspace {
+        &self.workspace
     }
 
     /// A proxy speaks for itself on this connection. Only the detailed log mentions it.
@@ -342,14 +297,7 @@ impl Connections {
         if is_probe { Level::Debug } else { Level::Info }
     }
 
-    fn close(
-        &mut self,
-        token: Token,
-        client: &mut Client,
-        reason: &Reason,
-        counters: &mut Counters,
-        now: Moment,
-    ) -> Step {
+    fn close(&mut self, token: Token, client: &mut Client, reason: &Reason, now: Moment) -> Step {
         let level = self.level(token);
         if level == Level::Debug {
             self.probes.remove(&token);
@@ -359,9 +307,9 @@ impl Connections {
             unsent: connection.unsent() as u64,
             unanswered: connection.retained() as u64 + connection.discarded() + reason.unread(connection),
         };
-        counters.ended(reason.ending());
+        self.counters.ended(reason.ending());
         if lost.bytes() > 0 || matches!(reason, Reason::CutOff(_)) {
-            counters.lost(lost.bytes());
+            self.counters.lost(lost.bytes());
         }
         let is_told = self.trace.is_some() || log::log_enabled!(level);
         let reason = if is_told { reason.text(connection) } else { String::new() };
@@ -405,6 +353,7 @@ impl Reason {
             Reason::Ended(End::Finished) => Ending::Finished,
             Reason::Ended(End::Lingered) => Ending::EndedByUs,
             Reason::Ended(End::Reset(_) | End::NotConnected(_)) | Reason::Broken => Ending::Reset,
+            Reason::Ended(End::NoMemory(_)) => Ending::NoMemory,
             Reason::TimedOut(Timeout::Idle) => Ending::IdleTimeout,
             Reason::TimedOut(Timeout::Write) => Ending::WriteTimeout,
             Reason::TimedOut(Timeout::Linger) => Ending::LingerTimeout,
@@ -427,6 +376,9 @@ impl Reason {
             Reason::Ended(End::Lingered) => "we ended it, and so did the peer".into(),
             Reason::Ended(End::Reset(error) | End::NotConnected(error)) => {
                 format!("broken: {}", describe(error))
+            }
+            Reason::Ended(End::NoMemory(error)) => {
+                format!("ended for lack of memory (a lower --buffer-limit leaves more): {}", describe(error))
             }
             Reason::Broken => match connection.transport().take_error() {
                 Ok(Some(error)) | Err(error) => format!("broken: {}", describe(&error)),

@@ -52,7 +52,7 @@ pub(super) struct Counters {
 }
 
 /// The turns of the loop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Turns {
     pub(super) turns: u64,
     pub(super) events: u64,
@@ -73,6 +73,8 @@ pub(super) enum Ending {
     EndedByUs,
     /// Broken by the client or the network.
     Reset,
+    /// The system had no memory for its bytes.
+    NoMemory,
     /// Not a byte for too long.
     IdleTimeout,
     /// The client took nothing for too long.
@@ -138,30 +140,18 @@ impl Turns {
 }
 
 impl Ending {
-    const ALL: [Ending; 8] = [
-        Ending::Finished,
-        Ending::EndedByUs,
-        Ending::Reset,
-        Ending::IdleTimeout,
-        Ending::WriteTimeout,
-        Ending::LingerTimeout,
-        Ending::DrainTimeout,
-        Ending::NoProxyHeader,
+    /// Each with the value of the label `reason`, in the order of their definition.
+    const ALL: [(Ending, &'static str); 9] = [
+        (Ending::Finished, "finished"),
+        (Ending::EndedByUs, "ended_by_us"),
+        (Ending::Reset, "reset"),
+        (Ending::NoMemory, "no_memory"),
+        (Ending::IdleTimeout, "idle_timeout"),
+        (Ending::WriteTimeout, "write_timeout"),
+        (Ending::LingerTimeout, "linger_timeout"),
+        (Ending::DrainTimeout, "drain_timeout"),
+        (Ending::NoProxyHeader, "no_proxy_header"),
     ];
-
-    /// The value of the label `reason`.
-    fn name(self) -> &'static str {
-        match self {
-            Ending::Finished => "finished",
-            Ending::EndedByUs => "ended_by_us",
-            Ending::Reset => "reset",
-            Ending::IdleTimeout => "idle_timeout",
-            Ending::WriteTimeout => "write_timeout",
-            Ending::LingerTimeout => "linger_timeout",
-            Ending::DrainTimeout => "drain_timeout",
-            Ending::NoProxyHeader => "no_proxy_header",
-        }
-    }
 }
 
 impl Endings {
@@ -170,7 +160,7 @@ impl Endings {
     }
 
     pub(super) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Ending::ALL.into_iter().map(Ending::name).zip(self.0)
+        Ending::ALL.into_iter().map(|(_, name)| name).zip(self.0)
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -209,11 +199,11 @@ mod tests {
     #[test]
     fn each_ending_has_a_counter_and_a_name_of_its_own() {
         let mut counters = Counters { open: 100, ..Counters::default() };
-        for (times, ending) in (1..).zip(Ending::ALL) {
+        for (times, (ending, _)) in (1..).zip(Ending::ALL) {
             (0..times).for_each(|_| counters.ended(ending));
         }
-        for (times, ((name, count), ending)) in (1..).zip(counters.endings.each().zip(Ending::ALL)) {
-            assert_eq!((count, name), (times, ending.name()));
+        for (times, (counted, (ending, name))) in (1..).zip(counters.endings.each().zip(Ending::ALL)) {
+            assert_eq!((counted, counters.endings.of(ending)), ((name, times), times));
         }
         let names: std::collections::HashSet<_> = counters.endings.each().map(|(name, _)| name).collect();
         assert_eq!(names.len(), Ending::ALL.len());

@@ -14,13 +14,13 @@ use crate::net::{Datagram, DatagramSocket, Host, LONGEST_DATAGRAM, Overflow};
 use crate::reactor::{Moment, Token};
 use crate::system::{Escaped, describe};
 
-/// Datagrams that one socket may take in a turn before the others have theirs; its bytes have a connection's bound.
-const DATAGRAMS_PER_TURN: usize = 64;
+/// The least price of a datagram. A socket takes 64 of them in a turn, or as many bytes as a connection.
+const LEAST_PRICE: usize = TURN_BUDGET / 64;
 /// Datagrams that the server receives before it answers them. This delays an answer by some microseconds.
 const BATCH: usize = 16;
-/// Room for a batch of all but very long datagrams; of very long ones, for one and for what came before it.
+/// Room for a batch of usual datagrams; or for a very long one behind some others.
 const BATCH_BYTES: usize = 2 * LONGEST_DATAGRAM;
-/// Before the sockets are closed, each answers what has arrived, in at most so many turns' worth.
+/// Before the server closes its sockets, each answers the datagrams that have arrived, in at most so many turns' worth.
 const LAST_TURNS: usize = 16;
 /// After a failed receive, which no peer can cause, try again in this time: never a spin.
 const RETRY: Duration = Duration::from_millis(100);
@@ -92,7 +92,7 @@ impl Datagrams {
         }
         if !local.ip().is_loopback() {
             log::warn!(
-                "udp://{local} answers whoever can reach it, and senders can be forged: keep it behind a firewall"
+                "udp://{local} answers anybody who can reach it, and senders can be forged: keep it behind a firewall"
             );
         }
     }
@@ -118,10 +118,10 @@ impl Datagrams {
 
     /// Answers until nothing waits or the budget of a turn is spent.
     pub(super) fn serve(&mut self, socket: &mut DatagramSocket) -> Served {
-        let mut left = Budget { bytes: TURN_BUDGET, datagrams: DATAGRAMS_PER_TURN };
+        let mut budget = TURN_BUDGET;
         let outcome = loop {
-            match self.echo_batch(socket, &mut left) {
-                Ok(false) if !left.is_spent() => {}
+            match self.echo_batch(socket, &mut budget) {
+                Ok(false) if budget > 0 => {}
                 outcome => break outcome,
             }
         };
@@ -133,14 +133,15 @@ impl Datagrams {
             Ok(false) => Served::Some,
             Err(error) => {
                 if !std::mem::replace(&mut self.receiving_failed, true) {
-                    log::warn!("cannot receive on udp://{}: {}", socket.local_address(), describe(&error));
+                    let (local, error) = (socket.local_address(), describe(&error));
+                    log::warn!("cannot receive on udp://{local}, and tries again every {RETRY:?}: {error}");
                 }
                 Served::Failed { retry: RETRY }
             }
         }
     }
 
-    /// Before a socket is closed: answers what has arrived, as far as a flood lets it.
+    /// Before a socket is closed: answers the datagrams that have arrived, as far as a flood lets it.
     pub(super) fn serve_last(&mut self, socket: &mut DatagramSocket) {
         let _ = (0..LAST_TURNS).any(|_| !matches!(self.serve(socket), Served::Some));
     }
@@ -160,7 +161,7 @@ impl Datagrams {
     ///
     /// Receiving many and then sending many is a few percent faster than taking turns; with packet information, which
     /// runs more code for both, by nearly a tenth. (One call for several, sendmmsg, gains nothing beyond that.)
-    fn echo_batch(&mut self, socket: &mut DatagramSocket, left: &mut Budget) -> io::Result<bool> {
+    fn echo_batch(&mut self, socket: &mut DatagramSocket, budget: &mut usize) -> io::Result<bool> {
         self.answers.clear();
         let mut used = 0;
         let mut outcome = Ok(false);
@@ -168,7 +169,7 @@ impl Datagrams {
             match socket.receive(&mut self.buffer[used..]) {
                 Ok(Some(datagram)) => {
                     self.note(used, datagram);
-                    left.take(datagram.length);
+                    *budget = budget.saturating_sub(datagram.length.max(LEAST_PRICE));
                     used += datagram.length;
                 }
                 Ok(None) => outcome = Ok(true),
@@ -186,7 +187,7 @@ impl Datagrams {
                 }
                 Err(error) => {
                     self.counts.dropped += 1;
-                    log::debug!("udp {to}: the answer was dropped: {}", describe(&error));
+                    log::debug!("udp {to}: cannot send the answer, and drops it: {}", describe(&error));
                 }
             }
         }
@@ -209,23 +210,6 @@ impl Datagrams {
                 );
             }
         }
-    }
-}
-
-/// The rest of a socket's budget in this turn.
-struct Budget {
-    bytes: usize,
-    datagrams: usize,
-}
-
-impl Budget {
-    fn take(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-        self.datagrams = self.datagrams.saturating_sub(1);
-    }
-
-    fn is_spent(&self) -> bool {
-        self.bytes == 0 || self.datagrams == 0
     }
 }
 
@@ -253,7 +237,7 @@ fn log_receive_buffer(socket: &DatagramSocket, asked: usize) {
     let local = socket.local_address();
     match socket.set_receive_buffer(asked) {
         Ok(granted) if granted < asked => log::warn!(
-            "udp://{local}: receive buffer of {granted} bytes instead of {asked}: `sysctl -w \
+            "udp://{local}: the system grants a receive buffer of {granted} bytes instead of {asked}: `sysctl -w \
              net.core.rmem_max={asked}` raises it"
         ),
         Ok(granted) => log::info!("udp://{local}: receive buffer of {granted} bytes"),

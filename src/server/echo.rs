@@ -130,7 +130,7 @@ mod tests {
     fn answer(protocol: Protocol, chunk: &[u8]) -> (Vec<u8>, bool) {
         let mut staged = Vec::new();
         let mut echo = Echo::new(protocol);
-        let mut service = echo.with(&Peer::Unix { number: 1 });
+        let mut service = echo.with(&Peer::Unix { place: 1 });
         let answer = service.answer(chunk, &mut staged);
         let last = answer.last;
         let bytes = answer.bytes.to_vec();

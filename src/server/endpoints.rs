@@ -6,8 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::Errno;
 
-use crate::net::{BindError, DatagramSocket, Listener, ListenerOptions};
-use crate::net::{Endpoint, Host};
+use crate::net::{BindError, BoundSocket, DatagramSocket, Endpoint, Host, Listener, ListenerOptions};
 use crate::server::error::Error;
 use crate::system::describe;
 
@@ -21,11 +20,6 @@ const SHARED_PORT_TRIES: usize = 16;
 pub(super) struct Bound {
     pub(super) socket: BoundSocket,
     pub(super) endpoint: String,
-}
-
-pub(super) enum BoundSocket {
-    Listener(Listener),
-    Datagrams(DatagramSocket),
 }
 
 /// Listens on all of the endpoints, or on none.
@@ -96,7 +90,7 @@ fn every_interface(endpoint: &Endpoint, port: u16, options: &ListenerOptions) ->
         result => (result, both),
     };
     let listener = listener.map_err(|error| Error::listen(endpoint, &asked, &error))?;
-    Ok(vec![named(BoundSocket::Listener(listener), asked)?.0])
+    Ok(vec![named(BoundSocket::Listener(listener), asked)?])
 }
 
 /// How a socket of one protocol is bound.
@@ -128,9 +122,8 @@ fn attempt(endpoint: &Endpoint, addresses: &[SocketAddr], bind: Bind<'_>) -> Res
         address.set_port(shared.unwrap_or(address.port()));
         match bind(address) {
             Ok(socket) => {
-                let (new, local) = named(socket, address).map_err(Attempt::Failed)?;
-                picked.get_or_insert(local.port());
-                bound.push(new);
+                picked = picked.or(socket.port().unwrap_or(None));
+                bound.push(named(socket, address).map_err(Attempt::Failed)?);
             }
             Err(error) if is_absent(&error) => absent.push((address, error)),
             Err(error) => {
@@ -142,7 +135,11 @@ fn attempt(endpoint: &Endpoint, addresses: &[SocketAddr], bind: Bind<'_>) -> Res
     }
     if !bound.is_empty() {
         for (address, error) in absent {
-            log::warn!("not listening on {}: {}", in_words(endpoint, address), describe(&error));
+            log::warn!(
+                "cannot listen on {}, and goes on without it: {}",
+                in_words(endpoint, address),
+                describe(&error)
+            );
         }
         return Ok(bound);
     }
@@ -163,16 +160,10 @@ fn in_words(endpoint: &Endpoint, address: SocketAddr) -> String {
     }
 }
 
-/// The address that a socket is really bound to, from the kernel.
-fn named(socket: BoundSocket, asked: SocketAddr) -> Result<(Bound, SocketAddr), Error> {
-    let (protocol, local) = match &socket {
-        BoundSocket::Listener(listener) => {
-            let local = listener.local_address().map_err(|error| nowhere(&asked, &error))?;
-            ("tcp", local.unwrap_or(asked))
-        }
-        BoundSocket::Datagrams(socket) => ("udp", socket.local_address()),
-    };
-    Ok((Bound { socket, endpoint: format!("{protocol}://{local}") }, local))
+/// A socket with the endpoint that it is really bound to, from the kernel.
+fn named(socket: BoundSocket, asked: SocketAddr) -> Result<Bound, Error> {
+    let endpoint = socket.endpoint().map_err(|error| nowhere(&asked, &error))?;
+    Ok(Bound { socket, endpoint })
 }
 
 /// The socket listens, and the kernel does not say where.
@@ -195,16 +186,8 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: ListenerOptions = ListenerOptions {
-        backlog: 16,
-        reuse_port: false,
-        keepalive: None,
-        tcp_buffer: None,
-        unix_mode: None,
-    };
-
     fn tcp(address: SocketAddr) -> io::Result<BoundSocket> {
-        Listener::tcp(address, false, &OPTIONS).map(BoundSocket::Listener)
+        Listener::tcp(address, false, &ListenerOptions::default()).map(BoundSocket::Listener)
     }
 
     fn udp(address: SocketAddr) -> io::Result<BoundSocket> {

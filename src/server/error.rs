@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::net::Endpoint;
 use crate::system::describe;
 
-/// Why the program can't do, or go on with, what it was asked to do.
+/// Why the server can't start, or can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name has no address, or nobody could be asked.
@@ -37,7 +37,7 @@ pub enum Error {
         reason: String,
     },
     /// The same address was asked for twice.
-    #[error("{0} is listed twice")]
+    #[error("{0} is listed twice (name it once)")]
     ListedTwice(String),
     /// More connections were asked for than there are descriptors.
     #[error(

@@ -27,16 +27,18 @@ enum Piece {
 pub enum GreetingError {
     /// Nothing is known by this name.
     #[error(
-        "`{{{0}}}` stands for nothing: there are {{host}}, {{local}} and {{peer}}, and a brace is written twice"
+        "`{{{0}}}` stands for nothing: there are {{host}}, {{local}} and {{peer}} (write a brace twice to send one)"
     )]
     Unknown(String),
     /// A brace that is not one of a pair.
-    #[error("a `{0}` stands alone: there are {{host}}, {{local}} and {{peer}}, and a brace is written twice")]
+    #[error(
+        "a `{0}` stands alone: there are {{host}}, {{local}} and {{peer}} (write a brace twice to send one)"
+    )]
     Alone(char),
 }
 
 impl Greeting {
-    /// Takes `{host}`, `{local}` and `{peer}` for what they stand for, and two braces for one.
+    /// Understands `{host}`, `{local}` and `{peer}` as placeholders, and two braces as one.
     ///
     /// # Errors
     /// When there is another placeholder, or a single brace.

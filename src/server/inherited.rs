@@ -9,9 +9,8 @@ use std::process;
 use listenfd::ListenFd;
 use socket2::{Domain, Type};
 
-use super::endpoints::{self, Bound, BoundSocket};
-use crate::net::Endpoint;
-use crate::net::{Inherited, ListenerOptions};
+use super::endpoints::{self, Bound};
+use crate::net::{BoundSocket, Endpoint, ListenerOptions};
 use crate::server::error::Error;
 use crate::system::DescriptorLimit;
 use crate::system::describe;
@@ -75,16 +74,12 @@ impl InheritedSocket {
     fn bind(self, options: &ListenerOptions) -> Result<Bound, Error> {
         let InheritedSocket { socket, name } = self;
         let descriptor = socket.as_raw_fd();
-        let inherited = Inherited::new(socket, options)
+        let socket = BoundSocket::inherited(socket, options)
             .map_err(|reason| refusal(&name, descriptor, reason.to_string()))?;
-        let endpoint = inherited.endpoint().map_err(|error| {
+        let endpoint = socket.endpoint().map_err(|error| {
             refusal(&name, descriptor, format!("the system does not tell where it is: {}", describe(&error)))
         })?;
-        log::info!("{endpoint} is inherited: descriptor {descriptor}, named {name:?}");
-        let socket = match inherited {
-            Inherited::Listener(listener) => BoundSocket::Listener(listener),
-            Inherited::Datagrams(socket) => BoundSocket::Datagrams(socket),
-        };
+        log::info!("inherited {endpoint}: descriptor {descriptor}, named {name:?}");
         Ok(Bound { socket, endpoint })
     }
 }
@@ -108,8 +103,10 @@ fn offered() -> Result<usize, Error> {
     if env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(process::id())) {
         number_of_descriptors(&count)
     } else {
-        // Usually this is right. But a wrapper that runs the server as its child loses it the sockets.
-        log::info!("LISTEN_FDS is not for this process, says LISTEN_PID: no sockets are inherited");
+        log::info!(
+            "LISTEN_PID names another process: no sockets are inherited (a wrapper must `exec` the server, and not \
+             start it as a child)"
+        );
         Ok(0)
     }
 }

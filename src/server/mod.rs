@@ -1,7 +1,7 @@
 //! The echo server: listeners, connections and the signal to stop, in one slab on one reactor.
 //!
 //! [`Server::bind`] opens the sockets, [`Server::run`] serves. The reactor calls the router with each event, and the
-//! router calls the part that owns what the event is about:
+//! router calls the part that owns the source of the event:
 //!
 //! ```text
 //!   reactor ──► router ──┬─► acceptor ──► proxy_header ──► connections ──► echo, greeting
@@ -30,7 +30,7 @@
 //! | `admin/` | figures and health over HTTP |
 //! | `trace.rs` | the recording of `--trace` |
 //! | `trace_file.rs` | a file of trace events, of bounded size |
-//! | `error.rs` | why the server can't do what it was asked to do |
+//! | `error.rs` | why the server can't start, or can't go on |
 
 mod acceptor;
 mod admin;
@@ -52,16 +52,15 @@ mod trace;
 mod trace_file;
 mod vitals;
 
-use crate::net::{Endpoint, Listener, backlog_in_force, backlog_remedy, tcp_buffer_in_force};
+use crate::net::{BoundSocket, Endpoint, Listener, backlog_in_force, backlog_remedy, tcp_buffer_in_force};
 use crate::reactor::{Context, Interest, Reactor, Stage};
 use crate::system::{DescriptorLimit, ReportSignal, StopSignal, open_descriptors};
 
 use self::acceptor::Acceptor;
 use self::admin::{AdminEndpoint, Process};
 use self::connections::Connections;
-use self::counters::Counters;
 use self::datagrams::Datagrams;
-use self::endpoints::{Bound, BoundSocket};
+use self::endpoints::Bound;
 use self::router::Router;
 use self::shutdown::Shutdown;
 use self::source::Source;
@@ -132,7 +131,7 @@ impl Server {
         options: ServerOptions,
         stop: StopSignal,
     ) -> Result<Server, Error> {
-        let bound = inherited::bind(inherited, endpoints, &options.listener())?;
+        let bound = inherited::bind(inherited, endpoints, &options.listener)?;
         let admin_bound = admin::bind(&options)?;
         let has_backlog = endpoints.iter().any(|endpoint| !matches!(endpoint, Endpoint::Udp { .. }));
         let mut reactor = Reactor::new()?;
@@ -141,8 +140,7 @@ impl Server {
         // Only these two look at the times.
         reactor.set_timed(trace.is_some() || !admin_bound.is_empty());
         let places = Places::new(&options, bound.len(), &admin_bound)?;
-        let buffer_limit = options.buffer_limit();
-        log_limits(&options, buffer_limit, places.connections, has_backlog);
+        log_limits(&options, places.connections, has_backlog);
         let context = reactor.context();
         context.insert(Source::Stop(Box::new(stop)), Interest::READABLE, Stage::Signals)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
@@ -151,26 +149,21 @@ impl Server {
         listen(context, bound, &mut acceptor, &mut datagrams)?;
         if options.proxy_protocol == ProxyProtocol::Require && !datagrams.is_empty() {
             log::warn!(
-                "--proxy-protocol is about connections: whoever sends datagrams is answered without a header"
+                "--proxy-protocol is about connections: the server answers datagrams without a header"
             );
         }
         if options.receive_buffer.is_some() && datagrams.is_empty() {
             log::warn!("--receive-buffer is about UDP, and there is no UDP endpoint");
         }
         let admin_endpoints = listen_for_scrapers(context, admin_bound)?;
-        let header_timeout = options.header_timeout();
-        let mut connections =
-            Connections::new(options.limits(), buffer_limit, options.timeouts(), options.protocol, trace);
-        connections.allow_splicing(places.pipes);
         let router = Router {
             acceptor,
-            header_timeout,
-            connections,
+            header_timeout: options.header_timeout(),
             datagrams,
-            counters: Counters::default(),
             admin: AdminEndpoint::new(places.scrapers),
             process: Process::new(context.len()),
             shutdown: Shutdown::new(options.drain),
+            connections: Connections::new(options, places.pipes, trace),
         };
         Ok(Server { reactor, router, endpoints, admin_endpoints })
     }
@@ -186,7 +179,7 @@ impl Server {
         &self.admin_endpoints
     }
 
-    /// Logs what was counted so far, in a few lines, each time that the signal is given.
+    /// Logs the counters in a few lines, each time that the signal is given.
     ///
     /// # Errors
     /// When the signal can't be polled.
@@ -239,7 +232,7 @@ fn listen(
     Ok(())
 }
 
-/// Takes the listeners of the admin endpoint into the loop; returns what they listen on.
+/// Takes the listeners of the admin endpoint into the loop; returns their endpoints.
 fn listen_for_scrapers(
     context: &mut Context<Source>,
     bound: Vec<(Listener, String)>,
@@ -267,7 +260,7 @@ struct Places {
 impl Places {
     fn new(options: &ServerOptions, sockets: usize, admin: &[(Listener, String)]) -> Result<Places, Error> {
         let limit = DescriptorLimit::current();
-        // Where the limit is very low, or the system doesn't tell how many are open, this is not what is really left.
+        // `limit` keeps a reserve, which may be more than is free where the limit is very low.
         let free = open_descriptors().map_or(usize::MAX, |open| limit.left(open)).saturating_sub(MOMENTARY);
         let scrapers = admin::places(admin, free);
         // Few, since a pipe is only held while its peer is slower than we are, and none where descriptors are scarce.
@@ -287,31 +280,34 @@ impl Places {
     }
 }
 
-/// `has_backlog`: whether a listener is opened here. An inherited listener keeps its own backlog.
-fn log_limits(options: &ServerOptions, buffer_limit: usize, max_connections: usize, has_backlog: bool) {
-    let limits = options.limits();
+/// `has_backlog`: whether the server opens a listener. An inherited listener has the backlog that its maker asked for.
+fn log_limits(options: &ServerOptions, max_connections: usize, has_backlog: bool) {
+    let (limits, buffer_limit) = (options.limits(), options.buffer_limit());
     log::info!(
         "at most {max_connections} connections; chunks of {} bytes, reads of {}, write limit {}, all buffers {buffer_limit}",
         options.protocol.chunk,
         limits.read_size,
         limits.write_limit
     );
-    if let Some(asked) = options.tcp_buffer
+    if let Some(asked) = options.listener.tcp_buffer
         && let Ok(granted) = tcp_buffer_in_force(asked)
         && granted < asked
     {
         log::warn!(
-            "TCP buffers of {granted} bytes instead of {asked}: `sysctl -w net.core.rmem_max={asked} \
+            "the system grants TCP buffers of {granted} bytes instead of {asked}: `sysctl -w net.core.rmem_max={asked} \
              net.core.wmem_max={asked}` raises them"
         );
     }
     if !has_backlog {
         return;
     }
-    let backlog = i32::from(options.backlog);
+    let backlog = i32::from(options.listener.backlog);
     match backlog_in_force(backlog) {
         Ok(granted) if granted < backlog => {
-            log::warn!("backlog {granted} instead of {backlog}: {}", backlog_remedy(backlog));
+            log::warn!(
+                "the system grants a backlog of {granted} instead of {backlog}: {}",
+                backlog_remedy(backlog)
+            );
         }
         Ok(granted) => log::info!("backlog {granted}"),
         Err(_) => log::info!("backlog {backlog} asked for; this system doesn't tell what it grants"),
@@ -336,7 +332,7 @@ mod tests {
         };
         let mut accepted_after_a_turn = || {
             server.reactor.turn(&mut server.router).expect("polling works");
-            server.router.counters.accepted
+            server.router.connections.counters.accepted
         };
         let share = ACCEPTS_PER_TURN as u64;
         let _first = connect(ACCEPTS_PER_TURN + 2);

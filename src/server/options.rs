@@ -5,8 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::trace::TraceOptions;
-use crate::net::Endpoint;
-use crate::net::{Limits, ListenerOptions, Timeouts, USUAL_BACKLOG};
+use crate::net::{Endpoint, Limits, ListenerOptions, Timeouts};
 use crate::server::echo::Protocol;
 use crate::system::allowed_memory;
 
@@ -26,16 +25,8 @@ pub struct ServerOptions {
     pub splice: Splice,
     /// The memory of all read and write buffers together, in bytes; by default a quarter of what the process may use.
     pub buffer_limit: Option<usize>,
-    /// Connections that the kernel keeps until they are accepted.
-    pub backlog: u16,
-    /// Whether other processes may listen on the same port.
-    pub reuse_port: bool,
-    /// Ask a silent TCP peer for a sign of life after this time; one that does not answer for as long again is dead.
-    pub keepalive: Option<Duration>,
-    /// The receive and the send buffer of each TCP connection, in bytes; by default the kernel chooses.
-    pub tcp_buffer: Option<usize>,
-    /// The permissions of the files of Unix sockets; by default what the umask leaves.
-    pub unix_mode: Option<u32>,
+    /// The options of listening sockets.
+    pub listener: ListenerOptions,
     /// The most connections at once; by default what the descriptor limit allows.
     pub max_connections: Option<usize>,
     /// The fate of a connection beyond that.
@@ -74,9 +65,10 @@ pub enum Splice {
 }
 
 /// The fate of a connection that comes when the limit is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum WhenFull {
     /// It waits until another one ends.
+    #[default]
     Wait,
     /// The server accepts it and closes it at once.
     Refuse,
@@ -100,14 +92,9 @@ impl Default for ServerOptions {
             write_limit: 64 * 1024,
             splice: Splice::Auto,
             buffer_limit: None,
-            backlog: USUAL_BACKLOG,
-            reuse_port: false,
-            // Dead peers must not hold their slots for ever, and a probe in five minutes is next to nothing.
-            keepalive: Some(Duration::from_secs(5 * 60)),
-            tcp_buffer: None,
-            unix_mode: None,
+            listener: ListenerOptions::default(),
             max_connections: None,
-            when_full: WhenFull::Wait,
+            when_full: WhenFull::default(),
             max_accepts: None,
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(5 * 60)),
@@ -150,16 +137,6 @@ impl ServerOptions {
     /// How long a PROXY header may take, if one is required.
     pub(super) fn header_timeout(&self) -> Option<Duration> {
         (self.proxy_protocol == ProxyProtocol::Require).then_some(self.proxy_timeout)
-    }
-
-    pub(super) fn listener(&self) -> ListenerOptions {
-        ListenerOptions {
-            backlog: self.backlog.into(),
-            reuse_port: self.reuse_port,
-            keepalive: self.keepalive,
-            tcp_buffer: self.tcp_buffer,
-            unix_mode: self.unix_mode,
-        }
     }
 }
 

@@ -74,7 +74,7 @@ impl AwaitingHeader {
         let level = if refusal.is_usual() { Level::Debug } else { Level::Info };
         log::log!(level, "{}: no PROXY header: {refusal}, {:.1?}", self.peer, now.since(self.opened));
         if let Refusal::Stopped = refusal {
-            // Its header might still have come: it is we who don't wait for it.
+            // Its header might still have come, but we no longer wait for it.
             counters.lost(0);
             counters.ended(Ending::DrainTimeout);
         } else {
@@ -87,7 +87,7 @@ impl AwaitingHeader {
         let Some(socket) = &mut self.socket else { return Ok(None) };
         let mut bytes = [0; LONGEST_HEADER];
         let result = socket.peek(&mut bytes);
-        log::trace!("socket {}: peek of {} bytes: {result:?}", socket.number(), bytes.len());
+        log::trace!("socket {}: peek of {} bytes: {result:?}", socket.descriptor(), bytes.len());
         let count = match result {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
             result => result.map_err(Refusal::Broken)?,

@@ -1,5 +1,5 @@
-//! The router: it knows what each slot of the reactor holds, hands every event to the part that owns it, and does with
-//! the slot what that part says.
+//! The router: it knows the kind of each source in the reactor, hands every event to the part that owns the source, and
+//! carries that part's decision out: keep the source, queue it, remove it.
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::acceptor::{ACCEPTS_PER_TURN, Acceptor, Offer};
 use super::admin::{AdminEndpoint, Process};
 use super::connections::{Client, Connections, Step, Urgency};
-use super::counters::{Counters, Summary};
+use super::counters::Summary;
 use super::datagrams::{Datagrams, Served};
 use super::error::Error;
 use super::proxy_header::{AwaitingHeader, Refusal};
@@ -28,7 +28,6 @@ pub(super) struct Router {
     pub(super) header_timeout: Option<Duration>,
     pub(super) connections: Connections,
     pub(super) datagrams: Datagrams,
-    pub(super) counters: Counters,
     pub(super) admin: AdminEndpoint,
     pub(super) process: Process,
     pub(super) shutdown: Shutdown,
@@ -43,7 +42,7 @@ impl Handler for Router {
         let Some(Source::Connection(client)) = context.get_mut(token) else {
             return self.ready_otherwise(context, token, readiness);
         };
-        let step = self.connections.ready(token, client, readiness, is_queued, &mut self.counters, now);
+        let step = self.connections.ready(token, client, readiness, is_queued, now);
         self.follow(context, token, step);
     }
 
@@ -51,7 +50,7 @@ impl Handler for Router {
         let now = context.now();
         match context.get_mut(token) {
             Some(Source::Connection(client)) => {
-                let step = self.connections.pump(token, client, &mut self.counters, now);
+                let step = self.connections.pump(token, client, now);
                 self.follow(context, token, step);
             }
             _ => self.look(context, token),
@@ -62,7 +61,7 @@ impl Handler for Router {
         let now = context.now();
         match context.get_mut(token) {
             Some(Source::Connection(client)) => {
-                let step = self.connections.deadline(token, client, &mut self.counters, now);
+                let step = self.connections.deadline(token, client, now);
                 self.follow(context, token, step);
             }
             Some(Source::AwaitingHeader(_)) => {
@@ -85,16 +84,14 @@ impl Handler for Router {
     }
 
     fn turn_end(&mut self, context: &mut Context<Source>) {
-        self.counters.turns.add(context.turn());
-        self.counters.traffic = self.connections.traffic();
-        for listener in self.acceptor.turn_ended(&self.counters) {
-            context.run_again(listener);
-        }
         if !self.connections.turn_ended(context.turn()) {
             self.process.descriptor_closed();
         }
+        for listener in self.acceptor.turn_ended(&self.connections.counters) {
+            context.run_again(listener);
+        }
         self.admin.turn_ended();
-        if !self.is_listening() && self.counters.open == 0 {
+        if !self.is_listening() && self.connections.counters.open == 0 {
             context.stop();
         }
     }
@@ -157,8 +154,8 @@ impl Router {
 
     /// The admin endpoint, and the parts that it tells of.
     fn admin(&mut self, now: Moment) -> (&mut AdminEndpoint, Vitals<'_>) {
-        let Router { acceptor, connections, datagrams, counters, process, shutdown, admin, .. } = self;
-        (admin, Vitals { acceptor, connections, datagrams, counters, process, shutdown, now })
+        let Router { acceptor, connections, datagrams, process, shutdown, admin, .. } = self;
+        (admin, Vitals { acceptor, connections, datagrams, process, shutdown, now })
     }
 
     fn report(&mut self, context: &Context<Source>) {
@@ -174,10 +171,10 @@ impl Router {
         let now = context.now();
         for accepted in 0..ACCEPTS_PER_TURN {
             let Some(Source::Listener(listener)) = context.get_mut(token) else { return };
-            match self.acceptor.ask(token, listener, accepted == 0, &mut self.counters, now) {
+            match self.acceptor.ask(token, listener, accepted == 0, &mut self.connections.counters, now) {
                 Offer::Connection(socket, peer) => {
                     if let Err(error) = self.take_in(context, socket, peer) {
-                        let at = self.acceptor.failed(token, &error, &mut self.counters, now);
+                        let at = self.acceptor.failed(token, &error, &mut self.connections.counters, now);
                         return context.set_deadline(token, at);
                     }
                 }
@@ -186,7 +183,7 @@ impl Router {
                 Offer::NothingBefore(at) => return context.set_deadline(token, at),
                 Offer::Broken(error) => return self.close_listener(context, token, error),
             }
-            if self.acceptor.has_enough(&self.counters) {
+            if self.acceptor.has_enough(&self.connections.counters) {
                 return self.close_listeners(context);
             }
         }
@@ -206,11 +203,11 @@ impl Router {
             Ok(token) => token,
             Err(error) => {
                 log::debug!("{peer}: refused, since it can't be polled: {}", describe(&error));
-                self.counters.refused += 1;
+                self.connections.counters.refused += 1;
                 return Err(error);
             }
         };
-        self.counters.took_in();
+        self.connections.counters.took_in();
         match self.header_timeout {
             None => self.begin(context, token, None),
             Some(time) => {
@@ -245,17 +242,17 @@ impl Router {
     /// Closes a connection whose header is not complete.
     fn refuse(&mut self, context: &mut Context<Source>, token: Token, refusal: &Refusal) {
         let Some(Source::AwaitingHeader(awaiting)) = context.get(token) else { return };
-        awaiting.refuse(refusal, &mut self.counters, context.now());
+        awaiting.refuse(refusal, &mut self.connections.counters, context.now());
         self.remove_connection(context, token);
     }
 
     fn begin(&mut self, context: &mut Context<Source>, token: Token, proxy: Option<Peer>) {
         let now = context.now();
         let Some(Source::Connection(client)) = context.get_mut(token) else { return };
-        let step = self.connections.begin(token, client, proxy, &mut self.counters, now);
+        let step = self.connections.begin(token, client, proxy, now);
         self.follow(context, token, step);
         if self.shutdown.has_begun() {
-            // Its header came while the others ended: answer what came with it.
+            // Its header came while the others ended: answer the input behind it.
             self.stop_connection(context, token);
         }
     }
@@ -297,7 +294,7 @@ impl Router {
     fn break_off(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
         let now = context.now();
         if let Some(Source::Connection(client)) = context.get_mut(token) {
-            self.connections.break_off(token, client, error, &mut self.counters, now);
+            self.connections.break_off(token, client, error, now);
             self.remove_connection(context, token);
         }
     }
@@ -316,7 +313,7 @@ impl Router {
             return self.stop_at_once(context);
         }
         let time = humantime::format_duration(self.shutdown.drain);
-        log::info!("stopping: {} connections have {time} to end", self.counters.open);
+        log::info!("stopping: {} connections have {time} to end", self.connections.counters.open);
         self.close_listeners(context);
         for token in connections(context) {
             // A connection whose header is still to come is stopped when the header has come.
@@ -326,10 +323,10 @@ impl Router {
     }
 
     fn stop_at_once(&mut self, context: &mut Context<Source>) {
-        let (connections, before) = (self.counters.open, self.counters.bytes_cut_off);
+        let (connections, before) = (self.connections.counters.open, self.connections.counters.bytes_cut_off);
         self.cut_off(context, Urgency::SecondSignal);
         if connections > 0 {
-            let bytes = self.counters.bytes_cut_off - before;
+            let bytes = self.connections.counters.bytes_cut_off - before;
             self.shutdown.fail(Error::StoppedAtOnce { connections, bytes });
         }
         context.stop();
@@ -338,7 +335,7 @@ impl Router {
     fn stop_connection(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
         let Some(Source::Connection(client)) = context.get_mut(token) else { return };
-        let step = self.connections.stop(token, client, &mut self.counters, now);
+        let step = self.connections.stop(token, client, now);
         self.follow(context, token, step);
     }
 
@@ -349,7 +346,7 @@ impl Router {
             // Its header may have come with this very turn.
             self.read_header(context, token, false);
             if let Some(Source::Connection(client)) = context.get_mut(token) {
-                let step = self.connections.cut_off(token, client, urgency, &mut self.counters, now);
+                let step = self.connections.cut_off(token, client, urgency, now);
                 self.follow(context, token, step);
             }
             self.refuse(context, token, &Refusal::Stopped);
@@ -372,7 +369,7 @@ impl Router {
 
     /// A listener is broken: the others go on. Without any, the server ends in order, and has failed.
     fn close_listener(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
-        log::warn!("a listener is broken, and is closed: {}", describe(&error));
+        log::warn!("the server closes a broken listener: {}", describe(&error));
         self.acceptor.remove(token);
         context.deregister(token);
         context.remove(token);
@@ -389,7 +386,7 @@ impl Router {
     /// How the server has ended, once the loop has.
     pub(super) fn outcome(mut self) -> Result<Summary, Error> {
         self.connections.finish();
-        let summary = self.counters.summary(self.datagrams.final_counts());
+        let summary = self.connections.counters.summary(self.datagrams.final_counts());
         self.shutdown.outcome().map(|()| summary)
     }
 }

@@ -38,7 +38,7 @@ impl Shutdown {
         self.begun
     }
 
-    /// The server will have failed. The first failure is the one that counts.
+    /// The server will end with this failure, unless it has another already.
     pub(super) fn fail(&mut self, error: Error) {
         self.failure.get_or_insert(error);
     }

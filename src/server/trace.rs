@@ -193,9 +193,9 @@ fn complain(options: &TraceOptions, error: &io::Error) {
     log::warn!("the trace {} ends early: {}", options.path.display(), describe(error));
 }
 
-/// Each connection has a row of its own, also where it has the slot of one that has gone.
+/// Each connection has a row of its own, even if an earlier connection had its slot.
 fn row(token: Token) -> Row {
-    Row(FIRST_CONNECTION + u64::from(token.number()))
+    Row(FIRST_CONNECTION + u64::from(token.generation()))
 }
 
 #[derive(Serialize)]
@@ -222,7 +222,7 @@ struct Write {
     bytes: Option<usize>,
 }
 
-/// Numbers alone, since that is what the format's counters are.
+/// Numbers alone, since a counter of the format has nothing else.
 #[derive(Serialize)]
 struct State {
     /// Bytes that the kernel holds for us to read.

@@ -1,9 +1,8 @@
 //! The figures and the health of the server, gathered from its parts.
 
 use super::acceptor::Acceptor;
-use super::admin::{Figures, NotAccepting, Process, Status};
+use super::admin::{Figures, NotAccepting, Process};
 use super::connections::Connections;
-use super::counters::Counters;
 use super::datagrams::Datagrams;
 use super::shutdown::Shutdown;
 use crate::reactor::Moment;
@@ -13,38 +12,31 @@ pub(super) struct Vitals<'a> {
     pub(super) acceptor: &'a Acceptor,
     pub(super) connections: &'a Connections,
     pub(super) datagrams: &'a mut Datagrams,
-    pub(super) counters: &'a Counters,
     pub(super) process: &'a Process,
     pub(super) shutdown: &'a Shutdown,
     pub(super) now: Moment,
 }
 
 impl Vitals<'_> {
-    /// The figures and the health at this moment; `sources`: the number of sources in the loop.
-    pub(super) fn status(&mut self, sources: usize) -> Status {
-        Status { figures: self.figures(sources), not_accepting: self.not_accepting() }
-    }
-
     /// Logs the figures, as warnings, so that they appear with `--quiet` too.
     pub(super) fn log(&mut self, sources: usize) {
-        let Status { figures, not_accepting } = self.status(sources);
-        for line in figures.lines() {
+        for line in self.figures(sources).lines() {
             log::warn!("report: {line}");
-        }
-        if let Some(reason) = not_accepting {
-            log::warn!("report: not accepting: {reason}");
         }
     }
 
-    fn figures(&mut self, sources: usize) -> Figures {
+    /// The figures and the health at this moment; `sources`: the number of sources in the loop.
+    pub(super) fn figures(&mut self, sources: usize) -> Figures {
+        let workspace = self.connections.workspace();
         Figures {
-            counters: self.counters.clone(),
+            counters: self.connections.counters.clone(),
             connections_allowed: self.acceptor.limit(),
-            pauses_of_reading: self.connections.pauses_of_reading(),
-            buffers: self.connections.buffer_bytes(),
-            pipes_in_use: self.connections.pipes_in_use(),
+            pauses_of_reading: workspace.pauses(),
+            buffers: workspace.buffer_bytes(),
+            pipes_in_use: workspace.pipes_in_use(),
             datagrams: self.datagrams.counts(self.now),
-            process: self.process.figures(sources + self.connections.pipe_descriptors()),
+            process: self.process.figures(sources + workspace.pipe_descriptors()),
+            not_accepting: self.not_accepting(),
         }
     }
 
@@ -55,7 +47,7 @@ impl Vitals<'_> {
             Some(NotAccepting::Enough)
         } else if self.acceptor.is_blocked() {
             Some(NotAccepting::Exhausted)
-        } else if self.acceptor.is_full(self.counters) {
+        } else if self.acceptor.is_full(&self.connections.counters) {
             Some(NotAccepting::Full { limit: self.acceptor.limit() })
         } else {
             None

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::foreign::{installed, skip};
 use crate::support::{Server, Toy, as_run, load, run, spawn};
 
-/// What `check-jsonschema` says of the reports: whether all keep to the schema, and how they don't.
+/// The words of `check-jsonschema` about the reports: whether all keep to the schema, and how they don't.
 #[track_caller]
 fn checked(reports: &[Value]) -> (bool, String) {
     let directory = tempfile::tempdir().expect("a directory");

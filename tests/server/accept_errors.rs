@@ -28,11 +28,11 @@ fn an_unknown_error_pauses_accepting_and_is_said_once() {
     let file = directory.path().join("calls");
     let server = failing("inject=accept4:error=EACCES", &file, &["127.0.0.1:0"]);
     let client = server.connect();
-    server.await_log("accepting is paused: permission denied; open connections go on");
+    server.await_log("the server pauses accepting: permission denied; open connections go on");
     assert_it_sleeps(&server, &client);
     let calls = fs::read_to_string(&file).expect("strace writes it").matches("accept4(").count();
     assert!((2..100).contains(&calls), "it tries again, but seldom: {calls} calls");
-    assert_eq!(server.log().matches("accepting is paused").count(), 1, "{}", server.log());
+    assert_eq!(server.log().matches("the server pauses accepting").count(), 1, "{}", server.log());
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn after_unknown_errors_all_who_waited_are_served() {
     let server = failing("inject=accept4:error=EPERM:when=1..4", &file, &["127.0.0.1:0"]);
     let clients = [server.connect(), server.connect(), server.connect()];
     clients.iter().for_each(|client| client.echo(b"served in the end"));
-    server.await_log("accepting again after ");
+    server.await_log("the server accepts again after ");
     assert!(server.log().contains(" and 4 failed attempts"), "{}", server.log());
 }
 
@@ -58,7 +58,7 @@ fn errors_of_single_connections_without_end_do_not_spin() {
     let file = directory.path().join("calls");
     let server = failing("inject=accept4:error=ENETDOWN", &file, &["127.0.0.1:0"]);
     let client = server.connect();
-    server.await_log("accepting is paused: network is down");
+    server.await_log("the server pauses accepting: network is down");
     assert_it_sleeps(&server, &client);
     let calls = fs::read_to_string(&file).expect("strace writes it").matches("accept4(").count();
     assert!(calls < 1500, "64 at a time, and that seldom: {calls} calls");
@@ -76,7 +76,7 @@ fn a_connection_that_cannot_be_polled_pauses_accepting() {
     let first = server.connect();
     first.echo(b"served");
     assert_same(&server.connect().receive_rest(), b"");
-    server.await_log("accepting is paused: no space left on device");
+    server.await_log("the server pauses accepting: no space left on device");
     first.echo(b"open connections go on");
     eventually("one is served again", || {
         let client = server.connect();
@@ -99,7 +99,7 @@ fn a_listener_that_breaks_is_closed_and_the_last_one_ends_the_server_in_order() 
         .iter()
         .map(|endpoint| endpoint.trim_start_matches("tcp://").parse().expect("an address"))
         .collect();
-    let broken = "a listener is broken, and is closed: invalid argument";
+    let broken = "the server closes a broken listener: invalid argument";
     let first = crate::support::Client::tcp(addresses[0]);
     first.echo(b"accepted by the first call");
     drop(std::net::TcpStream::connect(addresses[0]));

@@ -130,9 +130,9 @@ fn every_kind_is_served_and_so_are_the_endpoints_of_the_command_line() {
     let client = udp_client(Ipv4Addr::LOCALHOST.into());
     client.send_to(b"served", udp_address).expect("it can be sent");
     assert_answered(&client, udp_address, b"served");
-    server.await_log(&format!("tcp://{address} is inherited: descriptor 3, named \"echo-tcp\""));
-    server.await_log(&format!("udp://{udp_address} is inherited: descriptor 4, named \"unknown\""));
-    server.await_log("is inherited: descriptor 5, named \"echo-unix\"");
+    server.await_log(&format!("inherited tcp://{address}: descriptor 3, named \"echo-tcp\""));
+    server.await_log(&format!("inherited udp://{udp_address}: descriptor 4, named \"unknown\""));
+    server.await_log(": descriptor 5, named \"echo-unix\"");
     drop(tcp);
     let (status, log) = server.stop();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -171,7 +171,7 @@ fn sockets_for_another_process_are_left_alone() {
         let server = Server::spawn(command, 1);
         server.connect().echo(b"as ever");
         let (_, log) = server.stop();
-        assert!(!log.contains("is inherited") && log.contains("no sockets are inherited"), "{log}");
+        assert!(!log.contains("inherited tcp") && log.contains("no sockets are inherited"), "{log}");
     }
 }
 
@@ -339,5 +339,5 @@ fn it_runs_under_the_activator_of_systemd() {
     let mut stderr = process.child.stderr.take().expect("it is piped");
     stderr.read_to_string(&mut log).expect("text");
     assert!(process.wait().success(), "{log}");
-    assert!(log.contains("is inherited: descriptor 3, named \"echo\""), "{log}");
+    assert!(log.contains(": descriptor 3, named \"echo\""), "{log}");
 }

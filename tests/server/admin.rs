@@ -275,7 +275,7 @@ fn the_descriptors_of_scrapers_are_reserved_and_the_announced_connections_fit() 
         drop(inside);
         waiting.echo(b"in its turn");
         let (_, log) = server.stop();
-        assert!(!log.contains("accepting is paused"), "the descriptors do:\n{log}");
+        assert!(!log.contains("the server pauses accepting"), "the descriptors do:\n{log}");
     }
 }
 
@@ -472,7 +472,7 @@ fn it_is_not_ready_while_the_limit_is_reached_and_others_wait() {
     assert_eq!(ready.body, "the limit of 1 connections is reached\n");
     assert_eq!(get(&server, "/healthz").status, "200 OK");
     let waiting = server.connect();
-    eventually("accepting is paused", || {
+    eventually("the server pauses accepting", || {
         figure(&server, "echoloop_accept_pauses_total{reason=\"limit\"}") == 1.0
     });
     drop(first);
@@ -505,14 +505,14 @@ fn it_is_not_ready_while_it_is_out_of_descriptors() {
     let last = server.connect();
     last.echo(b"the last one");
     let waiting = server.connect();
-    server.await_log("accepting is paused");
+    server.await_log("the server pauses accepting");
     scraper.send(b"GET /readyz HTTP/1.0\r\n\r\n");
     let ready = Response::parse(&scraper.receive_rest());
     assert_eq!(ready.status, "503 Service Unavailable");
-    assert_eq!(ready.body, "accepting is paused: out of descriptors or memory\n");
+    assert_eq!(ready.body, "the server pauses accepting: out of descriptors or memory\n");
     drop(scraper);
     drop(last);
-    server.await_log("accepting again after ");
+    server.await_log("the server accepts again after ");
     waiting.echo(b"late");
     assert_eq!(get(&server, "/readyz").status, "200 OK");
     assert_eq!(figure(&server, "echoloop_accept_pauses_total{reason=\"exhausted\"}"), 1.0);
@@ -569,7 +569,7 @@ fn without_a_host_it_is_on_loopback_and_beyond_it_there_is_a_warning() {
     assert!(!server.log().contains("WARN"), "{}", server.log());
     let server = Server::on_ipv4(&["--admin", "0.0.0.0:0"]);
     assert!(server.admin_address().ip().is_unspecified());
-    server.await_log("is told the server's figures: keep it behind a firewall");
+    server.await_log("tells the server's figures to anybody who can reach it: keep it behind a firewall");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn two_hundred_clients_are_all_served_with_64_descriptors() {
     assert!(log.contains("stopped: 201 connections served, 32 at once at most"), "{log}");
     assert_eq!(log.matches("the limit of 32 connections is reached").count(), 1, "{log}");
     assert!(
-        !log.contains("accepting is paused"),
+        !log.contains("the server pauses accepting"),
         "the limit keeps it from running out of descriptors:\n{log}"
     );
 }
@@ -111,13 +111,13 @@ fn out_of_descriptors_it_pauses_and_goes_on_when_a_connection_closes() {
     allow_descriptors(&server, server.descriptors() as u64);
     let outside: Vec<Client> = (0..5).map(|_| server.connect()).collect();
     outside.iter().for_each(|client| client.send(b"outside"));
-    server.await_log("accepting is paused: too many open files");
+    server.await_log("the server pauses accepting: too many open files");
     assert_it_sleeps(&server, &outside[4]);
     assert!(!outside.iter().any(Client::has_input));
     for client in &inside {
         client.echo(b"served as before");
     }
-    assert_eq!(server.log().matches("accepting is paused").count(), 1, "{}", server.log());
+    assert_eq!(server.log().matches("the server pauses accepting").count(), 1, "{}", server.log());
 
     // Each that leaves lets one in.
     drop(inside.pop());
@@ -129,8 +129,13 @@ fn out_of_descriptors_it_pauses_and_goes_on_when_a_connection_closes() {
     }
     drop(outside);
     server.connect().echo(b"a later one");
-    server.await_log("accepting again after ");
-    assert_eq!(server.log().matches("accepting is paused").count(), 1, "one episode:\n{}", server.log());
+    server.await_log("the server accepts again after ");
+    assert_eq!(
+        server.log().matches("the server pauses accepting").count(),
+        1,
+        "one episode:\n{}",
+        server.log()
+    );
 }
 
 #[test]
@@ -144,7 +149,8 @@ fn out_of_descriptors_it_goes_on_when_the_limit_is_raised() {
         outside.iter().for_each(|client| client.send(b"outside"));
         eventually("it has run out", || {
             let log = server.log();
-            log.matches("accepting is paused").count() == log.matches("accepting again").count() + 1
+            log.matches("the server pauses accepting").count()
+                == log.matches("the server accepts again").count() + 1
         });
         // No connection closes, and no other one comes: only a timer can find out.
         allow_descriptors(&server, limit + 100);
@@ -156,14 +162,15 @@ fn out_of_descriptors_it_goes_on_when_the_limit_is_raised() {
         // Failures that follow at once would belong to the same episode.
         eventually("the episode is over", || {
             let log = server.log();
-            log.matches("accepting again").count() == log.matches("accepting is paused").count()
+            log.matches("the server accepts again").count()
+                == log.matches("the server pauses accepting").count()
         });
     }
     inside.iter().for_each(|client| client.echo(b"still here"));
     drop(inside);
     let (_, log) = server.stop();
-    assert_eq!(log.matches("accepting is paused").count(), 2, "once an episode:\n{log}");
-    assert_eq!(log.matches("accepting again after ").count(), 2, "once an episode:\n{log}");
+    assert_eq!(log.matches("the server pauses accepting").count(), 2, "once an episode:\n{log}");
+    assert_eq!(log.matches("the server accepts again after ").count(), 2, "once an episode:\n{log}");
 }
 
 #[test]
@@ -180,7 +187,8 @@ fn out_of_descriptors_again_and_again_it_says_so_once_an_episode() {
     }
     let (status, log) = server.stop();
     assert_eq!(status.code(), Some(0));
-    let (paused, full) = (log.matches("accepting is paused").count(), log.matches("is reached").count());
+    let (paused, full) =
+        (log.matches("the server pauses accepting").count(), log.matches("is reached").count());
     assert!(paused + full >= 1 && log.lines().count() <= 20, "not a line for each failure:\n{log}");
 }
 

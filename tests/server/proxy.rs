@@ -131,7 +131,7 @@ fn whoever_does_not_begin_with_a_header_is_closed_with_a_reason() {
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "it began with b'GET / HTTP/1.1\\r\\n'"),
         (b"PROXY TCP4 nobody nowhere 0 0\r\n".to_vec(), "invalid IP address for the source"),
         ([b"PROXY ".as_slice(), &[b'x'; 200]].concat(), "no end within 107 bytes"),
-        (long, "its header of version 2 is 65535 bytes long; at most 4096 are accepted"),
+        (long, "its header of version 2 is 65535 bytes long; the server accepts at most 4096"),
         ([&BINARY[..14], b"\0\x01x"].concat(), "cannot store the 12 bytes"),
     ] {
         let client = server.connect();
@@ -285,8 +285,7 @@ fn the_header_of_our_client_is_seen_in_its_dump() {
 fn datagrams_have_no_header_and_that_is_said() {
     let server = Server::spawn(program(&[REQUIRE, "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
     server.await_log("udp://127.0.0.1:");
-    let warned =
-        "--proxy-protocol is about connections: whoever sends datagrams is answered without a header";
+    let warned = "--proxy-protocol is about connections: the server answers datagrams without a header";
     assert_eq!(server.log().matches(warned).count(), 1, "{}", server.log());
     let (_, log) = Server::on_ipv4(&[REQUIRE]).stop();
     assert!(!log.contains(warned), "{log}");

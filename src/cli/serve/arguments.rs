@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use echoloop::net::ListenerOptions;
 use echoloop::{
     Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, Splice, TraceOptions,
     WhenFull,
@@ -111,7 +112,7 @@ pub(crate) struct ServeArguments {
     buffer_limit: Option<usize>,
 
     /// Let the kernel keep up to N connections that are not accepted yet
-    #[arg(long, value_name = "N", default_value_t = usual().backlog, value_parser = clap::value_parser!(u16).range(1..),
+    #[arg(long, value_name = "N", default_value_t = usual().listener.backlog, value_parser = clap::value_parser!(u16).range(1..),
           help_heading = "Limits")]
     backlog: u16,
 
@@ -145,7 +146,7 @@ pub(crate) struct ServeArguments {
 
     /// Ask a TCP peer for a sign of life when it was silent for this time, or `none`. If it does not answer for as long
     /// again, it is dead, and its connection ends
-    #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().keepalive), help_heading = "Sockets")]
+    #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().listener.keepalive), help_heading = "Sockets")]
     keepalive: Timeout,
 
     /// Give each TCP connection a receive and a send buffer of this size in the kernel, which uses up to twice as much
@@ -231,11 +232,13 @@ impl ServeArguments {
             write_limit: self.write_limit.0,
             splice: self.splice,
             buffer_limit: self.buffer_limit,
-            backlog: self.backlog,
-            reuse_port: self.reuse_port,
-            keepalive: self.keepalive.0,
-            tcp_buffer: self.tcp_buffer.map(|size| size.0),
-            unix_mode: self.unix_mode,
+            listener: ListenerOptions {
+                backlog: self.backlog,
+                reuse_port: self.reuse_port,
+                keepalive: self.keepalive.0,
+                tcp_buffer: self.tcp_buffer.map(|size| size.0),
+                unix_mode: self.unix_mode,
+            },
             max_connections: self.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             when_full: self.when_full,
             max_accepts: self.max_accepts,
@@ -323,11 +326,13 @@ mod tests {
             write_limit: 32_000,
             splice: Splice::Never,
             buffer_limit: Some(4 << 30),
-            backlog: 5,
-            reuse_port: true,
-            keepalive: Some(Duration::from_secs(7200)),
-            tcp_buffer: Some(16 << 10),
-            unix_mode: Some(0o660),
+            listener: ListenerOptions {
+                backlog: 5,
+                reuse_port: true,
+                keepalive: Some(Duration::from_secs(7200)),
+                tcp_buffer: Some(16 << 10),
+                unix_mode: Some(0o660),
+            },
             max_connections: Some(9),
             when_full: WhenFull::Refuse,
             max_accepts: Some(3),
@@ -344,7 +349,10 @@ mod tests {
         };
         assert_eq!(arguments.options(), expected);
         assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
-        assert_eq!(serve(&["--keepalive", "none", ":7"]).expect("well formed").options().keepalive, None);
+        assert_eq!(
+            serve(&["--keepalive", "none", ":7"]).expect("well formed").options().listener.keepalive,
+            None
+        );
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub fn compare(sides: &[Side], columns: Option<usize>) -> String {
 fn rows(sides: &[Side]) -> Vec<Row> {
     let row = |name: &str, of: &dyn Fn(&Report) -> Option<f64>, show| Row {
         name: name.into(),
-        // A side of which only some runs have the figure would be judged by these.
+        // If only some runs of a side have the figure, these alone would judge the side.
         sides: sides
             .iter()
             .map(|side| Samples::new(side.reports.iter().map(of).collect::<Option<_>>()?))

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use super::http::LONGEST_HEAD;
 use super::scraper::Scraper;
-use crate::net::{Accept, CONNECTION_INTEREST, Endpoint, Limits, Listener, ListenerOptions, Next, Workspace};
+use crate::net::{
+    Accept, BoundSocket, CONNECTION_INTEREST, Endpoint, Limits, Listener, ListenerOptions, Next, Workspace,
+};
 use crate::reactor::{Context, Readiness, Stage, Token};
-use crate::server::endpoints::{self, Bound, BoundSocket};
+use crate::server::endpoints::{self, Bound};
 use crate::server::error::Error;
 use crate::server::options::ServerOptions;
 use crate::server::source::Source;
@@ -24,15 +26,15 @@ const MOST_SCRAPERS: usize = 16;
 const SCRAPERS_PER_TURN: usize = 16;
 /// The time for a whole exchange. A scraper that has not asked, listened and ended by then is cut off.
 const EXCHANGE: Duration = Duration::from_secs(10);
-/// The bounds of these connections. A response is staged whole and is far smaller than the limit for what is unsent.
+/// The bounds of these connections. A response is staged whole, and is far smaller than the write limit.
 const LIMITS: Limits = Limits { read_size: LONGEST_HEAD, write_limit: 64 * 1024, turn_budget: 64 * 1024 };
 /// Room for a storm: a probe behind it has to wait, but not to try again.
-const BACKLOG: i32 = 1024;
+const BACKLOG: u16 = 1024;
 /// Descriptors are reserved for scrapers. If the limit was lowered since, try again in this time.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The connections of the admin endpoint.
-pub(in crate::server) struct AdminEndpoint {
+pub(crate) struct AdminEndpoint {
     /// A workspace of its own, so that the echo's settings don't bind it and its bytes don't count as the echo's.
     workspace: Workspace,
     /// The most scrapers at a time.
@@ -44,18 +46,13 @@ pub(in crate::server) struct AdminEndpoint {
 }
 
 impl AdminEndpoint {
-    pub(in crate::server) fn new(places: usize) -> AdminEndpoint {
+    pub(crate) fn new(places: usize) -> AdminEndpoint {
         AdminEndpoint { workspace: Workspace::new(LIMITS), places, scrapers: Vec::new(), freed: 0 }
     }
 
     /// Takes scrapers in. When there is no place left, one of them gives way in each turn, and the next turn, in which
     /// its descriptor is free, goes on.
-    pub(in crate::server) fn accept(
-        &mut self,
-        context: &mut Context<Source>,
-        token: Token,
-        vitals: &mut Vitals<'_>,
-    ) {
+    pub(crate) fn accept(&mut self, context: &mut Context<Source>, token: Token, vitals: &mut Vitals<'_>) {
         let now = context.now();
         for _ in 0..SCRAPERS_PER_TURN {
             let Some(Source::AdminListener(listener)) = context.get_mut(token) else { return };
@@ -70,7 +67,7 @@ impl AdminEndpoint {
                 Accept::Connection(socket, peer) => Scraper::new(socket, peer, now),
                 Accept::Drained => return,
                 Accept::Failed(_, error) => {
-                    log::debug!("admin: cannot accept: {}", describe(&error));
+                    log::debug!("admin: cannot accept, and tries again in {RETRY:?}: {}", describe(&error));
                     return context.set_deadline(token, now + RETRY);
                 }
             };
@@ -81,7 +78,9 @@ impl AdminEndpoint {
                     context.set_deadline(scraper, now + EXCHANGE);
                     self.serve(context, scraper, vitals);
                 }
-                Err(error) => log::debug!("admin: a connection can't be polled: {}", describe(&error)),
+                Err(error) => {
+                    log::debug!("admin: cannot poll a connection, and closes it: {}", describe(&error));
+                }
             }
         }
         context.run_again(token);
@@ -107,15 +106,10 @@ impl AdminEndpoint {
     }
 
     /// Lets a scraper do what it can.
-    pub(in crate::server) fn serve(
-        &mut self,
-        context: &mut Context<Source>,
-        token: Token,
-        vitals: &mut Vitals<'_>,
-    ) {
+    pub(crate) fn serve(&mut self, context: &mut Context<Source>, token: Token, vitals: &mut Vitals<'_>) {
         let (now, sources) = (context.now(), context.len());
         let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
-        match scraper.pump(&mut || vitals.status(sources), &mut self.workspace, now) {
+        match scraper.pump(&mut || vitals.figures(sources), &mut self.workspace, now) {
             Next::Wait => {}
             Next::Again => context.run_again(token),
             Next::Close(end) => self.close(context, token, &format!("{end:?}")),
@@ -123,12 +117,7 @@ impl AdminEndpoint {
     }
 
     /// The time of a scraper is over. Its request may have arrived while this process was stopped.
-    pub(in crate::server) fn cut_off(
-        &mut self,
-        context: &mut Context<Source>,
-        token: Token,
-        vitals: &mut Vitals<'_>,
-    ) {
+    pub(crate) fn cut_off(&mut self, context: &mut Context<Source>, token: Token, vitals: &mut Vitals<'_>) {
         let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
         scraper.note(Readiness::READABLE);
         self.serve(context, token, vitals);
@@ -145,26 +134,21 @@ impl AdminEndpoint {
     }
 
     /// The descriptors of closed scrapers are free.
-    pub(in crate::server) fn turn_ended(&mut self) {
+    pub(crate) fn turn_ended(&mut self) {
         self.freed = 0;
     }
 }
 
 /// Listens on the admin endpoint, if there is to be one.
-pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, String)>, Error> {
+pub(crate) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, String)>, Error> {
     let Some(endpoint) = &options.admin else { return Ok(Vec::new()) };
     if let Endpoint::Udp { .. } = endpoint {
         let reason = "the admin endpoint speaks HTTP, over TCP or a Unix socket".into();
         return Err(Error::Listen { endpoint: endpoint.to_string(), reason });
     }
     // If several processes shared the port, each scrape would reach any one of them.
-    let options = ListenerOptions {
-        backlog: BACKLOG,
-        reuse_port: false,
-        keepalive: None,
-        tcp_buffer: None,
-        unix_mode: options.unix_mode,
-    };
+    let options =
+        ListenerOptions { backlog: BACKLOG, reuse_port: false, tcp_buffer: None, ..options.listener };
     let bound = endpoints::bind(std::slice::from_ref(endpoint), &options)?;
     let listener = |bound: Bound| match bound.socket {
         BoundSocket::Listener(listener) => Some((listener, bound.endpoint.replacen("tcp://", "http://", 1))),
@@ -175,15 +159,17 @@ pub(in crate::server) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, 
 
 /// The places for scrapers where so many descriptors are free: all that they may need, but at most half. Connections
 /// can't have these descriptors.
-pub(in crate::server) fn places(listeners: &[(Listener, String)], free: usize) -> usize {
+pub(crate) fn places(listeners: &[(Listener, String)], free: usize) -> usize {
     if listeners.is_empty() { 0 } else { MOST_SCRAPERS.min(free / 2).max(1) }
 }
 
 /// Warns if strangers may reach a listener.
-pub(in crate::server) fn warn_of_strangers(listener: &Listener, endpoint: &str) -> Result<(), Error> {
+pub(crate) fn warn_of_strangers(listener: &Listener, endpoint: &str) -> Result<(), Error> {
     let local = listener.local_address().map_err(|error| endpoints::nowhere(&endpoint, &error))?;
     if local.is_some_and(|address| !address.ip().is_loopback()) {
-        log::warn!("whoever can reach {endpoint} is told the server's figures: keep it behind a firewall");
+        log::warn!(
+            "{endpoint} tells the server's figures to anybody who can reach it: keep it behind a firewall"
+        );
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The server's figures at one moment, and the few lines of the log that tell them.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::net::BufferBytes;
@@ -9,23 +10,38 @@ use crate::system::{DescriptorLimit, cpu_time, open_descriptors};
 
 /// Everything that `/metrics` and the report tell.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct Figures {
+pub(crate) struct Figures {
     /// Connections, those to the admin endpoint left out, and the turns of the loop.
-    pub(in crate::server) counters: Counters,
+    pub(crate) counters: Counters,
     /// The most connections at once.
-    pub(in crate::server) connections_allowed: usize,
+    pub(crate) connections_allowed: usize,
     /// Times that a connection was not read because its write buffer was full.
-    pub(in crate::server) pauses_of_reading: u64,
-    pub(in crate::server) buffers: BufferBytes,
+    pub(crate) pauses_of_reading: u64,
+    pub(crate) buffers: BufferBytes,
     /// Pipes that hold bytes of a connection.
-    pub(in crate::server) pipes_in_use: usize,
-    pub(in crate::server) datagrams: DatagramCounts,
-    pub(in crate::server) process: ProcessFigures,
+    pub(crate) pipes_in_use: usize,
+    pub(crate) datagrams: DatagramCounts,
+    pub(crate) process: ProcessFigures,
+    /// Why connections are not accepted, if so.
+    pub(crate) not_accepting: Option<NotAccepting>,
+}
+
+/// Why connections are not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAccepting {
+    /// The server was asked to stop.
+    Stopping,
+    /// It has accepted as many as it was asked to.
+    Enough,
+    /// There are no descriptors, or there is no memory.
+    Exhausted,
+    /// There are as many connections as there may be: further ones wait, or are refused.
+    Full { limit: usize },
 }
 
 /// The process at one moment.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct ProcessFigures {
+pub(crate) struct ProcessFigures {
     pub(super) started: SystemTime,
     pub(super) cpu: Duration,
     /// `None` where the system does not tell.
@@ -34,14 +50,14 @@ pub(in crate::server) struct ProcessFigures {
 }
 
 /// The process since its start.
-pub(in crate::server) struct Process {
+pub(crate) struct Process {
     started: SystemTime,
     /// Descriptors that are open and not in the loop. `None`: the system does not tell.
     other_descriptors: Option<usize>,
 }
 
 impl Process {
-    pub(in crate::server) fn new(in_the_loop: usize) -> Process {
+    pub(crate) fn new(in_the_loop: usize) -> Process {
         let mut process = Process { started: SystemTime::now(), other_descriptors: None };
         process.count_descriptors(in_the_loop);
         process
@@ -49,16 +65,16 @@ impl Process {
 
     /// Counts the descriptors before the first client connects. From here on the loop opens and closes them: to count
     /// them again each time would take longer the more connections there are, and would need a descriptor itself.
-    pub(in crate::server) fn count_descriptors(&mut self, in_the_loop: usize) {
+    pub(crate) fn count_descriptors(&mut self, in_the_loop: usize) {
         self.other_descriptors = open_descriptors().ok().map(|open| open.saturating_sub(in_the_loop));
     }
 
     /// A descriptor outside the loop was closed.
-    pub(in crate::server) fn descriptor_closed(&mut self) {
+    pub(crate) fn descriptor_closed(&mut self) {
         self.other_descriptors = self.other_descriptors.map(|other| other.saturating_sub(1));
     }
 
-    pub(in crate::server) fn figures(&self, in_the_loop: usize) -> ProcessFigures {
+    pub(crate) fn figures(&self, in_the_loop: usize) -> ProcessFigures {
         ProcessFigures {
             started: self.started,
             cpu: cpu_time(),
@@ -82,7 +98,7 @@ impl ProcessFigures {
 
 impl Figures {
     /// The report: a few lines, each complete in itself.
-    pub(in crate::server) fn lines(&self) -> [String; 4] {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let Figures { counters, datagrams, process, .. } = self;
         let turns = &counters.turns;
         let endings: String = counters
@@ -94,7 +110,7 @@ impl Figures {
         let overflowed =
             datagrams.overflowed.map_or_else(String::new, |count| format!(", {count} overflowed"));
         let descriptors = process.descriptors_open.map_or_else(|| "?".into(), |open| open.to_string());
-        [
+        let mut lines = vec![
             format!(
                 "{} connections open of at most {}, {} accepted, {} refused, {} closed{endings}; {} cut off with {} bytes",
                 counters.open,
@@ -134,7 +150,22 @@ impl Figures {
                 humantime::format_duration(process.age()),
                 process.cpu,
             ),
-        ]
+        ];
+        lines.extend(self.not_accepting.map(|reason| format!("not accepting: {reason}")));
+        lines
+    }
+}
+
+impl fmt::Display for NotAccepting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotAccepting::Stopping => f.write_str("stopping"),
+            NotAccepting::Enough => f.write_str("as many connections as were asked for were accepted"),
+            NotAccepting::Exhausted => {
+                f.write_str("the server pauses accepting: out of descriptors or memory")
+            }
+            NotAccepting::Full { limit } => write!(f, "the limit of {limit} connections is reached"),
+        }
     }
 }
 
@@ -156,6 +187,7 @@ pub(super) mod tests {
                 descriptors_open: Some(9),
                 descriptors_allowed: u64::MAX,
             },
+            not_accepting: None,
         }
     }
 }

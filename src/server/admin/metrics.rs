@@ -90,46 +90,27 @@ impl Collector for Scrape {
 
 struct Families<'a>(DescriptorEncoder<'a>);
 
-/// The names follow the conventions of Prometheus: base units, and what is measured in the name.
+/// The names follow the conventions of Prometheus: each has the measured quantity and its base unit.
 impl Families<'_> {
     fn connections(&mut self, counters: &Counters, allowed: usize) -> fmt::Result {
         let Counters { open, accepted, refused, endings, cut_off, .. } = counters;
         self.gauge("echoloop_connections_open", "Connections that are open", *open)?;
         self.gauge("echoloop_connections_allowed", "The most connections at once", allowed)?;
-        self.counter(
-            "echoloop_connections_accepted",
-            "Connections that were accepted, and not refused",
-            *accepted,
-        )?;
-        self.counter(
-            "echoloop_connections_refused",
-            "Connections that were closed at once, as there were too many",
-            *refused,
-        )?;
+        self.counter("echoloop_connections_accepted", "Connections that the server took in", *accepted)?;
+        self.counter("echoloop_connections_refused", "Connections closed at once: too many", *refused)?;
         self.by_reason("echoloop_connections_closed", "Connections that have ended", endings.each())?;
-        self.counter(
-            "echoloop_connections_cut_off",
-            "Connections that ended before everything was answered and taken",
-            *cut_off,
-        )?;
+        self.counter("echoloop_connections_cut_off", "Connections that ended with bytes lost", *cut_off)?;
         self.bytes("echoloop_received", "Bytes read from connections", counters.traffic.received)?;
         self.bytes("echoloop_sent", "Bytes written to connections", counters.traffic.sent)?;
-        self.bytes(
-            "echoloop_spliced",
-            "Bytes written to connections that went through a pipe and were not copied",
-            counters.traffic.spliced,
-        )?;
+        self.bytes("echoloop_spliced", "Bytes sent through a pipe, uncopied", counters.traffic.spliced)?;
         self.bytes("echoloop_cut_off", "Bytes not answered, or not taken", counters.bytes_cut_off)?;
         let pauses = [("limit", counters.pauses_at_limit), ("exhausted", counters.pauses_exhausted)];
         self.by_reason("echoloop_accept_pauses", "Times that accepting was paused", pauses)
     }
 
     fn buffers(&mut self, figures: &Figures) -> fmt::Result {
-        self.counter(
-            "echoloop_backpressure_pauses",
-            "Times that a connection was not read until its client took half of what was unsent",
-            figures.pauses_of_reading,
-        )?;
+        let pauses = "Times that the server did not read a client which took too little";
+        self.counter("echoloop_backpressure_pauses", pauses, figures.pauses_of_reading)?;
         let mut buffers = self.0.encode_descriptor(
             "echoloop_buffer",
             "Memory of read and write buffers",
@@ -147,30 +128,17 @@ impl Families<'_> {
         self.counter("echoloop_datagrams_received", "Datagrams that were received", received)?;
         self.counter("echoloop_datagrams_answered", "Datagrams that were sent back", answered)?;
         self.counter("echoloop_datagrams_ignored", "Datagrams that are never answered, for safety", ignored)?;
-        self.counter(
-            "echoloop_datagrams_dropped",
-            "Datagrams whose answer the kernel did not take",
-            dropped,
-        )?;
-        match overflowed {
-            Some(count) => self.counter(
-                "echoloop_datagrams_overflowed",
-                "Datagrams that the kernel dropped because the receive buffer was full",
-                count,
-            ),
-            None => Ok(()),
-        }
+        self.counter("echoloop_datagrams_dropped", "Datagrams whose answer the kernel refused", dropped)?;
+        let Some(overflowed) = overflowed else { return Ok(()) };
+        let help = "Datagrams that the kernel dropped because the receive buffer was full";
+        self.counter("echoloop_datagrams_overflowed", help, overflowed)
     }
 
     fn turns(&mut self, turns: &Turns) -> fmt::Result {
         self.counter("echoloop_turns", "Turns of the event loop", turns.turns)?;
         self.counter("echoloop_events", "Events that the polls brought", turns.events)?;
         self.counter("echoloop_resumed", "Sources that were served from the run queue", turns.resumed)?;
-        self.gauge(
-            "echoloop_run_queue_length",
-            "Sources in the run queue of the last turn",
-            turns.run_queue,
-        )?;
+        self.gauge("echoloop_run_queue_length", "Sources in the last run queue", turns.run_queue)?;
         self.seconds_histogram("echoloop_turn", "Time that a turn worked, its wait left out", &turns.times)
     }
 
@@ -195,11 +163,8 @@ impl Families<'_> {
             )?
             .encode_counter::<NoLabelSet, f64, f64>(&figures.cpu.as_secs_f64(), None)?;
         if let Some(open) = figures.descriptors_open {
-            self.gauge(
-                "process_open_fds",
-                "Descriptors: those that were open at the start, and those that the loop holds since",
-                open,
-            )?;
+            let help = "Descriptors that were open at the start, and that the loop holds since";
+            self.gauge("process_open_fds", help, open)?;
         }
         let allowed = usize::try_from(figures.descriptors_allowed).unwrap_or(usize::MAX);
         self.gauge("process_max_fds", "Descriptors that the process may have", allowed)

@@ -25,6 +25,5 @@ mod pages;
 mod scraper;
 
 pub(super) use self::endpoint::{AdminEndpoint, bind, places, warn_of_strangers};
-pub(super) use self::figures::{Figures, Process};
-pub(super) use self::pages::{NotAccepting, Status};
+pub(super) use self::figures::{Figures, NotAccepting, Process};
 pub(super) use self::scraper::Scraper;

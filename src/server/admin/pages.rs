@@ -1,7 +1,5 @@
 //! The pages: figures, health, readiness, and the refusals of everything else.
 
-use std::fmt;
-
 use super::figures::Figures;
 use super::http::{LONGEST_HEAD, MOST_HEADERS, Method, Refusal, Request, Response};
 use super::metrics::{Format, metrics};
@@ -9,35 +7,15 @@ use super::metrics::{Format, metrics};
 /// The list of pages, for people who look around.
 const PAGES: &str = "/metrics  the figures, for Prometheus\n/healthz  whether the process lives\n/readyz   whether connections are accepted\n";
 
-/// The content of the pages.
-pub(in crate::server) struct Status {
-    pub(in crate::server) figures: Figures,
-    /// Why connections are not accepted, if so.
-    pub(in crate::server) not_accepting: Option<NotAccepting>,
-}
-
-/// Why connections are not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum NotAccepting {
-    /// The server was asked to stop.
-    Stopping,
-    /// It has accepted as many as it was asked to.
-    Enough,
-    /// There are no descriptors, or there is no memory.
-    Exhausted,
-    /// There are as many connections as there may be: further ones wait, or are refused.
-    Full { limit: usize },
-}
-
 /// The response to a request, or to bytes that are none.
-pub(super) fn respond(request: &Result<Request, Refusal>, status: &Status) -> Response {
+pub(super) fn respond(request: &Result<Request, Refusal>, figures: &Figures) -> Response {
     match request {
-        Ok(request) => Response { head_only: request.method == Method::Head, ..page(request, status) },
+        Ok(request) => Response { head_only: request.method == Method::Head, ..page(request, figures) },
         Err(refusal) => refuse(*refusal),
     }
 }
 
-fn page(request: &Request, status: &Status) -> Response {
+fn page(request: &Request, figures: &Figures) -> Response {
     let known = matches!(request.path.as_str(), "/" | "/metrics" | "/healthz" | "/readyz");
     if known && request.method == Method::Other {
         let body = "only GET and HEAD are understood here\n";
@@ -47,12 +25,12 @@ fn page(request: &Request, status: &Status) -> Response {
         "/" => Response::text("200 OK", PAGES),
         "/metrics" => {
             let format = if request.open_metrics { Format::OpenMetrics } else { Format::Prometheus };
-            let body = metrics(&status.figures, format);
+            let body = metrics(figures, format);
             Response { media_type: format.media_type(), body, ..Response::text("200 OK", "") }
         }
         // Answering proves that the loop turns.
         "/healthz" => Response::text("200 OK", "alive\n"),
-        "/readyz" => match status.not_accepting {
+        "/readyz" => match figures.not_accepting {
             None => Response::text("200 OK", "accepting\n"),
             Some(reason) => Response::text("503 Service Unavailable", &format!("{reason}\n")),
         },
@@ -77,30 +55,18 @@ fn refuse(refusal: Refusal) -> Response {
     }
 }
 
-impl fmt::Display for NotAccepting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NotAccepting::Stopping => f.write_str("stopping"),
-            NotAccepting::Enough => f.write_str("as many connections as were asked for were accepted"),
-            NotAccepting::Exhausted => f.write_str("accepting is paused: out of descriptors or memory"),
-            NotAccepting::Full { limit } => write!(f, "the limit of {limit} connections is reached"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
 
     use super::*;
-
+    use crate::server::admin::figures::NotAccepting;
     use crate::server::admin::figures::tests::figures;
 
     /// The status and the body, after everything else was found to be in order.
     fn sound(request: &Result<Request, Refusal>, not_accepting: Option<NotAccepting>) -> (u16, String) {
         let mut bytes = b"staged before".to_vec();
-        respond(request, &Status { figures: figures(), not_accepting })
-            .write(&mut bytes, DateTime::UNIX_EPOCH);
+        respond(request, &Figures { not_accepting, ..figures() }).write(&mut bytes, DateTime::UNIX_EPOCH);
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut headers);
         let bytes = bytes.strip_prefix(b"staged before").expect("it is appended");
@@ -154,7 +120,7 @@ mod tests {
         for (reason, text) in [
             (NotAccepting::Stopping, "stopping\n"),
             (NotAccepting::Enough, "as many connections as were asked for were accepted\n"),
-            (NotAccepting::Exhausted, "accepting is paused: out of descriptors or memory\n"),
+            (NotAccepting::Exhausted, "the server pauses accepting: out of descriptors or memory\n"),
             (NotAccepting::Full { limit: 7 }, "the limit of 7 connections is reached\n"),
         ] {
             assert_eq!(sound(&get("/readyz"), Some(reason)), (503, text.into()));

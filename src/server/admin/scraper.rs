@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::figures::Figures;
 use super::http::RequestHead;
-use super::pages::{self, Status};
+use super::pages;
 use crate::net::{Answer, Connection, Next, Peer, Service, Socket, Workspace};
 use crate::reactor::{Moment, Readiness};
 
 /// A connection to the admin endpoint.
-pub(in crate::server) struct Scraper {
+pub(crate) struct Scraper {
     connection: Connection<Socket>,
     head: RequestHead,
     /// Its request is complete, or refused.
@@ -28,26 +29,26 @@ impl Scraper {
         &self.peer
     }
 
-    pub(in crate::server) fn has_asked(&self) -> bool {
+    pub(crate) fn has_asked(&self) -> bool {
         self.has_asked
     }
 
     /// Remembers the readiness that an event told.
-    pub(in crate::server) fn note(&mut self, readiness: Readiness) {
+    pub(crate) fn note(&mut self, readiness: Readiness) {
         self.connection.note(readiness);
     }
 
     /// Does what can be done without waiting.
     ///
-    /// It asks for the status when the request is complete, and not for each piece that drips in.
+    /// It asks for the figures when the request is complete, and not for each piece that drips in.
     pub(super) fn pump(
         &mut self,
-        status: &mut dyn FnMut() -> Status,
+        figures: &mut dyn FnMut() -> Figures,
         workspace: &mut Workspace,
         now: Moment,
     ) -> Next {
         let has_asked = &mut self.has_asked;
-        let mut service = Answering { head: &mut self.head, has_asked, status, peer: &self.peer };
+        let mut service = Answering { head: &mut self.head, has_asked, figures, peer: &self.peer };
         self.connection.pump(&mut service, workspace, now)
     }
 
@@ -67,7 +68,7 @@ impl AsFd for Scraper {
 struct Answering<'a> {
     head: &'a mut RequestHead,
     has_asked: &'a mut bool,
-    status: &'a mut dyn FnMut() -> Status,
+    figures: &'a mut dyn FnMut() -> Figures,
     peer: &'a Peer,
 }
 
@@ -79,7 +80,7 @@ impl Service for Answering<'_> {
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
         let Some(result) = self.head.add(chunk) else { return Answer::default() };
         *self.has_asked = true;
-        let response = pages::respond(&result, &(self.status)());
+        let response = pages::respond(&result, &(self.figures)());
         log::debug!("admin {}: {}", self.peer, response.status);
         response.write(staged, chrono::Utc::now());
         Answer { bytes: &[], last: true }
@@ -91,18 +92,18 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::server::admin::figures::tests::figures;
+    use crate::server::admin::figures::tests::figures as sample;
 
     #[test]
     fn the_figures_are_asked_for_once_when_the_request_is_complete() {
         let asked = Cell::new(0);
-        let mut status = || {
+        let mut figures = || {
             asked.set(asked.get() + 1);
-            Status { figures: figures(), not_accepting: None }
+            sample()
         };
-        let (mut head, mut has_asked, peer) = (RequestHead::default(), false, Peer::Unix { number: 1 });
+        let (mut head, mut has_asked, peer) = (RequestHead::default(), false, Peer::Unix { place: 1 });
         let mut service =
-            Answering { head: &mut head, has_asked: &mut has_asked, status: &mut status, peer: &peer };
+            Answering { head: &mut head, has_asked: &mut has_asked, figures: &mut figures, peer: &peer };
         let mut staged = Vec::new();
         let (last, bytes) = b"GET /metrics HTTP/1.0\r\n\r\n".split_last().expect("bytes");
         for byte in bytes {

@@ -110,14 +110,7 @@ impl Handler for Server {
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "localhost:10000".into());
     let address = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let options = ListenerOptions {
-        backlog: 4096,
-        reuse_port: false,
-        keepalive: None,
-        tcp_buffer: None,
-        unix_mode: None,
-    };
-    let listener = Listener::tcp(address, true, &options)?;
+    let listener = Listener::tcp(address, true, &ListenerOptions::default())?;
     println!("listening on tcp://{}", listener.local_address()?.unwrap_or(address));
     let limits = Limits { read_size: 65536, write_limit: 65536, turn_budget: 262_144 };
     let mut reactor = Reactor::new()?;

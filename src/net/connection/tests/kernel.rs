@@ -1,5 +1,6 @@
 //! A scripted socket that keeps the promises of a kernel, and no more: edges, short reads and writes, interruptions.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -15,25 +16,30 @@ enum Queued {
     Boundary,
 }
 
+#[derive(Default)]
 pub(super) struct Kernel {
     is_tcp: bool,
     queue: VecDeque<Queued>,
-    delivered: u64,
+    pub(super) delivered: u64,
     read: u64,
-    reads: Vec<usize>,
-    output: Vec<u8>,
+    /// How many bytes each successful read brought.
+    pub(super) reads: Vec<usize>,
+    pub(super) output: Vec<u8>,
     room: usize,
     /// A writer was told that there is no room: the next room is an edge.
     wants_room: bool,
     end_of_input: bool,
-    reset: bool,
-    shut_down: bool,
+    pub(super) reset: bool,
+    /// A call has told of the reset. Further reads find the end of input.
+    reset_told: Cell<bool>,
+    pub(super) shut_down: bool,
     event: Option<Readiness>,
     /// Room is reported: always on TCP, on a Unix socket while it is watched.
     watched: bool,
     interrupt_read: bool,
     interrupt_write: bool,
-    idle_calls: usize,
+    /// Calls that moved nothing and were not the end.
+    pub(super) idle_calls: usize,
     /// The handshake: not ended, ended, or failed.
     established: Option<Result<(), ErrorKind>>,
 }
@@ -45,25 +51,8 @@ pub(super) fn byte_at(position: u64) -> u8 {
 
 impl Kernel {
     pub(super) fn new(is_tcp: bool) -> Kernel {
-        Kernel {
-            is_tcp,
-            queue: VecDeque::new(),
-            delivered: 0,
-            read: 0,
-            reads: Vec::new(),
-            output: Vec::new(),
-            room: 1000,
-            wants_room: false,
-            end_of_input: false,
-            reset: false,
-            shut_down: false,
-            event: None,
-            watched: is_tcp,
-            interrupt_read: false,
-            interrupt_write: false,
-            idle_calls: 0,
-            established: Some(Ok(())),
-        }
+        let established = Some(Ok(()));
+        Kernel { is_tcp, room: 1000, watched: is_tcp, established, ..Kernel::default() }
     }
 
     pub(super) fn connecting() -> Kernel {
@@ -170,30 +159,8 @@ impl Kernel {
         self.queue.iter().map(|queued| if let Queued::Bytes(count) = queued { *count } else { 0 }).sum()
     }
 
-    pub(super) fn delivered(&self) -> u64 {
-        self.delivered
-    }
-
-    /// How many bytes each successful read brought.
-    pub(super) fn reads(&self) -> &[usize] {
-        &self.reads
-    }
-
-    pub(super) fn output(&self) -> &[u8] {
-        &self.output
-    }
-
-    /// Calls that moved nothing and were not the end.
-    pub(super) fn idle_calls(&self) -> usize {
-        self.idle_calls
-    }
-
-    pub(super) fn is_shut_down(&self) -> bool {
-        self.shut_down
-    }
-
-    pub(super) fn was_reset(&self) -> bool {
-        self.reset
+    fn told_of_reset(&self) -> io::Result<usize> {
+        if self.reset_told.replace(true) { Ok(0) } else { Err(ErrorKind::ConnectionReset.into()) }
     }
 
     fn idle<T>(&mut self, kind: ErrorKind) -> io::Result<T> {
@@ -222,7 +189,7 @@ impl Transport for Kernel {
             *byte = byte_at(position);
         }
         match count {
-            _ if self.reset => Err(ErrorKind::ConnectionReset.into()),
+            _ if self.reset => self.told_of_reset(),
             0 if !self.end_of_input => Err(ErrorKind::WouldBlock.into()),
             count => Ok(count),
         }
@@ -234,7 +201,7 @@ impl Transport for Kernel {
             return self.idle(ErrorKind::Interrupted);
         }
         if self.reset {
-            return Err(ErrorKind::ConnectionReset.into());
+            return self.told_of_reset();
         }
         let mut count = 0;
         while count < buffer.len() {
@@ -312,7 +279,7 @@ impl Transport for Kernel {
             return self.idle(ErrorKind::Interrupted);
         }
         if self.reset {
-            return Err(ErrorKind::ConnectionReset.into());
+            return self.told_of_reset();
         }
         match self.queue.front_mut() {
             // As Linux does it with an urgent byte in front, too, though a read would bring something.
@@ -353,7 +320,7 @@ impl Transport for Kernel {
         if taken == 0 { self.idle(ErrorKind::WouldBlock) } else { Ok(taken) }
     }
 
-    fn number(&self) -> i32 {
+    fn descriptor(&self) -> i32 {
         -1
     }
 }

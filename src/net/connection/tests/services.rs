@@ -1,4 +1,4 @@
-//! Services for the scripted connection, each with a second, plain way to say what it answers.
+//! Services for the scripted connection, each with a second, plain way to make its answers.
 
 use proptest::prelude::*;
 

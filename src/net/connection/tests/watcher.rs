@@ -1,4 +1,4 @@
-//! A reader of the journal, who knows from it alone where the connection stands.
+//! A reader of the journal, who learns from it alone where the connection stands.
 
 use std::mem::discriminant;
 

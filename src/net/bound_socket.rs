@@ -1,8 +1,8 @@
-//! Sockets that another process has opened: their kinds, and whether the server can serve them.
+//! Bound sockets, which take clients in: opened here, or by another process.
 //!
 //! A service manager that holds a socket can start the server when the first client comes, and clients wait while the
-//! server restarts. Both processes have the same socket, so the server does not change its
-//! backlog, remove its file or shut it down.
+//! server restarts. Both processes have the same socket, so the server does not change its backlog, remove its file or
+//! shut it down.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,9 +12,9 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use super::datagram::DatagramSocket;
 use super::listener::{Listener, ListenerOptions};
 
-/// A socket that was open already, nonblocking now.
+/// A bound socket, nonblocking.
 #[derive(Debug)]
-pub enum Inherited {
+pub enum BoundSocket {
     /// It listens.
     Listener(Listener),
     /// It takes datagrams.
@@ -33,13 +33,13 @@ pub enum InheritError {
     )]
     Connected,
     /// No client can connect to it.
-    #[error("it does not listen; `listen(2)` has to be called before it is handed over")]
+    #[error("it does not listen; call `listen(2)` before you hand it over")]
     NotListening,
     /// It receives the datagrams of one peer only.
-    #[error("it takes datagrams of one peer only; `connect(2)` must not be called before it is handed over")]
+    #[error("it takes datagrams of one peer only; do not call `connect(2)` before you hand it over")]
     ConnectedDatagrams,
     /// It can receive no datagram.
-    #[error("it is bound to no port; `bind(2)` has to be called before it is handed over")]
+    #[error("it is bound to no port; call `bind(2)` before you hand it over")]
     NotBound,
     /// It is neither TCP nor UDP nor a Unix stream.
     #[error(
@@ -49,25 +49,25 @@ pub enum InheritError {
     Kind(String),
 }
 
-impl Inherited {
-    /// Finds out the socket's kind from the socket itself, and makes it one of ours. It gets only the options that
-    /// connections inherit.
+impl BoundSocket {
+    /// Takes over a socket that another process has opened. Its kind comes from the socket itself, and it gets only the
+    /// options that connections inherit.
     ///
     /// # Errors
     /// When the server can't serve its kind, when it does not listen, is not bound or is connected, or as
     /// `getsockopt(2)` and `setsockopt(2)`.
-    pub fn new(socket: OwnedFd, options: &ListenerOptions) -> Result<Inherited, InheritError> {
+    pub fn inherited(socket: OwnedFd, options: &ListenerOptions) -> Result<BoundSocket, InheritError> {
         let socket = socket2::Socket::from(socket);
         match Kind::of(&socket)? {
             Kind::Datagrams if socket.peer_addr().is_ok() => Err(InheritError::ConnectedDatagrams),
             Kind::Datagrams if port(&socket)? == 0 => Err(InheritError::NotBound),
-            Kind::Datagrams => Ok(Inherited::Datagrams(DatagramSocket::inherited(socket)?)),
-            Kind::Tcp | Kind::Unix if !told::listens(&socket)? => match socket.peer_addr() {
+            Kind::Datagrams => Ok(BoundSocket::Datagrams(DatagramSocket::inherited(socket)?)),
+            Kind::Tcp | Kind::Unix if !listens(&socket)? => match socket.peer_addr() {
                 Ok(_) => Err(InheritError::Connected),
                 Err(_) => Err(InheritError::NotListening),
             },
-            Kind::Tcp => Ok(Inherited::Listener(Listener::inherited_tcp(socket, options)?)),
-            Kind::Unix => Ok(Inherited::Listener(Listener::inherited_unix(socket)?)),
+            Kind::Tcp => Ok(BoundSocket::Listener(Listener::inherited_tcp(socket, options)?)),
+            Kind::Unix => Ok(BoundSocket::Listener(Listener::inherited_unix(socket)?)),
         }
     }
 
@@ -77,12 +77,24 @@ impl Inherited {
     /// As `getsockname(2)`.
     pub fn endpoint(&self) -> io::Result<String> {
         match self {
-            Inherited::Datagrams(socket) => Ok(format!("udp://{}", socket.local_address())),
-            Inherited::Listener(listener) => match listener.local_address()? {
+            BoundSocket::Datagrams(socket) => Ok(format!("udp://{}", socket.local_address())),
+            BoundSocket::Listener(listener) => match listener.local_address()? {
                 Some(address) => Ok(format!("tcp://{address}")),
                 None => SockRef::from(listener).local_addr().map(|address| unix_name(&address)),
             },
         }
+    }
+
+    /// The port that it is bound to; `None` for a Unix socket.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn port(&self) -> io::Result<Option<u16>> {
+        let address = match self {
+            BoundSocket::Datagrams(socket) => Some(socket.local_address()),
+            BoundSocket::Listener(listener) => listener.local_address()?,
+        };
+        Ok(address.map(|address| address.port()))
     }
 }
 
@@ -103,7 +115,7 @@ impl Kind {
             return Ok(Kind::Unix);
         }
         if is_internet && (kind == Type::STREAM || kind == Type::DGRAM) {
-            return match told::protocol(socket)? {
+            return match protocol(socket)? {
                 None | Some(Protocol::TCP) if kind == Type::STREAM => Ok(Kind::Tcp),
                 None | Some(Protocol::UDP) if kind == Type::DGRAM => Ok(Kind::Datagrams),
                 // SCTP and UDP-Lite, among others. A short read or the end of a datagram means something else there.
@@ -128,36 +140,22 @@ fn port(socket: &socket2::Socket) -> io::Result<u16> {
     Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()))
 }
 
-/// Facts about a socket that only some systems tell.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-mod told {
-    use std::io;
-
-    use socket2::{Protocol, Socket};
-
-    pub(super) fn listens(socket: &Socket) -> io::Result<bool> {
-        socket.is_listener()
-    }
-
-    pub(super) fn protocol(socket: &Socket) -> io::Result<Option<Protocol>> {
-        socket.protocol()
-    }
+/// Whether a socket listens. Where the system does not tell, a socket without a peer does.
+fn listens(socket: &socket2::Socket) -> io::Result<bool> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    let listens = socket.is_listener();
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    let listens = Ok(socket.peer_addr().is_err());
+    listens
 }
 
-/// Elsewhere we believe: a socket without a peer listens, and speaks the usual protocol of its type.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-mod told {
-    use std::io;
-
-    use socket2::{Protocol, Socket};
-
-    pub(super) fn listens(socket: &Socket) -> io::Result<bool> {
-        Ok(socket.peer_addr().is_err())
-    }
-
-    pub(super) fn protocol(_: &Socket) -> io::Result<Option<Protocol>> {
-        Ok(None)
-    }
+/// The protocol of a socket. Where the system does not tell, it is the usual one of the socket's type.
+fn protocol(socket: &socket2::Socket) -> io::Result<Option<Protocol>> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    let protocol = socket.protocol();
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    let protocol = Ok(None);
+    protocol
 }
 
 /// The name of a Unix socket as people write it; an `@` begins an abstract name.
@@ -176,26 +174,22 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: ListenerOptions = ListenerOptions {
-        backlog: 16,
-        reuse_port: false,
-        keepalive: None,
-        tcp_buffer: None,
-        unix_mode: None,
-    };
+    fn inherited(socket: impl Into<OwnedFd>) -> Result<BoundSocket, InheritError> {
+        BoundSocket::inherited(socket.into(), &ListenerOptions::default())
+    }
 
     fn refusal(socket: impl Into<OwnedFd>) -> String {
-        Inherited::new(socket.into(), &OPTIONS).expect_err("it can't be served").to_string()
+        inherited(socket).expect_err("it can't be served").to_string()
     }
 
     #[test]
     fn what_it_is_comes_from_the_socket_itself() {
         let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let tcp = Inherited::new(tcp.into(), &OPTIONS).expect("it listens");
-        assert!(matches!(tcp, Inherited::Listener(Listener::Tcp(..))), "{tcp:?}");
+        let tcp = inherited(tcp).expect("it listens");
+        assert!(matches!(tcp, BoundSocket::Listener(Listener::Tcp(..))), "{tcp:?}");
         let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let udp = Inherited::new(udp.into(), &OPTIONS).expect("it is bound");
-        assert!(matches!(udp, Inherited::Datagrams(_)), "{udp:?}");
+        let udp = inherited(udp).expect("it is bound");
+        assert!(matches!(udp, BoundSocket::Datagrams(_)), "{udp:?}");
     }
 
     #[test]
