@@ -1,6 +1,7 @@
 //! Echo servers to measure beside: those one would have written instead. Each is right (every byte comes back, also to
 //! a client that reads slowly), and each is the plain form of its kind.
 
+mod bare_loop;
 mod bare_mio;
 mod bare_splice;
 mod threads;
@@ -21,9 +22,9 @@ pub(crate) fn serve(name: &str) -> io::Result<()> {
     let size =
         |names: [(&str, usize); 2]| names.into_iter().find(|(other, _)| *other == name).map(|(_, size)| size);
     if name == bare_mio::NAME {
-        bare_mio::serve(listener)
+        bare_loop::serve::<bare_mio::Copying>(listener, vec![0; 64 * 1024])
     } else if name == bare_splice::NAME {
-        bare_splice::serve(listener)
+        bare_loop::serve::<bare_splice::Splicing>(listener, Vec::new())
     } else if let Some(buffer) = size(threads::NAMES) {
         threads::serve(&listener, buffer)
     } else if let Some(buffer) = size(tokio_idiom::NAMES) {

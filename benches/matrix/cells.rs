@@ -92,7 +92,7 @@ pub(crate) fn interleaved(cells: &[Cell], kinds: &[Kind], rounds: usize) -> Resu
 }
 
 /// A B C, and the next time C B A.
-fn in_turn<T>(servers: &mut [T], round: usize) -> Vec<&mut T> {
+pub(crate) fn in_turn<T>(servers: &mut [T], round: usize) -> Vec<&mut T> {
     let mut order: Vec<_> = servers.iter_mut().collect();
     if round % 2 == 1 {
         order.reverse();

@@ -120,7 +120,6 @@ fn report(generator: Child) -> Result<Report, Box<dyn Error>> {
 }
 
 fn available() -> Result<u64, Box<dyn Error>> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable")).ok_or("no MemAvailable")?;
-    Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse::<u64>()? * 1024)
+    let available = servers::kibibytes(&fs::read_to_string("/proc/meminfo")?, "MemAvailable");
+    Ok(available.ok_or("no MemAvailable")? * 1024)
 }

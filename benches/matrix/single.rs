@@ -7,7 +7,7 @@ use std::time::Duration;
 use echoloop::load::{Plan, Sizes, Usage};
 
 use crate::Extent;
-use crate::cells::{Cell, plan};
+use crate::cells::{Cell, in_turn, plan};
 use crate::servers::{self, ALL, BUSY, ECHOLOOP, Kind, LITERAL, Server};
 
 #[derive(Debug, Default)]
@@ -55,11 +55,7 @@ pub(crate) fn measure(extent: Extent) -> Result<Single, Box<dyn Error>> {
     single.churn = kinds.map(|kind| (kind, Churn::default())).collect();
     for round in 0..extent.rounds() {
         eprint!("\rconnections and busy polling: round {} of {}   ", round + 1, extent.rounds());
-        let mut order: Vec<_> = single.churn.iter_mut().collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for (kind, measured) in order {
+        for (kind, measured) in in_turn(&mut single.churn, round) {
             churn(*kind, measured)?;
         }
         single.sleeping.push(latency(ECHOLOOP)?);

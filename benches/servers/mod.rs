@@ -28,19 +28,16 @@ pub(crate) struct Kind {
 }
 
 pub(crate) const ECHOLOOP: Kind = Kind::ours("echoloop", &[]);
-pub(crate) const BARE: Kind = Kind { name: "bare mio", arguments: None, most_clients: usize::MAX };
-/// In bulk it is the yardstick; what it costs elsewhere says nothing.
-pub(crate) const SPLICE: Kind = Kind { name: "bare splice", arguments: None, most_clients: usize::MAX };
-pub(crate) const TOKIO: Kind = Kind { name: "tokio, 4 KiB", arguments: None, most_clients: usize::MAX };
-pub(crate) const TOKIO_LARGE: Kind =
-    Kind { name: "tokio, 64 KiB", arguments: None, most_clients: usize::MAX };
+pub(crate) const BARE: Kind = Kind::baseline("bare mio", usize::MAX);
+/// In bulk it is the yardstick; its cost elsewhere says nothing.
+pub(crate) const SPLICE: Kind = Kind::baseline("bare splice", usize::MAX);
+pub(crate) const TOKIO: Kind = Kind::baseline("tokio, 4 KiB", usize::MAX);
+pub(crate) const TOKIO_LARGE: Kind = Kind::baseline("tokio, 64 KiB", usize::MAX);
 /// Ten thousand threads measure the scheduler's patience and nothing else.
-pub(crate) const THREADS: Kind = Kind { name: "threads, 4 KiB", arguments: None, most_clients: 4096 };
-pub(crate) const THREADS_LARGE: Kind = Kind { name: "threads, 64 KiB", arguments: None, most_clients: 4096 };
-pub(crate) const LITERAL: Kind =
-    Kind { name: "16-byte reads", arguments: Some(&["--read-size", "16"]), most_clients: usize::MAX };
-pub(crate) const BUSY: Kind =
-    Kind { name: "--busy-poll 100us", arguments: Some(&["--busy-poll", "100us"]), most_clients: usize::MAX };
+pub(crate) const THREADS: Kind = Kind::baseline("threads, 4 KiB", 4096);
+pub(crate) const THREADS_LARGE: Kind = Kind::baseline("threads, 64 KiB", 4096);
+pub(crate) const LITERAL: Kind = Kind::ours("16-byte reads", &["--read-size", "16"]);
+pub(crate) const BUSY: Kind = Kind::ours("--busy-poll 100us", &["--busy-poll", "100us"]);
 
 /// The servers of the tables, ours first.
 pub(crate) const ALL: [Kind; 8] =
@@ -68,6 +65,10 @@ impl Kind {
     /// Whether each of its clients has a thread.
     pub(crate) fn has_threads(self) -> bool {
         [THREADS, THREADS_LARGE].contains(&self)
+    }
+
+    const fn baseline(name: &'static str, most_clients: usize) -> Kind {
+        Kind { name, arguments: None, most_clients }
     }
 
     /// The program with arguments of its own.
@@ -141,18 +142,14 @@ impl Server {
             let lines = text.lines().filter(|line| line.contains("ctxt_switches"));
             lines.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
         };
-        let statuses = self.tasks();
-        statuses
-            .iter()
-            .map(|task| sum(fs::read_to_string(format!("{task}/status")).unwrap_or_default()))
-            .sum()
+        let text = |task| fs::read_to_string(format!("{task}/status")).unwrap_or_default();
+        self.tasks().iter().map(|task| sum(text(task))).sum()
     }
 
     /// Resident memory in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.process)).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+        kibibytes(&text, "VmRSS").unwrap_or(0) * 1024
     }
 
     fn tasks(&self) -> Vec<String> {
@@ -175,6 +172,11 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An entry of `/proc/PID/status` or `/proc/meminfo`.
+pub(crate) fn kibibytes(text: &str, entry: &str) -> Option<u64> {
+    text.lines().find(|line| line.starts_with(entry))?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The program, built as this benchmark is. Cargo gives its path to benchmarks of the same package only; when it is

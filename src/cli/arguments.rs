@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the echo server (this is what happens without a command, too)
+    /// Run the echo server (the default command)
     #[command(after_help = terminal(serve::EXAMPLES))]
     Serve(Box<ServeArguments>),
     /// Talk to an echo server, or to any other
@@ -38,10 +38,10 @@ pub(crate) enum Command {
     /// Show results of `load --json` side by side
     #[command(after_help = terminal(compare::EXAMPLES))]
     Compare(CompareArguments),
-    /// Make one report of those of several generators that ran at the same time
+    /// Merge the reports of several generators that ran at the same time
     #[command(after_help = terminal(merge::EXAMPLES))]
     Merge(MergeArguments),
-    /// Say how many connections this machine can hold, which limit comes first, and what raises it
+    /// Say how many connections this machine can hold; name the first limit, and the command that raises it
     #[command(after_help = terminal(doctor::EXAMPLES))]
     Doctor(DoctorArguments),
     /// Make a page of a recording (`serve --trace`) that steps through the loop

@@ -38,7 +38,7 @@ pub(crate) struct CompareArguments {
 pub(super) fn compare(arguments: &CompareArguments) -> ExitCode {
     let groups = arguments.sides();
     if groups.len() < 2 {
-        return fail(WRONG_USAGE, &"two sides at least are compared: name another file");
+        return fail(WRONG_USAGE, &"a comparison needs two sides: name another file");
     }
     let sides: Result<Vec<Side>, String> = groups.iter().map(|files| side(files)).collect();
     match sides {

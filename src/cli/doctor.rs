@@ -63,7 +63,7 @@ enum End {
     Both,
 }
 
-/// Prints what the machine can hold. The status says whether that is enough.
+/// Prints the limits of this machine. The status says whether they allow the connections.
 pub(super) fn doctor(arguments: &DoctorArguments) -> ExitCode {
     let report = echoloop::doctor::examine(&arguments.question());
     match print(&arguments.show(&report)) {

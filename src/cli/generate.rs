@@ -46,7 +46,7 @@ pub(super) const COMMANDS: [&str; 9] =
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct CompletionsArguments {
-    /// The shell that is to read it
+    /// The shell that reads the script
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
@@ -72,7 +72,7 @@ pub(super) fn man(arguments: &ManArguments, program: Command) -> ExitCode {
 }
 
 impl CompletionsArguments {
-    /// The script that the shell is to read.
+    /// The script, as the shell reads it.
     fn script(self, program: &Command) -> String {
         // With the endpoints of the default command, the scripts would take each command for an endpoint.
         let options = program.get_arguments().filter(|argument| !argument.is_positional()).cloned();

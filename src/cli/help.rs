@@ -55,7 +55,7 @@ fn is_literal(text: &str) -> bool {
     text.starts_with(' ')
 }
 
-/// Text that `man` takes as it is.
+/// Text that `man` shows as it stands.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\(ga");
     if text.starts_with('.') { format!("\\&{text}") } else { text }

@@ -1,10 +1,10 @@
-//! Wrong input gets the hint that its author needs.
+//! Hints for wrong input.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 use strsim::osa_distance;
 
-/// Options of other servers, clients and load generators, and what stands for them here.
+/// Options of other servers, clients and load generators, and their counterparts here.
 const ELSEWHERE: [(&[&str], &str); 4] = [
     (
         &["-p", "--port", "-l", "--listen", "--bind", "-H", "--host"],
@@ -18,7 +18,7 @@ const ELSEWHERE: [(&[&str], &str); 4] = [
     ),
 ];
 
-/// A first argument that is almost the name of a command. It would be taken for a host.
+/// A hint at a first argument that is almost the name of a command: clap would take it for a host.
 pub(super) fn misspelt(first: &str, program: &Command) -> Option<String> {
     if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_lowercase()) {
         return None;
@@ -38,7 +38,7 @@ pub(super) fn misspelt(first: &str, program: &Command) -> Option<String> {
     near.then(|| {
         format!(
             "there is no command `{first}`: did you mean `{meant}`? \
-             A host of that name is served by `echoloop serve {first}`"
+             To serve on a host of that name, write `echoloop serve {first}`"
         )
     })
 }

@@ -26,7 +26,7 @@ use clap::{CommandFactory, FromArgMatches};
 use self::arguments::{Arguments, Command};
 use self::output::{WRONG_USAGE, fail};
 
-/// Does what the arguments of the process ask for.
+/// Runs the command that the arguments of the process name.
 pub(crate) fn run() -> ExitCode {
     let program = || {
         let program = <Arguments as CommandFactory>::command();

@@ -33,7 +33,7 @@ pub(super) fn publish(text: &str) -> ExitCode {
     }
 }
 
-/// The exit status of a command that failed, which says so.
+/// Says why a command failed; returns its exit status.
 pub(super) fn fail(code: u8, reason: &impl Display) -> ExitCode {
     complain(reason);
     ExitCode::from(code)

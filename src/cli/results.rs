@@ -1,5 +1,6 @@
 //! The destinations of results of `load` and `merge`: standard output, files, the exit status.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -26,9 +27,9 @@ pub(super) struct ResultArguments {
     #[arg(long, help_heading = "Results")]
     json: bool,
 
-    /// The same on one line; `load` prints a line of JSON for each --interval before it, while it runs
+    /// Print them on one line; `load` prints a line of JSON for each --interval before it, while it runs
     #[arg(long, conflicts_with = "json", help_heading = "Results")]
-    json_lines: bool,
+    pub(super) json_lines: bool,
 
     /// Write the distribution of latency in the format of HdrHistogram
     #[arg(long, value_name = "FILE", help_heading = "Results")]
@@ -39,13 +40,13 @@ pub(super) struct ResultArguments {
     plot: Option<PathBuf>,
 
     #[arg(long, value_name = "CONDITION", help = Condition::help(), help_heading = "Results")]
-    fail_if: Vec<Condition>,
+    pub(super) fail_if: Vec<Condition>,
 }
 
 /// The open files, and the other destinations of results.
 ///
-/// The files are opened before the run, so that a wrong path costs no measurement. The report is printed whatever becomes
-/// of them.
+/// They are opened before the run, so that a wrong path costs no measurement. A file that can't be written does not keep
+/// the report from standard output.
 pub(super) struct Outputs {
     json: Option<Json>,
     conditions: Vec<Condition>,
@@ -66,15 +67,6 @@ enum Json {
 }
 
 impl ResultArguments {
-    pub(super) fn conditions(&self) -> &[Condition] {
-        &self.fail_if
-    }
-
-    /// Whether lines of JSON are printed while a run goes on.
-    pub(super) fn has_json_lines(&self) -> bool {
-        self.json_lines
-    }
-
     /// Refuses conditions whose answer is known before the run.
     pub(super) fn check(&self, plan: &Plan) -> Result<(), ConditionError> {
         self.fail_if.iter().try_for_each(|condition| condition.check(plan))
@@ -114,11 +106,7 @@ impl Outputs {
         );
         let report_printed = text.and_then(|text| print(&text));
         let distribution = distribution.map_or(Ok(()), |output| output.write(&hgrm(report), "write"));
-        let picture = picture.map_or(Ok(()), |output| {
-            let svg =
-                plot(report).map_err(|error| format!("cannot draw {}: {error}", output.path.display()))?;
-            output.write(&svg, "draw")
-        });
+        let picture = picture.map_or(Ok(()), |output| output.draw(plot(report)));
         let mut all_written = true;
         for failure in [report_printed, distribution, picture].into_iter().filter_map(Result::err) {
             complain(&failure);
@@ -136,11 +124,7 @@ impl Outputs {
     pub(super) fn publish_rate(self, found: &FoundRate) -> ExitCode {
         let text = self.json.map_or_else(|| Ok(found.to_string()), |json| as_json(found, json));
         let report_printed = text.and_then(|text| print(&text));
-        let picture = self.plot.map_or(Ok(()), |output| {
-            let svg =
-                found.plot().map_err(|error| format!("cannot draw {}: {error}", output.path.display()))?;
-            output.write(&svg, "draw")
-        });
+        let picture = self.plot.map_or(Ok(()), |output| output.draw(found.plot()));
         if let Err(failure) = report_printed.and(picture) {
             return fail(FAILED, &failure);
         }
@@ -190,6 +174,11 @@ impl Output {
             Ok(file) => Ok(Output { path: path.into(), file }),
             Err(error) => Err(format!("{}: {}", path.display(), describe(&error))),
         }
+    }
+
+    fn draw(self, svg: Result<String, impl Display>) -> Result<(), String> {
+        let svg = svg.map_err(|error| format!("cannot draw {}: {error}", self.path.display()))?;
+        self.write(&svg, "draw")
     }
 
     fn write(mut self, text: &str, verb: &str) -> Result<(), String> {

@@ -45,7 +45,7 @@ pub(super) fn target(text: &str) -> Result<Endpoint, String> {
     })
 }
 
-/// A hint at endpoints that have a meaning which nobody means.
+/// A hint at endpoints with a meaning that nobody intends.
 fn meant(text: &str) -> Option<String> {
     for scheme in ["tcp", "udp"] {
         if let Some(rest) = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':'))
@@ -65,9 +65,11 @@ fn meant(text: &str) -> Option<String> {
 pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
     let host_is_named = text.contains('*');
     match endpoint(text)? {
-        Endpoint::Udp { .. } => Err("it is HTTP, over TCP or a Unix socket: UDP can't be".into()),
+        Endpoint::Udp { .. } => {
+            Err("figures and health are HTTP over TCP or a Unix socket, not over UDP".into())
+        }
         Endpoint::Tcp { port: DEFAULT_PORT, .. } if !text.ends_with(&DEFAULT_PORT.to_string()) => {
-            Err("a port is expected, as in `:9100` or `localhost:9100`".into())
+            Err("name a port, as in `:9100` or `localhost:9100`".into())
         }
         Endpoint::Tcp { host: Host::Any, port } if !host_is_named => {
             Ok(Endpoint::Tcp { host: Host::Name("localhost".into()), port })
@@ -163,7 +165,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 
 pub(super) fn positive_duration(text: &str) -> Result<humantime::Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
+        Ok(Duration::ZERO) => Err("it must be longer than 0s".into()),
         Ok(duration) => Ok(duration.into()),
         Err(error) => Err(error.to_string()),
     }
@@ -277,7 +279,7 @@ pub(super) fn words(words: &str) -> Result<String, String> {
     match String::from_utf8(words.parse::<Text>()?.0) {
         Ok(words) if !words.is_empty() => Ok(words),
         Ok(_) => Err("at least one byte is expected".into()),
-        Err(_) => Err("the text has to be UTF-8 as a whole, with what \\xHH stands for".into()),
+        Err(_) => Err("the text has to be UTF-8 as a whole, the bytes of \\xHH included".into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `echoloop send udp://…`: a message is a datagram, and so is its answer; the next one is sent when it has come.
+//! `echoloop send udp://…`: a message is a datagram, and so is its answer; the next message leaves after that.
 //!
 //! There is nothing to connect and nothing to close. A message without an answer in time was lost on its way there or
 //! back, or nobody was there to answer. Nothing tells which, so it is not sent again. The next address of the name is tried
@@ -50,7 +50,7 @@ struct Question {
 }
 
 impl DatagramConversation {
-    /// Talks to the first of these addresses where somebody listens until nothing is left to say.
+    /// Sends all messages to the first of these addresses where somebody listens.
     pub(super) fn run(mut addresses: VecDeque<SocketAddr>, options: &SendOptions) -> Result<(), ClientError> {
         let output = Output::standard(options.hex, options.raw)?;
         let mut reactor = Reactor::new()?;
@@ -78,7 +78,7 @@ impl DatagramConversation {
         conversation.result.unwrap_or(Ok(()))
     }
 
-    /// Does whatever can be done.
+    /// Takes steps until an event has to come first.
     fn advance(&mut self, context: &mut Context<Source>) {
         for _ in 0..STEPS_PER_TURN {
             if self.result.is_some() {
@@ -94,7 +94,7 @@ impl DatagramConversation {
         context.run_again(self.socket);
     }
 
-    /// Takes what has come, then sends what is next. False: an event has to come first.
+    /// Takes a datagram that has come, or sends the next one. False: an event has to come first.
     fn go_on(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let Some(Source::Datagrams(socket)) = context.get(self.socket) else { return Ok(false) };
         match socket.receive(&mut self.buffer) {
@@ -154,12 +154,12 @@ impl DatagramConversation {
         log::debug!("received {}", Escaped(answer));
         self.heard = true;
         let Some(Question { message, sent: Some(_) }) = &self.question else {
-            log::warn!("a datagram of {length} bytes came unasked: {}", Escaped(answer));
+            log::warn!("{} sent a datagram of {length} bytes unasked: {}", self.peer, Escaped(answer));
             return Ok(());
         };
         if self.verify && answer != message && self.answered.as_deref() == Some(answer) {
             // A network may double datagrams. The double is no wrong answer to the next message.
-            log::warn!("the answer before came once more: {}", Escaped(answer));
+            log::warn!("{} sent the last answer once more: {}", self.peer, Escaped(answer));
             return Ok(());
         }
         self.output.received(answer)?;
@@ -177,7 +177,7 @@ impl DatagramConversation {
         if self.heard || self.addresses.is_empty() {
             return Err(ClientError::Undeliverable { peer: self.peer, source: error });
         }
-        log::debug!("{}: {}", self.peer, describe(&error));
+        log::debug!("{}: {}; trying the next address", self.peer, describe(&error));
         context.remove(self.socket);
         (self.peer, self.socket) = connect_to_next(context, &mut self.addresses, self.source)?;
         if let Some(question) = &mut self.question {
@@ -234,7 +234,7 @@ fn connect_to_next(
         match token {
             Ok(token) => return Ok((peer, token)),
             Err(source) if addresses.is_empty() => return Err(ClientError::Undeliverable { peer, source }),
-            Err(error) => log::debug!("{peer}: {}", describe(&error)),
+            Err(error) => log::debug!("{peer}: {}; trying the next address", describe(&error)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Standard input as a source of the reactor, whatever it is: a pipe, a terminal, a file, `/dev/null`.
+//! Standard input as a source of the reactor: a pipe, a terminal, a file, `/dev/null`.
 //!
 //! Its flags are not ours to change. Descriptor 0 shares them with the shell and with every other program on the same
 //! terminal or pipe, and `O_NONBLOCK` set here would make *their* reads fail. So it stays blocking, with one read an event:

@@ -1,4 +1,4 @@
-//! A client that looks as if it blocked: each call turns the loop until what it wants has come, or its time is up.
+//! A client that looks as if it blocked: each call turns the loop until it has its result, or its time is up.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl LineClient {
         LineClient::connect_to(endpoint, candidates(endpoint, None)?, timeout)
     }
 
-    /// Connects to the first of these addresses that answers; the endpoint is what errors call them together.
+    /// Connects to the first of these addresses that answers; errors name the endpoint for all of them.
     ///
     /// # Errors
     /// When none can be connected to in time.
@@ -200,8 +200,8 @@ impl LineClient {
         })
     }
 
-    /// Turns the loop until `done`, the end of the connection, or the end of the time; or until more than `most` was
-    /// read that nobody has asked for.
+    /// Turns the loop until `done`, the end of the connection, or the end of the time; or until more than `most` unasked
+    /// bytes have come.
     fn turn_until(
         &mut self,
         missing: &str,
@@ -245,7 +245,7 @@ impl LineClient {
         Ok(())
     }
 
-    /// The server has ended in an orderly way: what is in the inbox is all that there will be.
+    /// The server has ended in an orderly way: nothing more will come into the inbox.
     fn at_end(&self) -> bool {
         matches!(self.link.ended, Some(End::Finished | End::Lingered))
     }

@@ -4,19 +4,19 @@
 //! input and standard output at its other end: messages and their replies, a prompt, or a stream both ways.
 //! [`LineClient`] looks as if it blocked, and turns the loop itself while its caller waits.
 //!
-//! | file | what it is about |
+//! | file | its one idea |
 //! |---|---|
 //! | `racing` | from a name to a connection: the addresses raced as RFC 8305 says |
 //! | `stream` | a conversation over TCP or a Unix socket: one connection, its dialogue, standard input |
-//! | `dialogue` | what the three ways of talking have in common: "what to do next?" |
+//! | `dialogue` | the question to each of the three ways of talking: "which step is next?" |
 //! | `script`, `prompt`, `pipe` | the three ways: messages that were given, a person, standard input as a stream |
 //! | `datagrams`, `datagram_messages` | a conversation over UDP: one message, one datagram, one answer |
-//! | `reply` | where a reply ends, and whether it is what was sent |
+//! | `reply` | where a reply ends, and whether it equals its message |
 //! | `input`, `output`, `hex`, `plain` | the user's side: descriptor 0, descriptor 1, the dump, text on a terminal |
 //! | `source`, `addresses` | the slots of the reactor; a socket's addresses in words |
 //! | `line` | the line client |
 //! | `options` | the settings of `send` |
-//! | `outcome` | how it can fail, and the exit status for each |
+//! | `outcome` | the failures, and the exit status for each |
 
 mod addresses;
 mod datagram_messages;
@@ -57,7 +57,7 @@ pub use self::reply::Expect;
 /// Connects, talks as the options say with standard input and standard output at this end, and returns when the
 /// conversation is over.
 ///
-/// Writes to standard output block, and while they do nothing is read from the server: that is how it learns to wait.
+/// Writes to standard output block, and meanwhile the client reads nothing from the server, which so learns to wait.
 /// A closed standard output ends the conversation, and is no error.
 ///
 /// To a `udp://` endpoint each message, or each line of standard input, is a datagram, and the next one is sent when an

@@ -7,8 +7,7 @@ use super::outcome::Family;
 use super::reply::Expect;
 use crate::net::proxy::ProxyVersion;
 
-/// How long an answer over UDP may take unless something else is asked for: as long as a name server is given
-/// (`resolv.conf(5)`).
+/// The usual timeout of an answer over UDP, which is that of a query to a name server (`resolv.conf(5)`).
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The settings of [`send`](super::send).
@@ -18,7 +17,7 @@ pub struct SendOptions {
     pub messages: Vec<Vec<u8>>,
     /// How a reply ends. By default after as many bytes as were sent, and at a prompt after one read.
     pub expect: Option<Expect>,
-    /// Whether the server speaks first, so that the first message waits for what it says.
+    /// Whether the server speaks first, so that the first message waits for its greeting.
     pub greeting: bool,
     /// Whether each reply must equal its message.
     pub verify: bool,
@@ -30,8 +29,8 @@ pub struct SendOptions {
     pub source: Option<IpAddr>,
     /// How long connecting may take, over all addresses.
     pub connect_timeout: Option<Duration>,
-    /// How long the server may be silent while it is its turn. Over UDP, how long an answer may take:
-    /// [`ANSWER_TIMEOUT`] is a good choice, and without any a lost datagram is waited for without end.
+    /// How long the server may be silent while it is its turn. Over UDP, how long an answer may take: [`ANSWER_TIMEOUT`] is
+    /// a good choice, and without any the client waits for a lost datagram without end.
     pub timeout: Option<Duration>,
     /// Whether we end our sending side when there is nothing more to send, and read on to the server's end. The default
     /// is yes for a stream, for [`Expect::Close`] and with `verify`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::net::{LONGEST_PAYLOAD, Target};
 use crate::system::describe;
 
-/// Why a client did not get what it wanted.
+/// The failure of a client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The name has no address, or nobody could be asked.
@@ -20,7 +20,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The host has addresses, but none of the chosen family.
-    #[error("{host} has no {family} address")]
+    #[error("{host} has no {family} address, the only family that the options allow")]
     NoAddress {
         /// The host, as it was given.
         host: String,
@@ -119,8 +119,8 @@ pub enum ClientError {
         /// Their number.
         bytes: u64,
     },
-    /// The reply is not what was sent.
-    #[error("the reply differs from what was sent at offset {offset}: {got} instead of {expected}")]
+    /// The reply is not its message.
+    #[error("the reply differs from the message at offset {offset}: {got} instead of {expected}")]
     Differs {
         /// The first byte that is different, counted from 0.
         offset: u64,
@@ -143,8 +143,8 @@ pub enum ClientError {
         /// The longest that is accepted.
         limit: usize,
     },
-    /// The server sends without end, and does not take what it is sent.
-    #[error("{peer} sent more than {limit} bytes, and did not take what it was sent")]
+    /// The server sends without end, and does not read.
+    #[error("{peer} sent more than {limit} bytes, and read none of ours meanwhile")]
     ReadAhead {
         /// The server's address.
         peer: String,
@@ -324,7 +324,7 @@ mod tests {
         let differs = ClientError::Differs { offset: 3, got: Byte(Some(b'x')), expected: Byte(None) };
         assert_eq!(
             differs.to_string(),
-            "the reply differs from what was sent at offset 3: 0x78 ('x') instead of the end"
+            "the reply differs from the message at offset 3: 0x78 ('x') instead of the end"
         );
     }
 }

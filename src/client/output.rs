@@ -1,8 +1,8 @@
 //! Standard output: bytes that arrived, written at once, as they are; on a terminal, so that they can't drive the terminal.
 //!
-//! The writes block. That is the backpressure of this program: as long as nobody takes its output, it reads nothing more
+//! The writes block, which is the backpressure of this program: as long as nobody takes its output, it reads nothing more
 //! from the socket, the kernel's window closes, and the server has to wait. A poll of standard output would need flags
-//! that belong to others as well, and a client with one connection keeps nobody waiting.
+//! that other processes share, and a client with one connection keeps nobody waiting.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write, stdout};
@@ -92,7 +92,7 @@ impl Output {
         self.at_line_start = true;
     }
 
-    /// On a terminal, makes what follows begin on a line of its own.
+    /// On a terminal, ends the line, so that the next output has a line of its own.
     pub(super) fn end_line(&mut self) -> Result<(), ClientError> {
         if let Some(plain) = &mut self.plain {
             let text = plain.rest();

@@ -8,14 +8,14 @@ use super::reply::{Expect, Reply, judge_surplus};
 /// A terminal gives at most 4096 bytes as one line (`termios(3)`); a longer line without an end goes out in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
 
-/// Lines as somebody types them.
+/// The lines that somebody types.
 pub(super) struct Prompt {
     expect: Expect,
     verify: bool,
     crlf: bool,
     half_close: bool,
     half_closed: bool,
-    /// Typed bytes that were not sent yet: at most one read of them.
+    /// Typed bytes that were not sent yet: at most one read.
     typed: Vec<u8>,
     input_ended: bool,
     over: bool,
@@ -39,7 +39,7 @@ impl Prompt {
         }
     }
 
-    /// The next line, without its end; at the end of input, whatever is left.
+    /// The next line, without its end; at the end of input, the rest.
     fn next_line(&mut self) -> Option<Vec<u8>> {
         let length = match self.typed.iter().position(|&byte| byte == b'\n') {
             Some(end) => end + 1,

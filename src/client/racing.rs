@@ -72,8 +72,8 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-/// Connects to the first of these targets that answers. The connection belongs to the reactor; the endpoint is the name of
-/// all targets together in errors.
+/// Connects to the first of these targets that answers. The reactor owns the connection; errors name the endpoint for all
+/// targets.
 ///
 /// # Errors
 /// When none can be connected to in time.
@@ -269,7 +269,10 @@ mod tests {
         let found = candidates(&endpoint, Some(Family::V4)).expect("it has one");
         assert_eq!(found, [Target::Tcp(([127, 0, 0, 1], 7).into())]);
         let error = candidates(&endpoint, Some(Family::V6)).expect_err("it has none");
-        assert_eq!(error.to_string(), "127.0.0.1 has no IPv6 address");
+        assert_eq!(
+            error.to_string(),
+            "127.0.0.1 has no IPv6 address, the only family that the options allow"
+        );
         assert_eq!(error.exit_code(), 3);
     }
 

@@ -90,15 +90,15 @@ impl StreamConversation {
         }
         let result = conversation.result.unwrap_or(Ok(()));
         if result.is_err() {
-            // The reason is to begin a line of its own, below a part of a reply. It matters more than a failure to do so.
+            // The reason begins a line of its own, below a part of a reply. It matters more than a failure to end that.
             let _ = conversation.talk.output.end_line();
         }
         result
     }
 
-    /// Says what comes first: the header of the PROXY protocol, if one is asked for, and the first message. This comes
-    /// before the first read: the server's first words may have come with the connection, and whether they count as an
-    /// answer to the first message must not depend on which of the two was faster.
+    /// Speaks first: sends the header of the PROXY protocol, if one is asked for, and the first message. The first read
+    /// comes later: the server's first words may have come with the connection, and whether they count as an answer to the
+    /// first message must not depend on which of the two was faster.
     fn begin(
         &mut self,
         context: &mut Context<Source>,
@@ -111,7 +111,7 @@ impl StreamConversation {
         self.take_step(context, 0).map(drop)
     }
 
-    /// Does whatever can be done.
+    /// Takes steps until an event has to come first.
     fn advance(&mut self, context: &mut Context<Source>) {
         for _ in 0..STEPS_PER_TURN {
             if self.result.is_some() {
@@ -128,7 +128,7 @@ impl StreamConversation {
         context.run_again(self.socket);
     }
 
-    /// Shows what has arrived, then takes one step. False: it led nowhere, an event has to come first.
+    /// Shows the bytes that have arrived, then takes one step. False: it led nowhere, an event has to come first.
     fn go_on(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let now = context.now();
         let Some(connection) = socket(context, self.socket) else { return Ok(false) };

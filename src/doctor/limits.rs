@@ -1,4 +1,4 @@
-//! From numbers to limits: how many connections each of them allows, and what raises it.
+//! From numbers to limits: the connections that each of them allows, and the command that raises it.
 
 use bytesize::ByteSize;
 use rustix::param::page_size;
@@ -9,7 +9,7 @@ use crate::net::{ListenerOptions, backlog_remedy};
 use crate::system::DescriptorLimit;
 
 /// Bytes that the kernel keeps for a connection beside the socket: the inode (832 bytes), the directory entry (192), the
-/// file (256), the epoll watch (128), its place in the descriptor table (8), rounded up for what slabs waste.
+/// file (256), the epoll watch (128), its place in the descriptor table (8), rounded up for the waste of slabs.
 const BESIDE_THE_SOCKET: u64 = 1600;
 /// The size of a socket where the kernel doesn't tell.
 const USUAL_SOCKET: u64 = 2560;
@@ -110,7 +110,7 @@ impl Found {
         if let Some(most) = machine.nr_open {
             self.add("fs.nr_open", most.to_string(), allowed(most), BOTH, true, || {
                 format!(
-                    "`sysctl -w fs.nr_open={wanted_descriptors}` lets the hard descriptor limit be raised so far"
+                    "`sysctl -w fs.nr_open={wanted_descriptors}` lets root raise the hard descriptor limit so far"
                 )
             });
         }
@@ -160,7 +160,7 @@ impl Found {
             let setting = format!("{}, {each} bytes each", ByteSize(available));
             self.add("memory", setting, available / each, BOTH, true, || {
                 format!(
-                    "they need about {} while idle: `ps -eo rss,comm --sort -rss` shows what else takes it",
+                    "they need about {} while idle: `ps -eo rss,comm --sort -rss` lists the largest users of memory",
                     ByteSize(needed)
                 )
             });

@@ -114,7 +114,7 @@ impl Files<'_> {
         let problem = match (self.read)(Path::new(path)) {
             Ok(text) => match parse(&text) {
                 Some(value) => return Some(value),
-                None => "it holds something else than expected".into(),
+                None => "its text is not of the expected form".into(),
             },
             Err(error) => describe(&error),
         };
@@ -126,8 +126,8 @@ impl Files<'_> {
     }
 }
 
-// The texts of `/proc` to numbers. Each function takes the whole text of one file, and answers `None` to what it does
-// not understand.
+// The texts of `/proc` to numbers. Each function takes the whole text of one file, and returns `None` for a text that it
+// does not understand.
 
 /// A file with one number.
 fn number(text: &str) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! How many connections this machine can hold, which limit comes first, and what raises it.
+//! The connections that this machine can hold, the first limit, and the command that raises it.
 //!
 //! | file | its one idea |
 //! |---|---|

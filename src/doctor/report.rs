@@ -129,7 +129,7 @@ impl fmt::Display for Report {
                         (Some(asked), false) => format!(", not {asked}"),
                         (None, _) => String::new(),
                     };
-                    writeln!(f, "as a {name}: {reachable} connections{verdict}; what comes first: {first}")?;
+                    writeln!(f, "as a {name}: {reachable} connections{verdict}; the first limit: {first}")?;
                 }
                 _ => writeln!(f, "as a {name}: nothing that bounds its connections can be read")?,
             }
@@ -194,8 +194,8 @@ mod tests {
     fn people_are_told_what_to_do() {
         let text = report(Some(15_000), None, 1).to_string();
         for part in [
-            "as a server: 19967 connections, enough for 15000; what comes first: descriptors of a process\n",
-            "as a client: 10000 connections, not 15000; what comes first: ephemeral ports\n",
+            "as a server: 19967 connections, enough for 15000; the first limit: descriptors of a process\n",
+            "as a client: 10000 connections, not 15000; the first limit: ephemeral ports\n",
             "to reach 15000:\n  ephemeral ports: `sysctl -w net.ipv4.ip_local_port_range='1024 65535'` allows them\n",
             "better for so many:\n  net.core.somaxconn: `sysctl -w net.core.somaxconn=4096` raises it\n",
             "ListenOverflows 3, ListenDrops 4",

@@ -288,9 +288,7 @@ impl Plan {
             _ => Ok(()),
         }
     }
-}
 
-impl Plan {
     /// Whether messages are datagrams.
     pub(super) fn is_over_udp(&self) -> bool {
         self.endpoints.iter().any(is_udp)
@@ -337,9 +335,7 @@ impl Plan {
             Usage::Exchange => return Ok(()),
         }))
     }
-}
 
-impl Plan {
     fn check_replies(&self) -> Result<(), PlanError> {
         let is_as_long = |message: &String| self.sizes == Sizes::fixed(message.len());
         Err(PlanError::Replies(match self.replies {

@@ -5,6 +5,8 @@ use std::io;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use super::message::describe;
+
 /// Descriptors beside connections, listeners and UDP sockets: the three standard ones, the poll, the signals, the trace,
 /// and some that libraries open for a moment (the time zone, the resolver).
 const RESERVED: usize = 32;
@@ -16,7 +18,7 @@ pub struct DescriptorLimit {
     pub found: u64,
     /// The soft limit in force.
     pub soft: u64,
-    /// The hard limit, up to which everyone may raise his soft one.
+    /// The hard limit, up to which a process may raise its soft one.
     pub hard: u64,
 }
 
@@ -37,12 +39,13 @@ impl DescriptorLimit {
         if before.soft < before.hard
             && let Err(error) = setrlimit(Resource::Nofile, limit)
         {
-            log::warn!("cannot raise the descriptor limit from {} to {}: {error}", before.soft, before.hard);
+            let reason = describe(&error.into());
+            log::warn!("cannot raise the descriptor limit from {} to {}: {reason}", before.soft, before.hard);
         }
         DescriptorLimit { found: before.found, ..DescriptorLimit::current() }
     }
 
-    /// The connections that it allows beside `others`: listeners, UDP sockets, and whatever else has to be open.
+    /// The connections that it allows beside `others`: listeners, UDP sockets, and other open descriptors.
     pub fn connections(&self, others: usize) -> usize {
         let soft = usize::try_from(self.soft).unwrap_or(usize::MAX);
         // With a very small limit half of it has to do.

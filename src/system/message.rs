@@ -11,7 +11,7 @@ use std::io;
 pub fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
-    // The call that the standard library made; the caller says better what was tried.
+    // The standard library names its call; our caller names the attempt better.
     let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(text);
     let mut characters = text.chars();
     match characters.next() {

@@ -3,9 +3,11 @@
 
 mod rate_search;
 mod starvation;
-#[path = "../load/support.rs"]
-#[allow(dead_code, reason = "these tests use a part of it")]
+#[path = "../support/mod.rs"]
 mod support;
+#[path = "../load/toys.rs"]
+#[allow(dead_code, reason = "these tests use a part of it")]
+mod toys;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -5,7 +5,8 @@ use std::process::{Child, Command};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::alone;
-use crate::support::{Server, finish, spawn};
+use crate::support::Server;
+use crate::toys::{Run, spawn};
 
 /// A child that is ended with the test.
 struct Spinner(Child);
@@ -30,9 +31,9 @@ fn a_generator_that_shares_its_core_says_that_it_had_none() {
     let spinner = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell");
     let spinners = [(); 3].map(|()| Spinner(spinner()));
     let load =
-        spawn(&["load", "--json", "--quiet", &server.endpoint, "--rate", "50000", "-c", "50", "-d", "2s"]);
+        spawn(&["load", "--json", "--quiet", server.endpoint(), "--rate", "50000", "-c", "50", "-d", "2s"]);
     sched_setaffinity(None, &all).expect("all that there were");
-    let run = finish(load);
+    let run = Run::of(load.finish());
     drop(spinners);
     assert_eq!(run.report["generator"]["bottleneck"], true, "{:#}", run.report["generator"]);
     assert!(run.number("/generator/waited_for_core_s") > 0.5, "{:#}", run.report["generator"]);

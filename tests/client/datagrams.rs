@@ -5,16 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::{Echo, PATIENCE, send, send_piped};
+use crate::purpose::{send, send_piped};
+use crate::support::{Server, udp_socket};
 
-fn echo(arguments: &[&str]) -> Echo {
-    Echo::start_on("udp://127.0.0.1:0", arguments)
+fn echo() -> Server {
+    Server::start(&["udp://127.0.0.1:0"])
 }
 
 /// A socket of the test, as an endpoint.
 fn socket() -> (UdpSocket, String) {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let socket = udp_socket(Ipv4Addr::LOCALHOST);
     let endpoint = format!("udp://{}", socket.local_addr().expect("it is bound"));
     (socket, endpoint)
 }
@@ -46,27 +46,27 @@ fn server(
 
 #[test]
 fn each_message_is_a_datagram_and_its_answer_is_printed() {
-    let server = echo(&[]);
-    let ended = send(&["-v", "--verify", &server.endpoint, "spam", "", "eggs"]);
+    let server = echo();
+    let ended = send(&["-v", "--verify", server.endpoint(), "spam", "", "eggs"]);
     for part in
         ["type SOCK_DGRAM, protocol IPPROTO_UDP", "sending b'spam'", "sending b''", "received b'eggs'"]
     {
         assert!(ended.stderr.contains(part), "no `{part}` in {}", ended.stderr);
     }
     assert_eq!(ended.output(), "spameggs");
-    let dump = send(&["--hex", &server.endpoint, "hi", "there"]).output();
+    let dump = send(&["--hex", server.endpoint(), "hi", "there"]).output();
     assert_eq!(dump.matches("|hi|").count(), 2, "{dump}");
     assert!(dump.contains("< 00000002 "), "{dump}");
 }
 
 #[test]
 fn the_longest_datagram_comes_back_and_a_longer_one_is_refused() {
-    let server = echo(&[]);
+    let server = echo();
     let longest = "x".repeat(65_507);
-    assert_eq!(send(&["--verify", &server.endpoint, &longest]).output(), longest);
+    assert_eq!(send(&["--verify", server.endpoint(), &longest]).output(), longest);
     let longer = "x".repeat(65_508);
-    send(&[&server.endpoint, &longer]).failed(2, &["65508 bytes does not fit a datagram", "at most 65507"]);
-    send_piped(&[&server.endpoint], longer.as_bytes()).failed(1, &["at most 65507"]);
+    send(&[server.endpoint(), &longer]).failed(2, &["65508 bytes does not fit a datagram", "at most 65507"]);
+    send_piped(&[server.endpoint()], longer.as_bytes()).failed(1, &["at most 65507"]);
 }
 
 #[test]
@@ -82,10 +82,10 @@ fn each_line_of_standard_input_is_a_datagram() {
 
 #[test]
 fn very_many_lines_go_through() {
-    let server = echo(&[]);
+    let server = echo();
     let mut input = String::new();
     (0..5000).for_each(|line| writeln!(input, "line {line}").expect("a string takes it"));
-    assert_eq!(send_piped(&["--verify", &server.endpoint], input.as_bytes()).output(), input);
+    assert_eq!(send_piped(&["--verify", server.endpoint()], input.as_bytes()).output(), input);
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn nobody_listening_is_4() {
 #[test]
 fn the_next_address_of_a_name_is_tried() {
     // Where it has two, nobody listens on the first.
-    let server = Echo::start_on(&format!("udp://{}", SocketAddr::new(last_of_localhost(), 0)), &[]);
-    let port = server.endpoint.rsplit_once(':').expect("a port").1;
+    let server = Server::start(&[&format!("udp://{}", SocketAddr::new(last_of_localhost(), 0))]);
+    let port = server.endpoint().rsplit_once(':').expect("a port").1;
     assert_eq!(send(&[&format!("udp://localhost:{port}"), "hello"]).output(), "hello");
 }
 
@@ -124,7 +124,7 @@ fn another_answer_than_was_sent_is_7() {
         socket.send_to(b"spim", from).expect("it can be sent");
     });
     let ended = send(&["--verify", &endpoint, "spam"]);
-    assert_eq!(ended.stdout, b"spim", "what differs is seen");
+    assert_eq!(ended.stdout, "spim", "a reply that differs is seen");
     ended.failed(7, &["at offset 2: 0x69 ('i') instead of 0x61 ('a')"]);
     server.join().expect("no panic");
 }
@@ -140,7 +140,7 @@ fn an_answer_that_comes_twice_is_not_taken_for_the_next() {
         socket.send_to(bytes, from).expect("it can be sent");
     });
     let ended = send(&["--verify", &endpoint, "one", "two", "three"]);
-    assert!(ended.stderr.contains("the answer before came once more: b'one'"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("sent the last answer once more: b'one'"), "{}", ended.stderr);
     assert_eq!(ended.output(), "onetwothree");
     server.join().expect("no panic");
 }
@@ -148,8 +148,7 @@ fn an_answer_that_comes_twice_is_not_taken_for_the_next() {
 #[test]
 fn only_the_server_is_listened_to() {
     let (endpoint, server) = server(1, |socket, from, bytes| {
-        let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        other.send_to(b"forged", from).expect("it can be sent");
+        udp_socket(Ipv4Addr::LOCALHOST).send_to(b"forged", from).expect("it can be sent");
         socket.send_to(bytes, from).expect("it can be sent");
     });
     assert_eq!(send(&[&endpoint, "honest"]).output(), "honest");

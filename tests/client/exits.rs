@@ -1,23 +1,13 @@
 //! Each way to fail has its exit status and one clear line.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::support::{
-    Echo, PATIENCE, echoloop, end_of_output, expect, finish, read_to_end, reset, send, send_piped, server,
-    spawn, wait,
-};
-
-/// A port that nobody listens on: it was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("it is bound").port()
-}
+use crate::purpose::{end_of_output, expect, read_to_end, reset, send, send_piped, server, start_piped};
+use crate::support::{DEADLINE, Process, Server, deserted_address, program};
 
 #[test]
 fn the_help_documents_every_status() {
@@ -44,7 +34,7 @@ fn b4_a_name_that_does_not_resolve_is_3() {
 
 #[test]
 fn b4_nobody_listening_is_4() {
-    let endpoint = format!("127.0.0.1:{}", free_port());
+    let endpoint = deserted_address().to_string();
     send(&[&endpoint, "x"]).failed(4, &[&endpoint, "connection refused"]);
     send_piped(&[&endpoint], b"x").failed(4, &[&endpoint, "connection refused"]);
 }
@@ -56,10 +46,9 @@ fn no_answer_is_5() {
         assert_eq!(read_to_end(&mut stream), b"");
     });
     let start = Instant::now();
-    let ended = send(&["--timeout=200ms", &server.endpoint, "anybody?"]);
-    ended.failed(5, &[&server.endpoint, "silent for 200ms", "0 of 8 bytes"]);
+    let ended = send(&["--timeout=200ms", server.endpoint(), "anybody?"]);
+    ended.failed(5, &[server.endpoint(), "silent for 200ms", "0 of 8 bytes"]);
     assert!(start.elapsed() >= Duration::from_millis(200));
-    server.join();
 }
 
 #[test]
@@ -70,21 +59,19 @@ fn a_reply_that_arrives_while_the_client_stands_still_is_in_time() {
         let server = server(move |mut stream| {
             expect(&mut stream, b"hello");
             asked.send(()).expect("the test waits");
-            is_stopped.recv_timeout(PATIENCE).expect("it is stopped");
+            is_stopped.recv_timeout(DEADLINE).expect("it is stopped");
             stream.write_all(b"world").expect("it takes them");
             end_of_output(&stream);
             read_to_end(&mut stream);
         });
-        let client = spawn(echoloop(&["send"]).args(options).args([&server.endpoint, "hello"]));
-        is_asked.recv_timeout(PATIENCE).expect("it asks");
-        let pid = Pid::from_child(&client);
-        kill_process(pid, Signal::STOP).expect("it runs");
-        stopped.send(()).expect("the server waits");
-        // The time that is tested: it passes while the client can't run.
-        std::thread::sleep(Duration::from_millis(1200));
-        kill_process(pid, Signal::CONT).expect("it stands still");
-        assert_eq!(wait(client).output(), "world");
-        server.join();
+        let client = Process::start(program(&[&["send"], options, &[server.endpoint(), "hello"]].concat()));
+        is_asked.recv_timeout(DEADLINE).expect("it asks");
+        client.while_held(|| {
+            stopped.send(()).expect("the server waits");
+            // The time that is tested: it passes while the client can't run.
+            std::thread::sleep(Duration::from_millis(1200));
+        });
+        assert_eq!(client.finish().output(), "world");
     }
 }
 
@@ -94,19 +81,17 @@ fn a_stream_whose_end_never_comes_is_5() {
     let server = server(move |mut stream| {
         assert_eq!(read_to_end(&mut stream), b"a question");
         // The connection stays as long as the client does.
-        let _ = is_over.recv_timeout(PATIENCE);
+        let _ = is_over.recv_timeout(DEADLINE);
     });
-    let ended = send_piped(&["--timeout=200ms", &server.endpoint], b"a question");
+    let ended = send_piped(&["--timeout=200ms", server.endpoint()], b"a question");
     drop(client_ended);
     ended.failed(5, &["silent for 200ms", "it did not end the connection"]);
-    server.join();
 }
 
 #[test]
 fn a_server_that_closes_at_once_is_6() {
     let server = server(drop);
-    send(&[&server.endpoint, "hello"]).failed(6, &[&server.endpoint]);
-    server.join();
+    send(&[server.endpoint(), "hello"]).failed(6, &[server.endpoint()]);
 }
 
 #[test]
@@ -123,10 +108,9 @@ fn a_reply_that_ends_too_early_is_6() {
             end_of_output(&stream);
             read_to_end(&mut stream);
         });
-        let ended = send(&["--expect", expectation, &server.endpoint, "hello", "more"]);
-        assert_eq!(ended.stdout, reply, "what came is shown");
+        let ended = send(&["--expect", expectation, server.endpoint(), "hello", "more"]);
+        assert_eq!(ended.stdout.as_bytes(), reply, "the client shows the part that came");
         ended.failed(6, &["closed the connection", missing, "1 messages were not sent"]);
-        server.join();
     }
 }
 
@@ -136,8 +120,7 @@ fn a_reset_is_6() {
         expect(&mut stream, b"hello");
         reset(&stream);
     });
-    send(&[&server.endpoint, "hello"]).failed(6, &["broke (connection reset by peer)", "0 of 5 bytes"]);
-    server.join();
+    send(&[server.endpoint(), "hello"]).failed(6, &["broke (connection reset by peer)", "0 of 5 bytes"]);
 }
 
 #[test]
@@ -147,8 +130,7 @@ fn a_reset_after_the_reply_but_before_its_end_is_6() {
         stream.write_all(b"hel").expect("it takes them");
         reset(&stream);
     });
-    send(&["--expect=close", "--no-half-close", &server.endpoint, "hello"]).failed(6, &["broke ("]);
-    server.join();
+    send(&["--expect=close", "--no-half-close", server.endpoint(), "hello"]).failed(6, &["broke ("]);
 }
 
 #[test]
@@ -158,10 +140,9 @@ fn input_that_nobody_takes_is_6_and_what_the_server_said_is_shown() {
         stream.write_all(b"go away\n").expect("it takes them");
         // Closing with unread input resets the connection. The client learns of both at once.
     });
-    let ended = send_piped(&[&server.endpoint], &[b'x'; 32 << 20]);
-    assert_eq!(ended.stdout, b"go away\n");
+    let ended = send_piped(&[server.endpoint()], &[b'x'; 32 << 20]);
+    assert_eq!(ended.stdout, "go away\n");
     ended.failed(6, &["not all of the input was sent"]);
-    server.join();
 }
 
 /// The client sends until its peer's buffers are full, and then waits.
@@ -183,16 +164,15 @@ fn a_reply_that_differs_is_7() {
         stream.write_all(b"spim").expect("it takes them");
         read_to_end(&mut stream);
     });
-    let ended = send(&["--verify", &server.endpoint, "spam"]);
-    assert_eq!(ended.stdout, b"spim");
+    let ended = send(&["--verify", server.endpoint(), "spam"]);
+    assert_eq!(ended.stdout, "spim");
     ended.failed(7, &["at offset 2: 0x69 ('i') instead of 0x61 ('a')"]);
-    server.join();
 }
 
 #[test]
 fn a_stream_that_differs_is_7() {
-    let server = Echo::start(&["--prefix", "!", "--chunk=1MiB"]);
-    let ended = send_piped(&["--verify", &server.endpoint], b"spam");
+    let server = Server::on_ipv4(&["--prefix", "!", "--chunk=1MiB"]);
+    let ended = send_piped(&["--verify", server.endpoint()], b"spam");
     ended.failed(7, &["at offset 0: 0x21 ('!') instead of 0x73 ('s')"]);
 }
 
@@ -202,9 +182,8 @@ fn a_stream_that_is_cut_short_is_6_when_it_is_verified() {
         assert_eq!(read_to_end(&mut stream), b"spam and eggs");
         stream.write_all(b"spam").expect("it takes them");
     });
-    let ended = send_piped(&["--verify", &server.endpoint], b"spam and eggs");
+    let ended = send_piped(&["--verify", server.endpoint()], b"spam and eggs");
     ended.failed(6, &["9 bytes of the reply did not come"]);
-    server.join();
 }
 
 #[test]
@@ -218,15 +197,13 @@ fn more_than_the_reply_is_a_warning_and_6_when_it_is_verified() {
         }
     };
     let lenient = server(surplus);
-    let ended = send(&["--half-close", &lenient.endpoint, "first", "second"]);
-    assert_eq!((ended.code, &*ended.stdout), (Some(0), b"firstsecond" as &[u8]));
+    let ended = send(&["--half-close", lenient.endpoint(), "first", "second"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "firstsecond"));
     assert!(ended.stderr.contains("9 bytes came beyond the reply: b' and more'"), "{}", ended.stderr);
-    lenient.join();
 
     let strict = server(surplus);
-    let ended = send(&["-q", "--verify", &strict.endpoint, "first", "second"]);
+    let ended = send(&["-q", "--verify", strict.endpoint(), "first", "second"]);
     ended.failed(6, &["9 bytes came beyond the reply"]);
-    strict.join();
 }
 
 #[test]
@@ -235,8 +212,7 @@ fn more_than_a_verified_stream_is_6() {
         assert_eq!(read_to_end(&mut stream), b"spam");
         stream.write_all(b"spam!").expect("it takes them");
     });
-    send_piped(&["--verify", &server.endpoint], b"spam").failed(6, &["1 bytes came beyond the reply"]);
-    server.join();
+    send_piped(&["--verify", server.endpoint()], b"spam").failed(6, &["1 bytes came beyond the reply"]);
 }
 
 #[test]
@@ -245,35 +221,33 @@ fn more_than_a_verified_reply_that_ends_with_the_connection_is_6() {
         assert_eq!(read_to_end(&mut stream), b"spam");
         stream.write_all(b"spam!").expect("it takes them");
     });
-    let ended = send(&["--verify", "--expect=close", &server.endpoint, "spam"]);
+    let ended = send(&["--verify", "--expect=close", server.endpoint(), "spam"]);
     ended.failed(6, &["1 bytes came beyond the reply"]);
-    server.join();
 }
 
 #[test]
 fn anything_else_is_1() {
-    let server = Echo::start(&[]);
+    let server = Server::on_ipv4(&[]);
     let directory = std::fs::File::open("/").expect("it is there");
-    let ended = finish(echoloop(&["send", &server.endpoint]).stdin(directory));
-    ended.failed(1, &["cannot read standard input: is a directory"]);
+    let mut command = program(&["send", server.endpoint()]);
+    let process = Process::spawn(command.stdin(directory).stderr(Stdio::piped()));
+    process.finish().failed(1, &["cannot read standard input: is a directory"]);
 
     if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
-        let mut command = echoloop(&["send", &server.endpoint, "x"]);
-        let child = command.stdout(full).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let output = child.wait_with_output().expect("it ends");
-        assert_eq!(output.status.code(), Some(1));
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(text.contains("cannot write to standard output: no space left on device"), "{text}");
+        let mut command = program(&["send", server.endpoint(), "x"]);
+        let process = Process::spawn(command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()));
+        process.finish().failed(1, &["cannot write to standard output: no space left on device"]);
     }
 }
 
 #[test]
 fn a_standard_output_that_nobody_reads_ends_it_quietly() {
-    let server = Echo::start(&[]);
-    let mut child = spawn(echoloop(&["send", &server.endpoint]).stdin(Stdio::piped()));
-    let mut stdin = child.stdin.take().expect("it is piped");
-    drop(child.stdout.take());
+    let server = Server::on_ipv4(&[]);
+    let mut process = start_piped(&[server.endpoint()]);
+    let mut stdin = process.child.stdin.take().expect("it is piped");
+    drop(process.child.stdout.take());
     stdin.write_all(b"hello").expect("it takes them");
-    let output = child.wait_with_output().expect("it ends although its input does not");
-    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+    // It ends although its input does not.
+    let ended = process.finish();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }

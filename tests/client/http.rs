@@ -1,10 +1,11 @@
 //! Rows E3 and E4: the example that fetches a URL.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use crate::support::{Purpose, read_to_end, server, skipped};
+use crate::purpose::{Purpose, read_to_end, server};
+use crate::support::{Process, installed, skip};
 
 #[path = "../../examples/http_get.rs"]
 #[allow(dead_code)]
@@ -34,8 +35,7 @@ fn e3_the_request_is_followed_by_a_half_close() {
         assert_eq!(request, format!("GET /a%20b?c=d HTTP/1.0\r\nHost: {host}\r\n\r\n"));
         stream.write_all(b"HTTP/1.0 200 OK\r\nX: y\r\n\r\nthe\0body\n").expect("it takes them");
     });
-    assert_eq!(get(format!("http://{}/a b?c=d#e", server.endpoint)).expect("a body"), "the\0body\n");
-    server.join();
+    assert_eq!(get(format!("http://{}/a b?c=d#e", server.endpoint())).expect("a body"), "the\0body\n");
 }
 
 #[test]
@@ -48,10 +48,9 @@ fn e3_the_document_is_the_root_if_none_is_named_and_head_asks_for_headers() {
             .expect("it takes them");
     });
     let mut headers = Vec::new();
-    let url = format!("http://{}", server.endpoint);
+    let url = format!("http://{}", server.endpoint());
     fetch(Method::Head, &url, &mut headers).expect("headers");
     assert_eq!(headers, b"Content-Length: 7\nServer: test\n");
-    server.join();
 }
 
 #[test]
@@ -63,30 +62,27 @@ fn e3_what_is_not_http_is_an_error() {
         b"HTTP/1.0 200 OK\r\nno colon\r\n\r\n",
     ] {
         let server = answering(response);
-        match get(format!("http://{}", server.endpoint)) {
+        match get(format!("http://{}", server.endpoint())) {
             Err(HttpError::NotHttpResponse(_)) => {}
             other => panic!("{}: {other:?}", response.escape_ascii()),
         }
-        server.join();
     }
 }
 
 #[test]
 fn e3_a_body_that_is_cut_off_is_an_error() {
     let server = answering(b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nshort");
-    match get(format!("http://{}", server.endpoint)) {
+    match get(format!("http://{}", server.endpoint())) {
         Err(HttpError::CutOff { received: 5, announced: 100 }) => {}
         other => panic!("{other:?}"),
     }
-    server.join();
 }
 
 #[test]
 fn e4_any_status_but_200_is_an_error() {
     let server = answering(b"HTTP/1.0 404 Not Found\r\n\r\nsorry");
-    let error = get(format!("http://{}/", server.endpoint)).expect_err("it is not there");
+    let error = get(format!("http://{}/", server.endpoint())).expect_err("it is not there");
     assert_eq!(error.to_string(), "the server answers 404 Not Found");
-    server.join();
 }
 
 #[test]
@@ -103,19 +99,17 @@ fn e4_a_file_from_python_http_server() {
     let text = "a line\n".repeat(100_000);
     std::fs::write(directory.path().join("file.txt"), &text).expect("room on the disk");
     // It prints its port only to a terminal's buffer unless told otherwise: `-u`.
-    let mut command = Command::new("python3");
-    command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]).current_dir(directory.path());
-    let Ok(mut child) = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
-        skipped("python3 is not installed");
-        return;
+    let Some(python) = installed("python3") else {
+        return skip("e4_a_file_from_python_http_server", "python3 is not installed");
     };
+    let mut command = Command::new(python);
+    command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]).current_dir(directory.path());
+    let mut server = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
     let mut line = String::new();
-    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
-    std::io::BufRead::read_line(&mut stdout, &mut line).expect("reading from a pipe");
-    let url = line.split(['(', ')']).nth(1).unwrap_or("no URL").to_owned();
-    let (found, missing) = (get(format!("{url}file.txt")), get(format!("{url}nothing")));
-    let _ = child.kill();
-    let _ = child.wait();
-    assert!(found.expect("it is there") == text);
+    let mut stdout = BufReader::new(server.child.stdout.take().expect("it is piped"));
+    stdout.read_line(&mut line).expect("reading from a pipe");
+    let url = line.split(['(', ')']).nth(1).unwrap_or("no URL");
+    assert!(get(format!("{url}file.txt")).expect("it is there") == text);
+    let missing = get(format!("{url}nothing"));
     assert!(matches!(missing, Err(HttpError::Status { code: 404, .. })), "{missing:?}");
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use echoloop::client::{ClientError, LineClient};
 
-use crate::support::{Echo, PATIENCE, Purpose, end_of_output, expect, read_to_end, reset, server};
+use crate::purpose::{Purpose, end_of_output, expect, read_to_end, reset, server};
+use crate::support::{DEADLINE, Server};
 
 fn client(server: &Purpose) -> LineClient {
-    let endpoint = server.endpoint.parse().expect("an endpoint");
-    LineClient::connect(&endpoint, Some(PATIENCE)).expect("it listens")
+    let endpoint = server.endpoint().parse().expect("an endpoint");
+    LineClient::connect(&endpoint, Some(DEADLINE)).expect("it listens")
 }
 
 #[test]
@@ -26,8 +27,6 @@ fn e2_lines_end_with_cr_lf_or_lf_and_the_last_one_as_it_likes() {
     for _ in 0..2 {
         assert!(matches!(client.read_line(), Err(ClientError::EndOfInput { .. })));
     }
-    drop(client);
-    server.join();
 }
 
 #[test]
@@ -41,8 +40,6 @@ fn e2_written_lines_get_cr_lf() {
     client.write_line("").expect("it takes them");
     client.half_close().expect("it is connected");
     assert_eq!(client.read_line().expect("a line"), b"bye");
-    drop(client);
-    server.join();
 }
 
 #[test]
@@ -59,8 +56,6 @@ fn e2_read_takes_so_many_bytes_or_all_there_are() {
     assert_eq!(client.read(0).expect("nothing"), b"");
     assert_eq!(client.read(usize::MAX).expect("the rest"), b"and the rest");
     assert_eq!(client.read(1).expect("nothing"), b"");
-    drop(client);
-    server.join();
 }
 
 #[test]
@@ -77,8 +72,6 @@ fn e2_each_call_has_its_time() {
     assert!(matches!(client.read_line(), Err(ClientError::Timeout { .. })));
     assert!(start.elapsed() >= Duration::from_millis(150));
     assert_eq!(client.read(12).expect("what did come"), b"no end of li", "nothing is lost");
-    drop(client);
-    server.join();
 }
 
 #[test]
@@ -89,8 +82,6 @@ fn e2_a_line_without_end_does_not_fill_the_memory() {
     });
     let mut client = client(&server);
     assert!(matches!(client.read_line(), Err(ClientError::LineTooLong { .. })));
-    drop(client);
-    server.join();
 }
 
 #[test]
@@ -107,8 +98,6 @@ fn e2_a_peer_that_sends_and_does_not_read_does_not_fill_the_memory() {
         Err(error @ ClientError::ReadAhead { .. }) => assert_eq!(error.exit_code(), 1),
         other => panic!("{other:?}"),
     }
-    drop(client);
-    server.join();
 }
 
 #[test]
@@ -125,14 +114,13 @@ fn e2_a_reset_is_told_each_time() {
             other => panic!("{other:?}"),
         }
     }
-    server.join();
 }
 
 #[test]
 fn e2_what_comes_while_much_is_written_is_kept() {
-    let server = Echo::start(&[]);
-    let endpoint = server.endpoint.parse().expect("an endpoint");
-    let mut client = LineClient::connect(&endpoint, Some(PATIENCE)).expect("it listens");
+    let server = Server::on_ipv4(&[]);
+    let endpoint = server.endpoint().parse().expect("an endpoint");
+    let mut client = LineClient::connect(&endpoint, Some(DEADLINE)).expect("it listens");
     // More than the buffers of both sides hold: who only wrote would wait for ever.
     let bytes: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_le_bytes).collect();
     client.write(&bytes).expect("it takes them");

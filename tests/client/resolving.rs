@@ -7,7 +7,8 @@ use echoloop::Endpoint;
 use echoloop::client::{ClientError, LineClient};
 use echoloop::net::Target;
 
-use crate::support::{Echo, PATIENCE, send, server_on, skipped};
+use crate::purpose::{send, server_on};
+use crate::support::{DEADLINE, Server, deserted_address, listener, skip};
 
 /// The head start of RFC 8305.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -15,16 +16,6 @@ const HEAD_START: Duration = Duration::from_millis(250);
 fn connect(targets: &[SocketAddr], timeout: Duration) -> Result<LineClient, ClientError> {
     let targets = targets.iter().copied().map(Target::Tcp).collect();
     LineClient::connect_to(&Endpoint::default(), targets, Some(timeout))
-}
-
-fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let address = listener.local_addr().expect("it is bound");
-    (listener, address)
-}
-
-fn dead_address() -> SocketAddr {
-    listener().1
 }
 
 /// An address that never answers: the queue of its listener is full, and nobody takes from it.
@@ -56,7 +47,7 @@ impl BlackHole {
 fn the_first_address_is_dead_and_the_second_is_taken_at_once() {
     let (_listener, good) = listener();
     let start = Instant::now();
-    let client = connect(&[dead_address(), good], PATIENCE).expect("the second one answers");
+    let client = connect(&[deserted_address(), good], DEADLINE).expect("the second one answers");
     assert_eq!(client.peer(), good.to_string());
     assert!(start.elapsed() < HEAD_START, "a refusal has no head start");
 }
@@ -66,7 +57,7 @@ fn the_first_address_is_silent_and_the_second_starts_after_250_ms() {
     let hole = BlackHole::new();
     let (_listener, good) = listener();
     let start = Instant::now();
-    let client = connect(&[hole.address, good], PATIENCE).expect("the second one answers");
+    let client = connect(&[hole.address, good], DEADLINE).expect("the second one answers");
     assert_eq!(client.peer(), good.to_string());
     assert!(start.elapsed() >= HEAD_START);
 }
@@ -75,14 +66,14 @@ fn the_first_address_is_silent_and_the_second_starts_after_250_ms() {
 fn a_refusal_does_not_stop_an_attempt_that_is_under_way() {
     let hole = BlackHole::new();
     let (_listener, good) = listener();
-    let client = connect(&[hole.address, dead_address(), good], PATIENCE).expect("the third one answers");
+    let client = connect(&[hole.address, deserted_address(), good], DEADLINE).expect("the third one answers");
     assert_eq!(client.peer(), good.to_string());
 }
 
 #[test]
 fn all_addresses_are_dead() {
-    let dead = [dead_address(), dead_address()];
-    let error = connect(&dead, PATIENCE).err().expect("nobody listens");
+    let dead = [deserted_address(), deserted_address()];
+    let error = connect(&dead, DEADLINE).err().expect("nobody listens");
     assert_eq!(error.exit_code(), 4);
     let text = error.to_string();
     assert!(dead.iter().all(|address| text.contains(&format!("{address}: connection refused"))), "{text}");
@@ -107,36 +98,34 @@ fn the_connect_timeout_is_5() {
 
 #[test]
 fn there_is_no_address_at_all() {
-    let error = connect(&[], PATIENCE).err().expect("nothing to connect to");
+    let error = connect(&[], DEADLINE).err().expect("nothing to connect to");
     assert_eq!(error.exit_code(), 1);
 }
 
 #[test]
 fn ipv6_only() {
     let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
-        skipped("this machine has no IPv6 loopback address");
-        return;
+        return skip("ipv6_only", "this machine has no IPv6 loopback address");
     };
     let server = server_on(listener, |mut stream| {
         std::io::copy(&mut stream.try_clone().expect("a descriptor"), &mut stream).expect("an echo");
     });
-    let ended = send(&["-v", "-6", &server.endpoint, "over IPv6"]);
+    let ended = send(&["-v", "-6", server.endpoint(), "over IPv6"]);
     assert!(ended.stderr.contains("family AF_INET6"), "{}", ended.stderr);
     assert_eq!(ended.output(), "over IPv6");
-    server.join();
 }
 
 #[test]
 fn no_such_name() {
     let endpoint: Endpoint = "no-such-host.invalid".parse().expect("an endpoint");
-    let error = LineClient::connect(&endpoint, Some(PATIENCE)).err().expect("RFC 6761 promises it");
+    let error = LineClient::connect(&endpoint, Some(DEADLINE)).err().expect("RFC 6761 promises it");
     assert_eq!(error.exit_code(), 3);
 }
 
 #[test]
 fn a_name_and_a_source_address() {
-    let server = Echo::start(&[]);
-    let port = server.endpoint.rsplit_once(':').expect("a port").1;
+    let server = Server::on_ipv4(&[]);
+    let port = server.endpoint().rsplit_once(':').expect("a port").1;
     let ended = send(&["-v", "-4", "--source=127.0.0.9", &format!("localhost:{port}"), "from there"]);
     assert!(ended.stderr.contains("local 127.0.0.9:"), "{}", ended.stderr);
     assert_eq!(ended.output(), "from there");

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use crate::support::{Echo, expect, read_to_end, send, send_piped, server};
+use crate::purpose::{expect, read_to_end, send, send_piped, server};
+use crate::support::Server;
 
 /// The lines of the log that are about bytes, without their time and place.
 fn said(stderr: &str) -> Vec<&str> {
@@ -14,9 +15,9 @@ fn said(stderr: &str) -> Vec<&str> {
 
 #[test]
 fn a2_the_message_comes_back_in_sixteens() {
-    let server = Echo::start(&[]);
+    let server = Server::on_ipv4(&[]);
     let message = "This is the message. It will be repeated.";
-    let ended = send(&["-v", "--chunk=16", &server.endpoint, message]);
+    let ended = send(&["-v", "--chunk=16", server.endpoint(), message]);
     assert_eq!(
         said(&ended.stderr),
         [
@@ -32,9 +33,9 @@ fn a2_the_message_comes_back_in_sixteens() {
 
 #[test]
 fn a2_with_two_spaces_it_is_cut_elsewhere() {
-    let server = Echo::start(&[]);
+    let server = Server::on_ipv4(&[]);
     let message = "This is the message.  It will be repeated.";
-    let ended = send(&["-v", "--chunk=16", &server.endpoint, message]);
+    let ended = send(&["-v", "--chunk=16", server.endpoint(), message]);
     assert_eq!(
         said(&ended.stderr)[1..],
         ["received b'This is the mess'", "received b'age.  It will be'", "received b' repeated.'"]
@@ -44,8 +45,8 @@ fn a2_with_two_spaces_it_is_cut_elsewhere() {
 
 #[test]
 fn a3_the_candidates_and_the_socket_are_reported() {
-    let server = Echo::start(&[]);
-    let address = server.endpoint.strip_prefix("tcp://").expect("a TCP endpoint");
+    let server = Server::on_ipv4(&[]);
+    let address = server.endpoint().strip_prefix("tcp://").expect("a TCP endpoint");
     let stderr = send(&["-v", address, "x"]).stderr;
     for part in [
         &format!("connecting to {address}"),
@@ -59,8 +60,8 @@ fn a3_the_candidates_and_the_socket_are_reported() {
 
 #[test]
 fn b2_each_message_is_answered_before_the_next_is_sent() {
-    let server = Echo::start(&["--chunk=1024", "--prefix", "Echo=>"]);
-    let ended = send(&["-v", "--expect=any", &server.endpoint, "spam", "eggs and", "ham"]);
+    let server = Server::on_ipv4(&["--chunk=1024", "--prefix", "Echo=>"]);
+    let ended = send(&["-v", "--expect=any", server.endpoint(), "spam", "eggs and", "ham"]);
     assert_eq!(
         said(&ended.stderr),
         [
@@ -87,23 +88,22 @@ fn b5_a_server_that_speaks_first_and_in_lines() {
         stream.write_all(b"+OK bye\r\n").expect("it takes them");
         assert_eq!(read_to_end(&mut stream), b"", "nothing else was sent");
     });
-    let ended = send(&["--crlf", "--expect=line", "--greeting", &server.endpoint, "USER me", "QUIT"]);
+    let ended = send(&["--crlf", "--expect=line", "--greeting", server.endpoint(), "USER me", "QUIT"]);
     assert_eq!(ended.output(), "+OK POP3 server ready\r\n+OK send PASS\r\n+OK bye\r\n");
-    server.join();
 }
 
 #[test]
 fn d1_and_d3_the_greeting_comes_before_the_answers() {
     let greeting = r"Welcome to the server. Type something and hit enter\n";
-    let server = Echo::start(&["--greeting", greeting, "--prefix", "OK...", "--chunk=1024"]);
-    let ended = send(&["--expect=line", "--greeting", &server.endpoint, r"hi\n", r"again\n"]);
+    let server = Server::on_ipv4(&["--greeting", greeting, "--prefix", "OK...", "--chunk=1024"]);
+    let ended = send(&["--expect=line", "--greeting", server.endpoint(), r"hi\n", r"again\n"]);
     assert_eq!(ended.output(), "Welcome to the server. Type something and hit enter\nOK...hi\nOK...again\n");
 }
 
 #[test]
 fn d2_a_server_that_answers_once() {
-    let server = Echo::start(&["--once", "--max-accepts=1", "--chunk=1024"]);
-    assert_eq!(send_piped(&[&server.endpoint], b"one read").output(), "one read");
+    let server = Server::on_ipv4(&["--once", "--max-accepts=1", "--chunk=1024"]);
+    assert_eq!(send_piped(&[server.endpoint()], b"one read").output(), "one read");
 }
 
 #[test]
@@ -112,17 +112,16 @@ fn d4_http_by_hand() {
         assert_eq!(read_to_end(&mut stream), b"GET / HTTP/1.1\r\n\r\n", "and then our side has ended");
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").expect("it takes them");
     });
-    let ended = send(&["--expect=close", &server.endpoint, r"GET / HTTP/1.1\r\n\r\n"]);
+    let ended = send(&["--expect=close", server.endpoint(), r"GET / HTTP/1.1\r\n\r\n"]);
     assert_eq!(ended.output(), "HTTP/1.1 200 OK\r\n\r\nhello");
-    server.join();
 }
 
 #[test]
 fn e1_a_unix_socket_is_a_stream_like_any_other() {
     let directory = tempfile::tempdir().expect("a directory");
     let endpoint = format!("unix:{}", directory.path().join("echo.sock").display());
-    let server = Echo::start_on(&endpoint, &[]);
-    let ended = send(&["-v", &server.endpoint, "over a file name"]);
+    let server = Server::start(&[&endpoint]);
+    let ended = send(&["-v", server.endpoint(), "over a file name"]);
     assert!(ended.stderr.contains("family AF_UNIX, type SOCK_STREAM"), "{}", ended.stderr);
     assert_eq!(ended.output(), "over a file name");
 }
@@ -136,8 +135,7 @@ fn e1_recv_returns_what_is_there_and_the_reply_is_collected() {
         }
         read_to_end(&mut stream);
     });
-    assert_eq!(send(&[&server.endpoint, "single bytes"]).output(), "single bytes");
-    server.join();
+    assert_eq!(send(&[server.endpoint(), "single bytes"]).output(), "single bytes");
 }
 
 #[test]
@@ -146,14 +144,13 @@ fn an_empty_message_only_waits() {
         stream.write_all(b"hello\n").expect("it takes them");
         assert_eq!(read_to_end(&mut stream), b"");
     });
-    assert_eq!(send(&["--expect=line", &server.endpoint, ""]).output(), "hello\n");
-    server.join();
+    assert_eq!(send(&["--expect=line", server.endpoint(), ""]).output(), "hello\n");
 }
 
 #[test]
 fn the_dump_shows_both_directions() {
-    let server = Echo::start(&[]);
-    let output = send(&["--hex", &server.endpoint, r"hi\n", "there"]).output();
+    let server = Server::on_ipv4(&[]);
+    let output = send(&["--hex", server.endpoint(), r"hi\n", "there"]).output();
     let lines: Vec<&str> =
         output.lines().map(|line| line.trim_start().split_once(' ').expect("a time").1).collect();
     let blank = " ".repeat(3 * 13 + 1);
@@ -171,7 +168,7 @@ fn the_dump_shows_both_directions() {
 
 #[test]
 fn crlf_ends_messages_and_the_lines_of_a_stream() {
-    let server = Echo::start(&[]);
-    assert_eq!(send(&["--crlf", &server.endpoint, "a", "b"]).output(), "a\r\nb\r\n");
-    assert_eq!(send_piped(&["--crlf", &server.endpoint], b"a\nb\r\nc").output(), "a\r\nb\r\nc");
+    let server = Server::on_ipv4(&[]);
+    assert_eq!(send(&["--crlf", server.endpoint(), "a", "b"]).output(), "a\r\nb\r\n");
+    assert_eq!(send_piped(&["--crlf", server.endpoint()], b"a\nb\r\nc").output(), "a\r\nb\r\nc");
 }

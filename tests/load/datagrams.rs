@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use echoloop::StopSignal;
 use echoloop::load::{Load, LoadError, Plan};
 
-use crate::support::{Run, Server, load, load_that_sends_all, run};
+use crate::support::Server;
+use crate::toys::{Run, load, load_that_sends_all, run};
 
 /// The acts of a bad server on a datagram. Its datagrams are numbered from 1.
 type Treatment = fn(number: u64, datagram: &[u8]) -> Vec<Act>;
@@ -40,6 +41,10 @@ impl BadEcho {
         let ended = Arc::clone(&ending);
         let serving = thread::spawn(move || serve(&socket, treatment, &ended));
         BadEcho { endpoint, ending, serving: Some(serving) }
+    }
+
+    fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 }
 
@@ -107,7 +112,7 @@ fn our_own_server_echoes_every_datagram_in_both_loops() {
         vec!["-c", "3", "--source", "127.0.0.0/8"],
         vec!["-c", "3", "--no-verify"],
     ] {
-        let run = load(&[&[server.endpoint.as_str(), "-m", "501"], &arguments[..]].concat());
+        let run = load(&[&[server.endpoint(), "-m", "501"], &arguments[..]].concat());
         assert_counts(&run, 0, (501, 501), NOTHING);
         assert_eq!(run.number("/bytes/sent"), run.number("/bytes/received"), "{arguments:?}");
         assert_eq!(run.number("/connections/opened"), run.number("/settings/clients"));
@@ -119,7 +124,7 @@ fn our_own_server_echoes_every_datagram_in_both_loops() {
 fn the_schedule_is_kept_and_the_warm_up_is_left_out() {
     let server = Server::start(&["udp://127.0.0.1:0"]);
     let arguments = ["--rate", "1000", "--warmup", "300ms", "-d", "500ms", "-c", "50"];
-    let run = load_that_sends_all(|| load(&[&[server.endpoint.as_str()], &arguments[..]].concat()));
+    let run = load_that_sends_all(|| load(&[&[server.endpoint()], &arguments[..]].concat()));
     let faults = (run.number("/messages/not_sent"), run.number("/udp/lost"));
     assert_eq!((run.status, faults), (0, (0.0, 0.0)), "{:#}", run.report);
     assert!((run.number("/messages/sent") - 500.0).abs() <= 5.0, "{:#}", run.report["messages"]);
@@ -131,19 +136,19 @@ fn every_twentieth_is_lost() {
     let server =
         BadEcho::start(|number, bytes| if number % 20 == 0 { Vec::new() } else { vec![answer(bytes)] });
     let arguments = ["-m", "200", "-c", "4", "--timeout", "200ms"];
-    let run = load(&[&[server.endpoint.as_str()], &arguments[..]].concat());
+    let run = load(&[&[server.endpoint()], &arguments[..]].concat());
     assert_counts(&run, 0, (200, 190), [10, 0, 0, 0, 0, 0]);
     let warnings = run.report["warnings"].to_string();
     assert!(warnings.contains("waits for a lost message for 0.2 s"), "{warnings}");
-    let open = load(&[&[server.endpoint.as_str(), "--rate", "2000"], &arguments[..]].concat());
+    let open = load(&[&[server.endpoint(), "--rate", "2000"], &arguments[..]].concat());
     assert_counts(&open, 0, (200, 190), [10, 0, 0, 0, 0, 0]);
-    let judged = load(&[&[server.endpoint.as_str(), "--fail-if", "loss>4.9%"], &arguments[..]].concat());
+    let judged = load(&[&[server.endpoint(), "--fail-if", "loss>4.9%"], &arguments[..]].concat());
     assert_counts(&judged, 8, (200, 190), [10, 0, 0, 0, 0, 0]);
     assert!(judged.errors.contains("failed by loss>4.9%: it is 5.000%"), "{}", judged.errors);
-    let judged = load(&[&[server.endpoint.as_str(), "--fail-if", "lost>9"], &arguments[..]].concat());
+    let judged = load(&[&[server.endpoint(), "--fail-if", "lost>9"], &arguments[..]].concat());
     assert_counts(&judged, 8, (200, 190), [10, 0, 0, 0, 0, 0]);
     assert!(judged.errors.contains("failed by lost>9: it is 10"), "{}", judged.errors);
-    let tolerant = load(&[&[server.endpoint.as_str(), "--fail-if", "loss>5%"], &arguments[..]].concat());
+    let tolerant = load(&[&[server.endpoint(), "--fail-if", "loss>5%"], &arguments[..]].concat());
     assert_counts(&tolerant, 0, (200, 190), [10, 0, 0, 0, 0, 0]);
 }
 
@@ -154,7 +159,7 @@ fn every_fifth_comes_twice() {
         (0..copies).map(|_| answer(bytes)).collect()
     });
     // The last one is not doubled: its copy might come when the run is over.
-    let run = load(&[&server.endpoint, "-m", "199", "-c", "1"]);
+    let run = load(&[server.endpoint(), "-m", "199", "-c", "1"]);
     assert_counts(&run, 0, (199, 199), [0, 0, 39, 0, 0, 0]);
 }
 
@@ -165,7 +170,7 @@ fn two_that_change_places_are_one_reordering() {
         3 => vec![Act::After(1, bytes.to_vec())],
         _ => vec![answer(bytes)],
     });
-    let run = load(&[&server.endpoint, "-m", "200", "-c", "1", "--depth", "4"]);
+    let run = load(&[server.endpoint(), "-m", "200", "-c", "1", "--depth", "4"]);
     assert_counts(&run, 0, (200, 200), [0, 0, 0, 20, 0, 0]);
 }
 
@@ -175,7 +180,7 @@ fn one_that_two_overtake_is_one_reordering_too() {
         100 => vec![Act::After(2, bytes.to_vec())],
         _ => vec![answer(bytes)],
     });
-    let run = load(&[&server.endpoint, "-m", "200", "-c", "1", "--depth", "4"]);
+    let run = load(&[server.endpoint(), "-m", "200", "-c", "1", "--depth", "4"]);
     assert_counts(&run, 0, (200, 200), [0, 0, 0, 1, 0, 0]);
 }
 
@@ -186,7 +191,7 @@ fn a_late_answer_turns_a_loss_back() {
         9 => Vec::new(),
         _ => vec![answer(bytes)],
     });
-    let run = load(&[&server.endpoint, "-c", "1", "-d", "1500ms", "--think", "10ms", "--timeout", "300ms"]);
+    let run = load(&[server.endpoint(), "-c", "1", "-d", "1500ms", "--think", "10ms", "--timeout", "300ms"]);
     let sent = run.number("/messages/sent") as u64;
     assert_counts(&run, 0, (sent, sent - 2), [1, 1, 0, 0, 0, 0]);
 }
@@ -205,7 +210,7 @@ fn every_byte_behind_the_number_is_verified() {
         vec![Act::Answer(bytes)]
     };
     let server = BadEcho::start(damage);
-    let run = load(&[&server.endpoint, "-m", "100", "-c", "1", "-s", "100"]);
+    let run = load(&[server.endpoint(), "-m", "100", "-c", "1", "-s", "100"]);
     assert_counts(&run, 7, (100, 96), [0, 0, 0, 0, 4, 0]);
     assert_eq!(run.number("/errors/mismatch"), 4.0);
     let first = &run.report["mismatches"][0];
@@ -214,7 +219,7 @@ fn every_byte_behind_the_number_is_verified() {
     let byte = |name: &str| u8::from_str_radix(&first[name].as_str().expect("text")[..2], 16).expect("hex");
     assert_eq!(byte("expected") ^ 0x20, byte("received"));
     let server = BadEcho::start(damage);
-    let unverified = load(&[&server.endpoint, "-m", "100", "-c", "1", "-s", "100", "--no-verify"]);
+    let unverified = load(&[server.endpoint(), "-m", "100", "-c", "1", "-s", "100", "--no-verify"]);
     assert_counts(&unverified, 7, (100, 98), [0, 0, 0, 0, 2, 0]);
 }
 
@@ -227,7 +232,7 @@ fn a_damaged_number_is_unknown_and_its_message_lost() {
         30 => vec![answer(bytes), Act::Answer([&bytes[..8], &[0; 56]].concat())],
         _ => vec![answer(bytes)],
     });
-    let run = load(&[&server.endpoint, "-m", "100", "-c", "1", "--timeout", "200ms"]);
+    let run = load(&[server.endpoint(), "-m", "100", "-c", "1", "--timeout", "200ms"]);
     assert_counts(&run, 7, (100, 98), [2, 0, 0, 0, 0, 3]);
 }
 
@@ -239,7 +244,7 @@ fn another_clients_answer_is_unknown() {
         other[7] ^= 1;
         if number == 1 { vec![answer(bytes), Act::Answer(other)] } else { vec![answer(bytes)] }
     });
-    let run = load(&[&server.endpoint, "-m", "100", "-c", "2"]);
+    let run = load(&[server.endpoint(), "-m", "100", "-c", "2"]);
     assert_counts(&run, 7, (100, 100), [0, 0, 0, 0, 0, 1]);
 }
 
@@ -263,7 +268,7 @@ fn the_next_address_of_a_name_is_tried_and_no_message_is_missing() {
     // Where it has two, nobody listens on the first.
     let addresses = ("localhost", 0).to_socket_addrs().expect("it resolves");
     let server = Server::start(&[&format!("udp://{}", addresses.last().expect("it has an address"))]);
-    let port = server.endpoint.rsplit_once(':').expect("a port").1;
+    let port = server.endpoint().rsplit_once(':').expect("a port").1;
     for rate in [&[] as &[_], &["--rate", "2000"]] {
         let endpoint = format!("udp://localhost:{port}");
         let run = load(&[&[endpoint.as_str(), "-m", "100", "-c", "3", "--depth", "2"], rate].concat());
@@ -274,9 +279,9 @@ fn the_next_address_of_a_name_is_tried_and_no_message_is_missing() {
 #[test]
 fn the_table_and_the_conditions_name_them() {
     let server = BadEcho::start(|number, bytes| if number == 2 { Vec::new() } else { vec![answer(bytes)] });
-    let output = run(&["load", "--quiet", &server.endpoint, "-c", "1", "-m", "8", "--timeout", "200ms"]);
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(0), "{text}");
+    let output = run(&["load", "--quiet", server.endpoint(), "-c", "1", "-m", "8", "--timeout", "200ms"]);
+    let text = output.stdout;
+    assert_eq!(output.code, Some(0), "{text}");
     let line = "1 lost (12.500 %), 0 late, 0 duplicated, 0 reordered, 0 corrupted, 0 unknown";
     assert!(text.contains(line), "{line} is not in\n{text}");
     for wrong in [
@@ -286,8 +291,8 @@ fn the_table_and_the_conditions_name_them() {
         &["udp://127.0.0.1:7", "--hold"],
     ] {
         let output = run(&[&["load"], wrong].concat());
-        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("udp:// endpoints: "), "{wrong:?}");
+        assert_eq!(output.code, Some(2), "{wrong:?}");
+        assert!(output.stderr.contains("udp:// endpoints: "), "{wrong:?}");
     }
 }
 
@@ -297,7 +302,7 @@ fn what_is_lost_in_an_exchange_is_an_error_of_it_and_no_part_of_the_run() {
         2 => vec![Act::In(Duration::from_millis(2500), bytes.to_vec())],
         _ => vec![answer(bytes)],
     });
-    let usual = Plan::new(vec![server.endpoint.parse().expect("an endpoint")]);
+    let usual = Plan::new(vec![server.endpoint().parse().expect("an endpoint")]);
     // The late answer comes while the run is under way. A busy machine may take a second for any other.
     let (timeout, duration) = (Duration::from_secs(2), Duration::from_secs(1));
     let plan = Plan { clients: 1, timeout, duration, ..usual };
@@ -319,7 +324,7 @@ fn an_answer_is_late_by_its_age_and_not_by_when_somebody_looked() {
         _ => vec![answer(bytes)],
     });
     let arguments = ["-c", "1", "--depth", "64", "--rate", "100", "-m", "100", "--timeout", "30ms"];
-    let run = load(&[&[server.endpoint.as_str()], &arguments[..]].concat());
+    let run = load(&[&[server.endpoint()], &arguments[..]].concat());
     // On a busy machine no answer at all may come in time.
     let oldest = run.report["service_time_us"]["max"].as_f64();
     assert!(oldest.is_none_or(|oldest| oldest <= 30_100.0), "nothing older was received: {:#}", run.report);
@@ -329,7 +334,7 @@ fn an_answer_is_late_by_its_age_and_not_by_when_somebody_looked() {
 #[test]
 fn an_answer_that_was_cut_short_is_said_sensibly() {
     let server = BadEcho::start(|_, bytes| vec![Act::Answer(bytes[..bytes.len() - 4].to_vec())]);
-    let run = load(&[&server.endpoint, "-m", "1", "-c", "1", "-s", "20"]);
+    let run = load(&[server.endpoint(), "-m", "1", "-c", "1", "-s", "20"]);
     assert_eq!(run.status, 7, "{:#}", run.report);
     let words = run.report["failures"][0].as_str().expect("words");
     let expected = "received nothing; looks like loss (4 bytes)";

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{Run, Toy, load, load_that_ends, reset, run};
+use crate::toys::{Run, Toy, load, reset, run};
 
 /// Runs against the server and expects mismatches of the kind, with status 7.
 #[track_caller]
@@ -205,10 +205,7 @@ fn nobody_listens() {
 
 #[test]
 fn a_name_that_does_not_resolve() {
-    let output = run(&["load", "name.invalid:7"]);
-    assert_eq!(output.status.code(), Some(3));
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("cannot resolve name.invalid"), "{text}");
+    run(&["load", "name.invalid:7"]).failed(3, &["cannot resolve name.invalid"]);
 }
 
 #[test]
@@ -238,14 +235,14 @@ fn a_number_of_messages_that_nobody_takes_is_given_up() {
     let patience = ["--connect-timeout", "200ms", "--timeout", "200ms"];
     let arguments = [&["--connect-per-message", "-m", "5", "-c", "2"], &patience[..]].concat();
     for pace in [&[] as &[_], &["--rate", "100"]] {
-        let run = load_that_ends(&[&[endpoint.as_str()], &arguments[..], pace].concat());
+        let run = load(&[&[endpoint.as_str()], &arguments[..], pace].concat());
         assert_eq!((run.status, run.number("/messages/sent")), (4, 0.0), "{:#}", run.report);
     }
     let silent = Toy::start(|mut stream| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let greeting = ["--greeting", "5"];
-    let run = load_that_ends(&[&[silent.endpoint().as_str()], &arguments[..], &greeting[..]].concat());
+    let run = load(&[&[silent.endpoint().as_str()], &arguments[..], &greeting[..]].concat());
     assert_eq!((run.status, run.number("/messages/sent")), (1, 0.0), "{:#}", run.report);
     assert!(run.number("/errors/greeting") >= 2.0, "{:#}", run.report["errors"]);
 }
@@ -321,6 +318,6 @@ fn a_server_that_never_ends_a_connection_is_not_waited_for_long() {
             thread::park();
         }
     });
-    let run = load_that_ends(&[&server.endpoint(), "-c", "3", "-m", "30"]);
+    let run = load(&[&server.endpoint(), "-c", "3", "-m", "30"]);
     assert_eq!((run.status, run.number("/messages/received")), (0, 30.0), "{:#}", run.report);
 }

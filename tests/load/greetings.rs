@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::support::{Server, Toy, load, run};
+use crate::support::Server;
+use crate::toys::{Toy, load, run};
 
 fn greeting(text: &str) -> Server {
     Server::start(&["127.0.0.1:0", "--greeting", text])
@@ -15,7 +16,7 @@ fn greeting(text: &str) -> Server {
 #[test]
 fn connections_are_counted_by_what_the_server_says() {
     let (one, other) = (greeting("node-1\\n"), greeting("node-2\\n"));
-    let targets = [one.endpoint.as_str(), &other.endpoint, "--greeting", "7"];
+    let targets = [one.endpoint(), other.endpoint(), "--greeting", "7"];
     let both = json!({ "node-1\n": 50, "node-2\n": 50 });
     for arguments in [
         &["--connect-per-message", "-m", "100", "-c", "1"] as &[_],
@@ -47,11 +48,11 @@ fn the_table_names_the_most_frequent_first() {
         "3",
         "--greeting",
         "7",
-        &one.endpoint,
-        &other.endpoint,
-        &other.endpoint,
+        one.endpoint(),
+        other.endpoint(),
+        other.endpoint(),
     ]);
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let text = output.stdout;
     assert!(
         text.contains("Greetings:\n           2  node-2\\n\n           1  node-1\\n\n"),
         "most frequent first:\n{text}"
@@ -61,7 +62,7 @@ fn the_table_names_the_most_frequent_first() {
 #[test]
 fn without_the_option_a_greeting_is_not_what_was_sent() {
     let server = greeting("hello there\\n");
-    let run = load(&[&server.endpoint, "-m", "100"]);
+    let run = load(&[server.endpoint(), "-m", "100"]);
     assert_eq!(run.status, 7, "{:#}", run.report);
     assert!(run.report.get("greetings").is_none());
 }
@@ -70,7 +71,7 @@ fn without_the_option_a_greeting_is_not_what_was_sent() {
 fn a_greeting_that_does_not_come_is_a_failure_of_its_own() {
     for (server, missing) in [(Server::plain(), 6), (greeting("hello"), 1)] {
         for mode in [&["-c", "3"] as &[_], &["-c", "3", "--hold"], &["-c", "3", "--rate", "1000"]] {
-            let arguments = [&server.endpoint, "--greeting", "6", "--timeout", "200ms", "-d", "1s"];
+            let arguments = [server.endpoint(), "--greeting", "6", "--timeout", "200ms", "-d", "1s"];
             let run = load(&[&arguments, mode].concat());
             assert_eq!((run.status, run.number("/errors/greeting")), (1, 3.0), "{:#}", run.report);
             assert_eq!((run.number("/messages/sent"), run.number("/errors/timeout")), (0.0, 0.0));
@@ -113,7 +114,7 @@ fn a_server_that_goes_before_it_has_greeted_closed_early() {
 fn there_may_be_more_greetings_than_are_told_apart() {
     let server = greeting("{peer}\\n");
     let length = "127.0.0.1:12345\n".len().to_string();
-    let run = load(&[&server.endpoint, "--greeting", &length, "-c", "100", "-m", "100"]);
+    let run = load(&[server.endpoint(), "--greeting", &length, "-c", "100", "-m", "100"]);
     assert_eq!(run.status, 0, "{:#}", run.report);
     assert_eq!(run.report["greetings"].as_object().expect("an object").len(), 64);
     assert_eq!(run.number("/greetings_other"), 36.0);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use echoloop::load::{Arrivals, Load, LoadError, Pace, Plan, PlanError, Sizes, Usage};
 use echoloop::{Endpoint, StopSignal};
 
-use crate::support::{Server, Toy};
+use crate::support::Server;
+use crate::toys::Toy;
 
 fn load(endpoint: &str, clients: usize) -> Load {
     let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
@@ -17,7 +18,7 @@ fn load(endpoint: &str, clients: usize) -> Load {
 #[test]
 fn messages_are_exchanged_again_and_again() {
     let server = Server::plain();
-    let mut load = load(&server.endpoint, 16);
+    let mut load = load(server.endpoint(), 16);
     load.open().expect("the server listens");
     for messages in [1, 16, 1000, 17] {
         let time = load.exchange(messages).expect("an honest echo");
@@ -86,7 +87,7 @@ fn what_cannot_be_opened_is_an_error() {
 #[test]
 fn only_a_closed_loop_over_kept_connections_can_exchange() {
     let server = Server::plain();
-    let usual = Plan::new(vec![server.endpoint.parse().expect("an endpoint")]);
+    let usual = Plan::new(vec![server.endpoint().parse().expect("an endpoint")]);
     let rate = Pace::Open { rate: 100.0, arrivals: Arrivals::Fixed };
     for wrong in [
         Plan { usage: Usage::Churn, ..usual.clone() },

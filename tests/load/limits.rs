@@ -1,53 +1,32 @@
 //! The bounds of a run: one thread, constant memory, the ports and descriptors of the machine.
 
-use std::fs;
 use std::io::{Read, Write};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use rustix::process::Signal;
 
-use crate::support::{Server, Toy, run, spawn, wait_until};
-
-fn resident_kilobytes(process: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says so");
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
-}
-
-fn cpu_ticks(process: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
-    let behind = stat.rsplit_once(')').expect("the name is in brackets").1;
-    let times = behind.split_whitespace().skip(11).take(2);
-    times.map(|ticks| ticks.parse::<u64>().expect("user and system time")).sum()
-}
-
-fn interrupt(process: u32) {
-    let pid = Pid::from_raw(process as i32).expect("a process");
-    kill_process(pid, Signal::INT).expect("it is ours");
-}
+use crate::support::{self, Server, eventually, with_descriptors};
+use crate::toys::{Toy, load, run, spawn};
 
 #[test]
 fn one_thread_constant_memory_and_a_full_report_when_interrupted() {
     let server = Server::plain();
     let load =
-        spawn(&["load", "--json", "--quiet", &server.endpoint, "-c", "50", "--depth", "4", "-d", "1h"]);
-    // Well under way: a quarter of a second of CPU time, so that what is allocated once is allocated.
-    wait_until("work", || cpu_ticks(load.id()) >= 10);
-    let before = resident_kilobytes(load.id());
-    let ticks = cpu_ticks(load.id());
-    wait_until("more work", || cpu_ticks(load.id()) >= ticks + 60);
-    let threads = fs::read_dir(format!("/proc/{}/task", load.id())).expect("it runs").count();
-    let after = resident_kilobytes(load.id());
-    interrupt(load.id());
-    let output = load.wait_with_output().expect("it ends");
+        spawn(&["load", "--json", "--quiet", server.endpoint(), "-c", "50", "--depth", "4", "-d", "1h"]);
+    // Well under way, so that it has allocated what it allocates once.
+    let tenth = Duration::from_millis(100);
+    eventually("work", || load.cpu_time() >= tenth);
+    let (before, worked) = (load.resident_bytes(), load.cpu_time());
+    eventually("more work", || load.cpu_time() >= worked + 6 * tenth);
+    let (threads, after) = (load.threads(), load.resident_bytes());
+    load.signal(Signal::INT);
+    let output = load.finish();
     assert_eq!(threads, 1);
-    assert!(after <= before + 400, "{before} kB, and {after} kB after six times the work");
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert!(after <= before + 400 * 1024, "{before} bytes, and {after} after six times the work");
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let report = output.json();
     assert_eq!(report["interrupted"], true);
     assert!(report["messages"]["received"].as_u64() > Some(1000));
     let cut_off = report["messages"]["cut_off"].as_u64().expect("a number");
@@ -62,7 +41,7 @@ fn a_connection_takes_at_most_512_bytes() {
         let arguments = [
             "load",
             "--quiet",
-            &server.endpoint,
+            server.endpoint(),
             "--hold",
             "-c",
             &clients,
@@ -72,22 +51,17 @@ fn a_connection_takes_at_most_512_bytes() {
             "127.8.0.0/16",
         ];
         let load = spawn(&arguments);
-        let descriptors = format!("/proc/{}/fd", load.id());
         let wanted: usize = clients.parse().expect("a number");
-        wait_until("all connections", || fs::read_dir(&descriptors).is_ok_and(|open| open.count() > wanted));
-        // Opening is over, and nothing is done any more.
-        let mut last = cpu_ticks(load.id());
-        let mut same = 0;
-        wait_until("rest", || {
-            let now = cpu_ticks(load.id());
-            same = if now == last { same + 1 } else { 0 };
+        eventually("all connections", || load.descriptors() > wanted);
+        // Opening is over: it only looks at the clock now and then.
+        let (mut last, mut idle) = (load.cpu_time(), 0);
+        eventually("rest", || {
+            let now = load.cpu_time();
+            idle = if now - last < Duration::from_millis(1) { idle + 1 } else { 0 };
             last = now;
-            same > 2000
+            idle > 40
         });
-        let kilobytes = resident_kilobytes(load.id());
-        interrupt(load.id());
-        load.wait_with_output().expect("it ends");
-        kilobytes * 1024
+        load.resident_bytes()
     };
     let (few, many) = (resident(100), resident(4100));
     let each = many.saturating_sub(few) / 4000;
@@ -96,26 +70,19 @@ fn a_connection_takes_at_most_512_bytes() {
 
 #[test]
 fn too_few_descriptors_are_said_before_they_run_out() {
-    let program = env!("CARGO_BIN_EXE_echoloop");
-    let command = format!("ulimit -n 100; exec {program} load -c 90 127.0.0.1:9");
-    let output = Command::new("sh").args(["-c", &command]).output().expect("a shell");
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("cannot open 90 connections: 100 descriptors allow 67"), "{text}");
+    support::run(with_descriptors(100, &["load", "-c", "90", "127.0.0.1:9"]))
+        .failed(1, &["cannot open 90 connections: 100 descriptors allow 67"]);
 }
 
 #[test]
 fn too_few_ports_are_said_before_they_run_out() {
-    let output = run(&["load", "-c", "1000000", "127.0.0.1:9"]);
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("ports × 1 pairs") && text.contains("--source"), "{text}");
+    run(&["load", "-c", "1000000", "127.0.0.1:9"]).failed(1, &["ports × 1 pairs", "--source"]);
 }
 
 #[test]
 fn an_address_that_is_not_ours_is_a_local_error_with_the_remedy() {
     let server = Server::plain();
-    let run = crate::support::load(&[&server.endpoint, "-c", "2", "--source", "192.0.2.1"]);
+    let run = load(&[server.endpoint(), "-c", "2", "--source", "192.0.2.1"]);
     assert_eq!((run.status, run.number("/errors/local")), (1, 1.0), "{:#}", run.report);
     let words = run.report["failures"][0].as_str().expect("text");
     assert!(words.contains("the source address is not ours") && words.contains("127.0.0.0/8"), "{words}");
@@ -124,10 +91,9 @@ fn an_address_that_is_not_ours_is_a_local_error_with_the_remedy() {
 #[test]
 fn a_closed_standard_output_is_no_failure() {
     let server = Server::plain();
-    let mut load = spawn(&["load", "--quiet", &server.endpoint, "-m", "10"]);
-    drop(load.stdout.take());
-    let output = load.wait_with_output().expect("it ends");
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut load = spawn(&["load", "--quiet", server.endpoint(), "-m", "10"]);
+    drop(load.child.stdout.take());
+    assert_eq!(load.finish().output(), "");
 }
 
 #[test]
@@ -143,10 +109,10 @@ fn an_interrupt_counts_clients_between_two_connections() {
     });
     let arguments = ["--connect-per-message", "--think", "1h", "-c", "5", "-d", "1h"];
     let load = spawn(&[&["load", "--json", "--quiet", server.endpoint().as_str()], &arguments[..]].concat());
-    wait_until("one message of each client", || closed.load(Ordering::SeqCst) == 5);
-    interrupt(load.id());
-    let output = load.wait_with_output().expect("it ends");
-    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    eventually("one message of each client", || closed.load(Ordering::SeqCst) == 5);
+    load.signal(Signal::INT);
+    let output = load.finish();
+    let report = output.json();
     let fairness = &report["fairness"];
     assert_eq!((fairness["fewest"].as_u64(), fairness["most"].as_u64()), (Some(1), Some(1)), "{report:#}");
 }
@@ -164,15 +130,15 @@ fn a_run_that_is_interrupted_before_a_reply_is_no_success_and_counts_what_was_ow
         let arguments = ["--rate", "1000", "-c", "2", "-d", "1h", "--timeout", "1h", "--warmup", warmup];
         let load =
             spawn(&[&["load", "--json", "--quiet", silent.endpoint().as_str()], &arguments[..]].concat());
-        wait_until("a message of each client", || {
+        eventually("a message of each client", || {
             reached.compare_exchange(2, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         });
         let began = Instant::now();
-        wait_until("more that is due", || began.elapsed() > Duration::from_millis(100));
-        interrupt(load.id());
-        let output = load.wait_with_output().expect("it ends");
-        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
-        let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+        eventually("more that is due", || began.elapsed() > Duration::from_millis(100));
+        load.signal(Signal::INT);
+        let output = load.finish();
+        assert_eq!(output.code, Some(1), "{}", output.stderr);
+        let report = output.json();
         let warnings = report["warnings"].to_string();
         assert!(warnings.contains("no reply came before the signal"), "{warnings}");
         let cpu = report["generator"]["cpu_seconds"].as_f64().expect("a number");

@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, Toy, load, load_that_sends_all, wait_until};
+use crate::support::{Server, eventually};
+use crate::toys::{Toy, load, load_that_sends_all};
 
 /// Echoes, but one second after the first byte nobody is answered for one second.
 fn stalling() -> Toy {
@@ -60,7 +61,7 @@ fn the_schedule_is_kept_within_a_percent() {
     let server = Server::plain();
     for arrivals in ["fixed", "poisson"] {
         let run =
-            load(&[&server.endpoint, "--rate", "4000", "--arrivals", arrivals, "-d", "1s", "-c", "500"]);
+            load(&[server.endpoint(), "--rate", "4000", "--arrivals", arrivals, "-d", "1s", "-c", "500"]);
         assert_eq!(run.status, 0, "{:#}", run.report);
         // Clients enough, so that none is busy when its message is due even while others keep this machine busy.
         // Chance moves 4000 arrivals by up to four times their root.
@@ -82,7 +83,7 @@ fn the_number_of_messages_is_exact_in_every_loop() {
         vec!["-c", "3", "--connect-per-message", "--reset", "--rate", "2000"],
         vec!["-c", "2", "--size", "300KiB", "--depth", "3"],
     ] {
-        let run = load(&[&[server.endpoint.as_str(), "-m", "101"], &arguments[..]].concat());
+        let run = load(&[&[server.endpoint(), "-m", "101"], &arguments[..]].concat());
         assert_eq!(run.status, 0, "{arguments:?}: {:#}", run.report);
         assert_eq!(run.number("/messages/sent"), 101.0, "{arguments:?}");
         assert_eq!(run.number("/messages/received"), 101.0, "{arguments:?}");
@@ -93,7 +94,7 @@ fn the_number_of_messages_is_exact_in_every_loop() {
 #[test]
 fn churn_opens_a_connection_for_each_message() {
     let server = Server::plain();
-    let run = load(&[&server.endpoint, "--connect-per-message", "--reset", "-c", "4", "-m", "200"]);
+    let run = load(&[server.endpoint(), "--connect-per-message", "--reset", "-c", "4", "-m", "200"]);
     assert_eq!(run.status, 0, "{:#}", run.report);
     assert!(run.number("/connections/opened") >= 200.0);
     assert!(run.number("/connect_us/p50") > 0.0);
@@ -103,7 +104,7 @@ fn churn_opens_a_connection_for_each_message() {
 #[test]
 fn held_connections_are_verified_twice() {
     let server = Server::plain();
-    let run = load(&[&server.endpoint, "--hold", "-c", "50", "-d", "200ms"]);
+    let run = load(&[server.endpoint(), "--hold", "-c", "50", "-d", "200ms"]);
     assert_eq!(run.status, 0, "{:#}", run.report);
     assert_eq!(run.number("/messages/received"), 100.0);
     assert_eq!(run.number("/connections/lost"), 0.0);
@@ -112,7 +113,7 @@ fn held_connections_are_verified_twice() {
 #[test]
 fn the_warm_up_is_left_out_of_the_figures() {
     let server = Server::plain();
-    let run = load(&[&server.endpoint, "--rate", "1000", "--warmup", "300ms", "-d", "500ms"]);
+    let run = load(&[server.endpoint(), "--rate", "1000", "--warmup", "300ms", "-d", "500ms"]);
     assert_eq!(run.status, 0, "{:#}", run.report);
     assert!((run.number("/messages/sent") - 500.0).abs() <= 5.0, "{:#}", run.report["messages"]);
     assert!((run.number("/seconds") - 0.5).abs() < 0.05);
@@ -121,7 +122,7 @@ fn the_warm_up_is_left_out_of_the_figures() {
 #[test]
 fn what_is_under_way_when_the_warm_up_ends_belongs_to_it() {
     let server = Server::plain();
-    let run = load(&[&server.endpoint, "-c", "50", "--depth", "4", "--warmup", "100ms", "-d", "200ms"]);
+    let run = load(&[server.endpoint(), "-c", "50", "--depth", "4", "--warmup", "100ms", "-d", "200ms"]);
     assert_eq!(run.status, 0, "{:#}", run.report);
     assert_eq!(
         run.number("/messages/sent"),
@@ -137,7 +138,7 @@ fn unix_sockets_and_several_endpoints() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = format!("unix:{}", directory.path().join("echo.sock").display());
     let (unix, tcp) = (Server::start(&[&path]), Server::plain());
-    let run = load(&[&unix.endpoint, &tcp.endpoint, "-c", "10", "-m", "1000", "--size", "1-20000"]);
+    let run = load(&[unix.endpoint(), tcp.endpoint(), "-c", "10", "-m", "1000", "--size", "1-20000"]);
     assert_eq!((run.status, run.number("/messages/received")), (0, 1000.0), "{:#}", run.report);
 }
 
@@ -155,7 +156,7 @@ fn the_same_seed_sends_the_same_bytes() {
     });
     for (round, seed) in ["5", "5", "6"].into_iter().enumerate() {
         load(&[&server.endpoint(), "-c", "1", "-m", "20", "-s", "10-90", "--seed", seed]);
-        wait_until("the end of the connection", || received.lock().expect("not poisoned").len() > round);
+        eventually("the end of the connection", || received.lock().expect("not poisoned").len() > round);
     }
     let received = received.lock().expect("not poisoned");
     assert_eq!(received[0], received[1]);
@@ -186,7 +187,7 @@ fn with_reset_every_connection_ends_by_a_reset_whatever_it_was_used_for() {
         let run = load(&[&[server.endpoint().as_str(), "-c", "4"], arguments].concat());
         assert_eq!(run.status, 0, "{arguments:?}: {:#}", run.report);
         let opened = run.number("/connections/opened") as usize;
-        wait_until("the end of all connections", || ends.lock().expect("not poisoned").len() >= opened);
+        eventually("the end of all connections", || ends.lock().expect("not poisoned").len() >= opened);
         let ends = ends.lock().expect("not poisoned");
         assert!(ends.iter().all(|end| *end == is_reset), "{arguments:?}: {ends:?}");
     }
@@ -219,7 +220,7 @@ fn clients_without_a_connection_owe_what_was_due() {
 fn connections_of_the_warm_up_are_left_out_of_the_figures() {
     let server = Server::plain();
     let arguments = ["--connect-per-message", "--reset", "-c", "2", "--warmup", "300ms", "-m", "20"];
-    let run = load(&[&[server.endpoint.as_str()], &arguments[..]].concat());
+    let run = load(&[&[server.endpoint()], &arguments[..]].concat());
     assert_eq!((run.status, run.number("/messages/sent")), (0, 20.0), "{:#}", run.report);
     let connections = &run.report["connections"];
     let (requested, opened) = (run.number("/connections/requested"), run.number("/connections/opened"));
@@ -230,7 +231,7 @@ fn connections_of_the_warm_up_are_left_out_of_the_figures() {
 #[test]
 fn no_connection_is_opened_for_a_message_that_is_due_after_the_end() {
     let server = Server::plain();
-    let run = load(&[&server.endpoint, "--connect-per-message", "--rate", "10", "-c", "8", "-d", "1s"]);
+    let run = load(&[server.endpoint(), "--connect-per-message", "--rate", "10", "-c", "8", "-d", "1s"]);
     let (sent, opened) = (run.number("/messages/sent"), run.number("/connections/opened"));
     // A message is due at the very end, and with it a connection, if the machine was busy at the beginning. Of the
     // eight clients the others have nothing to connect for.
@@ -243,7 +244,7 @@ fn no_connection_is_opened_for_a_message_that_is_due_after_the_end() {
 fn holding_begins_when_all_are_open() {
     let server = Server::plain();
     let run =
-        load(&[&server.endpoint, "--hold", "-c", "20", "--connect-rate", "20", "-d", "200ms", "--reset"]);
+        load(&[server.endpoint(), "--hold", "-c", "20", "--connect-rate", "20", "-d", "200ms", "--reset"]);
     assert_eq!((run.status, run.number("/messages/received")), (0, 40.0), "{:#}", run.report);
     let seconds = run.number("/seconds");
     assert!((0.2..0.7).contains(&seconds), "opening alone takes a second: {seconds}");
@@ -273,7 +274,7 @@ fn the_backlog_of_the_warm_up_takes_nothing_from_the_measured_part() {
 #[test]
 fn each_run_has_a_seed_of_its_own_and_says_it() {
     let server = Server::plain();
-    let seed = || load(&[&server.endpoint, "-m", "10"]).number("/settings/seed");
+    let seed = || load(&[server.endpoint(), "-m", "10"]).number("/settings/seed");
     assert!((0..9).any(|_| seed() != seed()));
 }
 
@@ -294,7 +295,7 @@ fn a_seed_repeats_each_connections_bytes_whatever_the_order_of_sending() {
         });
         let arguments = ["-c", "4", "-m", "40", "-s", "10-9000", "--seed", "7", "--think", "1ms"];
         load(&[&[server.endpoint().as_str()], &arguments[..]].concat());
-        wait_until("the end of all", || received.lock().expect("not poisoned").len() == 4);
+        eventually("the end of all", || received.lock().expect("not poisoned").len() == 4);
         let mut lengths = received.lock().expect("not poisoned").clone();
         // The first lengths tell the connections apart; how many messages each had is up to chance.
         lengths.iter_mut().for_each(|lengths| lengths.truncate(3));

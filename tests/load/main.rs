@@ -1,10 +1,10 @@
 //! The load generator, run as the program that it is, and as a library.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod datagrams;
 mod faults;
-#[path = "../support/foreign.rs"]
-#[allow(dead_code, reason = "the tests of the server use the rest")]
-mod foreign;
 mod greetings;
 mod library;
 mod limits;
@@ -16,4 +16,4 @@ mod report;
 mod scale;
 mod screen;
 mod starvation;
-mod support;
+mod toys;

@@ -1,6 +1,7 @@
 //! Very many connections.
 
-use crate::support::{Server, load};
+use crate::support::Server;
+use crate::toys::load;
 
 /// As many as two processes with a limit of 20,000 descriptors can have between them.
 const MANY: usize = 15_000;
@@ -11,7 +12,7 @@ fn fifteen_thousand_connections_are_ramped_verified_and_held() {
     let clients = MANY.min(most).to_string();
     let server = Server::plain();
     let run = load(&[
-        &server.endpoint,
+        server.endpoint(),
         "--hold",
         "--clients",
         &clients,

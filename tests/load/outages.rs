@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::process::Child;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,25 +11,22 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Run, Server, Toy, finish, load, spawn, wait_until};
+use crate::support::{Process, Server, eventually, listener};
+use crate::toys::{Run, Toy, load, spawn};
 
 /// The longest delay before a client connects again.
 const LONGEST_DELAY: f64 = 1.0;
 /// A busy machine may add so much to anything.
 const MARGIN: f64 = 5.0;
 
-fn start(endpoint: &str, arguments: &[&str]) -> Child {
+fn start(endpoint: &str, arguments: &[&str]) -> Process {
     spawn(&[&["load", "--json", "--quiet", endpoint], arguments].concat())
 }
 
 /// Waits until the server has taken some milliseconds more of CPU time: messages flow.
 fn wait_for_traffic(server: &Server) {
-    let nanoseconds = || -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/schedstat", server.id())).expect("it runs");
-        text.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
-    };
-    let before = nanoseconds();
-    wait_until("traffic", || nanoseconds() >= before + 2_000_000);
+    let enough = server.cpu_time() + Duration::from_millis(2);
+    eventually("traffic", || server.cpu_time() >= enough);
 }
 
 #[track_caller]
@@ -46,7 +42,7 @@ fn assert_nothing_disappears(run: &Run, due: f64) {
 #[test]
 fn a_server_that_is_killed_and_comes_back_is_an_outage_of_that_length() {
     let mut server = Server::plain();
-    let endpoint = server.endpoint.clone();
+    let endpoint = server.endpoint().to_owned();
     let directory = tempfile::tempdir().expect("a directory");
     let plot = directory.path().join("outage.svg");
     let picture = plot.display().to_string();
@@ -61,7 +57,7 @@ fn a_server_that_is_killed_and_comes_back_is_an_outage_of_that_length() {
     thread::sleep(Duration::from_millis(1200));
     let _server = Server::start(&[endpoint.trim_start_matches("tcp://")]);
     let pause = killed.elapsed().as_secs_f64();
-    let run = finish(load);
+    let run = Run::of(load.finish());
     assert_eq!(run.status, 1, "{:#}", run.report);
     assert!(
         (run.number("/seconds") - 4.0).abs() < 0.1,
@@ -111,13 +107,13 @@ fn assert_the_hole_is_drawn(run: &Run, picture: &str) {
 #[test]
 fn a_stopped_server_is_a_stall_and_no_outage() {
     let server = Server::plain();
-    let load = start(&server.endpoint, &["--rate", "1000", "-c", "10", "-d", "3s"]);
+    let load = start(server.endpoint(), &["--rate", "1000", "-c", "10", "-d", "3s"]);
     wait_for_traffic(&server);
     server.signal(Signal::STOP);
     // The stall is what is measured; nothing waits for this to be over.
     thread::sleep(Duration::from_millis(800));
     server.signal(Signal::CONT);
-    let run = finish(load);
+    let run = Run::of(load.finish());
     assert_eq!((run.status, run.number("/outages/count")), (0, 0.0), "{:#}", run.report);
     assert_eq!((run.number("/outages/reconnects"), run.number("/connections/opened")), (0.0, 10.0));
     assert_nothing_disappears(&run, 3000.0);
@@ -127,12 +123,12 @@ fn a_stopped_server_is_a_stall_and_no_outage() {
 #[test]
 fn with_a_short_timeout_a_stall_still_shows_in_the_latency() {
     let server = Server::plain();
-    let load = start(&server.endpoint, &["--rate", "500", "-c", "10", "-d", "3s", "--timeout", "400ms"]);
+    let load = start(server.endpoint(), &["--rate", "500", "-c", "10", "-d", "3s", "--timeout", "400ms"]);
     wait_for_traffic(&server);
     server.signal(Signal::STOP);
     thread::sleep(Duration::from_millis(1000));
     server.signal(Signal::CONT);
-    let run = finish(load);
+    let run = Run::of(load.finish());
     assert_eq!(run.status, 1, "{:#}", run.report);
     assert_nothing_disappears(&run, 1500.0);
     assert!(run.number("/errors/timeout") > 0.0 && run.number("/outages/count") >= 1.0, "{:#}", run.report);
@@ -146,10 +142,10 @@ fn a_server_that_does_not_come_back_leaves_what_was_due_not_sent() {
         let mut server = Server::plain();
         let conditions = ["--fail-if", "outage>500ms"];
         let arguments = [&["--rate", "1000", "-c", "10", "-d", "2s"], more, &conditions].concat();
-        let load = start(&server.endpoint, &arguments);
+        let load = start(server.endpoint(), &arguments);
         wait_for_traffic(&server);
         server.kill();
-        let run = finish(load);
+        let run = Run::of(load.finish());
         assert_nothing_disappears(&run, 2000.0);
         assert!(run.number("/messages/not_sent") > 100.0, "{:#}", run.report["messages"]);
         let warnings = run.report["warnings"].to_string();
@@ -188,13 +184,12 @@ fn no_message_is_sent_twice() {
 #[test]
 fn clients_of_an_endpoint_that_opens_later_join_in() {
     let server = Server::plain();
-    let reserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-    let late = reserved.local_addr().expect("it is bound");
+    let (reserved, late) = listener();
     drop(reserved);
-    let load = start(&server.endpoint, &[&late.to_string(), "--rate", "1000", "-c", "10", "-d", "3s"]);
+    let load = start(server.endpoint(), &[&late.to_string(), "--rate", "1000", "-c", "10", "-d", "3s"]);
     wait_for_traffic(&server);
     let _late = Server::start(&[&late.to_string()]);
-    let run = finish(load);
+    let run = Run::of(load.finish());
     assert_eq!((run.status, run.number("/errors/refused")), (1, 5.0), "{:#}", run.report);
     assert_eq!((run.number("/connections/opened"), run.number("/outages/count")), (10.0, 0.0));
     assert_nothing_disappears(&run, 3000.0);
@@ -236,7 +231,7 @@ fn a_datagram_port_that_closes_and_opens_again_is_an_outage() {
         let socket = UdpSocket::bind(address).expect("nobody else takes it");
         echo(socket, &|_| ended.load(Ordering::SeqCst));
     });
-    let run = finish(load);
+    let run = Run::of(load.finish());
     ending.store(true, Ordering::SeqCst);
     serving.join().expect("no panic");
     assert_eq!((run.status, run.number("/errors/refused")), (1, 10.0), "{:#}", run.report);

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Run, Toy, load, reset, run};
+use crate::toys::{Run, Toy, load, reset, run};
 
 /// Answers each line with another one, in two pieces. After `most` lines it resets the connection.
 fn line_service(most: usize) -> Toy {
@@ -173,8 +173,8 @@ fn a_service_gets_the_message_that_it_understands() {
     let endpoint = service.endpoint();
     let arguments = ["load", "--quiet", "--expect", "line", "--message", "PING\\r\\n", "-c", "2", "-m", "20"];
     let output = run(&[&arguments[..], &[&endpoint]].concat());
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(0), "{text}");
+    let text = output.stdout;
+    assert_eq!(output.code, Some(0), "{text}");
     assert!(text.contains("(not verified: any line is a reply)"), "{text}");
     assert!(!text.contains("every byte verified"), "{text}");
     assert_eq!(*seen.lock().expect("not poisoned"), b"PING\r\n".repeat(20));
@@ -190,9 +190,8 @@ fn replies_that_cannot_be_told_apart_are_refused_with_the_reason() {
         (&["--expect", "line", "--message", "", ":7"], "at least one byte"),
         (&["--expect", "any", "--fail-if", "mismatches>0", ":7"], "none can be wrong"),
     ] {
-        let output = run(&[&["load"], arguments].concat());
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
-        assert!(errors.contains(reason), "{errors}");
+        let refused = run(&[&["load"], arguments].concat());
+        assert_eq!(refused.code, Some(2), "{arguments:?}: {refused:?}");
+        assert!(refused.stderr.contains(reason), "{refused:?}");
     }
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::foreign::{installed, skip};
-use crate::support::{Server, Toy, as_run, load, run, spawn};
+use crate::support::{Server, installed, skip};
+use crate::toys::{Run, Toy, load, run, spawn};
 
 /// The words of `check-jsonschema` about the reports: whether all keep to the schema, and how they don't.
 #[track_caller]
@@ -43,7 +43,7 @@ fn assert_valid(test: &str, reports: &[Value]) {
 #[test]
 fn every_kind_of_report_keeps_to_the_schema() {
     let (server, udp) = (Server::plain(), Server::start(&["udp://127.0.0.1:0"]));
-    let plain = server.endpoint.as_str();
+    let plain = server.endpoint();
     let greeting = Server::start(&["127.0.0.1:0", "--greeting", "hello\\n"]);
     let mut reports = Vec::new();
     for arguments in [
@@ -52,8 +52,8 @@ fn every_kind_of_report_keeps_to_the_schema() {
         vec![plain, "-m", "10", "--connect-per-message"],
         vec![plain, "-d", "50ms", "--hold"],
         vec!["127.0.0.1:1", "-c", "1"],
-        vec![greeting.endpoint.as_str(), "-m", "10", "--greeting", "6"],
-        vec![udp.endpoint.as_str(), "-m", "100"],
+        vec![greeting.endpoint(), "-m", "10", "--greeting", "6"],
+        vec![udp.endpoint(), "-m", "100"],
     ] {
         reports.push(load(&arguments).report);
     }
@@ -70,7 +70,7 @@ fn the_schema_refuses_what_is_no_report() {
         return skip("the_schema_refuses_what_is_no_report", "check-jsonschema is not installed");
     }
     let server = Server::plain();
-    let mut report = load(&[&server.endpoint, "-m", "10"]).report;
+    let mut report = load(&[server.endpoint(), "-m", "10"]).report;
     assert!(checked(&[report.clone()]).0);
     report["messages"]["sent"] = "many".into();
     assert!(!checked(&[report.clone()]).0);
@@ -81,7 +81,7 @@ fn the_schema_refuses_what_is_no_report() {
 #[test]
 fn the_series_adds_up_to_the_whole() {
     let server = Server::plain();
-    let run = load(&[&server.endpoint, "-d", "2200ms", "--rate", "1000"]);
+    let run = load(&[server.endpoint(), "-d", "2200ms", "--rate", "1000"]);
     let series = run.report["series"].as_array().expect("an array");
     assert!((3..=4).contains(&series.len()), "{series:#?}");
     let received: u64 = series.iter().map(|point| point["received"].as_u64().expect("a number")).sum();
@@ -91,9 +91,9 @@ fn the_series_adds_up_to_the_whole() {
 #[test]
 fn the_table_says_what_the_json_says() {
     let server = Server::plain();
-    let output = run(&["load", "--quiet", &server.endpoint, "-c", "2", "-m", "5000"]);
-    assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let output = run(&["load", "--quiet", server.endpoint(), "-c", "2", "-m", "5000"]);
+    assert_eq!(output.code, Some(0));
+    let text = output.stdout;
     for part in [
         "2 clients, closed loop, 64 bytes a message",
         "2 wanted, 2 opened, 0 lost",
@@ -117,7 +117,7 @@ fn the_files_are_written() {
     let file = |name: &str| directory.path().join(name).display().to_string();
     let (hgrm, plot) = (file("run.hgrm"), file("run.svg"));
     let measured =
-        load(&[&server.endpoint, "-d", "1200ms", "--rate", "500", "--hgrm", &hgrm, "--plot", &plot]);
+        load(&[server.endpoint(), "-d", "1200ms", "--rate", "500", "--hgrm", &hgrm, "--plot", &plot]);
     let text = fs::read_to_string(&hgrm).expect("it is written");
     assert!(text.starts_with("       Value     Percentile TotalCount 1/(1-Percentile)\n\n"), "{text}");
     let count = format!("Total count    = {:>12}]", measured.number("/messages/received"));
@@ -125,9 +125,8 @@ fn the_files_are_written() {
     let picture = fs::read_to_string(&plot).expect("it is written");
     assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"));
     assert!(picture.contains("latency by percentile") && picture.contains("<polyline"));
-    let output = run(&["load", "--quiet", &server.endpoint, "-m", "10", "--plot", &file("no/such/run.svg")]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot draw"));
+    run(&["load", "--quiet", server.endpoint(), "-m", "10", "--plot", &file("no/such/run.svg")])
+        .failed(1, &["cannot draw"]);
 }
 
 #[test]
@@ -135,15 +134,13 @@ fn a_path_that_cannot_be_written_costs_no_measurement_and_a_full_disk_no_report(
     let echoed = Toy::changing(|_, _| ());
     let arguments = ["load", "--quiet", &echoed.endpoint(), "-d", "1h"];
     for (file, part) in [("--hgrm", "cannot write"), ("--plot", "cannot draw")] {
-        let output = run(&[&arguments[..], &[file, "/no/such/run.svg"]].concat());
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{errors}");
-        assert!(errors.contains(part) && output.stdout.is_empty(), "{errors}");
+        let refused = run(&[&arguments[..], &[file, "/no/such/run.svg"]].concat());
+        refused.failed(1, &[part]);
+        assert_eq!(refused.stdout, "");
     }
-    let output = run(&[&arguments[..], &["--plot", "run.png"]].concat());
-    assert_eq!(output.status.code(), Some(2));
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(errors.contains("the picture is SVG, not png: name it `run.svg`"), "{errors}");
+    let refused = run(&[&arguments[..], &["--plot", "run.png"]].concat());
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("the picture is SVG, not png: name it `run.svg`"), "{refused:?}");
 
     let full = load(&[&echoed.endpoint(), "-m", "10", "--hgrm", "/dev/full"]);
     assert_eq!((full.status, full.number("/messages/received")), (1, 10.0));
@@ -157,13 +154,11 @@ fn a_file_that_is_there_is_replaced_and_a_condition_that_is_pointless_is_refused
     let path = directory.path().join("run.hgrm");
     fs::write(&path, "x".repeat(100_000)).expect("it is written");
     let file = path.display().to_string();
-    let arguments = ["load", "--quiet", &server.endpoint, "-m", "10", "--hgrm", &file];
-    let output = run(&[&arguments[..], &["--fail-if", "not_sent>0"]].concat());
-    assert_eq!(output.status.code(), Some(2));
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(errors.contains("--fail-if 'not_sent>0' can never hold: only an open loop"), "{errors}");
+    let arguments = ["load", "--quiet", server.endpoint(), "-m", "10", "--hgrm", &file];
+    run(&[&arguments[..], &["--fail-if", "not_sent>0"]].concat())
+        .failed(2, &["--fail-if 'not_sent>0' can never hold: only an open loop"]);
     assert_eq!(fs::metadata(&path).expect("it is there").len(), 100_000);
-    assert_eq!(run(&arguments).status.code(), Some(0));
+    assert_eq!(run(&arguments).code, Some(0));
     let text = fs::read_to_string(&path).expect("it is there");
     assert!(text.trim_start().starts_with("Value") && !text.contains("xx"), "{text}");
 }
@@ -171,7 +166,7 @@ fn a_file_that_is_there_is_replaced_and_a_condition_that_is_pointless_is_refused
 #[test]
 fn generators_that_ran_together_are_merged() {
     let server = Server::plain();
-    let endpoint = server.endpoint.as_str();
+    let endpoint = server.endpoint();
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name: &str| directory.path().join(name).display().to_string();
     let generators: Vec<_> = ["1", "2"]
@@ -184,8 +179,8 @@ fn generators_that_ran_together_are_merged() {
     let mut text = String::from("INFO a line of a log\n");
     let (mut received, mut reports) = (0, Vec::new());
     for generator in generators {
-        let output = generator.wait_with_output().expect("it ends");
-        let report = String::from_utf8(output.stdout).expect("UTF-8");
+        let output = generator.finish();
+        let report = output.stdout;
         let value: Value = serde_json::from_str(&report).expect("a report");
         received += value["messages"]["received"].as_u64().expect("a number");
         text += &report;
@@ -195,7 +190,7 @@ fn generators_that_ran_together_are_merged() {
     fs::write(&all, &text).expect("it is written");
     let (hgrm, plot) = (file("all.hgrm"), file("all.svg"));
     let results = ["--hgrm", &hgrm, "--plot", &plot, "--fail-if", "received<1"];
-    let merged = as_run(run(&[&["merge", "--json", all.as_str()], &results[..]].concat()));
+    let merged = Run::of(run(&[&["merge", "--json", all.as_str()], &results[..]].concat()));
     assert_eq!(merged.status, 0, "{}", merged.errors);
     assert_valid("generators_that_ran_together_are_merged", std::slice::from_ref(&merged.report));
     assert_eq!(merged.number("/messages/received"), received as f64);
@@ -208,8 +203,8 @@ fn generators_that_ran_together_are_merged() {
     assert!(fs::read_to_string(&plot).expect("it is written").contains("<polyline"));
 
     let table = run(&["merge", &all, "--fail-if", "received>1"]);
-    assert_eq!(table.status.code(), Some(8));
-    let text = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert_eq!(table.code, Some(8));
+    let text = table.stdout;
     assert!(text.contains("6 clients, open loop of 400 messages/s") && text.contains("1 on "), "{text}");
 
     let other = load(&[endpoint, "-m", "10", "--rate", "100", "--depth", "2"]).report;
@@ -219,9 +214,7 @@ fn generators_that_ran_together_are_merged() {
     ] {
         let path = file("other.json");
         fs::write(&path, reports[0].clone() + &other).expect("it is written");
-        let output = run(&["merge", &path]);
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(1) && errors.contains(part), "{errors}");
+        run(&["merge", &path]).failed(1, &[part]);
     }
 }
 
@@ -232,14 +225,14 @@ fn a_run_is_repeated_and_sides_with_repetitions_are_compared() {
     let mut files = Vec::new();
     for (name, clients) in [("a.json", "1"), ("b.json", "4")] {
         let path = directory.path().join(name).display().to_string();
-        let arguments = ["load", "--json", "--quiet", &server.endpoint, "-m", "200", "--repeat", "3"];
+        let arguments = ["load", "--json", "--quiet", server.endpoint(), "-m", "200", "--repeat", "3"];
         let output = run(&[&arguments[..], &["-c", clients]].concat());
-        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(output.code, Some(0));
         fs::write(&path, output.stdout).expect("it is written");
         files.push(path);
     }
     let output = run(&["compare", &files[0], &files[1]]);
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let text = output.stdout;
     assert!(text.contains("a.json (3 runs): 1 client") && text.contains(" ±"), "{text}");
     assert!(
         text.contains("\nB ÷ A") && text.contains("B had other settings than A: clients: 1 and 4"),
@@ -247,16 +240,16 @@ fn a_run_is_repeated_and_sides_with_repetitions_are_compared() {
     );
 
     let table =
-        run(&["load", "--quiet", &server.endpoint, "-m", "200", "--repeat", "2", "--fail-if", "p50>1ns"]);
-    assert_eq!(table.status.code(), Some(8));
-    let text = String::from_utf8(table.stdout).expect("UTF-8");
+        run(&["load", "--quiet", server.endpoint(), "-m", "200", "--repeat", "2", "--fail-if", "p50>1ns"]);
+    assert_eq!(table.code, Some(8));
+    let text = table.stdout;
     assert!(text.contains("run 2: ") && text.contains("all runs (2 runs)"), "{text}");
 }
 
 #[test]
 fn conditions_fail_the_run_with_the_reason() {
     let server = Server::plain();
-    let endpoint = server.endpoint.as_str();
+    let endpoint = server.endpoint();
     assert_eq!(load(&[endpoint, "-m", "100", "--fail-if", "p99>10s", "--fail-if", "errors>0"]).status, 0);
     let failed = load(&[endpoint, "-m", "100", "--fail-if", "p50>1ns", "--fail-if", "received<1000"]);
     assert_eq!(failed.status, 8);
@@ -271,29 +264,28 @@ fn results_are_compared_side_by_side() {
     let mut files = Vec::new();
     for (name, clients) in [("a.json", "1"), ("b.json", "4")] {
         let path = directory.path().join(name).display().to_string();
-        let report = load(&[&server.endpoint, "-m", "500", "-c", clients]).report;
+        let report = load(&[server.endpoint(), "-m", "500", "-c", clients]).report;
         fs::write(&path, report.to_string()).expect("it is written");
         files.push(path);
     }
     let output = run(&["compare", &files[0], &files[1]]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let text = output.stdout;
     assert!(text.contains("A  ") && text.contains("a.json: 1 client, closed loop"), "{text}");
     let rate = text.lines().find(|line| line.starts_with("rate")).expect("a row");
     assert_eq!(rate.matches('×').count(), 1, "the ratio to the first: {rate}");
 
     fs::write(&files[1], "{}").expect("it is written");
     let output = run(&["compare", &files[0], &files[1]]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is no report of `echoloop load --json`"));
+    output.failed(1, &["is no report of `echoloop load --json`"]);
 }
 
 #[test]
 fn a_line_of_json_comes_with_each_interval_while_the_run_goes_on() {
     let server = Server::plain();
     let arguments = ["--json-lines", "--interval", "200ms", "-d", "1h", "--rate", "500", "-c", "5"];
-    let mut load = spawn(&[&["load", "--quiet", server.endpoint.as_str()], &arguments[..]].concat());
-    let mut lines = BufReader::new(load.stdout.take().expect("it is piped")).lines();
+    let mut load = spawn(&[&["load", "--quiet", server.endpoint()], &arguments[..]].concat());
+    let mut lines = BufReader::new(load.child.stdout.take().expect("it is piped")).lines();
     let mut line = || -> Option<Value> {
         let line = lines.next()?.expect("UTF-8");
         Some(serde_json::from_str(&line).expect("each line is an object"))
@@ -303,7 +295,7 @@ fn a_line_of_json_comes_with_each_interval_while_the_run_goes_on() {
     // A busy machine makes single intervals longer, and none shorter.
     let lengths: Vec<f64> = intervals.iter().filter_map(|interval| interval["seconds"].as_f64()).collect();
     assert!(lengths.len() == 4 && lengths.iter().all(|length| *length >= 0.2), "{intervals:#?}");
-    kill_process(Pid::from_child(&load), Signal::TERM).expect("it is our child");
+    load.signal(Signal::TERM);
     let report = loop {
         let next = line().expect("the report comes last");
         match next.get("interval") {
@@ -311,7 +303,7 @@ fn a_line_of_json_comes_with_each_interval_while_the_run_goes_on() {
             None => break next,
         }
     };
-    assert!(line().is_none() && load.wait().expect("it ends").success());
+    assert!(line().is_none() && load.wait().success());
     assert_valid(
         "a_line_of_json_comes_with_each_interval_while_the_run_goes_on",
         std::slice::from_ref(&report),

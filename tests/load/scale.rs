@@ -1,9 +1,7 @@
 //! Several processes, and a common start.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -11,17 +9,14 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Server, Toy, as_run, load, run, sockets, spawn, terminal, wait_until};
+use crate::support::{Process, Server, deserted_address, eventually, program, terminal, written_on};
+use crate::toys::{Run, Toy, load, run, sockets, spawn};
 
 /// The processes that a process has started.
-fn children(process: &Child) -> Vec<i32> {
-    let path = format!("/proc/{0}/task/{0}/children", process.id());
+fn children(process: &Process) -> Vec<i32> {
+    let path = format!("/proc/{0}/task/{0}/children", process.child.id());
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
-}
-
-fn signal(process: i32, signal: Signal) {
-    kill_process(Pid::from_raw(process).expect("a process"), signal).expect("it is ours");
 }
 
 fn has_ended(process: i32) -> bool {
@@ -32,7 +27,7 @@ fn has_ended(process: i32) -> bool {
 fn several_processes_share_the_plan_and_are_merged() {
     let server = Server::plain();
     let arguments = ["--processes", "3", "-c", "7", "--rate", "700", "-d", "2s", "--seed", "5"];
-    let run = load(&[&[server.endpoint.as_str()], &arguments[..]].concat());
+    let run = load(&[&[server.endpoint()], &arguments[..]].concat());
     assert_eq!(run.status, 0, "{}", run.errors);
     assert_eq!((run.number("/settings/clients"), run.number("/connections/opened")), (7.0, 7.0));
     assert_eq!(run.number("/latency_us/count"), run.number("/messages/received"));
@@ -48,20 +43,20 @@ fn several_processes_share_the_plan_and_are_merged() {
 #[test]
 fn an_interrupt_reaches_all_processes_and_their_results_are_merged() {
     let server = Server::plain();
-    let load = spawn(&["load", "--json", "--quiet", &server.endpoint, "--processes", "2", "-d", "1h"]);
-    wait_until("two generators", || children(&load).len() == 2);
+    let load = spawn(&["load", "--json", "--quiet", server.endpoint(), "--processes", "2", "-d", "1h"]);
+    eventually("two generators", || children(&load).len() == 2);
     let generators = children(&load);
     // A pair for the signal, and four clients.
-    wait_until("their connections", || generators.iter().all(|process| sockets(*process) >= 6));
+    eventually("their connections", || generators.iter().all(|process| sockets(*process) >= 6));
     let ticks = |process: &i32| {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind).to_owned();
         let times = behind.split_whitespace().skip(11).take(2);
         times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>()
     };
-    wait_until("their messages", || generators.iter().all(|process| ticks(process) >= 10));
-    signal(i32::try_from(load.id()).expect("a process"), Signal::INT);
-    let run = as_run(load.wait_with_output().expect("it ends"));
+    eventually("their messages", || generators.iter().all(|process| ticks(process) >= 10));
+    load.signal(Signal::INT);
+    let run = Run::of(load.finish());
     assert_eq!((run.status, &run.report["interrupted"]), (0, &Value::Bool(true)), "{}", run.errors);
     assert!(run.number("/messages/received") > 0.0);
     assert!(generators.iter().all(|process| has_ended(*process)));
@@ -70,44 +65,33 @@ fn an_interrupt_reaches_all_processes_and_their_results_are_merged() {
 #[test]
 fn a_process_that_dies_fails_the_run_and_none_is_left_behind() {
     let server = Server::plain();
-    let load = spawn(&["load", "--json", "--quiet", &server.endpoint, "--processes", "2", "-d", "1h"]);
-    wait_until("two generators", || children(&load).len() == 2);
+    let load = spawn(&["load", "--json", "--quiet", server.endpoint(), "--processes", "2", "-d", "1h"]);
+    eventually("two generators", || children(&load).len() == 2);
     let generators = children(&load);
-    signal(generators[1], Signal::KILL);
-    let output = load.wait_with_output().expect("it ends");
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("generator 2 failed (signal: 9"), "{errors}");
+    kill_process(Pid::from_raw(generators[1]).expect("a process"), Signal::KILL).expect("it is ours");
+    load.finish().failed(1, &["generator 2 failed (signal: 9"]);
     assert!(generators.iter().all(|process| has_ended(*process)));
 
     // A plan that can't be carried out is refused before any of them is started.
-    let output = run(&["load", "--quiet", "no-such-name.invalid", "--processes", "2"]);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        output.status.code() == Some(3) && errors.contains("cannot resolve no-such-name.invalid"),
-        "{errors}"
-    );
+    run(&["load", "--quiet", "no-such-name.invalid", "--processes", "2"])
+        .failed(3, &["cannot resolve no-such-name.invalid"]);
     // No machine has so many ports, although there would be enough for each of the three.
-    let output = run(&["load", "--quiet", &server.endpoint, "--processes", "3", "-c", "70000"]);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && errors.contains("cannot open 70000 connections"), "{errors}");
-    assert!(!errors.contains("generator"), "{errors}");
-    let output = run(&["load", "--quiet", &server.endpoint, "--processes", "9"]);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && errors.contains("at least 9 clients"), "{errors}");
+    let refused = run(&["load", "--quiet", server.endpoint(), "--processes", "3", "-c", "70000"]);
+    refused.failed(1, &["cannot open 70000 connections"]);
+    assert!(!refused.stderr.contains("generator"), "{refused:?}");
+    run(&["load", "--quiet", server.endpoint(), "--processes", "9"]).failed(2, &["at least 9 clients"]);
 }
 
 #[test]
 fn the_death_of_the_one_that_collects_ends_the_generators() {
     let server = Server::plain();
-    let mut load = spawn(&["load", "--quiet", &server.endpoint, "--processes", "2", "-d", "1h"]);
-    wait_until("two generators", || children(&load).len() == 2);
+    let mut load = spawn(&["load", "--quiet", server.endpoint(), "--processes", "2", "-d", "1h"]);
+    eventually("two generators", || children(&load).len() == 2);
     let generators = children(&load);
     // They have asked for it once they have connections, which is later.
-    wait_until("their connections", || generators.iter().all(|process| sockets(*process) >= 6));
-    load.kill().expect("it runs");
-    load.wait().expect("it has ended");
-    wait_until("the end of the generators", || generators.iter().all(|process| has_ended(*process)));
+    eventually("their connections", || generators.iter().all(|process| sockets(*process) >= 6));
+    load.kill();
+    eventually("the end of the generators", || generators.iter().all(|process| has_ended(*process)));
 }
 
 #[test]
@@ -117,21 +101,18 @@ fn messages_flow_from_the_common_start_on() {
         let start = SystemTime::now() + Duration::from_millis(1500);
         let start = start.duration_since(SystemTime::UNIX_EPOCH).expect("now is later").as_secs_f64();
         let text = format!("{start:.3}");
-        let run = load(&[&[server.endpoint.as_str(), "-d", "200ms", "--start-at", &text], usage].concat());
+        let run = load(&[&[server.endpoint(), "-d", "200ms", "--start-at", &text], usage].concat());
         let begun = run.number("/started");
         assert_eq!(run.status, 0, "{}", run.errors);
         assert!(begun >= start - 0.005, "{usage:?}: {begun} instead of {start}");
     }
-    let output = run(&["load", "--quiet", &server.endpoint, "--start-at", "2020-01-01T00:00:00Z"]);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && errors.contains(" ago: "), "{errors}");
+    let output = run(&["load", "--quiet", server.endpoint(), "--start-at", "2020-01-01T00:00:00Z"]);
+    assert!(output.code == Some(2) && output.stderr.contains(" ago: "), "{output:?}");
 }
 
 #[test]
 fn nobody_who_listens_is_an_error_of_the_run_with_several_processes_too() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let endpoint = listener.local_addr().expect("it is bound").to_string();
-    drop(listener);
+    let endpoint = deserted_address().to_string();
     let run = load(&[&endpoint, "--processes", "2", "-c", "2", "-d", "300ms"]);
     assert_eq!((run.status, run.number("/connections/opened")), (4, 0.0), "{:#}", run.report);
 }
@@ -140,22 +121,15 @@ fn nobody_who_listens_is_an_error_of_the_run_with_several_processes_too() {
 fn the_line_on_a_terminal_shows_all_processes_together() {
     let server = Server::plain();
     let (control, slave) = terminal();
-    let load = Command::new(env!("CARGO_BIN_EXE_echoloop"))
-        .args(["load", &server.endpoint, "--processes", "2", "-c", "6", "--rate", "200", "-d", "1s"])
-        .env("TERM", "xterm")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(slave)
-        .spawn()
-        .expect("the program starts");
-    // Read until all descriptors of the other side are closed, which is an error here.
-    let (mut shown, mut buffer, mut control) = (Vec::new(), [0; 4096], File::from(control));
-    while let Ok(count @ 1..) = control.read(&mut buffer) {
-        shown.extend_from_slice(&buffer[..count]);
-    }
-    let output = load.wait_with_output().expect("it ends");
-    let shown = String::from_utf8_lossy(&shown).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{shown}");
+    let arguments = ["load", server.endpoint(), "--processes", "2", "-c", "6", "--rate", "200", "-d", "1s"];
+    let mut command = program(&arguments);
+    command.env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(slave);
+    let load = Process::spawn(&mut command);
+    // It holds the other side, which would keep the terminal from ending.
+    drop(command);
+    let shown: Vec<u8> = written_on(&control).iter().flatten().collect();
+    let shown = String::from_utf8_lossy(&shown);
+    assert_eq!(load.finish().code, Some(0), "{shown}");
     assert!(shown.contains("measuring") && shown.contains("6/6 open"), "{shown}");
 }
 
@@ -172,14 +146,14 @@ fn a_search_by_several_processes_keeps_their_connections() {
         ["--rate", "40", "-c", "5", "--step", "200ms", "--warmup", "50ms", "--fail-if", "p50>1ns"];
     let all = [&["load", "--quiet", "--json", "--find-rate", "--processes", "2", &endpoint], &arguments[..]];
     let output = run(&all.concat());
-    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let found = output.json();
     // On a busy machine there is no answer, after three attempts at the same step.
     let status = match found["ending"].as_str() {
         Some("none_is_good") => 8,
         Some("generator_late") => 1,
         other => panic!("{other:?}: {found:#}"),
     };
-    assert_eq!(output.status.code(), Some(status));
+    assert_eq!(output.code, Some(status));
     let steps = found["steps"].as_array().expect("a list");
     assert!(steps.len() >= 3, "{found:#}");
     for step in steps {

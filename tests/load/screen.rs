@@ -1,51 +1,35 @@
 //! A run on a terminal (a pseudo one) of a given width, as somebody sees it.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Stdio;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::support::{PATIENCE, Server, run};
+use crate::support::{DEADLINE, Process, Server, deserted_address, program, terminal, written_on};
+use crate::toys::run;
 
 /// So many lines that none of them leaves the screen.
 const LINES: u16 = 500;
 
 /// `echoloop load` on a terminal.
 struct Screen {
-    child: Child,
+    process: Process,
     output: Receiver<Vec<u8>>,
     terminal: vt100::Parser,
 }
 
 impl Screen {
     fn start(columns: u16, environment: &[(&str, &str)], arguments: &[&str]) -> Screen {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-        grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
+        let (control, programs) = terminal();
         let size = Winsize { ws_row: LINES, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&master, size).expect("a terminal has a size");
-        let name = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("text");
-        let other_side = OpenOptions::new().read(true).write(true).open(name).expect("its other side");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_echoloop"));
-        command.arg("load").args(arguments).env_remove("COLUMNS").env_remove("NO_COLOR").env("TERM", "xterm");
+        tcsetwinsize(&control, size).expect("a terminal has a size");
+        let mut command = program(&[&["load"], arguments].concat());
+        command.env_remove("COLUMNS").env_remove("NO_COLOR").env("TERM", "xterm");
         command.envs(environment.iter().copied()).stdin(Stdio::null());
-        command.stdout(other_side.try_clone().expect("a descriptor")).stderr(other_side);
-        let child = command.spawn().expect("the program starts");
-        // The command holds the other side open, which would keep the screen from ending.
-        drop(command);
-        let mut picture = File::from(master);
-        let (sender, output) = channel();
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            // A terminal whose other side has gone fails; that is the end.
-            while let Ok(count @ 1..) = picture.read(&mut bytes) {
-                let _ = sender.send(bytes[..count].to_vec());
-            }
-        });
-        Screen { child, output, terminal: vt100::Parser::new(LINES, columns, 0) }
+        command.stdout(programs.try_clone().expect("a descriptor")).stderr(programs);
+        let process = Process::spawn(&mut command);
+        Screen { process, output: written_on(&control), terminal: vt100::Parser::new(LINES, columns, 0) }
     }
 
     /// Everything that stands on the screen, a line of the terminal each.
@@ -58,7 +42,7 @@ impl Screen {
     /// Waits until the screen shows this.
     #[track_caller]
     fn shows(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         while !self.lines().iter().any(|line| line.contains(text)) {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.output.recv_timeout(left) {
@@ -71,19 +55,12 @@ impl Screen {
     /// The whole screen at the end of the run.
     #[track_caller]
     fn last(mut self) -> Vec<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         while let Ok(bytes) = self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.terminal.process(&bytes);
         }
-        self.child.wait().expect("it ends");
+        self.process.wait();
         self.lines()
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -98,8 +75,7 @@ fn assert_nothing_stale(lines: &[String]) {
 fn no_progress_line_stays_above_the_log_or_the_report() {
     for columns in [60, 80, 160] {
         // Nobody listens, so each client has a line in the log while the progress line is there.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let endpoint = free.expect("loopback").to_string();
+        let endpoint = deserted_address().to_string();
         let lines = Screen::start(columns, &[], &["-v", "--clients", "20", &endpoint]).last();
         let refused = lines.iter().filter(|line| line.contains("cannot connect")).count();
         assert!(refused >= 20, "{lines:#?}");
@@ -111,7 +87,7 @@ fn no_progress_line_stays_above_the_log_or_the_report() {
 fn a_server_that_dies_leaves_its_log_and_no_progress_line() {
     for columns in [60, 160] {
         let mut server = Server::plain();
-        let arguments = ["-v", "--clients", "20", "--duration", "3s", &server.endpoint];
+        let arguments = ["-v", "--clients", "20", "--duration", "3s", server.endpoint()];
         let mut screen = Screen::start(columns, &[], &arguments);
         screen.shows("measuring");
         screen.shows("p99");
@@ -134,7 +110,7 @@ fn drawn(lines: &[String]) -> &[String] {
 fn a_report_fits_its_terminal_and_uses_it() {
     let server = Server::plain();
     let longest = |lines: &[String]| lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
-    let arguments = ["--clients", "4", "--duration", "300ms", "--warmup", "0s", &server.endpoint];
+    let arguments = ["--clients", "4", "--duration", "300ms", "--warmup", "0s", server.endpoint()];
     // A line that did not fit would go on at the margin, where nothing of a report stands but its title.
     let is_folded = |line: &&String| !line.is_empty() && !line.starts_with(' ');
     for (columns, environment, bars) in
@@ -154,8 +130,8 @@ fn a_report_fits_its_terminal_and_uses_it() {
 #[test]
 fn a_report_in_a_pipe_has_80_columns() {
     let server = Server::plain();
-    let output = run(&["load", "--quiet", "--clients", "4", "--duration", "300ms", &server.endpoint]);
-    let text = String::from_utf8(output.stdout).expect("text");
+    let output = run(&["load", "--quiet", "--clients", "4", "--duration", "300ms", server.endpoint()]);
+    let text = output.stdout;
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let longest = drawn(&lines).iter().map(|line| line.chars().count()).max();
     assert!((75..=80).contains(&longest.unwrap_or(0)), "{text}");

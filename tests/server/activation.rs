@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
@@ -12,7 +12,10 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use tempfile::tempdir;
 
-use crate::support::{Client, DEADLINE, Process, Server, assert_same, installed, program, run, skip};
+use crate::support::{
+    Client, Process, Server, assert_answered, assert_same, installed, listener, program, run, skip,
+    udp_socket,
+};
 
 /// The first descriptor that is handed over (`sd_listen_fds(3)`).
 const FIRST: i32 = 3;
@@ -40,12 +43,6 @@ fn handing_over(arguments: &[&str], sockets: &[(&str, &dyn AsFd)]) -> Command {
     command
 }
 
-fn tcp_listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
-    (listener, address)
-}
-
 /// A UDP socket as a `ListenDatagram=` with a port alone makes it: for every IPv6 address, and every IPv4 one.
 fn dual_stack() -> Option<UdpSocket> {
     let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).ok()?;
@@ -58,25 +55,11 @@ fn port(socket: &UdpSocket) -> u16 {
     socket.local_addr().expect("it is bound").port()
 }
 
-fn udp_client(address: IpAddr) -> UdpSocket {
-    let socket = UdpSocket::bind((address, 0)).expect("a loopback address");
-    socket.set_read_timeout(Some(DEADLINE)).expect("a positive time");
-    socket
-}
-
-#[track_caller]
-fn assert_answered(client: &UdpSocket, server: SocketAddr, bytes: &[u8]) {
-    let mut buffer = [0; 100];
-    let (length, from) = client.recv_from(&mut buffer).expect("an answer comes");
-    assert_same(&buffer[..length], bytes);
-    assert_eq!(from, server, "the answer comes from the address that was asked");
-}
-
 #[test]
 fn a_client_that_comes_while_no_server_runs_is_answered_by_the_next_one() {
     let directory = tempdir().expect("a directory");
     let path = directory.path().join("echo.sock");
-    let (tcp, address) = tcp_listener();
+    let (tcp, address) = listener();
     let unix = UnixListener::bind(&path).expect("a free path");
     let connect = || [Client::tcp(address), Client::unix(&path)];
     let mut waiting = connect();
@@ -113,9 +96,9 @@ fn a_client_that_comes_while_no_server_runs_is_answered_by_the_next_one() {
 fn every_kind_is_served_and_so_are_the_endpoints_of_the_command_line() {
     let directory = tempdir().expect("a directory");
     let path = directory.path().join("echo.sock");
-    let (tcp, address) = tcp_listener();
+    let (tcp, address) = listener();
     let unix = UnixListener::bind(&path).expect("a free path");
-    let udp = udp_client(Ipv4Addr::LOCALHOST.into());
+    let udp = udp_socket(Ipv4Addr::LOCALHOST);
     let udp_address = udp.local_addr().expect("it is bound");
     let sockets: &[(&str, &dyn AsFd)] = &[("echo-tcp", &tcp), ("", &udp), ("echo-unix", &unix)];
     let server = Server::spawn(activated(&["127.0.0.1:0"], sockets), 4);
@@ -127,7 +110,7 @@ fn every_kind_is_served_and_so_are_the_endpoints_of_the_command_line() {
     for client in [Client::tcp(address), Client::unix(&path), Client::tcp(own)] {
         client.echo(b"served");
     }
-    let client = udp_client(Ipv4Addr::LOCALHOST.into());
+    let client = udp_socket(Ipv4Addr::LOCALHOST);
     client.send_to(b"served", udp_address).expect("it can be sent");
     assert_answered(&client, udp_address, b"served");
     server.await_log(&format!("inherited tcp://{address}: descriptor 3, named \"echo-tcp\""));
@@ -140,7 +123,7 @@ fn every_kind_is_served_and_so_are_the_endpoints_of_the_command_line() {
 
 #[test]
 fn inherited_sockets_take_the_place_of_the_default_endpoint_and_are_made_nonblocking() {
-    let (tcp, address) = tcp_listener();
+    let (tcp, address) = listener();
     let mut command = activated(&[], &[("", &tcp)]);
     command.env_remove("LISTEN_FDNAMES");
     let server = Server::spawn(command, 1);
@@ -159,7 +142,7 @@ fn inherited_sockets_take_the_place_of_the_default_endpoint_and_are_made_nonbloc
 
 #[test]
 fn sockets_for_another_process_are_left_alone() {
-    let (tcp, _) = tcp_listener();
+    let (tcp, _) = listener();
     for pid in [None, Some("1"), Some("")] {
         let mut command = program(&["127.0.0.1:0"]);
         command.env("LISTEN_FDS", "1").env_remove("LISTEN_PID");
@@ -177,7 +160,7 @@ fn sockets_for_another_process_are_left_alone() {
 
 #[test]
 fn what_cannot_be_served_is_said_with_what_to_change() {
-    let (tcp, address) = tcp_listener();
+    let (tcp, address) = listener();
     let client = Client::tcp(address);
     let (accepted, _) = tcp.accept().expect("a client");
     let (_reader, pipe) = std::io::pipe().expect("a pipe");
@@ -206,7 +189,7 @@ fn what_cannot_be_served_is_said_with_what_to_change() {
 
 #[test]
 fn a_number_of_sockets_that_makes_no_sense_is_said() {
-    let (tcp, _) = tcp_listener();
+    let (tcp, _) = listener();
     for (count, word) in [
         ("2", "(descriptor 4): it is no internet or Unix socket, or not open"),
         ("-1", "cannot serve inherited sockets: LISTEN_FDS is \"-1\"; a number below"),
@@ -224,7 +207,7 @@ fn a_number_of_sockets_that_makes_no_sense_is_said() {
 /// The kernel copies a listener's options when a connection is made: these were made before the server set any.
 #[test]
 fn urgent_bytes_of_connections_that_had_waited_stay_in_their_place() {
-    let (tcp, address) = tcp_listener();
+    let (tcp, address) = listener();
     let early = Client::tcp(address);
     let ask = |client: &Client| {
         client.send(b"abc");
@@ -253,7 +236,7 @@ fn datagrams_are_answered_from_the_address_that_was_asked_even_if_they_had_waite
             IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
         };
-        let clients: Vec<UdpSocket> = addresses.iter().map(|address| udp_client(any(address))).collect();
+        let clients: Vec<UdpSocket> = addresses.iter().map(|address| udp_socket(any(address))).collect();
         for (client, address) in clients.iter().zip(&addresses) {
             client.send_to(b"early", server_at(*address)).expect("it can be sent");
         }
@@ -277,14 +260,14 @@ fn datagrams_are_answered_from_the_address_that_was_asked_even_if_they_had_waite
 fn a_broadcast_is_not_answered_whatever_the_socket_and_whenever_it_came() {
     let ipv4 = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
     for socket in [Some(ipv4), dual_stack()].iter().flatten() {
-        let crowd = udp_client(Ipv4Addr::LOCALHOST.into());
+        let crowd = udp_socket(Ipv4Addr::LOCALHOST);
         crowd.set_broadcast(true).expect("SO_BROADCAST");
         let broadcast = (Ipv4Addr::new(127, 255, 255, 255), port(socket));
         crowd.send_to(b"early", broadcast).expect("it can be sent");
         let server = Server::spawn(activated(&["-v"], &[("udp", socket)]), 1);
         crowd.send_to(b"late", broadcast).expect("it can be sent");
         server.await_log("not answered: it is not known to be for this machine alone");
-        let client = udp_client(Ipv4Addr::LOCALHOST.into());
+        let client = udp_socket(Ipv4Addr::LOCALHOST);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port(socket)));
         client.send_to(b"alone", address).expect("it can be sent");
         assert_answered(&client, address, b"alone");
@@ -299,7 +282,7 @@ fn a_broadcast_is_not_answered_whatever_the_socket_and_whenever_it_came() {
 /// Closing our descriptor does not take a socket out of the poll while somebody else holds it.
 #[test]
 fn a_socket_that_others_keep_does_not_wake_a_server_that_has_closed_it() {
-    let (tcp, address) = tcp_listener();
+    let (tcp, address) = listener();
     let server = Server::spawn(activated(&["-vv", "--max-accepts", "1"], &[("tcp", &tcp)]), 1);
     let client = Client::tcp(address);
     client.echo(b"served");

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::tempdir;
 
-use crate::limits::{allow_descriptors, clients_without_a_gap, inherited_descriptors, with_descriptors};
+use crate::limits::{allow_descriptors, clients_without_a_gap, inherited_descriptors};
 use crate::support::{
     Client, Process, Server, assert_same, eventually, installed, pattern, program, run, skip,
-    socket_with_small_buffers,
+    socket_with_small_buffers, with_descriptors,
 };
 
 /// Connections that the endpoint holds at a time.
@@ -576,7 +576,7 @@ fn without_a_host_it_is_on_loopback_and_beyond_it_there_is_a_warning() {
 fn where_it_can_not_be_is_said_with_the_exit_status() {
     for (endpoint, code, reason) in [
         ("udp://127.0.0.1:0", 2, "UDP"),
-        ("localhost", 2, "a port is expected"),
+        ("localhost", 2, "name a port"),
         ("unix:/no/such/directory/admin.sock", 1, "no such directory"),
     ] {
         let refused = run(program(&["--admin", endpoint, "127.0.0.1:0"]));

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
-    DEADLINE, Process, Server, assert_same, eventually, installed, own_address, pattern, program, run, skip,
+    DEADLINE, Process, Server, assert_answered, assert_same, eventually, has_ipv6, installed, own_address,
+    pattern, program, run, skip, udp_socket,
 };
 
 /// The addresses of its UDP endpoints.
@@ -17,25 +18,16 @@ fn udp(server: &Server) -> Vec<SocketAddr> {
     addresses.map(|address| address.parse().expect("an address")).collect()
 }
 
-fn client(address: IpAddr) -> UdpSocket {
-    let socket = UdpSocket::bind((address, 0)).expect("a loopback address");
-    socket.set_read_timeout(Some(DEADLINE)).expect("a positive time");
-    socket
-}
-
 fn client_for(server: SocketAddr) -> UdpSocket {
     let any: IpAddr =
         if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    client(any)
+    udp_socket(any)
 }
 
 #[track_caller]
 fn echo(client: &UdpSocket, server: SocketAddr, bytes: &[u8]) {
     client.send_to(bytes, server).expect("it can be sent");
-    let mut buffer = vec![0; 65_536];
-    let (length, from) = client.recv_from(&mut buffer).expect("an answer comes");
-    assert_same(&buffer[..length], bytes);
-    assert_eq!(from, server, "the answer comes from the address that was asked");
+    assert_answered(client, server, bytes);
 }
 
 #[track_caller]
@@ -51,10 +43,6 @@ fn assert_stopped(server: Server, datagrams: &str) {
     let (status, log) = server.stop();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains(datagrams), "nothing of {datagrams:?} in the log:\n{log}");
-}
-
-fn has_ipv6() -> bool {
-    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 #[test]
@@ -99,7 +87,7 @@ fn one_port_of_every_address_answers_from_the_one_that_was_asked() {
 fn nothing_is_warned_of_on_loopback_and_tcp_is_served_beside_it() {
     let server = Server::spawn(program(&["-v", "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
     let address = udp(&server)[0];
-    let client = client(Ipv4Addr::LOCALHOST.into());
+    let client = udp_socket(Ipv4Addr::LOCALHOST);
     for round in 0..100 {
         echo(&client, address, &pattern(100, round));
         server.connect().echo(b"TCP");
@@ -117,7 +105,7 @@ fn nothing_is_warned_of_on_loopback_and_tcp_is_served_beside_it() {
 #[test]
 fn what_has_arrived_is_answered_when_the_last_connection_has_been_accepted() {
     let server = Server::spawn(program(&["--max-accepts", "1", "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
-    let (address, client) = (udp(&server)[0], client(Ipv4Addr::LOCALHOST.into()));
+    let (address, client) = (udp(&server)[0], udp_socket(Ipv4Addr::LOCALHOST));
     let last = server.while_held(|| {
         for number in 0..150_u8 {
             client.send_to(&[number], address).expect("it can be sent");
@@ -160,7 +148,7 @@ fn ports_below_1024_are_answered_only_if_that_was_said() {
     let server = Server::start(&["udp://127.0.0.1:0"]);
     privileged.send_to(b"forged", udp(&server)[0]).expect("it can be sent");
     // The server answers a later client, so it has seen the datagram before.
-    echo(&client(Ipv4Addr::LOCALHOST.into()), udp(&server)[0], b"honest");
+    echo(&udp_socket(Ipv4Addr::LOCALHOST), udp(&server)[0], b"honest");
     let willing = Server::start(&["--udp-any-source", "udp://127.0.0.1:0"]);
     assert_silent(&privileged);
     privileged.set_nonblocking(false).expect("a flag");
@@ -181,7 +169,7 @@ fn the_server_never_answers_itself() {
         forger.bind(&own.into()).expect("a shared port");
         forger.send_to(b"ping-pong", &target.into()).expect("it can be sent");
         server.await_log("not answered: its sender is this server");
-        echo(&client(Ipv4Addr::LOCALHOST.into()), target, b"honest");
+        echo(&udp_socket(Ipv4Addr::LOCALHOST), target, b"honest");
         assert_stopped(server, "2 datagrams, 1 answered, 1 ignored, 0 dropped");
     }
 }
@@ -195,7 +183,7 @@ fn a_sender_on_the_same_port_of_another_address_is_not_answered() {
     other.send_to(b"ping-pong", address).expect("it can be sent");
     server.await_log("not answered: its sender is this server, or one on the same port");
     assert_silent(&other);
-    echo(&client(other.local_addr().expect("it is bound").ip()), address, b"from another port");
+    echo(&udp_socket(other.local_addr().expect("it is bound").ip()), address, b"from another port");
     assert_stopped(server, "2 datagrams, 1 answered, 1 ignored, 0 dropped");
 }
 
@@ -203,7 +191,7 @@ fn a_sender_on_the_same_port_of_another_address_is_not_answered() {
 fn datagrams_that_a_full_receive_buffer_drops_are_counted() {
     const SENT: usize = 500;
     let server = Server::start(&["--receive-buffer", "4KiB", "udp://127.0.0.1:0"]);
-    let (address, client) = (udp(&server)[0], client(Ipv4Addr::LOCALHOST.into()));
+    let (address, client) = (udp(&server)[0], udp_socket(Ipv4Addr::LOCALHOST));
     server.await_log(&format!("udp://{address}: receive buffer of 4096 bytes"));
     server.while_held(|| {
         for _ in 0..SENT {
@@ -256,12 +244,12 @@ fn a_receive_buffer_that_is_not_granted_is_warned_of() {
 fn a_broadcast_is_not_answered() {
     let server = Server::start(&["-v", "udp://0.0.0.0:0"]);
     let port = udp(&server)[0].port();
-    let crowd = client(Ipv4Addr::LOCALHOST.into());
+    let crowd = udp_socket(Ipv4Addr::LOCALHOST);
     crowd.set_broadcast(true).expect("SO_BROADCAST");
     crowd.send_to(b"who is there?", ("127.255.255.255", port)).expect("it can be sent");
     server.await_log("not answered: it is not known to be for this machine alone");
     assert_silent(&crowd);
-    echo(&client(Ipv4Addr::LOCALHOST.into()), ([127, 0, 0, 1], port).into(), b"alone");
+    echo(&udp_socket(Ipv4Addr::LOCALHOST), ([127, 0, 0, 1], port).into(), b"alone");
     assert_stopped(server, "2 datagrams, 1 answered, 1 ignored, 0 dropped");
 }
 
@@ -269,7 +257,7 @@ fn a_broadcast_is_not_answered() {
 fn a_flood_whose_sender_never_reads_keeps_nobody_waiting() {
     let server = Server::spawn(program(&["-q", "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
     let address = udp(&server)[0];
-    let flood = client(Ipv4Addr::LOCALHOST.into());
+    let flood = udp_socket(Ipv4Addr::LOCALHOST);
     let (other, before) = (server.connect(), server.resident_bytes());
     let payload = pattern(1400, 1);
     for _ in 0..100 {
@@ -279,7 +267,7 @@ fn a_flood_whose_sender_never_reads_keeps_nobody_waiting() {
         other.echo(b"in time");
     }
     // A full buffer drops datagrams, as UDP has it; the server serves a client that is patient.
-    let patient = client(Ipv4Addr::LOCALHOST.into());
+    let patient = udp_socket(Ipv4Addr::LOCALHOST);
     eventually("the flood has been answered", || {
         patient.set_read_timeout(Some(std::time::Duration::from_millis(200))).expect("a positive time");
         patient.send_to(b"patient", address).expect("it can be sent");
@@ -294,7 +282,7 @@ fn what_arrived_before_the_stop_is_answered() {
     // More than a turn takes, and fewer than a socket's buffers have room for.
     const COUNT: usize = 200;
     let server = Server::start(&["udp://127.0.0.1:0"]);
-    let (address, client) = (udp(&server)[0], client(Ipv4Addr::LOCALHOST.into()));
+    let (address, client) = (udp(&server)[0], udp_socket(Ipv4Addr::LOCALHOST));
     // The port is really served before the server is held.
     echo(&client, address, b"first");
     server.while_held(|| {
@@ -317,7 +305,7 @@ fn what_arrived_before_the_stop_is_answered() {
 fn what_waits_together_is_answered_each_to_its_sender_and_whole() {
     let server = Server::start(&["udp://127.0.0.1:0"]);
     let address = udp(&server)[0];
-    let clients: Vec<UdpSocket> = (0..5).map(|_| client(Ipv4Addr::LOCALHOST.into())).collect();
+    let clients: Vec<UdpSocket> = (0..5).map(|_| udp_socket(Ipv4Addr::LOCALHOST)).collect();
     echo(&clients[0], address, b"first");
     let lengths = [0, 1, 700, 9000, 3, 0, 1400];
     let payload = |client: usize, length: usize| pattern(length, client as u64);

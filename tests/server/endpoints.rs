@@ -8,11 +8,7 @@ use std::process::Command;
 
 use tempfile::tempdir;
 
-use crate::support::{Client, Finished, Server, installed, own_address, program, run, skip};
-
-fn has_ipv6() -> bool {
-    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
-}
+use crate::support::{Client, Finished, Server, has_ipv6, installed, own_address, program, run, skip};
 
 /// It ends at once, with this status and this word, and says on standard output nothing that could mislead a script.
 #[track_caller]
@@ -153,7 +149,7 @@ fn what_makes_no_sense_is_wrong_usage() {
         (&["--chunk", "0"] as &[&str], "at least 1 byte"),
         (&["--read-size", "many"], "a size is expected"),
         (&["--write-limit", "5GiB"], "at most 1GiB"),
-        (&["--idle-timeout", "0s"], "longer than nothing"),
+        (&["--idle-timeout", "0s"], "longer than 0s"),
         (&["--drain", "soon"], "--drain"),
         (&["--max-connections", "0"], "at least 1"),
         (&["--backlog", "0"], "--backlog"),

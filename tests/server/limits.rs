@@ -6,15 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-use crate::support::{Client, Server, assert_same, eventually, pattern, run};
-
-/// The program in a process that may have so many descriptors, and can't allow itself more.
-pub(crate) fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
-    command.arg(env!("CARGO_BIN_EXE_echoloop")).args(arguments);
-    command
-}
+use crate::support::{Client, Server, assert_same, eventually, pattern, run, with_descriptors};
 
 /// Descriptors beyond the standard three that every child gets from us, because we got them from our parent.
 pub(crate) fn inherited_descriptors() -> usize {

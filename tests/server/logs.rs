@@ -1,6 +1,6 @@
 //! The log and standard output: what they say, and that nothing that becomes of them can stop the server.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -10,10 +10,9 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Signal, geteuid};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::{TempDir, tempdir};
 
-use crate::support::{Client, Process, Server, assert_same, eventually, pattern, program};
+use crate::support::{Client, Process, Server, assert_same, eventually, pattern, program, terminal};
 
 /// A server on a Unix socket, so that it can be found without what it writes, whatever becomes of that.
 struct Unheard {
@@ -258,15 +257,6 @@ fn standard_output_has_a_line_for_each_bound_address_and_nothing_else() {
     Client::tcp(address).echo(b"it really listens");
     assert_eq!(process.wait().code(), Some(0));
     assert!(output.next().is_none());
-}
-
-/// A pseudo-terminal: the side that its emulator holds, and the side that programs hold.
-fn terminal() -> (File, File) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-    grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
-    let name = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("text");
-    let open = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
-    (File::from(master), File::from(open.expect("its other side")))
 }
 
 /// A connection logs more with every byte, so soon the terminal takes nothing any more.

@@ -8,9 +8,10 @@ mod examples;
 mod foreign;
 mod process;
 mod server;
+mod sockets;
 mod table;
+mod terminal;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,12 @@ pub(crate) use self::client::{Client, socket_with_small_buffers};
 pub(crate) use self::examples::{examples, study_programs};
 pub(crate) use self::foreign::{installed, missing_for, skip};
 pub(crate) use self::process::{Finished, Process, run};
-pub(crate) use self::server::{Server, program};
+pub(crate) use self::server::{Server, program, with_descriptors};
+pub(crate) use self::sockets::{
+    assert_answered, deserted_address, has_ipv6, listener, own_address, udp_socket,
+};
 pub(crate) use self::table::TcpRow;
+pub(crate) use self::terminal::{terminal, written_on};
 
 /// When something that must happen has not happened by now, it never will. Generous, since a busy machine is slow,
 /// and nothing waits as long as this unless it fails.
@@ -28,16 +33,16 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until the condition holds.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < DEADLINE, "it never came to this: {what}");
-        sleep(Duration::from_millis(5));
-    }
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(DEADLINE, what, condition);
 }
 
-/// An address of this machine that no other process is likely to use, not even another run of these tests.
-pub(crate) fn own_address(number: u8) -> IpAddr {
-    let [high, low] = (std::process::id() as u16).to_be_bytes();
-    Ipv4Addr::new(127, high, low, number).into()
+/// Waits until the condition holds, at most for so long.
+#[track_caller]
+pub(crate) fn within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < time, "it never came to this: {what}");
+        sleep(Duration::from_millis(5));
+    }
 }

@@ -4,22 +4,20 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
-use super::eventually;
-
-/// The unit of times in `/proc`, the same on every processor that matters (`USER_HZ`).
-const TICKS_PER_SECOND: u64 = 100;
+use super::{DEADLINE, eventually, within};
 
 /// A running child. It is killed and waited for when this is dropped.
 pub(crate) struct Process {
     pub(crate) child: Child,
 }
 
-/// A child that has ended by itself.
+/// A child that has ended by itself, and the text that it printed into pipes.
 #[derive(Debug)]
 pub(crate) struct Finished {
     /// `None`: a signal ended it.
@@ -28,22 +26,38 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end, with nothing on standard input.
 #[track_caller]
-pub(crate) fn run(mut command: Command) -> Finished {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = Process::spawn(&mut command);
-    let stdout = collect(process.child.stdout.take().expect("it is piped"));
-    let stderr = collect(process.child.stderr.take().expect("it is piped"));
-    let code = process.wait().code();
-    Finished {
-        code,
-        stdout: stdout.join().expect("the reader does not panic"),
-        stderr: stderr.join().expect("the reader does not panic"),
+pub(crate) fn run(command: Command) -> Finished {
+    Process::start(command).finish()
+}
+
+impl Finished {
+    /// It ended well; this is its output.
+    #[track_caller]
+    pub(crate) fn output(self) -> String {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self.stdout
+    }
+
+    /// It ended with this status and exactly one line, which has all these parts.
+    #[track_caller]
+    pub(crate) fn failed(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{}", self.stderr);
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        assert!(lines.len() == 1 && lines[0].starts_with("echoloop: "), "one clear line: {lines:?}");
+        for part in parts {
+            assert!(lines[0].contains(part), "`{}` does not say `{part}`", lines[0]);
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-fn collect(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("a pipe can be read");
@@ -56,6 +70,26 @@ impl Process {
     pub(crate) fn spawn(command: &mut Command) -> Process {
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         Process { child }
+    }
+
+    /// Starts a command with nothing on standard input, and with pipes for its output.
+    #[track_caller]
+    pub(crate) fn start(mut command: Command) -> Process {
+        Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// Reads its pipes until it has ended by itself.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Finished {
+        let readers = [self.child.stdout.take().map(collect), self.child.stderr.take().map(collect)];
+        // A search for a rate may take minutes on a busy machine.
+        within(5 * DEADLINE, "the end of its output", || {
+            readers.iter().flatten().all(JoinHandle::is_finished)
+        });
+        let [stdout, stderr] = readers.map(|reader| {
+            reader.map(|reader| reader.join().expect("the reader does not panic")).unwrap_or_default()
+        });
+        Finished { code: self.wait().code(), stdout, stderr }
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -78,6 +112,12 @@ impl Process {
         result
     }
 
+    /// Ends it without a chance to say anything.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("our child can be killed");
+        self.child.wait().expect("it has ended");
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("our child can be asked for").is_none()
     }
@@ -85,12 +125,8 @@ impl Process {
     /// Waits until it has ended by itself.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let mut status = None;
-        eventually("the child has ended", || {
-            status = self.child.try_wait().expect("our child can be waited for");
-            status.is_some()
-        });
-        status.expect("it has ended")
+        eventually("the child has ended", || !self.is_running());
+        self.child.wait().expect("our child can be waited for")
     }
 
     /// How many descriptors it has open.
@@ -119,18 +155,14 @@ impl Process {
         kibibytes.parse::<usize>().expect("a number") * 1024
     }
 
-    /// The time that it has spent on a processor.
+    /// The time that its threads have spent on a processor.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(self.proc("stat")).expect("a running child has this");
-        // The name, in parentheses, may hold spaces: count from behind it (proc_pid_stat(5): fields 14 and 15).
-        let (_, behind) = stat.rsplit_once(')').expect("the name is in parentheses");
-        let ticks: u64 = behind
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().expect("a number of ticks"))
-            .sum();
-        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+        let tasks = fs::read_dir(self.proc("task")).expect("a running child has this").flatten();
+        let nanoseconds = tasks.filter_map(|task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanoseconds.sum())
     }
 
     fn entries(&self, directory: &str) -> usize {

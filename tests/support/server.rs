@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -26,6 +26,14 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     command
 }
 
+/// The program in a process that may have so many descriptors, and can't allow itself more.
+pub(crate) fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
+    command.arg(env!("CARGO_BIN_EXE_echoloop")).args(arguments);
+    command
+}
+
 impl Server {
     /// Starts it, and waits until it listens on one address.
     #[track_caller]
@@ -39,11 +47,16 @@ impl Server {
         Server::start(&[arguments, &["127.0.0.1:0"]].concat())
     }
 
+    /// A plain echo on a free IPv4 port, whose log has warnings alone.
+    #[track_caller]
+    pub(crate) fn plain() -> Server {
+        Server::on_ipv4(&["--quiet"])
+    }
+
     /// Starts any command that becomes the server, and waits until it has said so many times what it listens on.
     #[track_caller]
-    pub(crate) fn spawn(mut command: Command, addresses: usize) -> Server {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Process::spawn(&mut command);
+    pub(crate) fn spawn(command: Command, addresses: usize) -> Server {
+        let mut process = Process::start(command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let log_reader = {
             let (log, stderr) = (Arc::clone(&log), process.child.stderr.take().expect("it is piped"));
@@ -71,6 +84,11 @@ impl Server {
     /// The endpoints that it says it listens on.
     pub(crate) fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+
+    /// The first of them.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoints[0]
     }
 
     /// The first TCP address that it listens on.

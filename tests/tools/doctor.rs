@@ -1,22 +1,8 @@
 //! `echoloop doctor` on this machine, and as the server counts.
 
-use std::process::Command;
-
 use serde_json::Value;
 
-use crate::support::{Finished, Server, program, run};
-
-fn json(finished: &Finished) -> Value {
-    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
-}
-
-/// The program under this descriptor limit, soft and hard.
-fn limited(limit: usize, arguments: &[&str]) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &limit.to_string(), env!("CARGO_BIN_EXE_echoloop")]);
-    shell.args(arguments);
-    shell
-}
+use crate::support::{Server, program, run, with_descriptors};
 
 #[test]
 fn one_connection_is_reachable_and_very_many_are_not() {
@@ -25,7 +11,7 @@ fn one_connection_is_reachable_and_very_many_are_not() {
     assert!(one.stdout.contains("as a server: ") && one.stdout.contains("enough for 1;"), "{one:?}");
     let many = run(program(&["doctor", "-n", "4000000000"]));
     assert_eq!(many.code, Some(1), "{many:?}");
-    for part in ["not 4000000000; what comes first: ", "to reach 4000000000:", "source addresses"] {
+    for part in ["not 4000000000; the first limit: ", "to reach 4000000000:", "source addresses"] {
         assert!(many.stdout.contains(part), "nothing of {part:?} in\n{}", many.stdout);
     }
     assert_eq!(run(program(&["doctor"])).code, Some(0));
@@ -33,32 +19,32 @@ fn one_connection_is_reachable_and_very_many_are_not() {
 
 #[test]
 fn it_counts_as_the_server_does() {
-    let reachable = json(&run(limited(200, &["doctor", "--json", "--role", "server"])));
+    let reachable = run(with_descriptors(200, &["doctor", "--json", "--role", "server"])).json();
     assert_eq!(reachable["server"]["first_limit"], "descriptors of a process");
     assert_eq!(reachable["client"], Value::Null);
     let most = reachable["server"]["reachable"].as_u64().expect("a number");
-    let server = Server::spawn(limited(200, &["127.0.0.1:0"]), 1);
+    let server = Server::spawn(with_descriptors(200, &["127.0.0.1:0"]), 1);
     server.await_log(&format!("at most {most} connections"));
 }
 
 #[test]
 fn the_server_names_the_same_remedy() {
-    let report = run(limited(200, &["doctor", "-n", "1000", "--json"]));
+    let report = run(with_descriptors(200, &["doctor", "-n", "1000", "--json"]));
     assert_eq!(report.code, Some(1));
-    let report = json(&report);
+    let report = report.json();
     let limits = report["limits"].as_array().expect("limits");
     let limit = limits.iter().find(|limit| limit["name"] == "descriptors of a process").expect("it is known");
     let remedy = limit["remedy"].as_str().expect("it is too low");
-    let refused = run(limited(200, &["--max-connections", "1000", "127.0.0.1:0"]));
+    let refused = run(with_descriptors(200, &["--max-connections", "1000", "127.0.0.1:0"]));
     assert!(refused.stderr.contains(remedy), "nothing of {remedy:?} in {refused:?}");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn the_remedy_of_the_descriptor_limit_works() {
-    let refused = run(limited(200, &["doctor", "-n", "300", "--role", "server"]));
+    let refused = run(with_descriptors(200, &["doctor", "-n", "300", "--role", "server"]));
     assert!(refused.stdout.contains("LimitNOFILE=333"), "{refused:?}");
-    let raised = run(limited(333, &["doctor", "-n", "300", "--role", "server"]));
+    let raised = run(with_descriptors(333, &["doctor", "-n", "300", "--role", "server"]));
     assert_eq!(raised.code, Some(0), "{raised:?}");
     // All that is promised of Linux can be read there, or is said.
     assert!(raised.stdout.contains("fs.nr_open") && raised.stdout.contains("ListenOverflows"), "{raised:?}");

@@ -6,16 +6,13 @@ use crate::support::{program, run};
 fn wrong_input_gets_the_right_hint() {
     for (arguments, hint) in [
         (&["sned", "x"] as &[_], "did you mean `send`?"),
-        (&["laod", ":7"], "did you mean `load`?"),
         (&["version"], "`echoloop --version`"),
         (&["udp:7777"], "`udp://:7777`"),
         (&["send", "udp:localhost:7777", "hi"], "`udp://localhost:7777`"),
-        (&["::1:7777"], "`[::1]:7777`"),
         (&["-p", "7777"], "`echoloop :7777`"),
         (&["--port", "7777"], "`echoloop :7777`"),
         (&["--listen", "7777"], "`echoloop :7777`"),
         (&["send", "--port", "7777"], "`echoloop send localhost:7777`"),
-        (&["versoin"], "did you mean `--version`?"),
         (&["load", "--rate", "many"], "such as 500, 20k or 1.5M"),
         (&["load", "--clients", "many"], "such as 500, 10k or 1.5M"),
         (&["--max-connections", "99999999999999999999"], "at most 18446744073709551615"),
@@ -25,7 +22,6 @@ fn wrong_input_gets_the_right_hint() {
         (&["--bogus"], "unexpected argument '--bogus' found\n\nUsage: "),
         (&["send", "localhost", "-x"], "'-- -x'"),
         (&["load", "--size", "many"], "such as 16, 64KiB or 1MiB"),
-        (&["man", "serv"], "serve"),
     ] {
         let finished = run(program(arguments));
         assert_eq!(finished.code, Some(2), "{arguments:?}: {finished:?}");
@@ -88,7 +84,7 @@ fn a_failure_names_the_misunderstanding_that_it_may_come_from() {
             &["send", &alone, "7777"],
             4,
             &format!(
-                "; `7777` was taken for a message: with that port it is `echoloop send tcp://{alone}:7777`"
+                "; `7777` became a message: to connect to that port, write `echoloop send tcp://{alone}:7777`"
             ),
         ),
         (

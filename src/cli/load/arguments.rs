@@ -295,7 +295,7 @@ impl LoadArguments {
     pub(super) fn rate_search(&self) -> Option<RateSearch> {
         let warmup = if self.warmup.is_zero() { SETTLING } else { *self.warmup };
         let plan = Plan { duration: *self.step, warmup, ..self.plan() };
-        let conditions = match self.results.conditions() {
+        let conditions = match self.results.fail_if.as_slice() {
             [] => RateSearch::usual_conditions(),
             conditions => conditions.to_vec(),
         };

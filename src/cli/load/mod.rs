@@ -76,9 +76,5 @@ fn find_rate(arguments: &LoadArguments, search: RateSearch) -> Result<FoundRate,
 }
 
 fn shown(arguments: &LoadArguments) -> Shown {
-    Shown {
-        interval: *arguments.interval,
-        as_records: arguments.results.has_json_lines(),
-        as_progress: false,
-    }
+    Shown { interval: *arguments.interval, as_records: arguments.results.json_lines, as_progress: false }
 }

@@ -40,7 +40,7 @@ name is tried if a machine says that nobody listens on the port, or can't be rea
 
 Examples:
   echoloop send localhost 'This is the message.'
-      what is sent comes back
+      the message comes back
   echoloop send --expect any :50007 Hello network world
       three messages, each answered by one read
   echoloop send --crlf --expect line localhost:6379 PING
@@ -70,19 +70,19 @@ Exit status:
   5  timed out, connecting or waiting for the server
   6  closed or reset before the reply was complete or the input sent;
      with --verify also if more came than the reply
-  7  the reply differs from what was sent (--verify)";
+  7  the reply differs from the message (--verify)";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SendArguments {
-    /// Where to connect to [default: localhost:10000]
+    /// Connect to this endpoint [default: localhost:10000]
     #[arg(value_name = "ENDPOINT", value_parser = target)]
     endpoint: Option<Endpoint>,
 
-    /// Messages to send, one after the other
+    /// Send these messages, one after the other
     #[arg(value_name = "TEXT")]
     messages: Vec<Text>,
 
-    /// Where a reply ends [default: same; at a prompt: any]
+    /// End a reply here [default: same; at a prompt: any]
     #[arg(short, long, value_name = "HOW", help_heading = "Replies")]
     expect: Option<Expect>,
 
@@ -90,7 +90,7 @@ pub(crate) struct SendArguments {
     #[arg(long, help_heading = "Replies")]
     greeting: bool,
 
-    /// Check that the reply is exactly what was sent, and name the first offset where it is not
+    /// Check that the reply equals the message, and name the first offset where it does not
     #[arg(long, help_heading = "Replies")]
     verify: bool,
 
@@ -102,12 +102,12 @@ pub(crate) struct SendArguments {
     #[arg(long, help_heading = "Messages")]
     crlf: bool,
 
-    /// Tell the server when there is nothing more to send, and read on until it closes [default for a stream,
+    /// End our side when nothing more is to be sent, and read on until the server closes [default for a stream,
     /// --expect close and --verify]
     #[arg(short = 'N', long, overrides_with = "no_half_close", help_heading = "Messages")]
     half_close: bool,
 
-    /// Keep our side open, for a server that takes its end for the end of the connection
+    /// Keep our side open, for a server that ends the connection when we end our side
     #[arg(long, overrides_with = "half_close", help_heading = "Messages")]
     no_half_close: bool,
 
@@ -172,7 +172,7 @@ impl SendArguments {
                 .source
                 .is_some_and(|source| source.is_ipv4() && self.ipv6 || source.is_ipv6() && self.ipv4) =>
             {
-                Err("the --source address is of the other family".into())
+                Err("--source is an address of the other family: leave out --ipv4 or --ipv6".into())
             }
             Endpoint::Udp { .. } => self.check_datagrams(),
             _ => Ok(()),
@@ -190,8 +190,10 @@ impl SendArguments {
             Some(Expect::Same | Expect::Line | Expect::Close) => {
                 "--expect: an answer over UDP is one datagram"
             }
-            _ if self.greeting => "--greeting: over UDP a server can't speak first, it knows nobody yet",
-            _ if self.half_close => "--half-close: UDP has no end that the other side could be told of",
+            _ if self.greeting => {
+                "--greeting: over UDP a server can't speak first, since it knows no client yet"
+            }
+            _ if self.half_close => "--half-close: UDP has no end that a client could announce",
             _ if self.proxy_protocol.is_some() => {
                 "--proxy-protocol: it announces a connection, and UDP has none"
             }
@@ -251,7 +253,7 @@ impl SendArguments {
                 let port = std::str::from_utf8(first).ok()?.parse::<u16>().ok()?;
                 let meant = Endpoint::Tcp { host: host.clone(), port };
                 Some(format!(
-                    "`{port}` was taken for a message: with that port it is `echoloop send {meant}`"
+                    "`{port}` became a message: to connect to that port, write `echoloop send {meant}`"
                 ))
             }
             _ => None,
@@ -289,25 +291,11 @@ mod tests {
 
     #[test]
     fn options_reach_the_client() {
-        let arguments = send(&[
-            "--expect=line",
-            "--greeting",
-            "--verify",
-            "--chunk=16",
-            "-6",
-            "--source=::1",
-            "--connect-timeout=none",
-            "--timeout=1s",
-            "--no-half-close",
-            "--crlf",
-            "--hex",
-            "--raw",
-            "--proxy-protocol=v2",
-            "[::1]:7",
-            "a\\n",
-            "",
-        ])
-        .expect("well formed");
+        let options =
+            "--expect=line --greeting --verify --chunk=16 -6 --source=::1 --connect-timeout=none --timeout=1s
+            --no-half-close --crlf --hex --raw --proxy-protocol=v2";
+        let options: Vec<&str> = options.split_whitespace().chain(["[::1]:7", "a\\n", ""]).collect();
+        let arguments = send(&options).expect("well formed");
         let expected = SendOptions {
             messages: vec![b"a\n".to_vec(), Vec::new()],
             expect: Some(Expect::Line),

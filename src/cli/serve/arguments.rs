@@ -72,7 +72,7 @@ Exit status:
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArguments {
-    /// Where to listen, any number of endpoints [default: localhost:10000]
+    /// Listen on these endpoints, any number of them [default: localhost:10000]
     #[arg(value_name = "ENDPOINT", value_parser = endpoint)]
     endpoints: Vec<Endpoint>,
 
@@ -124,7 +124,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = usual().when_full, help_heading = "Limits")]
     when_full: WhenFull,
 
-    /// Exit when N connections were accepted and have ended; a connection without its PROXY header counts too
+    /// Accept N connections, and exit when all of them have ended; a connection without its PROXY header counts too
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     max_accepts: Option<u64>,
 
@@ -201,7 +201,7 @@ pub(crate) struct ServeArguments {
     trace_limit: Size,
 
     #[command(flatten)]
-    verbosity: Verbosity,
+    pub(super) verbosity: Verbosity,
 }
 
 /// The defaults, which are the library's.
@@ -254,10 +254,6 @@ impl ServeArguments {
             trace: self.trace.clone().map(|path| TraceOptions { path, limit: self.trace_limit.0 as u64 }),
         }
     }
-
-    pub(crate) fn verbosity(&self) -> Verbosity {
-        self.verbosity
-    }
 }
 
 #[cfg(test)]
@@ -278,42 +274,17 @@ mod tests {
         let arguments = serve(&[]).expect("no arguments at all");
         assert_eq!(arguments.options(), ServerOptions::default());
         assert_eq!(arguments.endpoints(), [Endpoint::default()]);
-        assert_eq!(arguments.verbosity().level(), LevelFilter::Info);
+        assert_eq!(arguments.verbosity.level(), LevelFilter::Info);
     }
 
     #[test]
     fn options_reach_the_server() {
-        let arguments = serve(&[
-            "--chunk=1KiB",
-            "--read-size=1MiB",
-            "--write-limit=32k",
-            "--buffer-limit=4GiB",
-            "--backlog=5",
-            "--prefix=Echo=>",
-            "--greeting=hi\\x21\\n",
-            "--timestamp",
-            "--max-connections=9",
-            "--when-full=refuse",
-            "--max-accepts=3",
-            "--idle-timeout=30s",
-            "--write-timeout=none",
-            "--drain=0s",
-            "--splice=never",
-            "--reuse-port",
-            "--keepalive=2h",
-            "--tcp-buffer=16KiB",
-            "--unix-mode=0660",
-            "--proxy-protocol=require",
-            "--proxy-timeout=1s",
-            "--udp-any-source",
-            "--receive-buffer=1MiB",
-            "--busy-poll=50us",
-            "--admin=:9100",
-            "--trace=turns.json",
-            "--trace-limit=1MiB",
-            "-vv",
-        ])
-        .expect("well formed");
+        let options = r"--chunk=1KiB --read-size=1MiB --write-limit=32k --buffer-limit=4GiB --backlog=5 --prefix=Echo=>
+            --greeting=hi\x21\n --timestamp --max-connections=9 --when-full=refuse --max-accepts=3 --idle-timeout=30s
+            --write-timeout=none --drain=0s --splice=never --reuse-port --keepalive=2h --tcp-buffer=16KiB --unix-mode=0660
+            --proxy-protocol=require --proxy-timeout=1s --udp-any-source --receive-buffer=1MiB --busy-poll=50us
+            --admin=:9100 --trace=turns.json --trace-limit=1MiB -vv";
+        let arguments = serve(&options.split_whitespace().collect::<Vec<_>>()).expect("well formed");
         let expected = ServerOptions {
             protocol: Protocol {
                 chunk: 1024,
@@ -348,7 +319,7 @@ mod tests {
             trace: Some(TraceOptions { path: "turns.json".into(), limit: 1 << 20 }),
         };
         assert_eq!(arguments.options(), expected);
-        assert_eq!(arguments.verbosity().level(), LevelFilter::Trace);
+        assert_eq!(arguments.verbosity.level(), LevelFilter::Trace);
         assert_eq!(
             serve(&["--keepalive", "none", ":7"]).expect("well formed").options().listener.keepalive,
             None

@@ -19,7 +19,7 @@ use super::verbosity::install_log;
 
 /// Serves until it is asked to stop.
 pub(crate) fn serve(arguments: &ServeArguments) -> ExitCode {
-    install_log(arguments.verbosity().level());
+    install_log(arguments.verbosity.level());
     match run(arguments) {
         Ok(summary) => {
             // A reader that lags gets some time for the lines before the last one, and for that one.
@@ -67,8 +67,8 @@ fn await_reader() {
     let _ = poll(&mut [PollFd::new(&output, PollFlags::OUT)], None);
 }
 
-/// For scripts: the addresses, once they are really listened on. Nobody may care, so a closed standard output is no
-/// reason not to serve.
+/// For scripts: the addresses, once the server really listens. Nobody may care, so a closed standard output is no reason
+/// not to serve.
 fn announce(endpoints: &[String], admin: &[String]) {
     let mut output = io::stdout().lock();
     let written = endpoints
@@ -77,6 +77,9 @@ fn announce(endpoints: &[String], admin: &[String]) {
         .and_then(|()| admin.iter().try_for_each(|endpoint| writeln!(output, "admin on {endpoint}")))
         .and_then(|()| output.flush());
     if let Err(error) = written {
-        log::warn!("cannot say on standard output what is listened on: {}", describe(&error));
+        log::warn!(
+            "cannot write the endpoints to standard output, but the log has them: {}",
+            describe(&error)
+        );
     }
 }

@@ -84,7 +84,7 @@ fn impossible(report: &Report) -> Option<&'static str> {
     if messages.received > messages.sent {
         Some("more replies than messages")
     } else if report.seconds < 0.0 || report.series.iter().any(|point| point.seconds <= 0.0) {
-        Some("a time that is not above zero")
+        Some("a negative time, or an interval without a length")
     } else if settings.check().is_err() {
         Some("such settings")
     } else {
@@ -151,7 +151,7 @@ mod tests {
             (&whole.replacen("\"sent\":1", "\"sent\":\"?\"", 1), "invalid type"),
             (&whole.replacen("\"sent\":1", "\"sent\":0", 1), "more replies than messages"),
             (&whole.replacen("\"opened\":0", "\"opened\":18446744073709551615", 1), "counts beyond 2^53"),
-            (&whole.replace("\"seconds\":10.0", "\"seconds\":0.0"), "a time that is not above zero"),
+            (&whole.replace("\"seconds\":10.0", "\"seconds\":0.0"), "an interval without a length"),
             (&whole.replacen("\"clients\":8", "\"clients\":0", 1), "such settings"),
         ] {
             let error = read("a.json", text).expect_err(reason).to_string();

@@ -375,6 +375,8 @@ fn histogram(times: &Histogram, longest: usize) -> String {
 mod tests {
     use super::super::super::cause::Cause;
     use super::super::super::outages::Outages;
+    use super::super::json::tests::report;
+    use super::super::merge::merge;
     use super::*;
     use crate::reactor::Moment;
 
@@ -395,6 +397,19 @@ mod tests {
         assert!(lines[0].1.ends_with(rest), "{lines:?}");
         assert!(lines[1].1.contains("max 1.00 s; 1 reconnects, at most 1 a second, 0 failed"), "{lines:?}");
         assert_eq!(time_of_day(1_000_000_000.25), "01:46:40.250Z");
+    }
+
+    #[test]
+    fn a_generator_with_a_long_name_fits_its_terminal() {
+        let generator = |host: &str| Report { host: host.into(), ..report(100.0, &[1000, 2000]) };
+        let merged = merge(&[generator("echoloop-load-0-abcdefgh.cluster.local"), generator("b\x1b[31m")]);
+        let merged = merged.expect("they ran together");
+        let table = |columns| Table { report: &merged, columns }.to_string();
+        let narrow = table(Some(80));
+        assert!(narrow.contains("\n  1 on echoloop-load-0-abcdefgh.cluster.local\n"), "{narrow}");
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+        assert!(table(None).contains("abcdefgh.cluster.local       8"), "{}", table(None));
+        assert!(!narrow.contains('\x1b'), "another machine has no say in colours: {narrow:?}");
     }
 
     #[test]

@@ -227,12 +227,7 @@ fn slow_generators(generators: &[GeneratorPart]) -> String {
         .filter(|(_, part)| part.generator.bottleneck)
         .map(|(place, part)| format!("{} (on {})", place + 1, part.host.escape_debug()))
         .collect();
-    format!(
-        "{} of {} generators were the bottleneck of their share themselves, not the server: {}",
-        slow.len(),
-        generators.len(),
-        slow.join(", ")
-    )
+    format!("for their share these generators were the bottleneck, and not the server: {}", slow.join(", "))
 }
 
 fn apart(report: &Report) -> Option<String> {

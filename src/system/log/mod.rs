@@ -4,9 +4,9 @@
 //! nonblocking write. The log drops a line that the kernel does not take, and the next line that the kernel takes tells
 //! how many were dropped.
 //!
-//! [`simple_logger`] decides which records are logged. It prints them itself where no nonblocking write can be had (see
-//! [`StandardError::Shared`]), after a question to the kernel; elsewhere its `eprintln!` would be two writes a line, tear
-//! lines, and panic where it should drop one.
+//! [`simple_logger`] decides which records are logged. Where standard error allows no nonblocking write (see
+//! [`StandardError::Shared`]) it also prints them, after a question to the kernel. Elsewhere its `eprintln!` would take two
+//! writes a line, tear lines, and panic where it should drop one.
 
 mod escaped;
 mod lines;
@@ -39,7 +39,7 @@ pub struct StandardErrorLog {
     logger: SimpleLogger,
     output: StandardError,
     coloured: bool,
-    /// Held for one nonblocking write: nobody who waits for it waits for a reader.
+    /// A thread holds it for one nonblocking write, so no thread waits for a reader behind it.
     lines: Mutex<Lines>,
 }
 

@@ -27,7 +27,7 @@ pub(super) enum StandardError {
 }
 
 impl StandardError {
-    /// Finds out what standard error is, and makes descriptor 2 nonblocking for this process alone.
+    /// Finds out the kind of standard error, and makes descriptor 2 nonblocking for this process alone.
     pub(super) fn take() -> StandardError {
         let kind = fstat(stderr()).map(|stat| FileType::from_raw_mode(stat.st_mode));
         match kind {

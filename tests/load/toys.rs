@@ -1,0 +1,135 @@
+//! Runs of `echoloop load`, and servers that misbehave in one way each.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{self, DEADLINE, Finished, Process, listener, program};
+
+/// A run of `echoloop load --json` that has ended.
+pub(crate) struct Run {
+    pub(crate) status: i32,
+    pub(crate) report: Value,
+    pub(crate) errors: String,
+}
+
+impl Run {
+    #[track_caller]
+    pub(crate) fn of(finished: Finished) -> Run {
+        let report = finished.json();
+        Run { status: finished.code.expect("not killed"), report, errors: finished.stderr }
+    }
+
+    /// A number of the report, by its path.
+    #[track_caller]
+    pub(crate) fn number(&self, path: &str) -> f64 {
+        let value = self.report.pointer(path).and_then(Value::as_f64);
+        value.unwrap_or_else(|| panic!("no number at {path} in {:#}\n{}", self.report, self.errors))
+    }
+}
+
+/// Runs `echoloop load --json` to its end.
+#[track_caller]
+pub(crate) fn load(arguments: &[&str]) -> Run {
+    Run::of(run(&[&["load", "--json", "--quiet"], arguments].concat()))
+}
+
+/// Repeats a run without `not_sent 0` as long as the generator itself says that it was the bottleneck: it had no time for
+/// all that was due, so the run proves nothing about the server.
+#[track_caller]
+pub(crate) fn load_that_sends_all(load: impl Fn() -> Run) -> Run {
+    let began = Instant::now();
+    loop {
+        let run = load();
+        let had_no_time = run.report["generator"]["bottleneck"] == true;
+        if run.number("/messages/not_sent") == 0.0 || !had_no_time || began.elapsed() > DEADLINE {
+            return run;
+        }
+    }
+}
+
+/// Runs the program to its end.
+#[track_caller]
+pub(crate) fn run(arguments: &[&str]) -> Finished {
+    support::run(program(arguments))
+}
+
+/// Starts the program.
+#[track_caller]
+pub(crate) fn spawn(arguments: &[&str]) -> Process {
+    Process::start(program(arguments))
+}
+
+/// How many sockets a process has: a pair for signals, then one a connection.
+pub(crate) fn sockets(process: i32) -> usize {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return 0 };
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}
+
+/// A server in threads of the test, one a connection, which do with it as the test says.
+pub(crate) struct Toy {
+    pub(crate) address: SocketAddr,
+    closing: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Toy {
+    pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Toy {
+        let (listener, address) = listener();
+        let closing = Arc::new(AtomicBool::new(false));
+        let (closed, serve) = (Arc::clone(&closing), Arc::new(serve));
+        let accepting = thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if closed.load(Ordering::SeqCst) {
+                    return;
+                }
+                let _ = stream.set_nodelay(true);
+                let serve = Arc::clone(&serve);
+                thread::spawn(move || serve(stream));
+            }
+        });
+        Toy { address, closing, accepting: Some(accepting) }
+    }
+
+    /// Echoes, but changes what is sent back: `change` gets the offset in the stream and the bytes.
+    pub(crate) fn changing(change: impl Fn(usize, &mut Vec<u8>) + Send + Sync + 'static) -> Toy {
+        Toy::start(move |mut stream| {
+            let (mut offset, mut buffer) = (0, [0; 4096]);
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                let mut bytes = buffer[..count].to_vec();
+                change(offset, &mut bytes);
+                offset += count;
+                if stream.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+impl Drop for Toy {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts, so that it sees that it is to end.
+        let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
+
+/// Resets the connection instead of closing it.
+pub(crate) fn reset(stream: TcpStream) {
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    drop(stream);
+}
