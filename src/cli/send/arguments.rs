@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use clap::Args;
 use echoloop::client::{ANSWER_TIMEOUT, ClientError, Expect, Family, SendOptions};
 use echoloop::net::LONGEST_PAYLOAD;
-use echoloop::{DEFAULT_PORT, Endpoint, Host, ProxyVersion};
+use echoloop::{DEFAULT_PORT, Endpoint, Host, ProxyVersion, Text};
 use log::LevelFilter;
 
-use crate::cli::values::{Size, Text, Timeout, target};
+use crate::cli::values::{Size, Timeout, target};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\

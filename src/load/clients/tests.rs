@@ -80,7 +80,7 @@ fn a_connection_to_itself_is_a_refusal() {
     let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("it is possible");
     let now = Moment::now();
     let Clients { traffic, dialler, .. } = load.run.clients();
-    let Attempt { client, .. } = dialler.queue().take(traffic, now).expect("there is one client");
+    let Attempt { client, .. } = dialler.queue.take(traffic, now).expect("there is one client");
     let connection = Connection::connecting(Socket::Tcp(mio::net::TcpStream::from_std(socket.into())), now);
     let stream = Stream::new(0, 0, traffic, now);
     let slot = Slot::Stream(StreamClient { connection, stream, client, is_ending: false });
