@@ -49,7 +49,7 @@ fn bytes_that_wait_in_the_kernel_when_the_time_is_over_came_in_time() {
     let plan = Plan { clients: 1, greeting: 5, timeout: Duration::from_secs(1), ..Plan::new(vec![endpoint]) };
     let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("it is possible");
     let (clients, context, now) = (load.run.clients(), load.reactor.context(), Moment::now());
-    let Attempt { client, .. } = clients.dialler.queue().take(&clients.traffic, now).expect("there is one");
+    let Attempt { client, .. } = clients.dialler.queue.take(&clients.traffic, now).expect("there is one");
     let connection = Connection::connecting(Socket::Tcp(mio::net::TcpStream::from_std(socket)), now);
     let stream = Stream::new(0, 5, &clients.traffic, now);
     let slot = Slot::Stream(StreamClient { connection, stream, client, is_ending: false });
