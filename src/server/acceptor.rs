@@ -118,7 +118,7 @@ impl Acceptor {
                 self.succeeded(now);
                 if self.is_full(counters) {
                     self.note_full(counters, now);
-                    counters.refused += 1;
+                    counters.summary.refused += 1;
                     log::debug!("{peer}: refused: the limit of {} connections is reached", self.limit);
                     return Offer::Next;
                 }
