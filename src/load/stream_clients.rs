@@ -303,9 +303,20 @@ impl StreamClients {
                 stream.fault.is_none() && stream.waiting_since().is_some_and(|since| since + reply <= now)
             }
         };
-        let is_late = |token: &Token| matches!(around.context.get(*token), Some(Slot::Stream(client)) if is_late(client));
-        let late: Vec<Token> = around.context.tokens().filter(is_late).collect();
+        let is_late = |around: &Surroundings<'_>, token: Token| match around.context.get(token) {
+            Some(Slot::Stream(client)) => is_late(client),
+            _ => false,
+        };
+        let late: Vec<Token> = around.context.tokens().filter(|token| is_late(around, *token)).collect();
         for token in late {
+            // A reply may have arrived while this process was stopped, and its event may be still to come.
+            if let Some(Slot::Stream(client)) = around.context.get_mut(token) {
+                client.connection.note(Readiness::READABLE | Readiness::WRITABLE);
+                self.pump(around, token);
+            }
+            if !is_late(around, token) || around.context.is_queued(token) {
+                continue;
+            }
             let Some(Slot::Stream(StreamClient { stream, client, .. })) = around.context.get(token) else {
                 continue;
             };

@@ -176,7 +176,7 @@ pub(crate) struct LoadArguments {
     #[arg(long, hide = true)]
     pub(super) worker: bool,
 
-    /// Begin at most so many connections a second
+    /// Begin so many connections a second; after a delay, at most a second's worth at once
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Connections")]
     connect_rate: Option<f64>,
 

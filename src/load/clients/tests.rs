@@ -1,5 +1,6 @@
 //! Addresses where nobody is, and a connection to itself.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
@@ -34,6 +35,37 @@ fn where_nobody_listens_the_next_address_is_tried_by_all_who_were_refused() {
         assert_eq!(Verdict::of(&report, &[]), Verdict::Good, "{report:?}");
         assert_eq!((report.messages.sent, report.messages.received), (100, 100));
     }
+}
+
+#[test]
+fn bytes_that_wait_in_the_kernel_when_the_time_is_over_came_in_time() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let address = listener.local_addr().expect("it is bound");
+    let socket = std::net::TcpStream::connect(address).expect("it listens");
+    let (mut server, _) = listener.accept().expect("it has connected");
+    socket.set_nonblocking(true).expect("it can be");
+    let probe = socket.try_clone().expect("a descriptor");
+    let endpoint = address.to_string().parse().expect("an endpoint");
+    let plan = Plan { clients: 1, greeting: 5, timeout: Duration::from_secs(1), ..Plan::new(vec![endpoint]) };
+    let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("it is possible");
+    let (clients, context, now) = (load.run.clients(), load.reactor.context(), Moment::now());
+    let Attempt { client, .. } = clients.dialler.queue.take(&clients.traffic, now).expect("there is one");
+    let connection = Connection::connecting(Socket::Tcp(mio::net::TcpStream::from_std(socket)), now);
+    let stream = Stream::new(0, 5, &clients.traffic, now);
+    let slot = Slot::Stream(StreamClient { connection, stream, client, is_ending: false });
+    let token = context.insert(slot, CONNECTION_INTEREST, Stage::Connections).expect("it is watched");
+    clients.ready(context, token, Readiness::WRITABLE);
+    assert_eq!((clients.traffic.figures.open, clients.streams.ungreeted()), (1, 1));
+
+    server.write_all(b"hello").expect("there is room");
+    let start = std::time::Instant::now();
+    while !probe.peek(&mut [0; 6]).is_ok_and(|count| count == 5) {
+        assert!(start.elapsed() < Duration::from_secs(60), "it comes over loopback");
+        std::thread::yield_now();
+    }
+    clients.sweep(context, now + Duration::from_secs(2));
+    assert_eq!((clients.traffic.figures.open, clients.streams.ungreeted()), (1, 0), "it is greeted");
+    assert_eq!(clients.traffic.figures.errors.total(), 0);
 }
 
 #[test]
