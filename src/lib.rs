@@ -149,6 +149,6 @@ pub use crate::server::{
     ServerOptions, Splice, Summary, TraceOptions, WhenFull,
 };
 pub use crate::system::{
-    DescriptorLimit, Escaped, LiveLine, ReportSignal, StandardErrorLog, StopHandle, StopSignal, describe,
-    folded, survive_file_size_limit,
+    DescriptorLimit, Escaped, LiveLine, ReportSignal, StandardErrorLog, StopHandle, StopSignal, Text,
+    TextError, describe, folded, survive_file_size_limit,
 };

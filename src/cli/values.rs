@@ -9,16 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use echoloop::load::{LONGEST_MESSAGE, Sizes};
-use echoloop::{DEFAULT_PORT, Endpoint, EndpointError, Greeting, Host};
+use echoloop::{DEFAULT_PORT, Endpoint, EndpointError, Greeting, Host, Text, TextError};
 
 /// The largest buffer that makes sense for one connection.
 const LARGEST_SIZE: usize = 1 << 30;
 /// The events that every trace has take a part of this.
 const SMALLEST_TRACE: usize = 4096;
-
-/// Bytes given as text with escapes. (clap would take a plain `Vec<u8>` for a list of values.)
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Text(pub(super) Vec<u8>);
 
 /// The size of a buffer, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,50 +238,18 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
-impl FromStr for Text {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Text, String> {
-        let mut bytes = Vec::with_capacity(text.len());
-        let mut rest = text.bytes();
-        while let Some(byte) = rest.next() {
-            if byte != b'\\' {
-                bytes.push(byte);
-                continue;
-            }
-            bytes.push(match rest.next() {
-                Some(b'n') => b'\n',
-                Some(b'r') => b'\r',
-                Some(b't') => b'\t',
-                Some(b'0') => 0,
-                Some(b'\\') => b'\\',
-                Some(b'x') => {
-                    let digits = [rest.next(), rest.next()]
-                        .map(|digit| digit.and_then(|digit| (digit as char).to_digit(16)));
-                    match digits {
-                        [Some(high), Some(low)] => (high * 16 + low) as u8,
-                        _ => return Err("`\\x` takes two hexadecimal digits".into()),
-                    }
-                }
-                _ => return Err("a backslash is followed by n, r, t, 0, \\ or xHH".into()),
-            });
-        }
-        Ok(Text(bytes))
-    }
-}
-
-/// Text with escapes that is UTF-8 and not empty.
-pub(super) fn words(words: &str) -> Result<String, String> {
-    match String::from_utf8(words.parse::<Text>()?.0) {
-        Ok(words) if !words.is_empty() => Ok(words),
-        Ok(_) => Err("at least one byte is expected".into()),
-        Err(_) => Err("the text has to be UTF-8 as a whole, the bytes of \\xHH included".into()),
+/// Text that is not empty.
+pub(super) fn message(text: &str) -> Result<Text, String> {
+    match text.parse::<Text>() {
+        Ok(Text(bytes)) if bytes.is_empty() => Err("at least one byte is expected".into()),
+        result => result.map_err(|error| error.to_string()),
     }
 }
 
 /// Text with placeholders for the names of both ends.
 pub(super) fn greeting(words: &str) -> Result<Greeting, String> {
-    Greeting::parse(&words.parse::<Text>()?.0).map_err(|error| error.to_string())
+    let text: Text = words.parse().map_err(|error: TextError| error.to_string())?;
+    Greeting::parse(&text.0).map_err(|error| error.to_string())
 }
 
 /// The options of one command, parsed apart from the program, as the commands' tests need them.
@@ -345,14 +309,6 @@ mod tests {
             [(":7", "tcp://localhost:7"), ("udp://*:7", "udp://localhost:7"), ("7", "tcp://localhost:7")]
         {
             assert_eq!(target(text).map(|endpoint| endpoint.to_string()).as_deref(), Ok(meaning));
-        }
-    }
-
-    #[test]
-    fn text_may_hold_any_byte() {
-        assert_eq!(r"a\n\r\t\0\\\xff é".parse(), Ok(Text(b"a\n\r\t\0\\\xff \xc3\xa9".to_vec())));
-        for nonsense in ["\\q", "\\x4", "\\xgg", "\\"] {
-            assert!(nonsense.parse::<Text>().is_err(), "{nonsense}");
         }
     }
 

@@ -9,7 +9,7 @@ use super::output::complain;
 /// How much the log shows, on standard error.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Verbosity {
-    /// Log more: each chunk, each attempt to connect; -vv: also each readiness event, change of state and system call
+    /// Log more: each chunk, each attempt to connect; -vv: also each readiness event, read, write and change of state
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", help_heading = "Log")]
     verbose: u8,
 

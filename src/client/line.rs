@@ -16,6 +16,9 @@ const READ_SIZE: usize = 64 * 1024;
 /// The most unasked bytes that are kept while something is sent: a peer that sends without end and reads nothing must not
 /// fill the memory either.
 const MOST_READ_AHEAD: usize = 16 * 1024 * 1024;
+/// Reads at the end of a call's time: more than the kernel keeps for a connection, and no more, since a peer may send
+/// without end.
+const READS_AT_A_DEADLINE: usize = MOST_READ_AHEAD / READ_SIZE;
 
 /// A connection to a server that speaks in lines: HTTP, SMTP, POP3, Redis and many more.
 ///
@@ -253,14 +256,19 @@ impl LineClient {
 }
 
 impl Link {
-    fn pump(&mut self, context: &mut Context<Source>, token: Token) {
+    /// Moves one share of the bytes. True: there is more.
+    fn pump(&mut self, context: &mut Context<Source>, token: Token) -> bool {
         let now = context.now();
-        let Some(connection) = socket(context, token) else { return };
+        let Some(connection) = socket(context, token) else { return false };
         match connection.pump(&mut self.inbox, &mut self.workspace, now) {
-            Next::Wait => {}
+            Next::Wait => return false,
             Next::Again => context.run_again(token),
-            Next::Close(end) => self.ended = Some(end),
+            Next::Close(end) => {
+                self.ended = Some(end);
+                return false;
+            }
         }
+        true
     }
 }
 
@@ -278,7 +286,16 @@ impl Handler for Link {
         self.pump(context, token);
     }
 
-    fn deadline(&mut self, _: &mut Context<Source>, _: Token) {
+    fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
+        // Bytes may have arrived while this process was stopped, and their event may be still to come.
+        if let Some(connection) = socket(context, token) {
+            connection.note(Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY);
+        }
+        for _ in 0..READS_AT_A_DEADLINE {
+            if !self.pump(context, token) {
+                break;
+            }
+        }
         self.timed_out = true;
     }
 }
@@ -308,5 +325,36 @@ impl Service for Inbox {
     fn answer<'a>(&'a mut self, bytes: &'a [u8], _: &mut Vec<u8>) -> Answer<'a> {
         self.bytes.extend_from_slice(bytes);
         Answer::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Waits until so many bytes have arrived. No event is fetched meanwhile.
+    fn await_input(socket: &Socket, bytes: u64) {
+        let start = Instant::now();
+        while rustix::io::ioctl_fionread(socket).expect("it is a socket") < bytes {
+            assert!(start.elapsed() < Duration::from_secs(60), "they come over loopback");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn bytes_that_wait_in_the_kernel_when_the_time_is_over_came_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let endpoint = listener.local_addr().expect("it is bound").to_string().parse().expect("an endpoint");
+        let mut client = LineClient::connect(&endpoint, None).expect("it listens");
+        let (mut server, _) = listener.accept().expect("it has connected");
+        server.write_all(b"in time").expect("there is room");
+        await_input(client.connection().expect("it is connected").transport(), 7);
+        let (token, context) = (client.token, client.reactor.context());
+        client.link.deadline(context, token);
+        assert_eq!(client.link.inbox.rest(), b"in time");
     }
 }

@@ -85,16 +85,7 @@ pub(super) fn race(
     timeout: Option<Duration>,
 ) -> Result<(Token, Target), ClientError> {
     let context = reactor.context();
-    let mut race = Race {
-        waiting: targets.into(),
-        attempts: Vec::new(),
-        failures: Vec::new(),
-        source,
-        // A budget of one unit: a pump establishes the connection and reads none of its bytes.
-        workspace: Workspace::new(Limits { read_size: 1, write_limit: 1, turn_budget: 1 }),
-        winner: None,
-        timed_out: false,
-    };
+    let mut race = Race::new(targets, source);
     let now = Moment::now();
     if let Some(timeout) = timeout {
         context.set_timer(GIVE_UP, now + timeout);
@@ -163,6 +154,10 @@ impl Handler for Race {
         if timer == NEXT_START {
             return self.start_next(context, now);
         }
+        // A handshake may have ended while this process was stopped, and its event may be still to come.
+        for token in self.attempts.iter().map(|attempt| attempt.token).collect::<Vec<_>>() {
+            self.ready(context, token, Readiness::WRITABLE);
+        }
         for attempt in self.attempts.drain(..) {
             log::debug!("{}: no answer in {:.1?}", attempt.target, now.since(attempt.began));
             context.remove(attempt.token);
@@ -172,6 +167,19 @@ impl Handler for Race {
 }
 
 impl Race {
+    fn new(targets: Vec<Target>, source: Option<IpAddr>) -> Race {
+        Race {
+            waiting: targets.into(),
+            attempts: Vec::new(),
+            failures: Vec::new(),
+            source,
+            // A budget of one unit: a pump establishes the connection and reads none of its bytes.
+            workspace: Workspace::new(Limits { read_size: 1, write_limit: 1, turn_budget: 1 }),
+            winner: None,
+            timed_out: false,
+        }
+    }
+
     /// Starts with the next address that can be tried at all.
     fn start_next(&mut self, context: &mut Context<Source>, now: Moment) {
         while let Some(target) = self.waiting.pop_front() {
@@ -266,5 +274,39 @@ mod tests {
             "127.0.0.1 has no IPv6 address, the only family that the options allow"
         );
         assert_eq!(error.exit_code(), 3);
+    }
+
+    /// The end of a race whose handshake had ended or not, while no event was fetched.
+    fn race_whose_time_is_over(address: SocketAddr) -> Race {
+        let mut reactor = Reactor::new().expect("descriptors");
+        let mut race = Race::new(vec![Target::Tcp(address)], None);
+        race.start_next(reactor.context(), Moment::now());
+        race.timer(reactor.context(), GIVE_UP);
+        race
+    }
+
+    #[test]
+    fn a_handshake_that_ended_while_nobody_looked_wins_though_the_time_is_over() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        // Over loopback the handshake has ended when `connect` returns.
+        let race = race_whose_time_is_over(listener.local_addr().expect("it is bound"));
+        assert!(race.winner.is_some() && !race.timed_out);
+    }
+
+    #[test]
+    fn a_handshake_that_has_not_ended_loses_when_the_time_is_over() {
+        use socket2::{Domain, Socket, Type};
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        full.listen(0).expect("it is bound");
+        let address = full.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
+        // A backlog for one, or for two on some systems, so a further one has to wait.
+        let others = [(); 2].map(|()| Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket"));
+        for other in &others {
+            other.set_nonblocking(true).expect("it can be");
+            let _ = other.connect(&address.into());
+        }
+        let race = race_whose_time_is_over(address);
+        assert!(race.winner.is_none() && race.timed_out);
     }
 }

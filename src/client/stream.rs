@@ -273,9 +273,13 @@ impl Handler for StreamConversation {
         self.advance(context);
     }
 
-    fn deadline(&mut self, context: &mut Context<Source>, _: Token) {
+    fn deadline(&mut self, context: &mut Context<Source>, token: Token) {
         let Some(timeout) = self.timeout else { return };
-        self.arm(context);
+        // The reply may have arrived while this process was stopped, and its event may be still to come.
+        if let Some(connection) = socket(context, token) {
+            connection.note(Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY);
+        }
+        self.advance(context);
         if self.result.is_none()
             && self.talk.dialogue.awaits_server()
             && self.silence.since + timeout <= context.now()

@@ -36,6 +36,14 @@ impl Client {
         }
     }
 
+    /// Takes the client away from its connection, for good or for another one. Its messages under way are cut off.
+    pub(super) fn take(&mut self, pacing: &mut Pacing, now: Moment) -> Client {
+        let blank = Client::new(self.pacer.client(), pacing, 0, now);
+        let mut client = std::mem::replace(self, blank);
+        client.pacer.cut_off(pacing);
+        client
+    }
+
     /// A reply is complete.
     #[inline]
     pub(super) fn replied(

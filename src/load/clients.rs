@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use super::client::Client;
-use super::common::Common;
 use super::datagram_clients::DatagramClients;
 use super::dialler::{Begun, Dialler};
 use super::plan::Plan;
 use super::series::Point;
 use super::slot::Slot;
 use super::stream_clients::StreamClients;
+use super::surroundings::Surroundings;
 use super::targets::{Ceiling, Targets};
 use super::traffic::Traffic;
 use crate::reactor::{Context, Moment, Readiness, Token};
@@ -39,71 +39,71 @@ impl Clients {
     /// Replaces the addresses that were resolved.
     #[cfg(test)]
     pub(super) fn set_targets(&mut self, targets: Targets) {
-        *self.dialler.targets() = targets;
+        self.dialler.targets = targets;
     }
 
     fn parts<'a>(
         &'a mut self,
         context: &'a mut Context<Slot>,
-    ) -> (Common<'a>, &'a mut StreamClients, &'a mut DatagramClients) {
-        let common = Common { context, dialler: &mut self.dialler, traffic: &mut self.traffic };
-        (common, &mut self.streams, &mut self.datagrams)
+    ) -> (Surroundings<'a>, &'a mut StreamClients, &'a mut DatagramClients) {
+        let around = Surroundings { context, dialler: &mut self.dialler, traffic: &mut self.traffic };
+        (around, &mut self.streams, &mut self.datagrams)
     }
 
     // Events
 
     /// An event for a client.
     pub(super) fn ready(&mut self, context: &mut Context<Slot>, token: Token, readiness: Readiness) {
-        let (mut common, streams, datagrams) = self.parts(context);
-        match common.context.get(token) {
-            Some(Slot::Stream(_)) => streams.ready(&mut common, token, readiness),
-            Some(Slot::Datagrams(_)) => datagrams.receive(&mut common, token),
+        let (mut around, streams, datagrams) = self.parts(context);
+        match around.context.get(token) {
+            Some(Slot::Stream(_)) => streams.ready(&mut around, token, readiness),
+            Some(Slot::Datagrams(_)) => datagrams.receive(&mut around, token),
             Some(Slot::Stop(_)) | None => {}
         }
     }
 
     /// The client goes on with what it left off.
     pub(super) fn resume(&mut self, context: &mut Context<Slot>, token: Token) {
-        let (mut common, streams, datagrams) = self.parts(context);
-        match common.context.get(token) {
-            Some(Slot::Datagrams(_)) => datagrams.receive(&mut common, token),
-            _ => streams.pump(&mut common, token),
+        let (mut around, streams, datagrams) = self.parts(context);
+        match around.context.get(token) {
+            Some(Slot::Datagrams(_)) => datagrams.receive(&mut around, token),
+            _ => streams.pump(&mut around, token),
         }
     }
 
     /// It is time for the client's next message, or its time is up.
     pub(super) fn deadline(&mut self, context: &mut Context<Slot>, token: Token) {
-        let (mut common, streams, datagrams) = self.parts(context);
-        match common.context.get(token) {
-            Some(Slot::Datagrams(_)) => datagrams.send(&mut common, token),
-            _ => streams.deadline(&mut common, token),
+        let (mut around, streams, datagrams) = self.parts(context);
+        match around.context.get(token) {
+            Some(Slot::Datagrams(_)) => datagrams.send(&mut around, token),
+            _ => streams.deadline(&mut around, token),
         }
     }
 
     /// Begins as many connections as may be begun now.
     pub(super) fn connect(&mut self, context: &mut Context<Slot>) {
         let now = Moment::now();
-        let (mut common, streams, datagrams) = self.parts(context);
-        while let Some(begun) = common.dialler.next(common.traffic, now) {
+        let (mut around, streams, datagrams) = self.parts(context);
+        while let Some(begun) = around.dialler.next(around.traffic, now) {
             match begun {
-                Begun::Stream { client, socket, began } => streams.add(&mut common, client, socket, began),
-                Begun::Datagrams(client) => datagrams.add(&mut common, client),
+                Begun::Stream { client, socket, began } => streams.add(&mut around, client, socket, began),
+                Begun::Datagrams(client) => datagrams.add(&mut around, client),
             }
         }
     }
 
     /// When the next connection may be begun, if only time is in its way.
     pub(super) fn connects_at(&self) -> Option<Moment> {
-        self.dialler.connects_at()
+        self.dialler.queue.wakes_at()
     }
 
-    /// Gives up whatever takes too long: handshakes, replies, answers over UDP.
+    /// Gives up handshakes, replies and answers over UDP that take too long.
     pub(super) fn sweep(&mut self, context: &mut Context<Slot>, now: Moment) {
-        let (mut common, streams, datagrams) = self.parts(context);
-        if common.dialler.plan().is_over_udp() {
-            datagrams.sweep(&mut common, now);
+        let (mut around, streams, datagrams) = self.parts(context);
+        if around.dialler.plan.is_over_udp() {
+            datagrams.sweep(&mut around, now);
         } else {
-            streams.sweep(&mut common, now);
+            streams.sweep(&mut around, now);
         }
     }
 
@@ -111,19 +111,19 @@ impl Clients {
 
     /// Whether each client has its first connection and greeting, or has failed to get them.
     pub(super) fn all_have_connected(&self) -> bool {
-        self.dialler.all_have_tried() && self.streams.ungreeted() == 0
+        self.dialler.queue.all_have_tried() && self.streams.ungreeted() == 0
     }
 
     /// Whether no client has a connection or will get one. A client that never found anybody does not wait for
     /// somebody to come.
     pub(super) fn nobody_is_left(&self) -> bool {
         let is_awaited = self.dialler.has_heard() && self.datagrams.refused() > 0;
-        self.traffic.figures.open == 0 && self.dialler.is_empty() && !is_awaited
+        self.traffic.figures.open == 0 && self.dialler.queue.is_empty() && !is_awaited
     }
 
     /// How many connects are under way.
     pub(super) fn connecting(&self) -> usize {
-        self.dialler.connecting()
+        self.dialler.queue.ramp.under_way()
     }
 
     /// All clients that were given up want a connection again.
@@ -143,16 +143,16 @@ impl Clients {
     pub(super) fn skip_backlog(&mut self, context: &mut Context<Slot>, now: Moment) {
         let pacing = &self.traffic.pacing;
         for_each_client(context, |client| client.pacer.skip_to(now, pacing));
-        self.dialler.queue().for_each(|client| client.pacer.skip_to(now, pacing));
+        self.dialler.queue.for_each(|client| client.pacer.skip_to(now, pacing));
     }
 
     /// Everyone sends what may be sent now.
     pub(super) fn send_all(&mut self, context: &mut Context<Slot>) {
-        let (mut common, streams, datagrams) = self.parts(context);
-        for token in common.context.tokens().collect::<Vec<_>>() {
-            match common.context.get(token) {
-                Some(Slot::Stream(client)) if !client.is_ending => streams.send(&mut common, token),
-                Some(Slot::Datagrams(_)) => datagrams.send(&mut common, token),
+        let (mut around, streams, datagrams) = self.parts(context);
+        for token in around.context.tokens().collect::<Vec<_>>() {
+            match around.context.get(token) {
+                Some(Slot::Stream(client)) if !client.is_ending => streams.send(&mut around, token),
+                Some(Slot::Datagrams(_)) => datagrams.send(&mut around, token),
                 _ => {}
             }
         }
@@ -168,7 +168,7 @@ impl Clients {
     /// Nothing that was sent so far counts.
     pub(super) fn forget_messages(&mut self, context: &mut Context<Slot>) {
         self.traffic.figures.forget_messages();
-        self.dialler.queue().for_each(Client::forget);
+        self.dialler.queue.for_each(Client::forget);
         for token in context.tokens().collect::<Vec<_>>() {
             match context.get_mut(token) {
                 Some(Slot::Stream(client)) => client.client.forget(),
@@ -184,22 +184,22 @@ impl Clients {
         self.dialler.end();
         let Traffic { pacing, figures, .. } = &mut self.traffic;
         figures.outages.finish(end);
-        if self.dialler.plan().messages.is_none() {
+        if self.dialler.plan.messages.is_none() {
             let owed = |client: &Client| client.pacer.owed(pacing, figures.from, end);
             figures.messages.not_sent +=
-                clients(context).chain(self.dialler.clients()).map(owed).sum::<u64>();
+                clients(context).chain(self.dialler.queue.clients()).map(owed).sum::<u64>();
         }
     }
 
     /// The figures are complete: no more evidence is awaited, and all clients are counted. Returns the last interval, if
     /// replies came after the measured part.
     pub(super) fn settle(&mut self, context: &mut Context<Slot>) -> Option<Point> {
-        self.dialler.queue().give_all_up();
-        let (mut common, streams, _) = self.parts(context);
-        streams.settle(&mut common);
+        self.dialler.queue.give_all_up();
+        let (mut around, streams, _) = self.parts(context);
+        streams.settle(&mut around);
         let figures = &mut self.traffic.figures;
         let last = figures.settle();
-        for client in clients(context).chain(self.dialler.clients()).filter(|client| client.was_open) {
+        for client in clients(context).chain(self.dialler.queue.clients()).filter(|client| client.was_open) {
             figures.fairness.add(client.completed);
         }
         last
@@ -207,8 +207,8 @@ impl Clients {
 
     /// Ends all connections and awaits the peers' ends. True if there is anything to await.
     pub(super) fn end_all(&mut self, context: &mut Context<Slot>) -> bool {
-        let (mut common, streams, _) = self.parts(context);
-        streams.end_all(&mut common)
+        let (mut around, streams, _) = self.parts(context);
+        streams.end_all(&mut around)
     }
 
     /// Connections that only await their peer's end.

@@ -22,10 +22,10 @@ const BACKLOG_RETRY: Duration = Duration::from_millis(2);
 
 /// The clients without a connection, with all that they need to get one.
 pub(super) struct Dialler {
-    plan: Rc<Plan>,
-    targets: Targets,
+    pub(super) plan: Rc<Plan>,
+    pub(super) targets: Targets,
     ceiling: Ceiling,
-    queue: Queue,
+    pub(super) queue: Queue,
     course: Course,
     /// Whether any address has ever answered.
     any_heard: bool,
@@ -56,19 +56,6 @@ impl Dialler {
         Dialler { plan, targets, ceiling, queue, course: Course::Opening, any_heard: false }
     }
 
-    pub(super) fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// The addresses of all endpoints.
-    pub(super) fn targets(&mut self) -> &mut Targets {
-        &mut self.targets
-    }
-
-    pub(super) fn queue(&mut self) -> &mut Queue {
-        &mut self.queue
-    }
-
     // A connect
 
     /// The next client that may begin to connect now.
@@ -82,11 +69,6 @@ impl Dialler {
         None
     }
 
-    /// When the next connection may be begun, if only time is in its way.
-    pub(super) fn connects_at(&self) -> Option<Moment> {
-        self.queue.wakes_at()
-    }
-
     fn begin(&mut self, traffic: &mut Traffic, attempt: Attempt) -> Option<Begun> {
         let Attempt { mut client, since } = attempt;
         let place = place(&client, traffic);
@@ -95,7 +77,7 @@ impl Dialler {
         traffic.figures.connections.requested += u64::from(since.is_none());
         let source = match (&target, &self.plan.sources) {
             (Target::Udp(_), _) => {
-                self.queue.connect_ended();
+                self.queue.ramp.ended();
                 return Some(Begun::Datagrams(client));
             }
             (Target::Tcp(address), Some(sources)) => sources.nth(address.is_ipv4(), place),
@@ -122,7 +104,7 @@ impl Dialler {
     pub(super) fn connected(&mut self, client: &Client, traffic: &Traffic) {
         self.any_heard |= self.plan.greeting == 0;
         self.targets.prove(place(client, traffic));
-        self.queue.connect_ended();
+        self.queue.ramp.ended();
     }
 
     /// A server has said something.
@@ -157,7 +139,7 @@ impl Dialler {
         target: &Target,
         error: &io::Error,
     ) {
-        self.queue.connect_ended();
+        self.queue.ramp.ended();
         let now = Moment::now();
         let mut cause = Cause::of(error);
         if Errno::from_io_error(error) == Some(Errno::AGAIN) {
@@ -228,32 +210,7 @@ impl Dialler {
         }
     }
 
-    /// The client gets no connection any more.
-    pub(super) fn give_up(&mut self, client: Client) {
-        self.queue.give_up(client);
-    }
-
     // The run as a whole
-
-    /// Whether each client has had its first connection, or has failed to get it.
-    pub(super) fn all_have_tried(&self) -> bool {
-        self.queue.all_have_tried()
-    }
-
-    /// Whether no client will get a connection.
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// How many connects are under way.
-    pub(super) fn connecting(&self) -> usize {
-        self.queue.connecting()
-    }
-
-    /// All clients without a connection.
-    pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
-        self.queue.clients()
-    }
 
     /// All clients that were given up want a connection again.
     pub(super) fn reopen(&mut self) {

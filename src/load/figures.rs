@@ -11,7 +11,7 @@ use super::mismatch::Mismatch;
 use super::outages::Outages;
 use super::series::{Counts, Point, Series, USUAL_LENGTH};
 use super::starvation::Starvation;
-use super::times::Histograms;
+use super::times::{Histogram, Histograms};
 use crate::reactor::Moment;
 
 /// The most failures that are described one by one; all are counted.
@@ -173,6 +173,13 @@ impl Figures {
         counts
     }
 
+    /// Further bytes of the reply to a message came.
+    pub(super) fn more_of_a_reply(&mut self, size: usize, intended: Moment) {
+        if intended >= self.from {
+            self.bytes.received += size as u64;
+        }
+    }
+
     pub(super) fn connected(&mut self, began: Moment, now: Moment) {
         self.connections.opened += 1;
         self.open += 1;
@@ -264,6 +271,11 @@ impl Figures {
             errors: self.errors.total(),
         };
         self.series.end_interval(now, counts, self.open, &mut self.histograms.latency)
+    }
+
+    /// The latencies of the interval that ended just now.
+    pub(super) fn interval_latency(&self) -> &Histogram {
+        self.series.latency()
     }
 
     /// Adds the replies that came after the last interval. No client reads on.

@@ -37,6 +37,11 @@ impl Flights {
         (self.count > 0).then_some(&self.first)
     }
 
+    /// The message that was taken out last, while none is under way.
+    pub(super) fn latest(&self) -> Option<&Flight> {
+        (self.count == 0).then_some(&self.first)
+    }
+
     pub(super) fn push(&mut self, flight: Flight) {
         if self.count == 0 {
             self.first = flight;
@@ -76,6 +81,7 @@ mod tests {
                 assert_eq!(flights.pop().size, size);
             }
             assert!(flights.is_empty());
+            assert_eq!(flights.latest().map(|flight| flight.size), Some(round + 3));
         }
     }
 }

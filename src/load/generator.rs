@@ -8,6 +8,7 @@ use super::progress::Watcher;
 use super::report::{Report, conclude};
 use super::run::{Run, Window};
 use super::slot::Slot;
+use super::step::StepPlan;
 use super::targets::{Ceiling, Targets};
 use crate::reactor::{Interest, Moment, Reactor, Stage};
 use crate::system::StopSignal;
@@ -134,7 +135,7 @@ impl Load {
     /// When the loop itself fails. The report tells what happened to connections.
     pub fn run(mut self) -> Result<Report, LoadError> {
         self.connect()?;
-        self.wait_and_measure()?;
+        self.wait_and_measure(Window::of(self.run.plan()))?;
         if self.run.begin_closing(self.reactor.context()) {
             self.reactor.run(&mut self.run)?;
         }
@@ -142,29 +143,29 @@ impl Load {
         Ok(conclude(plan, figures))
     }
 
-    /// Carries the plan out at another rate, over connections that stay open for the next step. First, clients that lost
-    /// their connections for good get new ones. After an interrupt it does nothing more.
+    /// Carries a step of a search out, over connections that stay open for the next one. First, clients that lost their
+    /// connections for good get new ones. After an interrupt it does nothing more.
     ///
     /// # Errors
     /// When the plan is no open loop, the rate is no rate, or the loop itself fails.
-    pub fn step(&mut self, rate: f64) -> Result<Report, LoadError> {
-        let plan = self.run.plan().at_rate(rate)?;
-        self.run.set_rate(rate);
+    pub fn step(&mut self, step: StepPlan) -> Result<Report, LoadError> {
+        let plan = Plan { duration: step.duration, ..self.run.plan().at_rate(step.rate)? };
+        self.run.set_rate(step.rate);
         self.is_open = false;
         self.connect()?;
-        self.wait_and_measure()?;
+        self.wait_and_measure(Window::of(&plan))?;
         let figures = self.run.end_step(self.reactor.context());
         Ok(conclude(plan, figures))
     }
 
-    /// The window of the plan, at the time that is set.
-    fn wait_and_measure(&mut self) -> Result<(), LoadError> {
+    /// The window, at the time that is set.
+    fn wait_and_measure(&mut self, window: Window) -> Result<(), LoadError> {
         if let Some(start) = self.start.take().filter(|_| !self.run.figures().interrupted) {
             self.run.begin_waiting(self.reactor.context(), start);
             self.reactor.run(&mut self.run)?;
         }
         if !self.run.figures().interrupted {
-            self.measure(self.run.planned_window())?;
+            self.measure(window)?;
         }
         Ok(())
     }

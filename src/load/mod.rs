@@ -7,14 +7,14 @@
 //! | `plan.rs`, `sizes.rs` | the settings and their defaults |
 //! | `generator.rs` | the generator as others use it |
 //! | `run.rs` | the parts of a run; what the reactor calls |
-//! | `clients.rs`, `common.rs` | all clients, and what they have in common |
+//! | `clients.rs`, `surroundings.rs` | all clients; the surroundings of the one that has its turn |
 //! | `dialler.rs` | the clients that need a connection: where to, and when again |
 //! | `stream_clients.rs`, `datagram_clients.rs` | the clients that have one: they converse, end it, lose it |
 //! | `queue.rs`, `ramp.rs` | the order in which clients connect, and how fast |
 //! | `targets.rs`, `sources.rs` | where to, where from; how many connections there can be |
 //! | `slot.rs`, `client.rs` | a client with its connection; a client without |
 //! | `pacer.rs`, `schedule.rs` | when a client may send |
-//! | `stream.rs`, `flights.rs` | the messages of one connection |
+//! | `stream.rs`, `exchange.rs`, `flights.rs` | the messages of one connection |
 //! | `datagram_client.rs`, `datagrams.rs` | the messages of one client over UDP |
 //! | `replies.rs` | services that do not echo: their replies, and the messages for them |
 //! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | what all clients share; the bytes; a difference between bytes |
@@ -22,8 +22,9 @@
 //! | `starvation.rs`, `cores.rs` | the generator's own cost; signs that something kept it from working |
 //! | `report/` | the results, as programs and people read them |
 //! | `processes.rs`, `worker.rs`, `shares.rs` | one run by several processes; each of them; its share and its orders |
+//! | `intervals.rs` | the intervals of several processes as one series |
 //! | `progress.rs` | a run as its watchers see it |
-//! | `rate_search.rs` | the highest rate that a server takes, found by many runs |
+//! | `rate_search.rs`, `step.rs`, `found_rate.rs` | the highest rate that a server takes, found by many steps |
 //! | `error.rs`, `encoding.rs` | reasons for no run; settings in JSON |
 //!
 //! # A run
@@ -53,7 +54,6 @@
 mod cause;
 mod client;
 mod clients;
-mod common;
 mod cores;
 mod datagram_client;
 mod datagram_clients;
@@ -61,11 +61,14 @@ mod datagrams;
 mod dialler;
 mod encoding;
 mod error;
+mod exchange;
 mod fairness;
 mod figures;
 mod flights;
+mod found_rate;
 mod generator;
 mod greetings;
+mod intervals;
 mod mismatch;
 mod outages;
 mod pacer;
@@ -86,24 +89,27 @@ mod sizes;
 mod slot;
 mod sources;
 mod starvation;
+mod step;
 mod stream;
 mod stream_clients;
+mod surroundings;
 mod targets;
 mod times;
 mod traffic;
 mod worker;
 
 pub use self::cause::{Cause, Errors};
-pub use self::error::LoadError;
+pub use self::error::{LoadError, ProcessesError};
 pub use self::fairness::Fairness;
 pub use self::figures::{Bytes, Connections, DatagramFates, Messages};
+pub use self::found_rate::{FoundRate, SearchEnding};
 pub use self::generator::Load;
 pub use self::mismatch::{LooksLike, Mismatch};
 pub use self::outages::{OutageFigures, OutageRecord};
 pub use self::plan::{Arrivals, LONGEST_MESSAGE, Pace, Plan, PlanError, Reconnect, Usage};
-pub use self::processes::{Processes, ProcessesError};
+pub use self::processes::Processes;
 pub use self::progress::{Doing, Progress, Watcher};
-pub use self::rate_search::{FoundRate, RateSearch, SearchEnding, SearchPart, SearchStep};
+pub use self::rate_search::RateSearch;
 pub use self::replies::Replies;
 pub use self::report::{
     Condition, ConditionError, FORMAT_VERSION, GeneratorPart, MergeError, Merged, PlotError, ReadError,
@@ -114,5 +120,6 @@ pub use self::shares::{Order, Share, SharesError, shares};
 pub use self::sizes::Sizes;
 pub use self::sources::{Sources, SourcesError};
 pub use self::starvation::Generator;
+pub use self::step::{SearchPart, SearchStep, StepPlan};
 pub use self::times::{Histogram, Histograms, Times};
-pub use self::worker::ProgressRecord;
+pub use self::worker::{IntervalRecord, WorkerRecord};

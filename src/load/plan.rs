@@ -13,6 +13,7 @@ use super::sizes::Sizes;
 use super::sources::Sources;
 use crate::net::Endpoint;
 use crate::net::LONGEST_PAYLOAD;
+use crate::system::Text;
 
 /// Over UDP each message begins with its number, most significant byte first.
 pub(super) const NUMBER_SIZE: usize = size_of::<u64>();
@@ -63,8 +64,8 @@ pub struct Plan {
     #[serde(default)]
     pub replies: Replies,
     /// The only message, for a service that does not echo. It is as long as `sizes` says.
-    #[serde(default)]
-    pub message: Option<String>,
+    #[serde(with = "optional_text", default)]
+    pub message: Option<Text>,
     /// The most connections begun in a second.
     pub connect_rate: Option<f64>,
     /// The most connections whose handshake is under way.
@@ -337,7 +338,7 @@ impl Plan {
     }
 
     fn check_replies(&self) -> Result<(), PlanError> {
-        let is_as_long = |message: &String| self.sizes == Sizes::fixed(message.len());
+        let is_as_long = |message: &Text| self.sizes == Sizes::fixed(message.0.len());
         Err(PlanError::Replies(match self.replies {
             Replies::Echo if self.message.is_some() => {
                 "a message of your own can't be verified; say how its reply ends (--expect line or any)"
@@ -382,9 +383,14 @@ mod tests {
             Plan { connect_rate: Some(1e-18), ..plan.clone() },
             Plan { usage: Usage::Hold, pace: open(1.0), ..plan.clone() },
             Plan { usage: Usage::Churn, depth: 2, ..plan.clone() },
-            Plan { message: Some("PING".into()), ..plan.clone() },
+            Plan { message: Some(Text(b"PING".to_vec())), ..plan.clone() },
             Plan { replies: Replies::Line, ..plan.clone() },
-            Plan { replies: Replies::Line, message: Some("PING".into()), verify: false, ..plan.clone() },
+            Plan {
+                replies: Replies::Line,
+                message: Some(Text(b"PING".to_vec())),
+                verify: false,
+                ..plan.clone()
+            },
             Plan { replies: Replies::Any, depth: 2, verify: false, ..plan.clone() },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
@@ -413,7 +419,7 @@ mod tests {
                 connect_rate: Some(7.0),
                 messages: Some(9),
                 replies: Replies::Line,
-                message: Some("PING\r\n".into()),
+                message: Some(Text(b"PING\r\n\xff".to_vec())),
                 ..Plan::new(vec!["[::1]:7".parse().expect("an endpoint"), Endpoint::default()])
             },
             usual,

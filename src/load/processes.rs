@@ -4,8 +4,9 @@
 //! ```text
 //!   this process                              each generator
 //!   divides the plan                     ───► reads its share from standard input, a line of JSON
+//!                                        ◄─── says that it is ready, and heeds signals from now on
 //!   says when to begin, and at what rate ───► reads an order, opens its connections, waits for the common start, runs
-//!   shows how far all are                ◄─── prints its progress now and then, a line each
+//!   shows how far all are                ◄─── prints its progress now and then, and each interval with its histogram
 //!   waits for all of them, in one loop
 //!   merges                               ◄─── prints its report, a line of JSON
 //! ```
@@ -21,54 +22,21 @@ use std::time::{Duration, SystemTime};
 use mio::unix::pipe::Receiver;
 use rustix::process::Signal;
 
+use super::error::ProcessesError;
+use super::intervals::Intervals;
 use super::progress::{Progress, Watcher};
-use super::report::{MergeError, ReadError, Report, merge, read};
+use super::report::{MergeError, Report, merge, read};
+use super::series::USUAL_LENGTH;
 use super::shares::{Order, Share};
+use super::step::StepPlan;
 use super::worker::Worker;
 use crate::reactor::{Context, Handler, Interest, Reactor, Readiness, Stage, Token};
-use crate::system::{StopSignal, describe};
+use crate::system::StopSignal;
 
 /// How long generators have to read an order whose connections are open.
 const NOTICE: Duration = Duration::from_millis(100);
 /// How often a step is tried that some generators begin when others have ended it.
 const ATTEMPTS: u32 = 3;
-
-/// Why several processes have no common result.
-#[derive(Debug, thiserror::Error)]
-pub enum ProcessesError {
-    /// One of them can't be started.
-    #[error("cannot start generator {number} ({program}): {}", describe(source))]
-    Start {
-        /// Its number, counted from 1.
-        number: usize,
-        /// The program.
-        program: String,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// One of them has failed. The others were stopped.
-    #[error("generator {number} failed ({how}): {words}")]
-    Died {
-        /// Its number, counted from 1.
-        number: usize,
-        /// Its exit status.
-        how: String,
-        /// Its last words.
-        words: String,
-    },
-    /// One of them printed something else than a report.
-    #[error(transparent)]
-    Report(#[from] ReadError),
-    /// Their reports don't fit together.
-    #[error(transparent)]
-    Merge(#[from] MergeError),
-    /// Two requests to stop came, so there are no results.
-    #[error("interrupted twice: the generators were killed, and their results are lost")]
-    Killed,
-    /// The loop itself can't go on.
-    #[error("the event loop failed: {}", describe(.0))]
-    Loop(#[from] io::Error),
-}
 
 /// Generators in processes of their own. Dropped, they are killed.
 pub struct Processes {
@@ -92,7 +60,16 @@ impl Processes {
     ) -> Result<Processes, ProcessesError> {
         let mut reactor = Reactor::new()?;
         reactor.context().insert(Source::Stop(stop), Interest::READABLE, Stage::Signals)?;
-        let mut workers = Workers::default();
+        let interval = shares.first().map_or(USUAL_LENGTH, |share| share.interval);
+        let mut workers = Workers {
+            all: Vec::new(),
+            intervals: Intervals::new(interval, shares.len()),
+            reading: 0,
+            ending: false,
+            requests: 0,
+            failed: None,
+            watcher: None,
+        };
         for (place, share) in shares.iter().enumerate() {
             let program = command();
             let name = Path::new(program.get_program()).display().to_string();
@@ -105,7 +82,7 @@ impl Processes {
         Ok(Processes { reactor, workers, opening: Some(Share::time_to_open(shares)), parts })
     }
 
-    /// Shows how far they are, several times a second. Their shares have to say that they are watched.
+    /// Shows the intervals of all of them as one series, and, if their shares say that they are watched, how far they are.
     pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
         self.workers.watcher = Some(watcher);
     }
@@ -126,29 +103,30 @@ impl Processes {
         Ok(report)
     }
 
-    /// Carries the plan out at another rate over connections that stay open, and merges the reports. A generator that
+    /// Carries a step of a search out over connections that stay open, and merges the reports. A generator that
     /// lost connections opens new ones before it begins. If that takes so long that the others have ended by then, all
     /// of them do the step again, with more time before it.
     ///
     /// # Errors
     /// The same as of [`Processes::run`].
-    pub fn step(&mut self, rate: f64) -> Result<Report, ProcessesError> {
+    pub fn step(&mut self, step: StepPlan) -> Result<Report, ProcessesError> {
         let mut more = Duration::ZERO;
         for _ in 1..ATTEMPTS {
-            match self.try_step(rate, more) {
+            match self.try_step(step, more) {
                 Err(ProcessesError::Merge(MergeError::Apart { gap_s, .. })) if self.workers.requests == 0 => {
                     more += Duration::try_from_secs_f64(gap_s).unwrap_or_default();
                 }
                 result => return result,
             }
         }
-        self.try_step(rate, more)
+        self.try_step(step, more)
     }
 
-    fn try_step(&mut self, rate: f64, more: Duration) -> Result<Report, ProcessesError> {
+    fn try_step(&mut self, step: StepPlan, more: Duration) -> Result<Report, ProcessesError> {
         let start = self.next_start() + more;
         let parts = &self.parts;
-        self.workers.order(|place| Order::new(start, Some(rate * parts[place])))?;
+        let part = |place: usize| StepPlan { rate: step.rate * parts[place], ..step };
+        self.workers.order(|place| Order::new(start, Some(part(place))))?;
         if !self.workers.is_over() {
             self.reactor.run(&mut self.workers)?;
         }
@@ -174,9 +152,10 @@ impl Processes {
 }
 
 /// All processes, and what they have said so far.
-#[derive(Default)]
 struct Workers {
     all: Vec<Worker>,
+    /// Their intervals in the run or step that goes on.
+    intervals: Intervals,
     /// Pipes that have not ended yet.
     reading: usize,
     /// No more orders: the processes are to end.
@@ -215,11 +194,15 @@ impl Handler for Workers {
                 let (place, is_output) = (*place, *is_output);
                 let Some(worker) = self.all.get_mut(place) else { return };
                 let has_ended = worker.read(pipe, is_output);
+                if worker.take_ready() && self.requests > 0 {
+                    worker.signal(Signal::TERM);
+                }
                 if has_ended {
                     context.remove(token);
                     self.ended(place, is_output);
                 }
                 self.show();
+                self.show_intervals(place);
                 if self.is_over() {
                     context.stop();
                 }
@@ -240,7 +223,7 @@ impl Workers {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let place = self.all.len();
         let (input, output, errors) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
-        // From here on it is killed whatever goes wrong.
+        // From here on, dropping the worker kills the process.
         self.all.push(Worker::new(process, input));
         for (is_output, pipe) in [(true, output.map(Receiver::from)), (false, errors.map(Receiver::from))] {
             let Some(pipe) = pipe else { continue };
@@ -254,6 +237,7 @@ impl Workers {
 
     /// Gives each process its order.
     fn order(&mut self, order: impl Fn(usize) -> Order) -> io::Result<()> {
+        self.intervals.begin();
         for (place, worker) in self.all.iter_mut().enumerate() {
             (worker.report, worker.progress) = (None, None);
             worker.tell(&order(place))?;
@@ -267,7 +251,8 @@ impl Workers {
         self.all.iter_mut().for_each(|worker| worker.input = None);
     }
 
-    /// The first time each process ends its run and reports; then there is nothing more to wait for.
+    /// The first time each process ends its run and reports; then there is nothing more to wait for. One that is not ready
+    /// for a signal gets it as soon as it is.
     fn stop_requested(&mut self, context: &mut Context<Source>, requests: usize) {
         for _ in 0..requests {
             self.requests += 1;
@@ -275,7 +260,7 @@ impl Workers {
                 context.stop();
                 return;
             }
-            self.all.iter().for_each(|worker| worker.signal(Signal::TERM));
+            self.all.iter().filter(|worker| worker.is_ready).for_each(|worker| worker.signal(Signal::TERM));
         }
     }
 
@@ -305,6 +290,22 @@ impl Workers {
         }
     }
 
+    /// Shows the intervals that are complete now that this process has come further.
+    fn show_intervals(&mut self, place: usize) {
+        let worker = &mut self.all[place];
+        for interval in worker.intervals.drain(..) {
+            self.intervals.add(place, &interval);
+        }
+        if worker.has_ended || worker.report.is_some() {
+            self.intervals.ended(place);
+        }
+        while let Some((point, latency)) = self.intervals.next() {
+            if let Some(watcher) = &mut self.watcher {
+                watcher.interval(&point, &latency);
+            }
+        }
+    }
+
     /// Whether the last order is carried out; at the end, whether all have ended and said their last words.
     fn is_over(&self) -> bool {
         self.reading == 0 || (!self.ending && self.all.iter().all(|worker| worker.report.is_some()))
@@ -325,7 +326,12 @@ impl Workers {
             let text = String::from_utf8_lossy(worker.report.as_deref().unwrap_or_default());
             reports.extend(read(&format!("generator {}", place + 1), &text)?);
         }
-        Ok(merge(&reports)?)
+        let mut report = merge(&reports)?;
+        let series = self.intervals.take_points();
+        if !series.is_empty() {
+            report.series = series;
+        }
+        Ok(report)
     }
 
     fn pass_words_on(&self) {
@@ -354,9 +360,11 @@ mod tests {
     use super::super::shares::shares;
     use super::*;
 
+    const AT_100: StepPlan = StepPlan { rate: 100.0, duration: Duration::from_secs(1) };
+
     fn start(script: &str, count: usize, stop: StopSignal) -> Processes {
         let plan = Plan { clients: 10, ..Plan::new(vec![":7".parse().expect("an endpoint")]) };
-        let shares = shares(&plan, count, false).expect("there is enough");
+        let shares = shares(&plan, count, USUAL_LENGTH, false).expect("there is enough");
         let command = || {
             let mut command = Command::new("sh");
             command.args(["-c", script]);
@@ -386,9 +394,10 @@ mod tests {
         let stop = StopSignal::new().expect("a socket pair");
         let handle = stop.handle().expect("a descriptor");
         handle.stop();
-        let script = "trap 'echo stopped >&2; exit 1' TERM; while :; do sleep 0.01; done";
+        // A signal before the trap would end it.
+        let script = r#"sleep 0.1; trap 'echo stopped >&2; exit 1' TERM; echo '"ready"'; while :; do sleep 0.01; done"#;
         let error = start(script, 3, stop).run(None).expect_err("there is no report").to_string();
-        assert!(error.contains("failed"), "{error}");
+        assert!(error.contains("failed (exit status: 1): stopped"), "{error}");
     }
 
     #[test]
@@ -405,7 +414,7 @@ mod tests {
             directory.path().display()
         );
         let mut processes = start(&script, 2, StopSignal::new().expect("a socket pair"));
-        let report = processes.step(100.0).expect("together the second time");
+        let report = processes.step(AT_100).expect("together the second time");
         assert_eq!((report.started, report.messages.sent), (2000.0, 2));
         processes.finish().expect("they end");
     }
@@ -415,10 +424,10 @@ mod tests {
         let script =
             r#"read share; read order; echo "$order" >&2; echo "{}"; read order; echo "$order" >&2; exit 4"#;
         let mut processes = start(script, 2, StopSignal::new().expect("a socket pair"));
-        let error = processes.step(100.0).expect_err("that is no report").to_string();
+        let error = processes.step(AT_100).expect_err("that is no report").to_string();
         assert!(error.contains("generator 1 is no report"), "{error}");
-        let error = processes.step(200.0).expect_err("they exit").to_string();
+        let error = processes.step(StepPlan { rate: 200.0, ..AT_100 }).expect_err("they exit").to_string();
         assert!(error.contains("failed (exit status: 4)"), "{error}");
-        assert!(error.contains("\"rate\":50.0}") && error.contains("\"rate\":100.0}"), "{error}");
+        assert!(error.contains("\"rate\":50.0,") && error.contains("\"rate\":100.0,"), "{error}");
     }
 }

@@ -7,16 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::encoding::seconds;
 use super::series::{Point, larger};
+use super::times::Histogram;
 
 /// Watches a run.
 pub trait Watcher {
     /// How it stands now.
     fn watch(&mut self, progress: &Progress);
 
-    /// An interval of the measured part is over; these are its own figures.
-    fn interval(&mut self, point: &Point) {
-        let _ = point;
+    /// An interval of the measured part is over; these are its own figures, and its latencies.
+    fn interval(&mut self, point: &Point, latency: &Histogram) {
+        let _ = (point, latency);
     }
+
+    /// A step of a search is over. Nothing is measured before the next one, so the watcher may block.
+    fn pause(&mut self) {}
 }
 
 /// How a run stands.

@@ -22,7 +22,8 @@ pub(super) struct Queue {
     /// Clients that get no connection any more, and the numbers of clients that never began to connect.
     gone: Vec<Client>,
     never_begun: Vec<u32>,
-    ramp: Ramp,
+    /// A connect that was taken from here goes on until [`Ramp::ended`].
+    pub(super) ramp: Ramp,
     reconnect: Reconnect,
     /// Clients in `waiting` that go on with a connect that they have begun.
     trying: usize,
@@ -91,16 +92,6 @@ impl Queue {
     /// When the next client that waits is to connect.
     fn earliest(&self) -> Option<Moment> {
         self.waiting.first_key_value().map(|((at, _), _)| *at)
-    }
-
-    /// An attempt that [`Queue::take`] gave has ended, one way or the other.
-    pub(super) fn connect_ended(&mut self) {
-        self.ramp.ended();
-    }
-
-    /// How many connects are under way.
-    pub(super) fn connecting(&self) -> usize {
-        self.ramp.under_way()
     }
 
     /// The client wants another connection at this time.

@@ -6,6 +6,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::sizes::Sizes;
+use crate::system::Text;
+
+/// So many bytes of a line that comes in pieces are kept, to show a line that answers no message.
+const LONGEST_BEGINNING: usize = 256;
 
 /// The end of a reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -40,9 +44,9 @@ pub(super) struct Requests {
 
 impl Requests {
     /// The one message that there is, or printable lines.
-    pub(super) fn new(message: Option<&str>, sizes: Sizes, seed: u64) -> Requests {
-        if let Some(message) = message {
-            return Requests { text: message.as_bytes().into() };
+    pub(super) fn new(message: Option<&Text>, sizes: Sizes, seed: u64) -> Requests {
+        if let Some(Text(bytes)) = message {
+            return Requests { text: bytes.as_slice().into() };
         }
         let mut random = fastrand::Rng::with_seed(seed);
         let mut text: Box<[u8]> = (0..sizes.longest).map(|_| random.alphanumeric() as u8).collect();
@@ -61,8 +65,9 @@ impl Requests {
 /// The replies of one connection, as they come in.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    /// Bytes of a line that has not ended yet.
+    /// Bytes of a line that has not ended yet, and the first of them.
     begun: usize,
+    beginning: Vec<u8>,
 }
 
 impl Incoming {
@@ -74,8 +79,20 @@ impl Incoming {
         };
         let taken = end.unwrap_or(bytes.len());
         let length = self.begun.saturating_add(taken);
+        if self.begun == 0 {
+            self.beginning.clear();
+        }
+        if end.is_none() {
+            let room = LONGEST_BEGINNING - self.beginning.len();
+            self.beginning.extend_from_slice(&bytes[..taken.min(room)]);
+        }
         self.begun = if end.is_some() { 0 } else { length };
         (end.map(|_| length), &bytes[taken..])
+    }
+
+    /// The first bytes that came earlier of the reply that was taken last.
+    pub(super) fn beginning(&self) -> &[u8] {
+        &self.beginning
     }
 }
 
@@ -91,7 +108,7 @@ mod tests {
             assert_eq!((rest.len() + 1, *last), (size, b'\n'));
             assert!(rest.iter().all(u8::is_ascii_alphanumeric));
         }
-        let requests = Requests::new(Some("PING\r\n"), Sizes::fixed(6), 7);
+        let requests = Requests::new(Some(&Text(b"PING\r\n".to_vec())), Sizes::fixed(6), 7);
         assert_eq!(requests.of(6), b"PING\r\n");
     }
 

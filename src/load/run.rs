@@ -33,6 +33,13 @@ pub(super) struct Window {
     pub(super) messages: Option<u64>,
 }
 
+impl Window {
+    /// The window that the plan asks for.
+    pub(super) fn of(plan: &Plan) -> Window {
+        Window { warmup: plan.warmup, duration: plan.duration, messages: plan.messages }
+    }
+}
+
 /// Where in the run we are; the list is in `mod.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -93,18 +100,17 @@ impl Run {
     pub(super) fn new(plan: Plan, targets: Targets, ceiling: Ceiling) -> Run {
         let now = Moment::now();
         let plan = Rc::new(plan);
-        let window = Window { warmup: plan.warmup, duration: plan.duration, messages: plan.messages };
         let mut clients = Clients::new(Rc::clone(&plan), targets, ceiling, now);
         if plan.usage == Usage::Hold {
             clients.traffic().pacing.allow(u64::MAX, now + FOREVER);
         }
         Run {
-            plan,
             clients,
             watcher: None,
             part: Part::Opening,
             part_ends: now + FOREVER,
-            window,
+            window: Window::of(&plan),
+            plan,
             next_sweep: now,
             next_watch: now,
             latest: None,
@@ -127,11 +133,6 @@ impl Run {
 
     pub(super) fn watch(&mut self, watcher: Box<dyn Watcher>) {
         self.watcher = Some(watcher);
-    }
-
-    /// The window that the plan asks for.
-    pub(super) fn planned_window(&self) -> Window {
-        Window { warmup: self.plan.warmup, duration: self.plan.duration, messages: self.plan.messages }
     }
 
     /// All clients that have no connection get one; the reactor stops when they have. In a churn there is nothing to
@@ -203,6 +204,9 @@ impl Run {
     pub(super) fn end_step(&mut self, context: &mut Context<Slot>) -> Figures {
         let figures = self.figures().hand_over();
         self.clients.forget_messages(context);
+        if let Some(watcher) = &mut self.watcher {
+            watcher.pause();
+        }
         figures
     }
 
@@ -369,7 +373,7 @@ impl Run {
     fn tell(&mut self, point: Option<Point>) {
         self.latest = point.or(self.latest);
         if let (Some(watcher), Some(point)) = (&mut self.watcher, point) {
-            watcher.interval(&point);
+            watcher.interval(&point, self.clients.traffic().figures.interval_latency());
         }
     }
 

@@ -42,17 +42,16 @@ pub struct Point {
 /// The intervals so far, and the one that goes on.
 #[derive(Debug)]
 pub(super) struct Series {
-    points: Vec<Point>,
+    points: Points,
     /// When the measured part began.
     from: Moment,
-    /// When the current interval began, and how long it is to be.
+    /// When the current interval began, and when it is to end. All of them are to be equally long.
     began: Moment,
+    ends: Moment,
     length: Duration,
-    /// How many intervals a point holds, and how many the last one holds so far.
-    stride: u32,
-    in_last: u32,
-    /// Latencies of the current interval.
+    /// Latencies of the current interval; until one comes, those of the interval before.
     latency: Histogram,
+    is_of_the_one_before: bool,
     /// The counts at its beginning.
     counted: Counts,
 }
@@ -68,29 +67,36 @@ pub(super) struct Counts {
 impl Series {
     pub(super) fn new(from: Moment, length: Duration, counted: Counts) -> Series {
         Series {
-            points: Vec::new(),
+            points: Points::default(),
             from,
             began: from,
+            ends: from + length,
             length,
-            stride: 1,
-            in_last: 1,
             latency: Histogram::new(),
+            is_of_the_one_before: false,
             counted,
         }
     }
 
     pub(super) fn add(&mut self, latency: Duration) {
+        self.forget_the_one_before();
         self.latency.add_time(latency);
     }
 
-    /// The latencies of the current interval.
+    fn forget_the_one_before(&mut self) {
+        if std::mem::take(&mut self.is_of_the_one_before) {
+            self.latency.reset();
+        }
+    }
+
+    /// The latencies of the current interval, or, just after its end, of the one before.
     pub(super) fn latency(&self) -> &Histogram {
         &self.latency
     }
 
     /// When the current interval is over.
     pub(super) fn interval_end(&self) -> Moment {
-        self.began + self.length
+        self.ends
     }
 
     /// The counts at the beginning of the current interval.
@@ -106,41 +112,31 @@ impl Series {
         open: u64,
         whole: &mut Histogram,
     ) -> Option<Point> {
+        self.forget_the_one_before();
         let length = now.since(self.began);
         let point = (!length.is_zero()).then(|| self.point(length.as_secs_f64(), counted, open));
         if let Some(point) = point {
-            let is_short = length < self.length / SHORT;
-            match self.points.last_mut() {
-                Some(last) if is_short => last.append(&point),
-                Some(last) if self.in_last < self.stride => {
-                    *last = last.join(point);
-                    self.in_last += 1;
-                }
-                _ => {
-                    self.points.push(point);
-                    self.in_last = 1;
-                }
-            }
+            self.points.push(point, length < self.length / SHORT);
         }
         self.counted = counted;
         self.began = now;
+        if self.ends <= now {
+            // A late end makes the next interval no later.
+            let missed = now.since(self.ends).as_nanos() / self.length.as_nanos().max(1) + 1;
+            let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+            self.ends = self.ends + self.length.saturating_mul(missed);
+        }
         if !self.latency.is_empty() {
             // Both have the same bounds, so that nothing can be out of range.
             let added = whole.add(&*self.latency);
             debug_assert!(added.is_ok());
-            self.latency.reset();
         }
-        if self.points.len() >= MOST_POINTS {
-            self.in_last += self.stride;
-            self.stride *= 2;
-            let pairs = self.points.chunks(2);
-            self.points = pairs.filter_map(|pair| pair.iter().copied().reduce(Point::join)).collect();
-        }
+        self.is_of_the_one_before = !self.latency.is_empty();
         point
     }
 
     pub(super) fn into_points(self) -> Vec<Point> {
-        self.points
+        self.points.into_points()
     }
 
     fn point(&self, seconds: f64, counted: Counts, open: u64) -> Point {
@@ -157,6 +153,48 @@ impl Series {
             errors: counted.errors - self.counted.errors,
             open,
         }
+    }
+}
+
+/// Intervals in bounded memory.
+#[derive(Debug)]
+pub(super) struct Points {
+    all: Vec<Point>,
+    /// How many intervals a point holds, and how many the last one holds so far.
+    stride: u32,
+    in_last: u32,
+}
+
+impl Default for Points {
+    fn default() -> Points {
+        Points { all: Vec::new(), stride: 1, in_last: 1 }
+    }
+}
+
+impl Points {
+    /// Adds an interval. A short one gets no point of its own.
+    pub(super) fn push(&mut self, point: Point, is_short: bool) {
+        match self.all.last_mut() {
+            Some(last) if is_short => last.append(&point),
+            Some(last) if self.in_last < self.stride => {
+                *last = last.join(point);
+                self.in_last += 1;
+            }
+            _ => {
+                self.all.push(point);
+                self.in_last = 1;
+            }
+        }
+        if self.all.len() >= MOST_POINTS {
+            self.in_last += self.stride;
+            self.stride *= 2;
+            let pairs = self.all.chunks(2);
+            self.all = pairs.filter_map(|pair| pair.iter().copied().reduce(Point::join)).collect();
+        }
+    }
+
+    pub(super) fn into_points(self) -> Vec<Point> {
+        self.all
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::encoding::seconds;
 use super::plan::{Pace, Plan};
+use super::step::StepPlan;
 
 /// How long generators have to start, before they open connections.
 const STARTING: Duration = Duration::from_millis(500);
@@ -19,6 +21,9 @@ pub struct Share {
     pub plan: Plan,
     /// The processor that it keeps to, counted among its allowed ones.
     pub core: Option<usize>,
+    /// How long its intervals are.
+    #[serde(rename = "interval_s", with = "seconds")]
+    pub interval: Duration,
     /// Whether it tells its progress while it runs.
     pub watched: bool,
 }
@@ -28,8 +33,8 @@ pub struct Share {
 pub struct Order {
     /// When messages begin to flow, in seconds since 1970.
     pub start_at: f64,
-    /// One step of a search at this rate. Without it the whole plan is carried out, and there are no more orders.
-    pub rate: Option<f64>,
+    /// One step of a search. Without it the whole plan is carried out, and there are no more orders.
+    pub step: Option<StepPlan>,
 }
 
 /// The plan has too little to do for so many processes.
@@ -48,7 +53,12 @@ pub struct SharesError {
 ///
 /// # Errors
 /// When there are fewer clients or messages than shares.
-pub fn shares(plan: &Plan, processes: usize, watched: bool) -> Result<Vec<Share>, SharesError> {
+pub fn shares(
+    plan: &Plan,
+    processes: usize,
+    interval: Duration,
+    watched: bool,
+) -> Result<Vec<Share>, SharesError> {
     let counts = [("clients", Some(plan.clients as u64)), ("messages", plan.messages)];
     for (what, count) in counts {
         if let Some(there_are) = count.filter(|count| *count < processes as u64) {
@@ -61,6 +71,7 @@ pub fn shares(plan: &Plan, processes: usize, watched: bool) -> Result<Vec<Share>
     let share = |place: usize| Share {
         plan: part(plan, place, processes),
         core: (processes > 1 && processes <= cores).then_some(place),
+        interval,
         watched,
     };
     Ok((0..processes).map(share).collect())
@@ -100,9 +111,9 @@ impl Share {
 
 impl Order {
     /// An order to begin at this time.
-    pub(super) fn new(start: SystemTime, rate: Option<f64>) -> Order {
+    pub(super) fn new(start: SystemTime, step: Option<StepPlan>) -> Order {
         let start_at = start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Order { start_at, rate }
+        Order { start_at, step }
     }
 
     /// The time to begin.
@@ -116,6 +127,8 @@ mod tests {
     use super::super::plan::Arrivals;
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     fn plan() -> Plan {
         Plan {
             clients: 10,
@@ -128,7 +141,7 @@ mod tests {
     #[test]
     fn the_shares_make_the_whole() {
         for processes in 1..=10 {
-            let shares = shares(&plan(), processes, false).expect("there is enough");
+            let shares = shares(&plan(), processes, SECOND, false).expect("there is enough");
             let sum = |of: fn(&Plan) -> f64| shares.iter().map(|share| of(&share.plan)).sum::<f64>();
             assert_eq!((shares.len(), sum(|plan| plan.clients as f64)), (processes, 10.0));
             assert_eq!(sum(|plan| plan.messages.expect("a number") as f64), 101.0);
@@ -138,7 +151,7 @@ mod tests {
             assert_eq!(seeds.len(), processes, "all are distinct");
             assert!(shares.iter().all(|share| share.plan.check().is_ok()));
         }
-        let error = shares(&plan(), 11, false).expect_err("too many").to_string();
+        let error = shares(&plan(), 11, SECOND, false).expect_err("too many").to_string();
         assert_eq!(error, "11 processes need at least 11 clients, and there are 10");
     }
 
@@ -146,7 +159,7 @@ mod tests {
     fn there_is_time_to_open_connections_at_their_rate() {
         let time = |connect_rate| {
             let plan = Plan { connect_rate, ..plan() };
-            Share::time_to_open(&shares(&plan, 2, false).expect("there is enough"))
+            Share::time_to_open(&shares(&plan, 2, SECOND, false).expect("there is enough"))
         };
         assert_eq!(time(None), STARTING + Duration::from_millis(1));
         assert_eq!(time(Some(5.0)), STARTING + Duration::from_secs(2));
@@ -154,13 +167,13 @@ mod tests {
 
     #[test]
     fn shares_and_orders_are_json() {
-        let share = shares(&plan(), 2, true).expect("there is enough").remove(1);
+        let share = shares(&plan(), 2, SECOND, true).expect("there is enough").remove(1);
         let json = serde_json::to_string(&share).expect("it can be written");
         assert_eq!(serde_json::from_str::<Share>(&json).expect("it can be read"), share);
         let start = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
-        let order = Order::new(start, Some(7.0));
+        let order = Order::new(start, Some(StepPlan { rate: 7.0, duration: Duration::from_secs(3) }));
         let json = serde_json::to_string(&order).expect("it can be written");
-        assert_eq!(json, r#"{"start_at":1.5,"rate":7.0}"#);
+        assert_eq!(json, r#"{"start_at":1.5,"step":{"rate":7.0,"duration_s":3.0}}"#);
         assert_eq!(serde_json::from_str::<Order>(&json).expect("it can be read").start(), Some(start));
     }
 }

@@ -6,6 +6,7 @@ use super::client::Client;
 use super::datagram_client::DatagramClient;
 use super::stream::Stream;
 use crate::net::{Connection, Socket};
+use crate::reactor::{Context, Token};
 use crate::system::StopSignal;
 
 /// One source of events.
@@ -35,10 +36,20 @@ impl AsFd for Slot {
     }
 }
 
+/// The client over a stream that an event is for.
+pub(super) fn stream(context: &mut Context<Slot>, token: Token) -> Option<&mut StreamClient> {
+    if let Slot::Stream(client) = context.get_mut(token)? { Some(client) } else { None }
+}
+
+/// The client over UDP that an event is for.
+pub(super) fn datagrams(context: &mut Context<Slot>, token: Token) -> Option<&mut DatagramClient> {
+    if let Slot::Datagrams(client) = context.get_mut(token)? { Some(client) } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::{Context, Moment};
+    use crate::reactor::Moment;
 
     #[test]
     fn what_is_kept_of_a_connection_is_at_most_384_bytes() {

@@ -95,6 +95,19 @@ impl Default for Generator {
     }
 }
 
+impl Generator {
+    /// The longest that it can have delayed a message, in seconds: all its delays, one behind the other.
+    pub(super) fn longest_delay(&self) -> f64 {
+        let late = self.lag_us.map_or(0.0, |lag| lag.max / 1e6);
+        late + self.waited_for_core_s + self.stolen_s + self.throttled_s + self.held_up_s + self.behind_s
+    }
+
+    /// Whether its own work took too long in so much of a run of this length that another run would hardly differ.
+    pub(super) fn is_behind(&self, seconds: f64) -> bool {
+        self.behind_s > seconds * STARVED
+    }
+}
+
 impl Starvation {
     pub(super) fn new(now: Moment) -> Starvation {
         Starvation {

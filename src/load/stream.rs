@@ -1,9 +1,4 @@
-//! One client's messages: what it sends next, what it waits for, and whether what comes back is what was sent.
-//!
-//! A [`Stream`] is the part of a client that goes over one connection. While the connection is pumped, an [`Exchange`]
-//! is its service: it compares and counts input, and its answer is the next message, taken straight from the table.
-//! Nothing is copied, and the clock is read once a completed reply. In a closed loop the next message leaves at that
-//! same moment.
+//! A client's messages on one connection: the next one to send, the replies to come, and whether they are right.
 
 use std::fmt;
 
@@ -14,7 +9,6 @@ use super::mismatch::Fault;
 use super::pattern::Place;
 use super::replies::{Incoming, Replies};
 use super::traffic::Traffic;
-use crate::net::{Answer, Service};
 use crate::reactor::Moment;
 
 /// The messages and replies of one connection.
@@ -27,7 +21,7 @@ pub(super) struct Stream {
     /// The driver has to look: see [`Stream::take_attention`].
     attention: bool,
     /// Input only needs comparing: no greeting is awaited, and no difference was found.
-    plain: bool,
+    pub(super) plain: bool,
     /// The server's greeting, which comes before anything is sent.
     greeting: Option<Box<Awaited>>,
     /// The greeting is complete, and the driver does not know yet.
@@ -37,11 +31,11 @@ pub(super) struct Stream {
     /// Bytes of the oldest message under way that have not come back yet.
     missing: usize,
     /// Bytes of all messages under way that have not come back yet.
-    outstanding: u64,
+    pub(super) outstanding: u64,
     /// Bytes that came back.
     returned: u64,
     /// Replies that are not echoes.
-    incoming: Incoming,
+    incoming: Option<Box<Incoming>>,
     flights: Flights,
     /// Where the lengths of messages come from.
     lengths: fastrand::Rng,
@@ -65,7 +59,7 @@ impl Stream {
             missing: 0,
             outstanding: 0,
             returned: 0,
-            incoming: Incoming::default(),
+            incoming: None,
             flights: Flights::new(now),
             lengths: traffic.lengths(number),
             fault: None,
@@ -112,7 +106,7 @@ impl Stream {
         self.flights.is_empty()
     }
 
-    /// Whether replies that are not echoes have come, and all that were awaited.
+    /// Whether replies have come, and all that were awaited.
     pub(super) fn is_replied_to(&self) -> bool {
         self.returned > 0 && self.is_done() && self.fault.is_none() && self.greeting.is_none()
     }
@@ -182,7 +176,12 @@ impl Stream {
     }
 
     /// Takes in bytes that are known to be the right ones, and returns the time if they completed a reply.
-    fn accept(&mut self, client: &mut Client, traffic: &mut Traffic, count: usize) -> Option<Moment> {
+    pub(super) fn accept(
+        &mut self,
+        client: &mut Client,
+        traffic: &mut Traffic,
+        count: usize,
+    ) -> Option<Moment> {
         self.returned += count as u64;
         self.outstanding -= count as u64;
         self.read_at = traffic.pattern.advance(self.read_at, count);
@@ -205,24 +204,34 @@ impl Stream {
     }
 
     /// Takes replies that are not echoes, and returns the time if any is complete.
-    fn take_replies(&mut self, client: &mut Client, traffic: &mut Traffic, chunk: &[u8]) -> Option<Moment> {
+    pub(super) fn take_replies(
+        &mut self,
+        client: &mut Client,
+        traffic: &mut Traffic,
+        chunk: &[u8],
+    ) -> Option<Moment> {
         let mut rest = self.take_greeting(client, traffic, chunk);
         let now = Moment::now();
         let mut completed = None;
         while !rest.is_empty() && self.fault.is_none() {
             if self.is_done() && traffic.replies == Replies::Any {
-                // Another piece of the reply before.
+                // Another piece of the reply before, if there was one.
+                if let Some(flight) = self.flights.latest().filter(|_| self.returned > 0) {
+                    traffic.figures.more_of_a_reply(rest.len(), flight.intended);
+                }
                 break;
             }
-            let (length, behind) = self.incoming.take(traffic.replies, rest);
+            let incoming = self.incoming.get_or_insert_default();
+            let (length, behind) = incoming.take(traffic.replies, rest);
             match length {
-                Some(length) if !self.is_done() => {
+                Some(length) if !self.flights.is_empty() => {
                     let Flight { intended, sent, .. } = self.flights.pop();
                     client.replied(traffic, length, (intended, sent), now);
                     completed = Some(now);
                 }
                 Some(_) => {
-                    self.fault = Some(Box::new(Fault::surplus(self.number, self.returned, rest)));
+                    let surplus = [incoming.beginning(), rest].concat();
+                    self.fault = Some(Box::new(Fault::surplus(self.number, self.returned, &surplus)));
                 }
                 None => {}
             }
@@ -233,9 +242,14 @@ impl Stream {
         if self.fault.is_some() { None } else { completed }
     }
 
-    /// Handles whatever is out of the ordinary: a greeting, a difference, more than was sent.
+    /// Handles all that is out of the ordinary: a greeting, a difference, more bytes than were sent.
     #[cold]
-    fn unusual<'a>(&mut self, client: &mut Client, traffic: &mut Traffic, mut chunk: &'a [u8]) -> &'a [u8] {
+    pub(super) fn unusual<'a>(
+        &mut self,
+        client: &mut Client,
+        traffic: &mut Traffic,
+        mut chunk: &'a [u8],
+    ) -> &'a [u8] {
         chunk = self.take_greeting(client, traffic, chunk);
         self.plain = self.greeting.is_none() && self.fault.is_none();
         if chunk.is_empty() || (self.plain && self.is_right(traffic, chunk)) {
@@ -281,7 +295,7 @@ impl Stream {
     }
 
     /// Whether these are the bytes that were sent.
-    fn is_right(&self, traffic: &Traffic, chunk: &[u8]) -> bool {
+    pub(super) fn is_right(&self, traffic: &Traffic, chunk: &[u8]) -> bool {
         chunk.len() as u64 <= self.outstanding
             && (!traffic.verify || traffic.pattern.matches(self.read_at, chunk))
     }
@@ -297,189 +311,5 @@ pub(super) struct Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.count, self.of)
-    }
-}
-
-/// A stream that is being pumped: the service of its connection.
-pub(super) struct Exchange<'a> {
-    pub(super) stream: &'a mut Stream,
-    pub(super) client: &'a mut Client,
-    pub(super) traffic: &'a mut Traffic,
-}
-
-impl Service for Exchange<'_> {
-    /// Chunks may end anywhere.
-    fn chunk(&self) -> usize {
-        usize::MAX
-    }
-
-    fn answer<'a>(&'a mut self, mut chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
-        let Exchange { stream, client, traffic } = self;
-        if traffic.replies != Replies::Echo {
-            return match stream.take_replies(client, traffic, chunk) {
-                Some(now) if !traffic.churn => {
-                    Answer { bytes: stream.compose(client, traffic, now, staged), last: false }
-                }
-                _ => Answer::default(),
-            };
-        }
-        if !stream.plain || !stream.is_right(traffic, chunk) {
-            chunk = stream.unusual(client, traffic, chunk);
-            if chunk.is_empty() {
-                return Answer::default();
-            }
-        }
-        match stream.accept(client, traffic, chunk.len()) {
-            Some(now) if !traffic.churn => {
-                Answer { bytes: stream.compose(client, traffic, now, staged), last: false }
-            }
-            _ => Answer::default(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use std::collections::VecDeque;
-
-    use super::super::mismatch::LooksLike;
-    use super::super::pacer::FOREVER;
-    use super::super::plan::Plan;
-    use super::super::sizes::Sizes;
-    use super::*;
-
-    struct Fixture {
-        traffic: Traffic,
-        client: Client,
-        stream: Stream,
-    }
-
-    impl Fixture {
-        fn new(sizes: Sizes, depth: u32, budget: u64, greeting: u32) -> Fixture {
-            let now = Moment::now();
-            let plan = Plan { sizes, depth, seed: 1, ..Plan::new(vec![crate::Endpoint::default()]) };
-            let mut traffic = Traffic::new(&plan, now);
-            traffic.pacing.allow(budget, now + FOREVER);
-            let client = Client::new(0, &traffic.pacing, 1, now);
-            let stream = Stream::new(3, greeting, &traffic, now);
-            Fixture { traffic, client, stream }
-        }
-
-        fn compose(&mut self) -> Vec<u8> {
-            let mut staged = Vec::new();
-            let Fixture { traffic, client, stream } = self;
-            let bytes = stream.compose(client, traffic, Moment::now(), &mut staged).to_vec();
-            staged.extend(bytes);
-            staged
-        }
-
-        fn answer(&mut self, chunk: &[u8]) -> Vec<u8> {
-            let mut staged = Vec::new();
-            let Fixture { traffic, client, stream } = self;
-            let mut exchange = Exchange { stream, client, traffic };
-            let bytes = exchange.answer(chunk, &mut staged).bytes.to_vec();
-            staged.extend(bytes);
-            staged
-        }
-
-        fn counts(&self) -> (u64, u64, u64) {
-            let Traffic { figures, pacing, .. } = &self.traffic;
-            (figures.messages.sent, figures.messages.received, pacing.in_flight())
-        }
-    }
-
-    #[test]
-    fn the_answer_to_a_complete_reply_is_the_next_message() {
-        let mut fixture = Fixture::new(Sizes::fixed(10), 1, 3, 0);
-        let first = fixture.compose();
-        assert_eq!((first.len(), fixture.client.pacer.under_way()), (10, 1));
-        assert!(fixture.answer(&first[..9]).is_empty());
-        let second = fixture.answer(&first[9..]);
-        assert_eq!(second.len(), 10);
-        assert_ne!(first, second);
-        let third = fixture.answer(&second);
-        assert!(fixture.answer(&third).is_empty(), "the budget is spent");
-        assert_eq!(fixture.counts(), (3, 3, 0));
-    }
-
-    #[test]
-    fn a_greeting_is_awaited_taken_off_at_any_split_and_counted() {
-        for split in 0..5 {
-            let mut fixture = Fixture::new(Sizes::fixed(10), 1, 100, 5);
-            assert!(fixture.compose().is_empty(), "nothing is sent before it");
-            assert_eq!(fixture.stream.missing_greeting(), Some(5));
-            assert!(fixture.stream.waiting_since().is_some() && !fixture.stream.take_greeted());
-            let (some, rest) = b"hello".split_at(split);
-            assert!(fixture.answer(some).is_empty());
-            assert!(fixture.answer(rest).is_empty());
-            assert!(
-                fixture.stream.take_attention()
-                    && fixture.stream.take_greeted()
-                    && !fixture.stream.take_greeted()
-            );
-            let message = fixture.compose();
-            assert_eq!(message.len(), 10);
-            assert_eq!(fixture.answer(&message).len(), 10);
-            assert!(fixture.stream.fault.is_none());
-            assert_eq!(fixture.traffic.figures.greetings.by_text(), [("hello".to_owned(), 1)].into());
-        }
-    }
-
-    #[test]
-    fn what_is_said_beyond_the_greeting_is_a_difference() {
-        let mut fixture = Fixture::new(Sizes::fixed(10), 1, 100, 5);
-        assert!(fixture.answer(b"hello!").is_empty());
-        assert!(fixture.stream.fault.is_some());
-        assert_eq!(fixture.traffic.figures.greetings.by_text().len(), 1);
-    }
-
-    #[test]
-    fn a_difference_ends_the_exchange_and_what_was_right_before_it_counts() {
-        let mut fixture = Fixture::new(Sizes::fixed(10), 2, 100, 0);
-        let mut bytes = fixture.compose();
-        assert_eq!(bytes.len(), 20);
-        bytes[13] ^= 1;
-        assert!(fixture.answer(&bytes).is_empty());
-        assert!(fixture.stream.take_attention());
-        let mismatch = fixture.stream.fault.as_ref().expect("a fault").judge(&fixture.traffic.pattern);
-        assert_eq!((mismatch.offset, mismatch.looks_like), (13, LooksLike::Corruption));
-        assert_eq!(fixture.traffic.figures.messages.received, 1);
-        assert!(fixture.answer(&bytes).is_empty(), "nothing is sent any more");
-    }
-
-    #[test]
-    fn more_than_was_sent_is_a_difference_even_unverified() {
-        for verify in [true, false] {
-            let mut fixture = Fixture::new(Sizes::fixed(10), 1, 1, 0);
-            fixture.traffic.verify = verify;
-            let mut bytes = fixture.compose();
-            bytes.extend_from_within(..4);
-            assert!(fixture.answer(&bytes).is_empty());
-            let mismatch = fixture.stream.fault.as_ref().expect("a fault").judge(&fixture.traffic.pattern);
-            assert_eq!((mismatch.offset, mismatch.looks_like), (10, LooksLike::Duplication));
-        }
-    }
-
-    proptest! {
-        /// An honest echo is never found at fault, however its replies are cut, and every message comes back.
-        #[test]
-        fn an_honest_echo_passes(
-            cuts in proptest::collection::vec(1..700_usize, 1..60), shortest in 1..300_usize, more in 0..300_usize, depth in 1..9_u32,
-        ) {
-            let mut fixture = Fixture::new(Sizes { shortest, longest: shortest + more }, depth, 200, 0);
-            let mut wire: VecDeque<u8> = fixture.compose().into();
-            let mut cuts = cuts.into_iter().cycle();
-            while !wire.is_empty() {
-                let count = cuts.next().unwrap_or(1).min(wire.len());
-                let chunk: Vec<u8> = wire.drain(..count).collect();
-                wire.extend(fixture.answer(&chunk));
-                prop_assert!(fixture.stream.fault.is_none());
-                prop_assert_eq!(fixture.stream.outstanding, wire.len() as u64);
-            }
-            prop_assert_eq!((fixture.counts(), fixture.client.pacer.under_way()), ((200, 200, 0), 0));
-            prop_assert_eq!(fixture.traffic.figures.bytes.sent, fixture.traffic.figures.bytes.received);
-        }
     }
 }

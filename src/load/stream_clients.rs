@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::cause::Cause;
 use super::client::Client;
-use super::common::Common;
+use super::exchange::Exchange;
 use super::figures::MOST_DESCRIBED;
 use super::plan::Usage;
-use super::replies::Replies;
-use super::slot::{Slot, StreamClient};
-use super::stream::{Exchange, Stream};
+use super::slot::{Slot, StreamClient, stream};
+use super::stream::Stream;
+use super::surroundings::Surroundings;
 use super::traffic::READ_SIZE;
 use crate::net::{CONNECTION_INTEREST, Connection, End, Limits, Next, Phase, Socket, Workspace};
 use crate::reactor::{Moment, Readiness, Stage, Token};
@@ -62,48 +62,53 @@ impl StreamClients {
     // Events
 
     /// The client's connect is under way.
-    pub(super) fn add(&mut self, common: &mut Common<'_>, client: Client, socket: Socket, began: Moment) {
+    pub(super) fn add(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        client: Client,
+        socket: Socket,
+        began: Moment,
+    ) {
         let connection = Connection::connecting(socket, Moment::now());
-        let stream = Stream::new(client.number, common.dialler.plan().greeting, common.traffic, began);
+        let stream = Stream::new(client.number, around.dialler.plan.greeting, around.traffic, began);
         let slot = Slot::Stream(StreamClient { connection, stream, client, is_ending: false });
-        if let Err(error) = common.context.insert(slot, CONNECTION_INTEREST, Stage::Connections) {
-            common.dialler.queue().connect_ended();
+        if let Err(error) = around.context.insert(slot, CONNECTION_INTEREST, Stage::Connections) {
+            around.dialler.queue.ramp.ended();
             let words = || format!("cannot watch a connection: {}", describe(&error));
-            common.traffic.figures.fail(Cause::Local, words);
+            around.traffic.figures.fail(Cause::Local, words);
         }
     }
 
     /// An event for the client's connection.
-    pub(super) fn ready(&mut self, common: &mut Common<'_>, token: Token, readiness: Readiness) {
-        let Some(Slot::Stream(client)) = common.context.get_mut(token) else { return };
+    pub(super) fn ready(&mut self, around: &mut Surroundings<'_>, token: Token, readiness: Readiness) {
+        let Some(client) = stream(around.context, token) else { return };
         client.connection.note(readiness);
-        if !common.context.is_queued(token) {
-            self.pump(common, token);
+        if !around.context.is_queued(token) {
+            self.pump(around, token);
         }
     }
 
     /// It is time for the client's next message, or its time is up.
-    pub(super) fn deadline(&mut self, common: &mut Common<'_>, token: Token) {
-        match common.context.get(token) {
-            Some(Slot::Stream(client)) if client.stream.fault.is_some() => self.mismatch(common, token),
-            Some(Slot::Stream(client)) if client.is_ending => drop(self.remove(common, token)),
-            _ => self.send(common, token),
+    pub(super) fn deadline(&mut self, around: &mut Surroundings<'_>, token: Token) {
+        match around.context.get(token) {
+            Some(Slot::Stream(client)) if client.stream.fault.is_some() => self.mismatch(around, token),
+            Some(Slot::Stream(client)) if client.is_ending => drop(self.remove(around, token)),
+            _ => self.send(around, token),
         }
     }
 
     /// Moves what can be moved over the connection, and sees to what came of it.
-    pub(super) fn pump(&mut self, common: &mut Common<'_>, token: Token) {
-        let now = common.context.now();
-        let Some(Slot::Stream(StreamClient { connection, stream, client, is_ending })) =
-            common.context.get_mut(token)
+    pub(super) fn pump(&mut self, around: &mut Surroundings<'_>, token: Token) {
+        let now = around.context.now();
+        let Some(StreamClient { connection, stream, client, is_ending }) = stream(around.context, token)
         else {
             return;
         };
-        let mut exchange = Exchange { stream, client, traffic: common.traffic };
+        let mut exchange = Exchange { stream, client, traffic: around.traffic };
         let next = connection.pump(&mut exchange, &mut self.workspace, now);
         let attention = stream.take_attention();
         if *is_ending {
-            return self.ending_pumped(common, token, &next);
+            return self.ending_pumped(around, token, &next);
         }
         // Established and ended may be one event.
         let established = stream.connecting
@@ -111,74 +116,70 @@ impl StreamClients {
             && !matches!(next, Next::Close(End::NotConnected(_)));
         if established && connection.transport().is_connected_to_itself() {
             // It would find its own bytes right, and there is nobody.
-            return self.ended(common, token, End::NotConnected(ErrorKind::ConnectionRefused.into()));
+            return self.ended(around, token, End::NotConnected(ErrorKind::ConnectionRefused.into()));
         }
         if established {
-            self.established(common, token);
+            self.established(around, token);
         }
         match next {
-            Next::Close(end) => self.ended(common, token, end),
-            Next::Again => common.context.run_again(token),
+            Next::Close(end) => self.ended(around, token, end),
+            Next::Again => around.context.run_again(token),
             Next::Wait => {}
         }
         if attention {
-            self.attend(common, token);
+            self.attend(around, token);
         }
     }
 
     /// Sees to everything that a stream can't do by itself.
-    fn attend(&mut self, common: &mut Common<'_>, token: Token) {
-        let Some(Slot::Stream(client)) = common.context.get_mut(token) else { return };
+    fn attend(&mut self, around: &mut Surroundings<'_>, token: Token) {
+        let Some(client) = stream(around.context, token) else { return };
         if client.stream.take_greeted() {
             self.ungreeted -= 1;
-            common.dialler.heard();
+            around.dialler.heard();
             if client.stream.fault.is_none() {
-                return self.send(common, token);
+                return self.send(around, token);
             }
         }
         match &client.stream.fault {
-            Some(fault) if fault.is_complete() => self.mismatch(common, token),
-            Some(_) => common.context.set_deadline_no_later_than(token, common.context.now() + EVIDENCE_TIME),
-            None if common.traffic.churn && client.client.pacer.under_way() == 0 => {
-                if let Some(client) = self.release(common, token) {
-                    common.dialler.connect_for_next(common.traffic, client);
+            Some(fault) if fault.is_complete() => self.mismatch(around, token),
+            Some(_) => around.context.set_deadline_no_later_than(token, around.context.now() + EVIDENCE_TIME),
+            None if around.traffic.churn && client.client.pacer.under_way() == 0 => {
+                if let Some(client) = self.release(around, token) {
+                    around.dialler.connect_for_next(around.traffic, client);
                 }
             }
-            None => common.set_alarm(token),
+            None => around.set_alarm(token),
         }
     }
 
-    /// Sends whatever the client may send now.
-    pub(super) fn send(&mut self, common: &mut Common<'_>, token: Token) {
+    /// Sends all messages that the client may send now.
+    pub(super) fn send(&mut self, around: &mut Surroundings<'_>, token: Token) {
         let now = Moment::now();
-        let Some(Slot::Stream(StreamClient { connection, stream, client, .. })) =
-            common.context.get_mut(token)
-        else {
+        let Some(StreamClient { connection, stream, client, .. }) = stream(around.context, token) else {
             return;
         };
         if stream.connecting {
             return;
         }
         self.staged.clear();
-        let bytes = stream.compose(client, common.traffic, now, &mut self.staged);
+        let bytes = stream.compose(client, around.traffic, now, &mut self.staged);
         let sent = connection
             .send(&self.staged, &mut self.workspace, now)
             .and_then(|()| connection.send(bytes, &mut self.workspace, now));
         match sent {
-            Ok(()) => common.set_alarm(token),
-            Err(error) => self.ended(common, token, error.into()),
+            Ok(()) => around.set_alarm(token),
+            Err(error) => self.ended(around, token, error.into()),
         }
     }
 
     /// The handshake of a connection has ended well.
-    fn established(&mut self, common: &mut Common<'_>, token: Token) {
+    fn established(&mut self, around: &mut Surroundings<'_>, token: Token) {
         let now = Moment::now();
-        let Some(Slot::Stream(StreamClient { connection, stream, client, .. })) =
-            common.context.get_mut(token)
-        else {
+        let Some(StreamClient { connection, stream, client, .. }) = stream(around.context, token) else {
             return;
         };
-        let (traffic, dialler) = (&mut *common.traffic, &mut *common.dialler);
+        let (traffic, dialler) = (&mut *around.traffic, &mut *around.dialler);
         let began = stream.began;
         stream.established(now);
         let is_open = connection.phase() != Phase::Ended;
@@ -186,7 +187,7 @@ impl StreamClients {
         let is_ungreeted = stream.is_ungreeted();
         client.was_open = true;
         client.pacer.connected(traffic.churn.then_some(began), now);
-        if dialler.plan().usage == Usage::Hold {
+        if dialler.plan.usage == Usage::Hold {
             client.pacer.call(&traffic.pacing, now);
         }
         if client.is_silent() {
@@ -200,78 +201,70 @@ impl StreamClients {
         traffic.figures.connected(began, now);
         dialler.connected(client, traffic);
         if is_open {
-            self.send(common, token);
+            self.send(around, token);
         }
     }
 
     // Ends
 
     /// Takes the client off its connection, which lives on until the peer has ended it too.
-    fn release(&mut self, common: &mut Common<'_>, token: Token) -> Option<Client> {
-        let plan = common.dialler.plan();
+    fn release(&mut self, around: &mut Surroundings<'_>, token: Token) -> Option<Client> {
+        let plan = &around.dialler.plan;
         let most = MOST_ENDING * plan.clients.max(plan.connecting);
         if plan.reset || self.ending >= most {
-            return self.remove(common, token);
+            return self.remove(around, token);
         }
-        let now = common.context.now();
-        let Some(Slot::Stream(StreamClient { connection, client, is_ending, .. })) =
-            common.context.get_mut(token)
-        else {
-            return None;
-        };
+        let now = around.context.now();
+        let StreamClient { connection, client, is_ending, .. } = stream(around.context, token)?;
         *is_ending = true;
         self.ending += 1;
-        common.traffic.figures.open -= 1;
-        let blank = Client::new(client.pacer.client(), &common.traffic.pacing, 0, now);
-        let client = std::mem::replace(client, blank);
+        around.traffic.figures.open -= 1;
+        let client = client.take(&mut around.traffic.pacing, now);
         connection.half_close(&mut self.workspace);
-        common.context.set_deadline(token, now + END_TIME);
-        common.context.run_again(token);
+        around.context.set_deadline(token, now + END_TIME);
+        around.context.run_again(token);
         Some(client)
     }
 
     /// A connection that only awaits its peer's end was pumped.
-    fn ending_pumped(&mut self, common: &mut Common<'_>, token: Token, next: &Next) {
-        let Some(Slot::Stream(client)) = common.context.get(token) else { return };
+    fn ending_pumped(&mut self, around: &mut Surroundings<'_>, token: Token, next: &Next) {
+        let Some(client) = stream(around.context, token) else { return };
         let is_over = matches!(next, Next::Close(_));
         match &client.stream.fault {
-            Some(fault) if is_over || fault.is_complete() => self.mismatch(common, token),
-            Some(_) => common.context.set_deadline_no_later_than(token, common.context.now() + EVIDENCE_TIME),
-            None if is_over => drop(self.remove(common, token)),
-            None if matches!(next, Next::Again) => common.context.run_again(token),
+            Some(fault) if is_over || fault.is_complete() => self.mismatch(around, token),
+            Some(_) => around.context.set_deadline_no_later_than(token, around.context.now() + EVIDENCE_TIME),
+            None if is_over => drop(self.remove(around, token)),
+            None if matches!(next, Next::Again) => around.context.run_again(token),
             None => {}
         }
     }
 
     /// A connection has ended, and not because we wanted it to.
-    fn ended(&mut self, common: &mut Common<'_>, token: Token, end: End) {
-        let Some(Slot::Stream(StreamClient { stream, client, .. })) = common.context.get(token) else {
-            return;
-        };
-        let missing = stream.missing(common.traffic.replies);
-        let (number, now) = (client.number, common.context.now());
+    fn ended(&mut self, around: &mut Surroundings<'_>, token: Token, end: End) {
+        let now = around.context.now();
+        let Some(StreamClient { stream, client, .. }) = stream(around.context, token) else { return };
+        let (number, missing) = (client.number, stream.missing(around.traffic.replies));
         let (began, is_done) = (stream.began, stream.is_done());
-        let is_echo = common.traffic.replies == Replies::Echo;
-        let is_exchanged = common.traffic.churn && !is_echo && stream.is_replied_to();
+        let is_exchanged = around.traffic.churn && stream.is_replied_to();
         match end {
             End::NotConnected(error) => {
-                if let Some(client) = self.remove(common, token) {
-                    common.dialler.not_connected(common.traffic, client, began, &error);
+                if let Some(client) = self.remove(around, token) {
+                    around.dialler.not_connected(around.traffic, client, began, &error);
                 }
             }
-            _ if stream.fault.is_some() => self.mismatch(common, token),
-            // Many services end the connection themselves, together with their reply.
+            _ if stream.fault.is_some() => self.mismatch(around, token),
+            // Many servers end the connection themselves, together with their reply.
             _ if is_exchanged => {
-                if let Some(client) = self.remove(common, token) {
-                    common.dialler.connect_for_next(common.traffic, client);
+                if let Some(client) = self.remove(around, token) {
+                    around.dialler.connect_for_next(around.traffic, client);
                 }
             }
-            End::Finished | End::Lingered if common.dialler.is_ending() && is_done => {
-                if let Some(client) = self.remove(common, token) {
-                    common.dialler.give_up(client);
+            End::Finished | End::Lingered if around.dialler.is_ending() && is_done => {
+                if let Some(client) = self.remove(around, token) {
+                    around.dialler.queue.give_up(client);
                 }
             }
-            End::Finished | End::Lingered => self.lose(common, token, Cause::Closed, now, || {
+            End::Finished | End::Lingered => self.lose(around, token, Cause::Closed, now, || {
                 format!("connection {number}: the server closed it with {missing} still to come")
             }),
             End::Reset(error) | End::NoMemory(error) => {
@@ -279,7 +272,7 @@ impl StreamClients {
                     Cause::Refused => Cause::Reset,
                     cause => cause,
                 };
-                self.lose(common, token, cause, now, || {
+                self.lose(around, token, cause, now, || {
                     format!("connection {number}: {} with {missing} still to come", describe(&error))
                 });
             }
@@ -287,20 +280,20 @@ impl StreamClients {
     }
 
     /// Other bytes came than were sent: the connection is of no use any more.
-    fn mismatch(&mut self, common: &mut Common<'_>, token: Token) {
-        let Some(Slot::Stream(client)) = common.context.get(token) else { return };
+    fn mismatch(&mut self, around: &mut Surroundings<'_>, token: Token) {
+        let Some(client) = stream(around.context, token) else { return };
         let Some(fault) = &client.stream.fault else { return };
-        let figures = &mut common.traffic.figures;
+        let figures = &mut around.traffic.figures;
         let described =
-            (figures.mismatches.len() < MOST_DESCRIBED).then(|| fault.judge(&common.traffic.pattern));
+            (figures.mismatches.len() < MOST_DESCRIBED).then(|| fault.judge(&around.traffic.pattern));
         let words = figures.keep_mismatch(fault.connection(), described);
-        let now = common.context.now();
-        self.lose(common, token, Cause::Mismatch, now, || words);
+        let now = around.context.now();
+        self.lose(around, token, Cause::Mismatch, now, || words);
     }
 
     /// Gives up connections whose handshake or reply takes too long.
-    pub(super) fn sweep(&mut self, common: &mut Common<'_>, now: Moment) {
-        let plan = common.dialler.plan();
+    pub(super) fn sweep(&mut self, around: &mut Surroundings<'_>, now: Moment) {
+        let plan = &around.dialler.plan;
         let (connecting, reply) = (plan.connect_timeout, plan.timeout);
         let is_late = |client: &StreamClient| {
             let stream = &client.stream;
@@ -310,22 +303,33 @@ impl StreamClients {
                 stream.fault.is_none() && stream.waiting_since().is_some_and(|since| since + reply <= now)
             }
         };
-        let is_late = |token: &Token| matches!(common.context.get(*token), Some(Slot::Stream(client)) if is_late(client));
-        let late: Vec<Token> = common.context.tokens().filter(is_late).collect();
+        let is_late = |around: &Surroundings<'_>, token: Token| match around.context.get(token) {
+            Some(Slot::Stream(client)) => is_late(client),
+            _ => false,
+        };
+        let late: Vec<Token> = around.context.tokens().filter(|token| is_late(around, *token)).collect();
         for token in late {
-            let Some(Slot::Stream(StreamClient { stream, client, .. })) = common.context.get(token) else {
+            // A reply may have arrived while this process was stopped, and its event may be still to come.
+            if let Some(Slot::Stream(client)) = around.context.get_mut(token) {
+                client.connection.note(Readiness::READABLE | Readiness::WRITABLE);
+                self.pump(around, token);
+            }
+            if !is_late(around, token) || around.context.is_queued(token) {
+                continue;
+            }
+            let Some(Slot::Stream(StreamClient { stream, client, .. })) = around.context.get(token) else {
                 continue;
             };
-            let (number, missing) = (client.number, stream.missing(common.traffic.replies));
+            let (number, missing) = (client.number, stream.missing(around.traffic.replies));
             match stream.waiting_since() {
                 Some(since) if !stream.connecting => {
                     let is_greeting = stream.missing_greeting().is_some();
                     let cause = if is_greeting { Cause::Greeting } else { Cause::Timeout };
-                    self.lose(common, token, cause, since, || {
+                    self.lose(around, token, cause, since, || {
                         format!("connection {number}: {missing} did not come within {reply:?}")
                     });
                 }
-                _ => self.ended(common, token, End::NotConnected(ErrorKind::TimedOut.into())),
+                _ => self.ended(around, token, End::NotConnected(ErrorKind::TimedOut.into())),
             }
         }
     }
@@ -333,17 +337,15 @@ impl StreamClients {
     /// An established connection is lost. Its client has heard nothing since `silent_since`.
     fn lose(
         &mut self,
-        common: &mut Common<'_>,
+        around: &mut Surroundings<'_>,
         token: Token,
         cause: Cause,
         silent_since: Moment,
         words: impl FnOnce() -> String,
     ) {
-        let Some(Slot::Stream(StreamClient { client, is_ending, .. })) = common.context.get(token) else {
-            return;
-        };
+        let Some(StreamClient { client, is_ending, .. }) = stream(around.context, token) else { return };
         let was_ending = *is_ending;
-        let figures = &mut common.traffic.figures;
+        let figures = &mut around.traffic.figures;
         if client.is_silent() && cause != Cause::Mismatch {
             // It was lost before, and has not been served since.
             figures.outages.reconnect_failed();
@@ -351,64 +353,58 @@ impl StreamClients {
             figures.fail(cause, words);
         }
         figures.connections.lost += 1;
-        let Some(mut client) = self.remove(common, token) else { return };
+        let Some(mut client) = self.remove(around, token) else { return };
         if was_ending {
             return;
         }
-        if common.traffic.churn && cause == Cause::Mismatch {
-            return common.dialler.connect_again(common.traffic, client, true);
+        if around.traffic.churn && cause == Cause::Mismatch {
+            return around.dialler.connect_again(around.traffic, client, true);
         }
-        if cause == Cause::Mismatch || common.dialler.is_ending() {
-            return common.dialler.give_up(client);
+        if cause == Cause::Mismatch || around.dialler.is_ending() {
+            return around.dialler.queue.give_up(client);
         }
-        if common.dialler.is_flowing() && client.silenced(silent_since) {
-            common.traffic.figures.outages.lost(cause, silent_since, Moment::now());
+        if around.dialler.is_flowing() && client.silenced(silent_since) {
+            around.traffic.figures.outages.lost(cause, silent_since, Moment::now());
         }
-        let is_needed = common.traffic.pacing.budget() > 0;
-        common.dialler.connect_again(common.traffic, client, is_needed);
+        let is_needed = around.traffic.pacing.budget() > 0;
+        around.dialler.connect_again(around.traffic, client, is_needed);
     }
 
     /// Closes a connection and gives its client back.
-    fn remove(&mut self, common: &mut Common<'_>, token: Token) -> Option<Client> {
-        let now = common.context.now();
-        let Some(Slot::Stream(StreamClient { connection, stream, client, is_ending })) =
-            common.context.get_mut(token)
-        else {
-            return None;
-        };
+    fn remove(&mut self, around: &mut Surroundings<'_>, token: Token) -> Option<Client> {
+        let now = around.context.now();
+        let StreamClient { connection, stream, client, is_ending } = stream(around.context, token)?;
         connection.abandon(&mut self.workspace);
-        let blank = Client::new(client.pacer.client(), &common.traffic.pacing, 0, now);
-        let mut client = std::mem::replace(client, blank);
-        client.pacer.cut_off(&mut common.traffic.pacing);
+        let client = client.take(&mut around.traffic.pacing, now);
         if *is_ending {
             self.ending -= 1;
         } else if !stream.connecting {
-            common.traffic.figures.open -= 1;
+            around.traffic.figures.open -= 1;
             self.ungreeted -= u64::from(stream.is_ungreeted());
         }
-        common.context.remove(token);
+        around.context.remove(token);
         Some(client)
     }
 
     /// Judges all differences whose evidence is still being collected.
-    pub(super) fn settle(&mut self, common: &mut Common<'_>) {
+    pub(super) fn settle(&mut self, around: &mut Surroundings<'_>) {
         let is_faulty = |token: &Token| {
-            matches!(common.context.get(*token), Some(Slot::Stream(client))
+            matches!(around.context.get(*token), Some(Slot::Stream(client))
                 if client.stream.fault.is_some() && !client.stream.connecting && !client.is_ending)
         };
-        let faulty: Vec<Token> = common.context.tokens().filter(is_faulty).collect();
+        let faulty: Vec<Token> = around.context.tokens().filter(is_faulty).collect();
         for token in faulty {
-            self.mismatch(common, token);
+            self.mismatch(around, token);
         }
     }
 
     /// Ends all connections and awaits the peers' ends. True if there is anything to await.
-    pub(super) fn end_all(&mut self, common: &mut Common<'_>) -> bool {
-        for token in common.context.tokens().collect::<Vec<_>>() {
-            match common.context.get(token) {
+    pub(super) fn end_all(&mut self, around: &mut Surroundings<'_>) -> bool {
+        for token in around.context.tokens().collect::<Vec<_>>() {
+            match around.context.get(token) {
                 Some(Slot::Stream(client)) if client.is_ending => {}
-                Some(Slot::Stream(client)) if client.stream.connecting => drop(self.remove(common, token)),
-                Some(Slot::Stream(_)) => drop(self.release(common, token)),
+                Some(Slot::Stream(client)) if client.stream.connecting => drop(self.remove(around, token)),
+                Some(Slot::Stream(_)) => drop(self.release(around, token)),
                 Some(Slot::Datagrams(_) | Slot::Stop(_)) | None => {}
             }
         }

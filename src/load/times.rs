@@ -100,6 +100,25 @@ impl Statistic {
     }
 }
 
+impl Times {
+    /// The same distribution, were each time shorter by so many microseconds.
+    pub(super) fn less(self, microseconds: f64) -> Times {
+        let less = |time: f64| (time - microseconds).max(0.0);
+        Times {
+            count: self.count,
+            min: less(self.min),
+            mean: less(self.mean),
+            p50: less(self.p50),
+            p90: less(self.p90),
+            p95: less(self.p95),
+            p99: less(self.p99),
+            p99_9: less(self.p99_9),
+            p99_99: less(self.p99_99),
+            max: less(self.max),
+        }
+    }
+}
+
 impl Histogram {
     pub(super) fn new() -> Histogram {
         // The bounds are constants that hdrhistogram accepts, as does its own constructor without bounds.

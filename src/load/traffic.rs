@@ -44,7 +44,7 @@ impl Traffic {
             seed: plan.seed,
             verify: plan.verify,
             replies: plan.replies,
-            requests: Requests::new(plan.message.as_deref(), requested, plan.seed),
+            requests: Requests::new(plan.message.as_ref(), requested, plan.seed),
             churn: plan.usage == Usage::Churn,
         }
     }

@@ -8,16 +8,35 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
+use super::series::Point;
+use super::times::Histogram;
 
 /// The longest line that is read. The report of a day has some hundred kilobytes.
 const LONGEST_LINE: usize = 64 << 20;
 /// The last words of a generator that are kept.
 const LAST_WORDS: usize = 16 * 1024;
+
 /// A line that a generator prints while it runs, before its report.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct ProgressRecord {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerRecord {
+    /// It heeds signals from now on.
+    Ready,
     /// How it stands.
-    pub progress: Progress,
+    Progress(Progress),
+    /// An interval that is over.
+    Interval(IntervalRecord),
+}
+
+/// An interval of one generator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IntervalRecord {
+    /// When it ended, in seconds since 1970.
+    pub ended: f64,
+    /// Its figures.
+    pub point: Point,
+    /// Its latencies.
+    pub latency: Histogram,
 }
 
 /// One process, and everything that it has said so far.
@@ -29,7 +48,13 @@ pub(super) struct Worker {
     /// The report on the last order.
     pub(super) report: Option<Vec<u8>>,
     pub(super) progress: Option<Progress>,
+    /// Intervals that nobody has taken yet.
+    pub(super) intervals: Vec<IntervalRecord>,
     pub(super) words: Vec<u8>,
+    /// A signal makes it end its run and report.
+    pub(super) is_ready: bool,
+    /// It became ready, and nobody has looked since.
+    has_become_ready: bool,
     /// It prints nothing more.
     pub(super) has_ended: bool,
 }
@@ -42,7 +67,10 @@ impl Worker {
             line: Vec::new(),
             report: None,
             progress: None,
+            intervals: Vec::new(),
             words: Vec::new(),
+            is_ready: false,
+            has_become_ready: false,
             has_ended: false,
         }
     }
@@ -72,7 +100,7 @@ impl Worker {
         }
     }
 
-    /// Each line is a progress or a report.
+    /// Each line is a record or a report.
     fn take_lines(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             // A longer line is cut off, and so can't be read as a report.
@@ -82,11 +110,18 @@ impl Worker {
                 continue;
             }
             let line = std::mem::take(&mut self.line);
-            match serde_json::from_slice::<ProgressRecord>(&line) {
-                Ok(record) => self.progress = Some(record.progress),
+            match serde_json::from_slice::<WorkerRecord>(&line) {
+                Ok(WorkerRecord::Ready) => (self.is_ready, self.has_become_ready) = (true, true),
+                Ok(WorkerRecord::Progress(progress)) => self.progress = Some(progress),
+                Ok(WorkerRecord::Interval(interval)) => self.intervals.push(interval),
                 Err(_) => self.report = Some(line),
             }
         }
+    }
+
+    /// Whether it has become ready since this was asked.
+    pub(super) fn take_ready(&mut self) -> bool {
+        std::mem::take(&mut self.has_become_ready)
     }
 
     fn keep_words(&mut self, bytes: &[u8]) {

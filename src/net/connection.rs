@@ -15,7 +15,7 @@
 //!                     flushed: our side       the peer's end, or its deadline
 //!                     shut down
 //!
-//!   From every phase: a reset ──────────────────────────────────────────► Ended
+//!   From every phase: a reset, or no memory for its bytes ──────────────► Ended
 //!   From HalfClosing too: end of input ──► Draining
 //!   From Stopping too, if the input ends before its quota is read: end of input ──► Draining
 //!   From HalfClosing and HalfClosed too: the last answer ──► Stopping
@@ -321,9 +321,8 @@ impl<T: Transport> Connection<T> {
         if self.is_paused() && unsent == 0 && self.is_writable() {
             return Action::Resume;
         }
-        // An answer that the kernel refuses must find a place: with bytes in a pipe, or without memory, only if nothing
-        // waits yet.
-        let finds_place = unsent == 0 || !desk.pool.exhausted && self.flow.held().piped() == 0;
+        // An answer that the kernel refuses must find a place: without memory, only if nothing waits yet.
+        let finds_place = unsent == 0 || !desk.pool.exhausted;
         let (may_read, read_size) = (may_read && finds_place, desk.limits.read_size);
         match self.phase {
             Phase::HalfClosing if unsent == 0 => Action::ShutDown,
@@ -351,25 +350,26 @@ impl<T: Transport> Connection<T> {
         desk: &mut Desk,
     ) -> Result<usize, End> {
         match action {
-            Action::Establish => return self.establish(desk),
-            Action::Flush => return Ok(self.flow.flush(desk)?),
+            Action::Establish => self.establish(desk),
+            Action::Flush => Ok(self.flow.flush(desk)?),
             Action::Consume => {
                 let intake = self.flow.consume(service, desk)?;
-                return Ok(self.note_intake(&intake, desk));
+                Ok(self.note_intake(&intake, desk))
             }
-            Action::Resume => self.flow.wire.resume(0, desk),
-            // The peer's end or a reset is the end.
+            Action::Resume => {
+                self.flow.wire.resume(0, desk);
+                Ok(0)
+            }
             Action::Discard => match self.flow.throw_away(input, desk)? {
-                Some(0) => return Err(End::Lingered),
-                read => return Ok(read.unwrap_or(0)),
+                Some(0) => Err(End::Lingered),
+                read => Ok(read.unwrap_or(0)),
             },
-            Action::ShutDown => return self.shut_down(desk),
+            Action::ShutDown => self.shut_down(desk),
             // The connection read the end of input, so nothing can be unread: closing the socket sends our FIN and no
             // reset, as a shutdown would have done.
-            Action::Finish => return Err(End::Finished),
-            Action::Read { .. } | Action::Nothing => {}
+            Action::Finish => Err(End::Finished),
+            Action::Read { .. } | Action::Nothing => Ok(0),
         }
-        Ok(0)
     }
 
     fn establish(&mut self, desk: &mut Desk) -> Result<usize, End> {

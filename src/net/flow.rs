@@ -299,7 +299,7 @@ impl<T: Transport> Flow<T> {
             self.held.consume_unsent(taken, desk);
             let unsent = self.held.unsent();
             // Not before half is gone: a peer that takes a byte at a time must not cost a read for each.
-            if self.wire.is_paused() && unsent <= desk.limits.write_limit / 2 && self.held.piped() == 0 {
+            if self.wire.is_paused() && unsent <= desk.limits.write_limit / 2 {
                 self.wire.resume(unsent, desk);
             }
         }
@@ -307,14 +307,11 @@ impl<T: Transport> Flow<T> {
         Ok(price)
     }
 
-    /// Pauses reading when the write buffer is full. A pipe counts as full when the kernel takes no more out of it.
+    /// Pauses reading when the write buffer is full. The bytes in a pipe count as well.
     #[inline]
     fn pause_if_full(&mut self, desk: &mut Desk) {
-        if !self.held.is_empty() {
-            let is_pipe_full = self.held.piped() > 0 && !self.wire.is_writable();
-            if is_pipe_full || self.held.unsent() >= desk.limits.write_limit {
-                self.wire.pause(self.held.unsent(), desk);
-            }
+        if !self.held.is_empty() && self.held.unsent() >= desk.limits.write_limit {
+            self.wire.pause(self.held.unsent(), desk);
         }
     }
 

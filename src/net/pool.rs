@@ -26,6 +26,8 @@ pub(super) struct Pool {
     in_use: usize,
     /// The most that they should own together.
     limit: usize,
+    /// The same, less the memory that the system refuses at present.
+    granted: usize,
     /// There is no room for the two buffers of another connection. Kept for the hot path, which asks before each read.
     pub(super) exhausted: bool,
     /// How often a connection was not read because its write buffer was full.
@@ -34,7 +36,14 @@ pub(super) struct Pool {
 
 impl Default for Pool {
     fn default() -> Pool {
-        Pool { rings: Vec::new(), in_use: 0, limit: usize::MAX, exhausted: false, pauses: 0 }
+        Pool {
+            rings: Vec::new(),
+            in_use: 0,
+            limit: usize::MAX,
+            granted: usize::MAX,
+            exhausted: false,
+            pauses: 0,
+        }
     }
 }
 
@@ -45,14 +54,14 @@ impl Pool {
 
     /// Sets the most bytes that connections should own together.
     pub(super) fn set_limit(&mut self, bytes: usize) {
-        self.limit = bytes;
+        (self.limit, self.granted) = (bytes, bytes);
         self.count(0, 0);
     }
 
     /// Counts memory that a connection took and gave back.
     fn count(&mut self, taken: usize, given_back: usize) {
         self.in_use = self.in_use + taken - given_back;
-        self.exhausted = self.in_use.saturating_add(2 * SMALLEST) > self.limit;
+        self.exhausted = self.in_use.saturating_add(2 * SMALLEST) > self.granted;
     }
 
     pub(super) fn take(&mut self) -> io::Result<Ring> {
@@ -69,14 +78,21 @@ impl Pool {
         Ok(())
     }
 
-    /// The system has no memory for another buffer, so the memory in use is the limit from here on: one connection ends,
-    /// and the others wait as at any limit. Two buffers may always be tried, lest a moment's need lasts for ever.
+    /// The system has no memory for another buffer, so the memory in use is the limit until all of it was given back: one
+    /// connection ends, and the others wait as at any limit.
     fn refused(&mut self) {
-        self.set_limit(self.limit.min(self.in_use.max(2 * SMALLEST)));
+        // A limit that begins with nothing in use would never be lifted.
+        if self.in_use > 0 {
+            self.granted = self.granted.min(self.in_use);
+            self.count(0, 0);
+        }
     }
 
     pub(super) fn give_back(&mut self, mut ring: Ring) {
         self.count(0, ring.capacity());
+        if self.in_use == 0 {
+            self.set_limit(self.limit);
+        }
         ring.clear();
         if ring.capacity() <= POOLED_CAPACITY && self.rings.len() < POOLED_BUFFERS && !self.exhausted {
             self.rings.push(ring);
@@ -102,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_the_system_refuses_is_the_limit_from_then_on() {
+    fn memory_that_the_system_refuses_is_the_limit_until_all_was_given_back() {
         let mut pool = Pool::default();
         let mut rings: Vec<Ring> = (0..4).map(|_| pool.take().expect("memory")).collect();
         assert!(!pool.exhausted);
@@ -110,8 +126,11 @@ mod tests {
         assert!(pool.exhausted);
         rings.drain(..2).for_each(|ring| pool.give_back(ring));
         assert!(!pool.exhausted, "there is room for two again");
+        rings.push(pool.take().expect("memory"));
+        assert!(pool.exhausted);
         rings.drain(..).for_each(|ring| pool.give_back(ring));
+        assert_eq!((pool.exhausted, pool.granted), (false, usize::MAX));
         pool.refused();
-        assert!(!pool.exhausted, "it tries again");
+        assert!(!pool.exhausted, "with nothing in use it tries again");
     }
 }

@@ -103,6 +103,9 @@ impl Acceptor {
         let next = if first || listener.has_waiting() { listener.accept() } else { Accept::Drained };
         match next {
             Accept::Drained => {
+                // From now on an event tells of the next connection. To ask before could find every descriptor in use,
+                // and pause for nobody.
+                self.waiting.retain(|waiting| *waiting != token);
                 // Only an empty backlog leaves the limit, and not each connection that ends while others wait.
                 self.full &= self.is_full(counters);
                 // `accept` allocates a descriptor before it looks at the backlog, so one was free.
@@ -115,7 +118,7 @@ impl Acceptor {
                 self.succeeded(now);
                 if self.is_full(counters) {
                     self.note_full(counters, now);
-                    counters.refused += 1;
+                    counters.summary.refused += 1;
                     log::debug!("{peer}: refused: the limit of {} connections is reached", self.limit);
                     return Offer::Next;
                 }
@@ -267,5 +270,42 @@ fn remedy(error: &io::Error) -> &'static str {
     match classify_accept_error(error) {
         AcceptError::Exhausted => " (`echoloop doctor` names the limit and what raises it)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::ListenerOptions;
+
+    const TOKEN: mio::Token = mio::Token(0);
+
+    fn listener() -> Listener {
+        let options = ListenerOptions {
+            backlog: 8,
+            reuse_port: false,
+            keepalive: None,
+            tcp_buffer: None,
+            unix_mode: None,
+        };
+        let address = "127.0.0.1:0".parse().expect("an address");
+        Listener::tcp(address, false, &options).expect("a free port")
+    }
+
+    #[test]
+    fn a_listener_whose_backlog_is_empty_is_left_to_its_events() {
+        let (token, now, mut listener) = (TOKEN.into(), Moment::now(), listener());
+        let (mut acceptor, mut counters) = (Acceptor::new(&ServerOptions::default(), 8), Counters::default());
+        acceptor.add(token);
+        let none_left = io::Error::from(rustix::io::Errno::MFILE);
+        acceptor.failed(token, &none_left, &mut counters, now);
+        acceptor.descriptor_freed();
+        assert_eq!(acceptor.turn_ended(&counters), [token], "a connection may wait");
+
+        acceptor.failed(token, &none_left, &mut counters, now);
+        let offer = acceptor.ask(token, &mut listener, true, &mut counters, now);
+        assert!(matches!(offer, Offer::NothingBefore(_)), "nobody waits");
+        acceptor.descriptor_freed();
+        assert!(acceptor.turn_ended(&counters).is_empty());
     }
 }

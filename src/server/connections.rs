@@ -123,7 +123,7 @@ impl Connections {
             Some(proxy) => log::log!(level, "connection from {peer} (by way of {proxy})"),
             None => log::log!(level, "connection from {peer}"),
         }
-        self.counters.served += 1;
+        self.counters.summary.served += 1;
         if let Some(trace) = &mut self.trace {
             trace.opened(token, peer);
         }

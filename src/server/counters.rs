@@ -35,14 +35,11 @@ pub struct Summary {
 pub(super) struct Counters {
     /// Connections at present, also while their PROXY header is not complete.
     pub(super) open: usize,
-    pub(super) most_at_once: usize,
     pub(super) accepted: u64,
-    pub(super) served: u64,
-    pub(super) refused: u64,
+    /// The part of the summary that is counted there.
+    pub(super) summary: Summary,
     /// Bytes that connections have moved, as of the end of the last turn.
     pub(super) traffic: Traffic,
-    pub(super) cut_off: u64,
-    pub(super) bytes_cut_off: u64,
     pub(super) endings: Endings,
     /// Times that accepting paused because the limit of connections was reached.
     pub(super) pauses_at_limit: u64,
@@ -96,7 +93,7 @@ impl Counters {
     pub(super) fn took_in(&mut self) {
         self.accepted += 1;
         self.open += 1;
-        self.most_at_once = self.most_at_once.max(self.open);
+        self.summary.most_at_once = self.summary.most_at_once.max(self.open);
     }
 
     /// A connection has ended and leaves its slot.
@@ -107,21 +104,17 @@ impl Counters {
 
     /// A connection was cut off, and so many bytes with it.
     pub(super) fn lost(&mut self, bytes: u64) {
-        self.cut_off += 1;
-        self.bytes_cut_off += bytes;
+        self.summary.cut_off += 1;
+        self.summary.bytes_cut_off += bytes;
     }
 
     pub(super) fn summary(&self, datagrams: DatagramCounts) -> Summary {
         Summary {
-            served: self.served,
-            refused: self.refused,
             unannounced: self.endings.of(Ending::NoProxyHeader),
-            most_at_once: self.most_at_once,
             bytes_in: self.traffic.received,
             bytes_out: self.traffic.sent,
-            cut_off: self.cut_off,
-            bytes_cut_off: self.bytes_cut_off,
             datagrams,
+            ..self.summary
         }
     }
 }

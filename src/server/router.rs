@@ -203,7 +203,7 @@ impl Router {
             Ok(token) => token,
             Err(error) => {
                 log::debug!("{peer}: refused, since it can't be polled: {}", describe(&error));
-                self.connections.counters.refused += 1;
+                self.connections.counters.summary.refused += 1;
                 return Err(error);
             }
         };
@@ -323,10 +323,11 @@ impl Router {
     }
 
     fn stop_at_once(&mut self, context: &mut Context<Source>) {
-        let (connections, before) = (self.connections.counters.open, self.connections.counters.bytes_cut_off);
+        let (connections, before) =
+            (self.connections.counters.open, self.connections.counters.summary.bytes_cut_off);
         self.cut_off(context, Urgency::SecondSignal);
         if connections > 0 {
-            let bytes = self.connections.counters.bytes_cut_off - before;
+            let bytes = self.connections.counters.summary.bytes_cut_off - before;
             self.shutdown.fail(Error::StoppedAtOnce { connections, bytes });
         }
         context.stop();

@@ -8,6 +8,7 @@ mod memory;
 mod message;
 mod ports;
 mod signals;
+mod text;
 
 pub(crate) use self::cpu_time::cpu_time;
 pub use self::folded::folded;
@@ -18,3 +19,4 @@ pub(crate) use self::memory::{MemoryGroup, allowed_memory, memory_entry, memory_
 pub use self::message::describe;
 pub(crate) use self::ports::{PORT_RANGE, port_range};
 pub use self::signals::{ReportSignal, StopHandle, StopSignal, survive_file_size_limit};
+pub use self::text::{Text, TextError};

@@ -52,6 +52,30 @@ fn no_answer_is_5() {
 }
 
 #[test]
+fn a_reply_that_arrives_while_the_client_stands_still_is_in_time() {
+    for options in [&["--timeout=1s"] as &[_], &["--timeout=1s", "--expect", "close"]] {
+        let (asked, is_asked) = channel();
+        let (stopped, is_stopped) = channel();
+        let server = server(move |mut stream| {
+            expect(&mut stream, b"hello");
+            asked.send(()).expect("the test waits");
+            is_stopped.recv_timeout(DEADLINE).expect("it is stopped");
+            stream.write_all(b"world").expect("it takes them");
+            end_of_output(&stream);
+            read_to_end(&mut stream);
+        });
+        let client = Process::start(program(&[&["send"], options, &[server.endpoint(), "hello"]].concat()));
+        is_asked.recv_timeout(DEADLINE).expect("it asks");
+        client.while_held(|| {
+            stopped.send(()).expect("the server waits");
+            // The time that is tested: it passes while the client can't run.
+            std::thread::sleep(Duration::from_millis(1200));
+        });
+        assert_eq!(client.finish().output(), "world");
+    }
+}
+
+#[test]
 fn a_stream_whose_end_never_comes_is_5() {
     let (client_ended, is_over) = channel::<()>();
     let server = server(move |mut stream| {

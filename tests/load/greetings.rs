@@ -71,12 +71,12 @@ fn without_the_option_a_greeting_is_not_what_was_sent() {
 fn a_greeting_that_does_not_come_is_a_failure_of_its_own() {
     for (server, missing) in [(Server::plain(), 6), (greeting("hello"), 1)] {
         for mode in [&["-c", "3"] as &[_], &["-c", "3", "--hold"], &["-c", "3", "--rate", "1000"]] {
-            let arguments = [server.endpoint(), "--greeting", "6", "--timeout", "200ms", "-d", "1s"];
+            let arguments = [server.endpoint(), "--greeting", "6", "--timeout", "1s", "-d", "1s"];
             let run = load(&[&arguments, mode].concat());
             assert_eq!((run.status, run.number("/errors/greeting")), (1, 3.0), "{:#}", run.report);
             assert_eq!((run.number("/messages/sent"), run.number("/errors/timeout")), (0.0, 0.0));
             let words = run.report["failures"][0].as_str().expect("words");
-            let expected = format!("{missing} bytes of the greeting did not come within 200ms");
+            let expected = format!("{missing} bytes of the greeting did not come within 1s");
             assert!(words.ends_with(&expected), "{words}");
             assert_eq!(run.report["greetings"], json!({}));
         }

@@ -1,13 +1,17 @@
 //! The part that benchmarks use: connections opened once, messages exchanged any number of times.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use echoloop::load::{Arrivals, Load, LoadError, Pace, Plan, PlanError, Sizes, Usage};
+use echoloop::load::{Arrivals, Load, LoadError, Pace, Plan, PlanError, Sizes, StepPlan, Usage};
 use echoloop::{Endpoint, StopSignal};
 
 use crate::support::Server;
 use crate::toys::Toy;
+
+const STEP: StepPlan = StepPlan { rate: 100.0, duration: Duration::from_millis(300) };
 
 fn load(endpoint: &str, clients: usize) -> Load {
     let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
@@ -57,14 +61,13 @@ fn an_answer_that_comes_between_two_steps_counts_in_neither() {
         clients: 2,
         sizes: Sizes::fixed(100),
         pace: Pace::Open { rate: 100.0, arrivals: Arrivals::Fixed },
-        duration: Duration::from_millis(200),
         timeout: Duration::from_millis(50),
         ..Plan::new(vec![endpoint.parse().expect("an endpoint")])
     };
     let stop = StopSignal::new().expect("a socket pair");
     let mut load = Load::new(plan, stop).expect("a plan that can be carried out");
     for _ in 0..3 {
-        let report = load.step(100.0).expect("the loop goes on");
+        let report = load.step(STEP).expect("the loop goes on");
         let fates = report.udp.expect("it is over UDP");
         assert_eq!((fates.lost, fates.late), (report.messages.sent, 0), "{fates:?}");
         let mut message = [0; 100];
@@ -72,6 +75,50 @@ fn an_answer_that_comes_between_two_steps_counts_in_neither() {
             server.send_to(&message[..length], from).expect("loopback");
         }
     }
+}
+
+/// Echoes datagrams at the address while the function runs.
+fn while_echoed<R>(address: SocketAddr, run: impl FnOnce() -> R) -> R {
+    let socket = UdpSocket::bind(address).expect("nobody else takes it");
+    socket.set_read_timeout(Some(Duration::from_millis(10))).expect("it can wait");
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut message = [0; 100];
+            while !ended.load(Ordering::SeqCst) {
+                if let Ok((length, from)) = socket.recv_from(&mut message) {
+                    socket.send_to(&message[..length], from).expect("loopback");
+                }
+            }
+        });
+        let result = run();
+        ended.store(true, Ordering::SeqCst);
+        result
+    })
+}
+
+#[test]
+fn clients_that_were_refused_in_one_step_are_there_in_the_next() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    let address = socket.local_addr().expect("it is bound");
+    drop(socket);
+    let plan = Plan {
+        clients: 4,
+        sizes: Sizes::fixed(100),
+        pace: Pace::Open { rate: 100.0, arrivals: Arrivals::Fixed },
+        reconnect: Some("10ms..20ms".parse().expect("two times")),
+        ..Plan::new(vec![format!("udp://{address}").parse().expect("an endpoint")])
+    };
+    let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("a good plan");
+    let mut step = || load.step(STEP).expect("the loop goes on");
+    let served = while_echoed(address, &mut step);
+    let refused = step();
+    let served_again = while_echoed(address, &mut step);
+    assert_eq!((served.connections.opened, refused.messages.received), (4, 0), "{:?}", refused.errors);
+    assert!(served_again.messages.received > 0, "{:?}", served_again.errors);
+    assert!(served_again.connections.opened >= 4, "{:?}", served_again.connections);
+    let few = served_again.warnings.iter().find(|warning| warning.contains("were established"));
+    assert_eq!(few, None);
 }
 
 #[test]

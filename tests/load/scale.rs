@@ -166,3 +166,51 @@ fn a_search_by_several_processes_keeps_their_connections() {
     }
     assert_eq!(accepted.load(Ordering::SeqCst), 5, "each client connected once");
 }
+
+#[test]
+fn the_intervals_of_several_processes_are_printed_as_one_series_while_they_run() {
+    let server = Server::plain();
+    let arguments = ["--processes", "2", "-c", "10", "--rate", "500", "-d", "2s", "--warmup", "100ms"];
+    let lines = ["--interval", "250ms", "--json-lines"];
+    let output = run(&[&["load", "--quiet", server.endpoint()], &arguments[..], &lines].concat());
+    let mut lines: Vec<Value> = output
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is an object"))
+        .collect();
+    let report = lines.pop().expect("the report comes last");
+    let intervals: Vec<Value> = lines.into_iter().map(|mut line| line["interval"].take()).collect();
+    assert_eq!(report["series"].as_array(), Some(&intervals));
+    let sum: u64 = intervals.iter().map(|interval| interval["received"].as_u64().expect("a number")).sum();
+    assert_eq!(Some(sum), report["messages"]["received"].as_u64());
+    let at: Vec<f64> = intervals.iter().map(|interval| interval["at"].as_f64().expect("a number")).collect();
+    assert!(at.len() >= 8 && at.windows(2).all(|pair| pair[1] - pair[0] >= 0.25 - 1e-9), "{at:?}");
+    let longest = intervals.iter().filter_map(|interval| interval["max_us"].as_f64()).fold(0.0, f64::max);
+    assert_eq!(Some(longest), report["latency_us"]["max"].as_f64(), "{intervals:#?}");
+}
+
+#[test]
+fn a_request_to_stop_ends_several_processes_in_order_however_early_it_comes() {
+    let server = Server::plain();
+    let arguments = ["load", "--json", "--quiet", server.endpoint(), "--processes", "2", "-d", "1h"];
+    for children_first in [false, true] {
+        let load = spawn(&arguments);
+        let catches_signals = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", load.child.id())).unwrap_or_default();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+            // SIGTERM is the fifteenth.
+            u64::from_str_radix(caught.trim(), 16).is_ok_and(|caught| caught & (1 << 14) != 0)
+        };
+        eventually("its handler", catches_signals);
+        eventually("a generator", || !children_first || !children(&load).is_empty());
+        let generators = children(&load);
+        load.signal(Signal::TERM);
+        let finished = load.finish();
+        // Before the names are resolved the signal ends it at once, and then there is no generator.
+        if finished.code.is_some() {
+            let run = Run::of(finished);
+            assert_eq!(run.report["interrupted"], true, "{}", run.errors);
+        }
+        eventually("the end of all", || generators.iter().all(|process| has_ended(*process)));
+    }
+}

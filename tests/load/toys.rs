@@ -5,11 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{self, DEADLINE, Finished, Process, listener, program};
+use crate::support::{self, Finished, Process, listener, program};
 
 /// A run of `echoloop load --json` that has ended.
 pub(crate) struct Run {
@@ -37,20 +37,6 @@ impl Run {
 #[track_caller]
 pub(crate) fn load(arguments: &[&str]) -> Run {
     Run::of(run(&[&["load", "--json", "--quiet"], arguments].concat()))
-}
-
-/// Repeats a run without `not_sent 0` as long as the generator itself says that it was the bottleneck: it had no time for
-/// all that was due, so the run proves nothing about the server.
-#[track_caller]
-pub(crate) fn load_that_sends_all(load: impl Fn() -> Run) -> Run {
-    let began = Instant::now();
-    loop {
-        let run = load();
-        let had_no_time = run.report["generator"]["bottleneck"] == true;
-        if run.number("/messages/not_sent") == 0.0 || !had_no_time || began.elapsed() > DEADLINE {
-            return run;
-        }
-    }
 }
 
 /// Runs the program to its end.

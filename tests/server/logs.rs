@@ -1,13 +1,14 @@
 //! The log and standard output: what they say, and that nothing that becomes of them can stop the server.
 
-use std::io::{BufRead, BufReader, PipeReader, Read, pipe};
+use std::fs;
+use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl};
+use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Signal, geteuid};
 use tempfile::{TempDir, tempdir};
 
@@ -204,6 +205,23 @@ fn a_closed_standard_output_does_not_keep_it_from_serving() {
     });
     server.serves(100_000);
     server.stops();
+}
+
+#[test]
+fn a_signal_ends_a_server_whose_standard_output_has_no_room() {
+    let (_reader, writer) = pipe().expect("a pipe");
+    let flags = fcntl_getfl(&writer).expect("it is open");
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("it is a pipe");
+    while (&writer).write(&[0; 4096]).is_ok() {}
+    fcntl_setfl(&writer, flags).expect("it is a pipe");
+    let mut server = Unheard::start(&["-q"], |command| {
+        command.stdout(writer).stderr(Stdio::null());
+    });
+    let stat = server.process.proc("stat");
+    let sleeps = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") S "));
+    eventually("it waits for a reader", sleeps);
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait().signal(), Some(Signal::TERM.as_raw()));
 }
 
 #[test]

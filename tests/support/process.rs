@@ -169,7 +169,7 @@ impl Process {
         fs::read_dir(self.proc(directory)).expect("a running child has this").count()
     }
 
-    fn proc(&self, file: &str) -> String {
+    pub(crate) fn proc(&self, file: &str) -> String {
         format!("/proc/{}/{file}", self.child.id())
     }
 }

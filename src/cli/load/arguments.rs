@@ -3,11 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args};
-use echoloop::Endpoint;
 use echoloop::load::{Arrivals, Pace, Plan, RateSearch, Reconnect, Replies, Sizes, Sources, Usage};
+use echoloop::{Endpoint, Text};
 
 use crate::cli::results::ResultArguments;
-use crate::cli::values::{Size, at_least_one, percent, positive_duration, rate, sizes, target, time, words};
+use crate::cli::values::{
+    Size, at_least_one, message, percent, positive_duration, rate, sizes, target, time,
+};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -174,7 +176,7 @@ pub(crate) struct LoadArguments {
     #[arg(long, hide = true)]
     pub(super) worker: bool,
 
-    /// Begin at most so many connections a second
+    /// Begin so many connections a second; after a delay, at most a second's worth at once
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Connections")]
     connect_rate: Option<f64>,
 
@@ -219,20 +221,18 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "HOW", value_enum, default_value_t = usual().replies, help_heading = "Verification")]
     expect: Replies,
 
-    /// Send this text each time; it may hold \n, \r, \t, \0, \\ and \xHH, and has to be UTF-8 as a whole [default:
-    /// printable lines of --size]
-    #[arg(long, value_name = "TEXT", value_parser = words, requires = "expect", conflicts_with = "size",
+    /// Send this text each time; \n, \r, \t, \0, \\ and \xHH stand for bytes [default: printable lines of --size]
+    #[arg(long, value_name = "TEXT", value_parser = message, requires = "expect", conflicts_with = "size",
           help_heading = "Verification")]
-    message: Option<String>,
+    message: Option<Text>,
 
     /// Count bytes only, don't compare them
     #[arg(long, help_heading = "Verification")]
     no_verify: bool,
 
-    /// How long an interval of the series is, and of the lines of --json-lines. With --processes it is a second: the
-    /// series of several generators are added second by second
+    /// How long an interval of the series is, and of the lines of --json-lines
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration,
-          conflicts_with = "processes", help_heading = "Results")]
+          help_heading = "Results")]
     pub(super) interval: humantime::Duration,
 
     #[command(flatten)]
@@ -255,7 +255,7 @@ impl LoadArguments {
         let usual = Plan::new(endpoints);
         Plan {
             clients: count(self.clients),
-            sizes: self.message.as_ref().map_or(self.size, |message| Sizes::fixed(message.len())),
+            sizes: self.message.as_ref().map_or(self.size, |message| Sizes::fixed(message.0.len())),
             depth: self.depth,
             pace: match self.first_rate() {
                 Some(rate) => Pace::Open { rate, arrivals: self.arrivals },

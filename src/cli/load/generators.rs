@@ -1,22 +1,20 @@
 //! `--processes`: starts generators, and is one.
 
-use std::io::{self, BufRead, StdinLock};
+use std::io::{self, BufRead, IsTerminal, StdinLock};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
 
-use echoloop::load::{FoundRate, Load, LoadError, Order, Plan, Processes, RateSearch, Report, Share, shares};
+use echoloop::load::{
+    FoundRate, Load, LoadError, Order, Plan, Processes, RateSearch, Report, Share, Watcher, shares,
+};
 use echoloop::{DescriptorLimit, StopSignal};
 use serde::de::DeserializeOwned;
 
 use super::arguments::LoadArguments;
 use super::failure::Failure;
-use super::run::{Shown, prepare, status};
+use super::records::WorkerRecords;
+use super::run::{onlookers, prepare, status};
 use crate::cli::output::{FAILED, fail, print};
-use crate::cli::progress::ProgressLine;
-
-/// Intervals of the series of each generator.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the plan in several processes of this program.
 pub(super) fn run_all(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
@@ -26,7 +24,7 @@ pub(super) fn run_all(arguments: &LoadArguments, plan: &Plan) -> Result<Report, 
 /// Searches for a rate in several processes of this program.
 pub(super) fn search(arguments: &LoadArguments, search: RateSearch) -> Result<FoundRate, Failure> {
     let mut processes = start(arguments, &search.plan)?;
-    let found = search.find(|rate| processes.step(rate))?;
+    let found = search.find(|step| processes.step(step))?;
     processes.finish()?;
     Ok(found)
 }
@@ -38,8 +36,8 @@ fn start(arguments: &LoadArguments, plan: &Plan) -> Result<Processes, Failure> {
     Load::check(plan)?;
     // The names are resolved. Until here Ctrl-C ends the process as usual.
     stop_request.heed_signals();
-    let line = ProgressLine::begin();
-    let shares = shares(plan, arguments.processes(), line.is_some())?;
+    let is_terminal = io::stderr().is_terminal();
+    let shares = shares(plan, arguments.processes(), *arguments.interval, is_terminal)?;
     // Raised once for all of them, since they inherit it.
     DescriptorLimit::raise();
     let program = std::env::current_exe()?;
@@ -50,8 +48,8 @@ fn start(arguments: &LoadArguments, plan: &Plan) -> Result<Processes, Failure> {
         command
     };
     let mut processes = Processes::start(command, &shares, stop)?;
-    if let Some(line) = line {
-        processes.watch(Box::new(line));
+    if let Some(watcher) = onlookers(arguments.results.json_lines) {
+        processes.watch(watcher);
     }
     Ok(processes)
 }
@@ -66,8 +64,8 @@ pub(super) fn work() -> ExitCode {
     };
     keep_to(share.core);
     end_with_parent();
-    let shown = Shown { interval: INTERVAL, as_records: false, as_progress: share.watched };
-    let mut load = match prepare(&share.plan, shown) {
+    let records = || Some(Box::new(WorkerRecords::begin(share.watched)) as Box<dyn Watcher>);
+    let mut load = match prepare(&share.plan, share.interval, records) {
         Ok(load) => load,
         Err(error) => return fail(status(&error), &error),
     };
@@ -80,10 +78,10 @@ pub(super) fn work() -> ExitCode {
         if let Some(start) = order.start() {
             load.start_at(start);
         }
-        let Some(rate) = order.rate else {
+        let Some(step) = order.step else {
             return publish(load.run()).err().unwrap_or(ExitCode::SUCCESS);
         };
-        if let Err(status) = publish(load.step(rate)) {
+        if let Err(status) = publish(load.step(step)) {
             return status;
         }
     }

@@ -12,7 +12,7 @@ use echoloop::load::{FoundRate, Plan, RateSearch, Report, Side};
 
 pub(crate) use self::arguments::{EXAMPLES, LoadArguments};
 use self::failure::Failure;
-use self::run::{Shown, prepare, run_at};
+use self::run::{onlookers, prepare, run_at};
 use super::output::{FAILED, WRONG_USAGE, fail};
 use super::results::Outputs;
 use super::verbosity::install_log;
@@ -61,7 +61,8 @@ fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> Result<ExitCode, Fail
 /// One run, in this process or in several.
 fn run(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
     if arguments.processes() == 1 {
-        return Ok(run_at(plan, arguments.start_at, shown(arguments))?);
+        let has_records = arguments.results.json_lines;
+        return Ok(run_at(plan, arguments.start_at, *arguments.interval, has_records)?);
     }
     generators::run_all(arguments, plan)
 }
@@ -71,10 +72,7 @@ fn find_rate(arguments: &LoadArguments, search: RateSearch) -> Result<FoundRate,
     if arguments.processes() > 1 {
         return generators::search(arguments, search);
     }
-    let mut load = prepare(&search.plan, shown(arguments))?;
-    Ok(search.find(|rate| load.step(rate))?)
-}
-
-fn shown(arguments: &LoadArguments) -> Shown {
-    Shown { interval: *arguments.interval, as_records: arguments.results.json_lines, as_progress: false }
+    let watcher = || onlookers(arguments.results.json_lines);
+    let mut load = prepare(&search.plan, *arguments.interval, watcher)?;
+    Ok(search.find(|step| load.step(step))?)
 }

@@ -1,4 +1,5 @@
-//! `load --interval --json-lines`: a record an interval on standard output, while the run goes on.
+//! Records on standard output while a run goes on: the intervals of `load --json-lines`, and the records of one process of
+//! several for the one that started it.
 //!
 //! A loop that waited for the reader of its records would measure the reader. So it writes without waiting, and keeps
 //! records that the reader has not taken yet. Beyond a bound it drops further ones, and counts them.
@@ -6,8 +7,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::time::SystemTime;
 
-use echoloop::load::{Point, Progress, ProgressRecord};
+use echoloop::load::{Histogram, IntervalRecord, Point, Progress, Watcher, WorkerRecord};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
@@ -20,6 +22,12 @@ pub(super) struct Records {
     /// Whole records; the first may have left in part.
     kept: Vec<u8>,
     dropped: u64,
+}
+
+/// The records of one process of several.
+pub(super) struct WorkerRecords {
+    records: Records,
+    has_progress: bool,
 }
 
 #[derive(Serialize)]
@@ -38,9 +46,14 @@ impl Records {
         Records { output, kept: Vec::new(), dropped: 0 }
     }
 
-    pub(super) fn write(&mut self, point: &Point) {
+    /// An interval is over.
+    pub(super) fn interval(&mut self, point: &Point) {
+        self.write(&Record { interval: point });
+    }
+
+    fn write(&mut self, record: &impl Serialize) {
         // A record of numbers can't fail to be encoded.
-        let Ok(mut line) = serde_json::to_vec(&Record { interval: point }) else { return };
+        let Ok(mut line) = serde_json::to_vec(record) else { return };
         line.push(b'\n');
         if self.kept.len() + line.len() > MOST_KEPT {
             self.dropped += 1;
@@ -57,42 +70,60 @@ impl Records {
         }
         let _ = self.output.flush();
     }
-}
 
-impl Drop for Records {
-    /// The run is over: now the reader can be waited for.
-    fn drop(&mut self) {
+    /// Waits until the reader has taken all records.
+    fn finish(&mut self) {
         let mut output = io::stdout().lock();
-        match output.write_all(&self.kept).and_then(|()| output.flush()) {
+        match output.write_all(&std::mem::take(&mut self.kept)).and_then(|()| output.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 log::warn!("cannot write records to standard output: {error}");
             }
             _ => {}
         }
         if self.dropped > 0 {
-            log::warn!("{} records were dropped: nobody read standard output", self.dropped);
+            log::warn!(
+                "{} records were dropped: nobody read standard output",
+                std::mem::take(&mut self.dropped)
+            );
         }
     }
 }
 
-/// The progress of one generator of several, for the process that started it.
-pub(super) struct ProgressRecords {
-    output: Option<File>,
+impl Drop for Records {
+    /// The run is over: now the reader can be waited for.
+    fn drop(&mut self) {
+        self.finish();
+    }
 }
 
-impl ProgressRecords {
-    pub(super) fn new() -> ProgressRecords {
-        ProgressRecords { output: nonblocking_output() }
+impl WorkerRecords {
+    /// Tells the process that started this one that it heeds signals now. `has_progress`: whether that process shows how
+    /// far this one is.
+    pub(super) fn begin(has_progress: bool) -> WorkerRecords {
+        let mut records = Records::new();
+        records.write(&WorkerRecord::Ready);
+        WorkerRecords { records, has_progress }
+    }
+}
+
+impl Watcher for WorkerRecords {
+    fn watch(&mut self, progress: &Progress) {
+        // While the reader lags, only intervals are kept. The next progress comes soon.
+        if self.has_progress && self.records.kept.is_empty() {
+            self.records.write(&WorkerRecord::Progress(*progress));
+        }
     }
 
-    /// A pipe takes a short line whole or not at all. One that it doesn't take is dropped: the next one comes soon.
-    pub(super) fn write(&mut self, progress: &Progress) {
-        // A record of numbers can't fail to be encoded.
-        let Ok(mut line) = serde_json::to_vec(&ProgressRecord { progress: *progress }) else { return };
-        line.push(b'\n');
-        if let Some(output) = &mut self.output {
-            let _ = output.write(&line);
-        }
+    fn interval(&mut self, point: &Point, latency: &Histogram) {
+        let ended =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let record = IntervalRecord { ended, point: *point, latency: latency.clone() };
+        self.records.write(&WorkerRecord::Interval(record));
+    }
+
+    /// The report of the step comes next on standard output.
+    fn pause(&mut self) {
+        self.records.finish();
     }
 }
 

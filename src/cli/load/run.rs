@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use echoloop::load::{Load, LoadError, Plan, Point, Progress, Report, Watcher};
+use echoloop::load::{Histogram, Load, LoadError, Plan, Point, Progress, Report, Watcher};
 use echoloop::{DescriptorLimit, StopSignal};
 
-use super::records::{ProgressRecords, Records};
+use super::records::Records;
 use crate::cli::output::{FAILED, WRONG_USAGE};
 use crate::cli::progress::ProgressLine;
 
@@ -22,8 +22,13 @@ pub(super) fn status(error: &LoadError) -> u8 {
 }
 
 /// One run in this process. Messages begin to flow at the given time, or once all connections are open.
-pub(super) fn run_at(plan: &Plan, start: Option<SystemTime>, shown: Shown) -> Result<Report, LoadError> {
-    let mut load = prepare(plan, shown)?;
+pub(super) fn run_at(
+    plan: &Plan,
+    start: Option<SystemTime>,
+    interval: Duration,
+    has_records: bool,
+) -> Result<Report, LoadError> {
+    let mut load = prepare(plan, interval, || onlookers(has_records))?;
     if let Some(start) = start {
         load.start_at(start);
     }
@@ -31,7 +36,11 @@ pub(super) fn run_at(plan: &Plan, start: Option<SystemTime>, shown: Shown) -> Re
 }
 
 /// A generator that is ready to run: names are resolved, and a signal ends its run in order.
-pub(super) fn prepare(plan: &Plan, shown: Shown) -> Result<Load, LoadError> {
+pub(super) fn prepare(
+    plan: &Plan,
+    interval: Duration,
+    watcher: impl FnOnce() -> Option<Box<dyn Watcher>>,
+) -> Result<Load, LoadError> {
     let limit = DescriptorLimit::raise();
     let stop = StopSignal::new()?;
     let stop_request = stop.handle()?;
@@ -43,30 +52,23 @@ pub(super) fn prepare(plan: &Plan, shown: Shown) -> Result<Load, LoadError> {
     if let Some(warning) = load.warning() {
         log::warn!("{warning}");
     }
-    load.set_interval(shown.interval);
-    let line = ProgressLine::begin();
-    let records = shown.as_records.then(Records::new);
-    let progress = shown.as_progress.then(ProgressRecords::new);
-    if line.is_some() || records.is_some() || progress.is_some() {
-        load.watch(Box::new(Onlookers { line, records, progress }));
+    load.set_interval(interval);
+    if let Some(watcher) = watcher() {
+        load.watch(watcher);
     }
     Ok(load)
 }
 
-/// How a run is shown while it goes on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shown {
-    pub(super) interval: Duration,
-    pub(super) as_records: bool,
-    /// For the process that started this one.
-    pub(super) as_progress: bool,
+/// Everything that shows a run while it goes on: a line on a terminal, records if they are asked for.
+pub(super) fn onlookers(has_records: bool) -> Option<Box<dyn Watcher>> {
+    let (line, records) = (ProgressLine::begin(), has_records.then(Records::new));
+    let is_watched = line.is_some() || records.is_some();
+    is_watched.then(|| Box::new(Onlookers { line, records }) as Box<dyn Watcher>)
 }
 
-/// All that is shown while a run goes on.
 struct Onlookers {
     line: Option<ProgressLine>,
     records: Option<Records>,
-    progress: Option<ProgressRecords>,
 }
 
 impl Watcher for Onlookers {
@@ -74,14 +76,11 @@ impl Watcher for Onlookers {
         if let Some(line) = &mut self.line {
             line.watch(progress);
         }
-        if let Some(records) = &mut self.progress {
-            records.write(progress);
-        }
     }
 
-    fn interval(&mut self, point: &Point) {
+    fn interval(&mut self, point: &Point, _: &Histogram) {
         if let Some(records) = &mut self.records {
-            records.write(point);
+            records.interval(point);
         }
     }
 }

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use clap::Args;
 use echoloop::client::{ANSWER_TIMEOUT, ClientError, Expect, Family, SendOptions};
 use echoloop::net::LONGEST_PAYLOAD;
-use echoloop::{DEFAULT_PORT, Endpoint, Host, ProxyVersion};
+use echoloop::{DEFAULT_PORT, Endpoint, Host, ProxyVersion, Text};
 use log::LevelFilter;
 
-use crate::cli::values::{Size, Text, Timeout, target};
+use crate::cli::values::{Size, Timeout, target};
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -29,8 +29,9 @@ TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH. It goes out as it is: a newlin
 
 Standard output gets the bytes of the replies and nothing else. On a terminal each reply ends its line, and control
 characters appear as \\x1b, so that the server can't drive the terminal; --raw prints them as they are.
-A warning on standard error shows bytes that come beyond a reply; they never count for the next reply. While standard
-output takes nothing, nothing more is read from the server. A closed standard output ends the conversation quietly.
+A warning on standard error shows bytes beyond a reply that have come when the next message leaves; they do not count for
+the next reply. While standard output takes nothing, `send` reads nothing more from the server. A closed standard output
+ends the conversation quietly.
 
 Over UDP each TEXT (also an empty one), or each line of standard input with its line feed, is a datagram of at most
 65507 bytes. The next one leaves when the answer has come. A datagram that has no answer within --timeout ends the

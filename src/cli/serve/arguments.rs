@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use echoloop::net::ListenerOptions;
 use echoloop::{
-    Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, Splice, TraceOptions,
+    Endpoint, Greeting, InheritedSocket, Protocol, ProxyProtocol, ServerOptions, Splice, Text, TraceOptions,
     WhenFull,
 };
 
 use crate::cli::values::{
-    Size, Text, Timeout, admin_endpoint, at_least_one, endpoint, greeting, memory_size, mode,
-    positive_duration, trace_limit,
+    Size, Timeout, admin_endpoint, at_least_one, endpoint, greeting, memory_size, mode, positive_duration,
+    trace_limit,
 };
 use crate::cli::verbosity::Verbosity;
 

@@ -5,6 +5,8 @@ mod arguments;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use echoloop::{
     DescriptorLimit, Error, InheritedSocket, ReportSignal, Server, StopSignal, Summary, describe,
     survive_file_size_limit,
@@ -49,12 +51,20 @@ fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
     // Not before: the reason of a failed start is its only line.
     log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
     server.report_on(report)?;
-    // The names are resolved. Until here Ctrl-C ends the process as usual.
+    await_reader();
+    // From here on the loop answers signals. Until here Ctrl-C ends the process as usual.
     stop_request.heed_signals();
     announce(server.endpoints(), server.admin_endpoints());
     manager.ready();
     server.on_stop(move || manager.stopping());
     server.run()
+}
+
+/// Waits until standard output has room. A write would wait as well, but no signal would end it.
+fn await_reader() {
+    let output = io::stdout();
+    // If the question fails, the write has the answer.
+    let _ = poll(&mut [PollFd::new(&output, PollFlags::OUT)], None);
 }
 
 /// For scripts: the addresses, once the server really listens. Nobody may care, so a closed standard output is no reason

@@ -1,5 +1,6 @@
 //! Addresses where nobody is, and a connection to itself.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
@@ -37,6 +38,37 @@ fn where_nobody_listens_the_next_address_is_tried_by_all_who_were_refused() {
 }
 
 #[test]
+fn bytes_that_wait_in_the_kernel_when_the_time_is_over_came_in_time() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let address = listener.local_addr().expect("it is bound");
+    let socket = std::net::TcpStream::connect(address).expect("it listens");
+    let (mut server, _) = listener.accept().expect("it has connected");
+    socket.set_nonblocking(true).expect("it can be");
+    let probe = socket.try_clone().expect("a descriptor");
+    let endpoint = address.to_string().parse().expect("an endpoint");
+    let plan = Plan { clients: 1, greeting: 5, timeout: Duration::from_secs(1), ..Plan::new(vec![endpoint]) };
+    let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("it is possible");
+    let (clients, context, now) = (load.run.clients(), load.reactor.context(), Moment::now());
+    let Attempt { client, .. } = clients.dialler.queue.take(&clients.traffic, now).expect("there is one");
+    let connection = Connection::connecting(Socket::Tcp(mio::net::TcpStream::from_std(socket)), now);
+    let stream = Stream::new(0, 5, &clients.traffic, now);
+    let slot = Slot::Stream(StreamClient { connection, stream, client, is_ending: false });
+    let token = context.insert(slot, CONNECTION_INTEREST, Stage::Connections).expect("it is watched");
+    clients.ready(context, token, Readiness::WRITABLE);
+    assert_eq!((clients.traffic.figures.open, clients.streams.ungreeted()), (1, 1));
+
+    server.write_all(b"hello").expect("there is room");
+    let start = std::time::Instant::now();
+    while !probe.peek(&mut [0; 6]).is_ok_and(|count| count == 5) {
+        assert!(start.elapsed() < Duration::from_secs(60), "it comes over loopback");
+        std::thread::yield_now();
+    }
+    clients.sweep(context, now + Duration::from_secs(2));
+    assert_eq!((clients.traffic.figures.open, clients.streams.ungreeted()), (1, 0), "it is greeted");
+    assert_eq!(clients.traffic.figures.errors.total(), 0);
+}
+
+#[test]
 fn a_connection_to_itself_is_a_refusal() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("loopback");
@@ -48,7 +80,7 @@ fn a_connection_to_itself_is_a_refusal() {
     let mut load = Load::new(plan, StopSignal::new().expect("a socket pair")).expect("it is possible");
     let now = Moment::now();
     let Clients { traffic, dialler, .. } = load.run.clients();
-    let Attempt { client, .. } = dialler.queue().take(traffic, now).expect("there is one client");
+    let Attempt { client, .. } = dialler.queue.take(traffic, now).expect("there is one client");
     let connection = Connection::connecting(Socket::Tcp(mio::net::TcpStream::from_std(socket.into())), now);
     let stream = Stream::new(0, 0, traffic, now);
     let slot = Slot::Stream(StreamClient { connection, stream, client, is_ending: false });

@@ -116,10 +116,10 @@ impl Figures {
                 counters.open,
                 self.connections_allowed,
                 counters.accepted,
-                counters.refused,
+                counters.summary.refused,
                 counters.endings.total(),
-                counters.cut_off,
-                counters.bytes_cut_off,
+                counters.summary.cut_off,
+                counters.summary.bytes_cut_off,
             ),
             format!(
                 "{} bytes in, {} bytes out, {} of them spliced; {} datagrams in, {} answered, {} ignored, {} dropped{overflowed}",

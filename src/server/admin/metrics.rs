@@ -93,17 +93,25 @@ struct Families<'a>(DescriptorEncoder<'a>);
 /// The names follow the conventions of Prometheus: each has the measured quantity and its base unit.
 impl Families<'_> {
     fn connections(&mut self, counters: &Counters, allowed: usize) -> fmt::Result {
-        let Counters { open, accepted, refused, endings, cut_off, .. } = counters;
+        let Counters { open, accepted, summary, endings, .. } = counters;
         self.gauge("echoloop_connections_open", "Connections that are open", *open)?;
         self.gauge("echoloop_connections_allowed", "The most connections at once", allowed)?;
         self.counter("echoloop_connections_accepted", "Connections that the server took in", *accepted)?;
-        self.counter("echoloop_connections_refused", "Connections closed at once: too many", *refused)?;
+        self.counter(
+            "echoloop_connections_refused",
+            "Connections closed at once: too many",
+            summary.refused,
+        )?;
         self.by_reason("echoloop_connections_closed", "Connections that have ended", endings.each())?;
-        self.counter("echoloop_connections_cut_off", "Connections that ended with bytes lost", *cut_off)?;
+        self.counter(
+            "echoloop_connections_cut_off",
+            "Connections that ended with bytes lost",
+            summary.cut_off,
+        )?;
         self.bytes("echoloop_received", "Bytes read from connections", counters.traffic.received)?;
         self.bytes("echoloop_sent", "Bytes written to connections", counters.traffic.sent)?;
         self.bytes("echoloop_spliced", "Bytes sent through a pipe, uncopied", counters.traffic.spliced)?;
-        self.bytes("echoloop_cut_off", "Bytes not answered, or not taken", counters.bytes_cut_off)?;
+        self.bytes("echoloop_cut_off", "Bytes not answered, or not taken", counters.summary.bytes_cut_off)?;
         let pauses = [("limit", counters.pauses_at_limit), ("exhausted", counters.pauses_exhausted)];
         self.by_reason("echoloop_accept_pauses", "Times that accepting was paused", pauses)
     }

@@ -224,7 +224,7 @@ impl Run {
         let connection = &self.connection;
         let (unsent, retained) = (connection.unsent(), connection.retained());
         let exhausted = self.workspace.desk.pool.exhausted;
-        let finds_place = unsent == 0 || (!exhausted && connection.flow.held().piped() == 0);
+        let finds_place = unsent == 0 || !exhausted;
         let takes_more = !connection.is_paused() && retained == 0 && finds_place;
         let reads_more = match connection.phase {
             Phase::Open | Phase::HalfClosing | Phase::HalfClosed => takes_more,

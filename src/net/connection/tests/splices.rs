@@ -61,6 +61,22 @@ fn a_peer_that_does_not_read_stops_a_spliced_connection_too() {
     assert_eq!((run.workspace.pipes_in_use(), run.connection.unsent()), (0, 0));
 }
 
+/// A peer that sends all before it reads gets the whole write buffer, wherever its first bytes lie.
+#[test]
+fn input_is_read_behind_a_pipe_up_to_the_write_limit() {
+    let limits = Limits { write_limit: 20_000, ..LIMITS };
+    let mut run = Run::new(true, limits, 16, Answers::Plain).with_pipes(1);
+    run.settle([Deliver(5 * 64), Deliver(2000)]);
+    assert!(run.connection.flow.held().piped() > 0, "{:?}", run.connection);
+    run.settle([Deliver(10_000)]);
+    assert_eq!((run.connection.received(), run.connection.sent()), (12_320, 1000));
+    assert!(!run.connection.is_paused());
+    run.settle([Deliver(10_000)]);
+    assert!(run.connection.is_paused() && run.connection.unsent() >= 20_000);
+    run.settle([Room(30_000)]);
+    assert_eq!((run.connection.sent(), run.connection.is_paused()), (22_320, false));
+}
+
 #[test]
 fn an_urgent_byte_in_front_is_read_and_hides_nothing_behind_it() {
     let mut run = splicing();
@@ -97,11 +113,19 @@ fn a_stop_sends_the_bytes_in_the_pipe_before_the_answers_to_the_rest() {
 }
 
 #[test]
-fn a_few_bytes_that_stay_in_a_pipe_pause_the_connection_too() {
+fn the_bytes_in_a_pipe_count_for_the_write_limit() {
     let mut run = splicing();
     run.settle([Deliver(700)]);
     assert_eq!((run.connection.unsent(), run.connection.flow.held().piped()), (20, 20));
+    assert_eq!((run.connection.is_paused(), run.workspace.pauses()), (false, 0));
+    run.settle([Deliver(44), Deliver(100)]);
+    assert_eq!(
+        (run.connection.unsent(), run.connection.flow.held().piped()),
+        (68, 20),
+        "by chunks of 16 bytes"
+    );
     assert_eq!((run.connection.is_paused(), run.workspace.pauses()), (true, 1));
-    run.settle([Room(20)]);
+    assert_eq!(run.connection.transport().queued(), 80);
+    run.settle([Room(200)]);
     assert_eq!((run.connection.unsent(), run.connection.is_paused()), (0, false));
 }

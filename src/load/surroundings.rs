@@ -1,4 +1,4 @@
-//! Everything that all clients use while one of them has its turn.
+//! The surroundings of a client that has its turn.
 
 use super::dialler::Dialler;
 use super::slot::Slot;
@@ -6,13 +6,13 @@ use super::traffic::Traffic;
 use crate::reactor::{Context, Token};
 
 /// The reactor, the clients without a connection, and what all clients share.
-pub(super) struct Common<'a> {
+pub(super) struct Surroundings<'a> {
     pub(super) context: &'a mut Context<Slot>,
     pub(super) dialler: &'a mut Dialler,
     pub(super) traffic: &'a mut Traffic,
 }
 
-impl Common<'_> {
+impl Surroundings<'_> {
     /// Sets the alarm of a client whose next message is due at some time.
     pub(super) fn set_alarm(&mut self, token: Token) {
         let wakes_at = match self.context.get(token) {
