@@ -8,6 +8,7 @@ use log::Level;
 
 use super::counters::{Counters, Ending};
 use super::echo::Echo;
+use super::first_read::FirstRead;
 use super::options::ServerOptions;
 use super::proxy_header::Introduced;
 use super::trace::Trace;
@@ -27,6 +28,7 @@ pub(super) struct Connections {
     /// The acceptor and the router count here, too: connections that don't come so far.
     pub(super) counters: Counters,
     echo: Echo,
+    first_read: FirstRead,
     workspace: Workspace,
     timeouts: Timeouts,
     trace: Option<Trace>,
@@ -81,8 +83,8 @@ impl Client {
     pub(super) fn introduced(introduced: Introduced, now: Moment) -> Client {
         let Introduced { socket, peer, opened, .. } = introduced;
         let mut client = Client { opened, ..Client::new(socket, peer, now) };
-        // Earlier events were about the header. Urgent bytes may have arrived behind it.
-        client.connection.note(Readiness::PRIORITY);
+        // Earlier events were about the header. Input and urgent bytes may have arrived behind it.
+        client.connection.note(Readiness::READABLE | Readiness::PRIORITY);
         client
     }
 
@@ -102,14 +104,15 @@ impl Connections {
             counters: Counters::default(),
             timeouts: options.timeouts(),
             echo: Echo::new(options.protocol),
+            first_read: FirstRead::default(),
             workspace,
             trace,
             probes: HashSet::new(),
         }
     }
 
-    /// Serves a connection from now on: greets it, and reads at once. A client that speaks first has often spoken by
-    /// now, and gets its answer a turn sooner. The event of that input still comes, and finds less to do.
+    /// Serves a connection from now on: greets it, and reads at once if that is [promising](FirstRead). The event of input
+    /// that is read here still comes, and finds less to do.
     pub(super) fn begin(
         &mut self,
         token: Token,
@@ -133,8 +136,15 @@ impl Connections {
         }
         // The client may stay silent for ever, and then no event leads to its deadline.
         let idle = connection.deadline(&self.timeouts).map(|(at, _)| at);
-        connection.note(Readiness::READABLE);
-        match self.pump(token, client, now) {
+        let reads_at_once = !connection.is_readable() && self.first_read.is_promising();
+        if reads_at_once {
+            connection.note(Readiness::READABLE);
+        }
+        let step = self.pump(token, client, now);
+        if reads_at_once {
+            self.first_read.found(client.connection.received() > 0 || matches!(step, Step::Remove));
+        }
+        match step {
             Step::Rest => Step::Keep { again: false, deadline: idle, interest: None },
             Step::Keep { again, deadline, interest } => {
                 Step::Keep { again, deadline: deadline.or(idle), interest }

@@ -40,6 +40,7 @@ mod datagrams;
 mod echo;
 mod endpoints;
 mod error;
+mod first_read;
 mod greeting;
 mod histogram;
 mod inherited;
