@@ -41,7 +41,7 @@ fn assert_nothing_disappears(run: &Run, due: f64) {
 
 #[test]
 fn a_server_that_is_killed_and_comes_back_is_an_outage_of_that_length() {
-    let mut server = Server::plain();
+    let mut server = Server::on_own_address(201);
     let endpoint = server.endpoint().to_owned();
     let directory = tempfile::tempdir().expect("a directory");
     let plot = directory.path().join("outage.svg");
@@ -139,7 +139,7 @@ fn with_a_short_timeout_a_stall_still_shows_in_the_latency() {
 #[test]
 fn a_server_that_does_not_come_back_leaves_what_was_due_not_sent() {
     for (more, reconnects) in [(&[] as &[_], true), (&["--no-reconnect"], false)] {
-        let mut server = Server::plain();
+        let mut server = Server::on_own_address(202);
         let conditions = ["--fail-if", "outage>500ms"];
         let arguments = [&["--rate", "1000", "-c", "10", "-d", "2s"], more, &conditions].concat();
         let load = start(server.endpoint(), &arguments);

@@ -86,7 +86,7 @@ fn no_progress_line_stays_above_the_log_or_the_report() {
 #[test]
 fn a_server_that_dies_leaves_its_log_and_no_progress_line() {
     for columns in [60, 160] {
-        let mut server = Server::plain();
+        let mut server = Server::on_own_address(203);
         let arguments = ["-v", "--clients", "20", "--duration", "3s", server.endpoint()];
         let mut screen = Screen::start(columns, &[], &arguments);
         screen.shows("measuring");

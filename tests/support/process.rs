@@ -147,10 +147,10 @@ impl Process {
         self.entries("task")
     }
 
-    /// Its memory that is in RAM.
+    /// Its memory that is in RAM, without the pages of its program. (`status` has it too, but not up to date.)
     pub(crate) fn resident_bytes(&self) -> usize {
-        let status = fs::read_to_string(self.proc("status")).expect("a running child has a status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        let pages = fs::read_to_string(self.proc("smaps_rollup")).expect("a running child has this");
+        let line = pages.lines().find_map(|line| line.strip_prefix("Anonymous:")).expect("it has memory");
         let kibibytes = line.trim().strip_suffix(" kB").expect("a number of kB");
         kibibytes.parse::<usize>().expect("a number") * 1024
     }

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::process::Signal;
 
-use super::{Client, DEADLINE, Process, eventually};
+use super::{Client, DEADLINE, Process, eventually, own_address};
 
 /// A running server whose log is collected.
 pub(crate) struct Server {
@@ -51,6 +51,12 @@ impl Server {
     #[track_caller]
     pub(crate) fn plain() -> Server {
         Server::on_ipv4(&["--quiet"])
+    }
+
+    /// A plain echo on an address of this test's own, where nobody else takes the port when the server has been killed.
+    #[track_caller]
+    pub(crate) fn on_own_address(number: u8) -> Server {
+        Server::start(&["--quiet", &format!("{}:0", own_address(number))])
     }
 
     /// Starts any command that becomes the server, and waits until it has said so many times what it listens on.
