@@ -29,8 +29,8 @@ const MOST_STEPS: usize = 100;
 /// How often a step is tried in which the generator is late: it may be so by chance, unless its own work takes too long.
 const ATTEMPTS: usize = 10;
 const ATTEMPTS_BEHIND: usize = 3;
-/// Where the generator is too late for a closer step, the answer may be as coarse as this. The result names the rate that
-/// fails above it.
+/// Where closer steps pass and fail by chance, or the generator is too late for them, the answer may be as coarse as this.
+/// The result names the rate that fails above it.
 const COARSEST: f64 = 0.05;
 /// A step lasts until so many messages were due, so that its 99th percentile is not its maximum; but not more than
 /// [`LONGEST`] times as long as asked.
@@ -59,6 +59,8 @@ struct Search<R> {
     /// The highest rate that passed, and the lowest that failed.
     best: f64,
     failing: Option<f64>,
+    /// The highest rate that passed in all windows.
+    confirmed: f64,
 }
 
 /// Why a search goes no further.
@@ -79,7 +81,8 @@ impl RateSearch {
     /// When a run does not take place.
     pub fn find<E>(self, run: impl FnMut(StepPlan) -> Result<Report, E>) -> Result<FoundRate, E> {
         let first = self.plan.rate().unwrap_or(1000.0);
-        let mut search = Search { settings: self, run, steps: Vec::new(), best: 0.0, failing: None };
+        let mut search =
+            Search { settings: self, run, steps: Vec::new(), best: 0.0, failing: None, confirmed: 0.0 };
         let ending = match search.go(first) {
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::Ended(ending)) => ending,
@@ -139,11 +142,17 @@ impl<E, R: FnMut(StepPlan) -> Result<Report, E>> Search<R> {
         let answer = self.best;
         for _ in 0..WINDOWS {
             if !self.passes(SearchPart::Confirm, answer, 2)? {
+                // Just above the limit a step passes or fails by chance, however often it is tried.
+                if answer <= self.confirmed * (1.0 + COARSEST) {
+                    self.best = self.confirmed;
+                    return Ok(true);
+                }
                 let least = answer / (1.0 + self.settings.precision).powi(2);
                 self.best = self.best_below(answer).max(least);
                 return Ok(false);
             }
         }
+        self.confirmed = self.confirmed.max(answer);
         // Closer to the limit a step may pass by chance.
         let above = self.failing.unwrap_or(0.0).max(answer * (1.0 + self.settings.precision));
         self.failing = None;
@@ -325,6 +334,21 @@ mod tests {
         let failing = found.failing.expect("a rate fails");
         assert!(found.rate > 4900.0 && failing > 5200.0 && failing <= found.rate * 1.05, "{found}");
         assert!(found.to_string().contains(&format!("and by {failing:.0} failing again")), "{found}");
+    }
+
+    #[test]
+    fn where_steps_pass_and_fail_by_chance_the_answer_is_the_rate_that_always_passed() {
+        for period in 2..7 {
+            let found = search(1000.0, |rate, step| match rate {
+                ..=5000.0 => (1, 0),
+                ..5200.0 => (if step / period % 2 == 0 { 1 } else { 500 }, 0),
+                _ => (500, 0),
+            });
+            assert_eq!(found.ending, SearchEnding::Found, "{period}: {found}");
+            let failing = found.failing.expect("a rate fails");
+            assert!(found.rate > 4900.0 && found.rate < 5200.0, "{period}: {found}");
+            assert!(failing > 5000.0 && failing <= found.rate * 1.05, "{period}: {found}");
+        }
     }
 
     #[test]
