@@ -74,20 +74,22 @@ pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
     }
 }
 
+/// A double, as a JSON reader may use it, is exact for all whole numbers up to here.
+const MOST: u64 = 1 << 53;
+
 /// A number of things, as `500`, `10k` or `1.5M`.
 pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
     let (number, unit) = multiplied(text);
-    let exact = || number.parse::<u64>().ok()?.checked_mul(unit);
-    // A double is exact for all whole numbers up to here.
+    let exact = || number.parse::<u64>().ok()?.checked_mul(unit).filter(|count| *count <= MOST);
     let with_point = || {
         let product = number.parse::<f64>().ok()? * unit as f64;
-        (product.fract() == 0.0 && (0.0..=9e15).contains(&product)).then_some(product as u64)
+        (product.fract() == 0.0 && (0.0..=MOST as f64).contains(&product)).then_some(product as u64)
     };
     match exact().or_else(with_point) {
         Some(0) => Err("it must be at least 1".into()),
         Some(count) => Ok(count),
         None if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(format!("it must be at most {}", u64::MAX))
+            Err(format!("it must be at most {MOST}"))
         }
         None => Err("a whole number is expected, such as 500, 10k or 1.5M".into()),
     }

@@ -108,7 +108,7 @@ impl Intervals {
         self.first += 1;
         let open = self.generators.iter().map(|generator| generator.open).sum();
         let point = cell.point(at, length, open);
-        self.points.push(point, false);
+        self.points.push(point, point.seconds < length * SHORT);
         Some((point, cell.latency))
     }
 
@@ -229,5 +229,21 @@ mod tests {
         intervals.add(0, &record(1e6, 1.0, &[1]));
         assert_eq!(all(&mut intervals), [(999_999.0, 1)]);
         assert_eq!(intervals.take_points().len(), 2);
+    }
+
+    #[test]
+    fn a_short_last_interval_is_no_point_of_its_own() {
+        let mut intervals = Intervals::new(Duration::from_secs(1), 2);
+        for generator in [0, 1] {
+            intervals.add(generator, &record(1.0, 1.0, &[1, 1]));
+        }
+        assert_eq!(all(&mut intervals), [(0.0, 4)]);
+        for generator in [0, 1] {
+            intervals.add(generator, &record(1.002, 0.002, &[1]));
+            intervals.ended(generator);
+        }
+        assert_eq!(all(&mut intervals).iter().map(|(_, received)| received).sum::<u64>(), 2);
+        let points: Vec<_> = intervals.take_points().iter().map(|point| point.received).collect();
+        assert_eq!(points, [6]);
     }
 }

@@ -154,15 +154,19 @@ impl<E, R: FnMut(StepPlan) -> Result<Report, E>> Search<R> {
         }
         self.confirmed = self.confirmed.max(answer);
         // Closer to the limit a step may pass by chance.
-        let above = self.failing.unwrap_or(0.0).max(answer * (1.0 + self.settings.precision));
-        self.failing = None;
+        let known = self.failing.take();
+        let above = known.unwrap_or(0.0).max(answer * (1.0 + self.settings.precision));
         let passes = match self.passes(SearchPart::Confirm, above, 2) {
             Err(Stop::Ended(SearchEnding::GeneratorLate)) => {
-                self.passes(SearchPart::Confirm, answer * (1.0 + COARSEST), 2)?
+                self.passes(SearchPart::Confirm, answer * (1.0 + COARSEST), 2)
             }
-            result => result?,
+            result => result,
         };
-        Ok(!passes)
+        if passes.is_err() {
+            // The search ends here, and a rate that failed is no best one.
+            self.failing = known;
+        }
+        Ok(!passes?)
     }
 
     /// From a best rate above which none fails that is known, in steps that double.
@@ -241,7 +245,7 @@ impl<E, R: FnMut(StepPlan) -> Result<Report, E>> Search<R> {
 /// The length of a step that is to last so long, so many times.
 fn length(asked: Duration, rate: f64, times: u32) -> Duration {
     let long_enough = Duration::try_from_secs_f64(FEWEST_MESSAGES / rate).unwrap_or(asked);
-    (asked.max(long_enough) * times).min(asked * LONGEST)
+    asked.max(long_enough).saturating_mul(times).min(asked.saturating_mul(LONGEST))
 }
 
 #[cfg(test)]
@@ -312,6 +316,23 @@ mod tests {
     }
 
     #[test]
+    fn the_best_so_far_is_no_rate_that_failed() {
+        let mut tries = 0;
+        let found = search(1000.0, |rate, _| match rate {
+            ..=3000.0 => (1, 0),
+            // It passes by chance, once.
+            ..3050.0 => {
+                tries += 1;
+                (if tries == 1 { 1 } else { 500 }, 0)
+            }
+            3060.0..=3061.0 | 3150.0..=3151.0 => (50, 50),
+            _ => (500, 0),
+        });
+        assert_eq!((found.ending, found.rate), (SearchEnding::GeneratorLate, 3000.0), "{found}");
+        assert_eq!(found.failing, Some(3031.25), "{found}");
+    }
+
+    #[test]
     fn a_late_generator_says_nothing_unless_the_server_was_slow_or_fast_without_it() {
         let limit = 5000.0;
         for (good, bad) in [((1, 5), (500, 0)), ((1, 0), (500, 12)), ((9, 8), (60, 40))] {
@@ -377,6 +398,7 @@ mod tests {
             let length = length(Duration::from_secs(3), rate, times);
             assert_eq!(length.as_secs_f64(), seconds, "{rate} messages a second");
         }
+        assert_eq!(length(Duration::MAX, 1e6, 2), Duration::MAX);
     }
 
     #[test]

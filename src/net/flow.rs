@@ -121,7 +121,8 @@ impl<T: Transport> Flow<T> {
     fn answer(&mut self, input: &[u8], service: &mut impl Service, desk: &mut Desk) -> io::Result<Intake> {
         let fed = self.feed(input, service, desk);
         if fed.consumed < input.len() {
-            self.held.retain(&input[fed.consumed..], desk)?;
+            let rest = &input[fed.consumed..];
+            self.held.retain(rest, desk).inspect_err(|_| self.discarded += rest.len() as u64)?;
         }
         self.pause_if_full(desk);
         let end = fed.end();
@@ -245,8 +246,8 @@ impl<T: Transport> Flow<T> {
             if !desk.staged.is_empty() {
                 fed.result = self.offer_staged(desk);
             }
-            if !answer.bytes.is_empty() {
-                fed.result = fed.result.and(self.offer(answer.bytes, desk));
+            if !answer.bytes.is_empty() && fed.result.is_ok() {
+                fed.result = self.offer(answer.bytes, desk);
             }
             unsent = self.held.unsent();
             if fed.last {
@@ -267,20 +268,26 @@ impl<T: Transport> Flow<T> {
     }
 
     /// Writes first, and keeps only the bytes that the kernel does not take. While something is unsent, everything goes
-    /// behind it: answers never overtake each other. After a failure all of it counts as unsent, and so as lost.
+    /// behind it: answers never overtake each other. After a failure all of it counts as lost.
     #[inline(always)]
     pub(super) fn offer(&mut self, bytes: &[u8], desk: &mut Desk) -> io::Result<()> {
         if self.held.unsent() > 0 || !self.wire.is_writable() {
-            return self.held.add_unsent(bytes, desk);
+            return self.keep(bytes, desk);
         }
         match self.wire.write(bytes, desk) {
             Ok(taken) if taken == bytes.len() => Ok(()),
-            Ok(taken) => self.held.add_unsent(&bytes[taken..], desk),
+            Ok(taken) => self.keep(&bytes[taken..], desk),
             Err(error) => {
-                self.held.add_unsent(bytes, desk)?;
+                // The connection is lost, whether there is memory for the bytes or not.
+                let _ = self.keep(bytes, desk);
                 Err(error)
             }
         }
+    }
+
+    /// Adds bytes to the write buffer. Without memory for them they count as discarded.
+    fn keep(&mut self, bytes: &[u8], desk: &mut Desk) -> io::Result<()> {
+        self.held.add_unsent(bytes, desk).inspect_err(|_| self.discarded += bytes.len() as u64)
     }
 
     /// Sends as many of the unsent bytes as the kernel takes in one call; returns the price in terms of the budget.

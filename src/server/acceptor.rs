@@ -149,7 +149,15 @@ impl Acceptor {
         if self.waiting.is_empty() {
             self.full &= self.is_full(counters);
         }
-        if self.is_full(counters) { Vec::new() } else { mem::take(&mut self.waiting) }
+        if self.is_full(counters) {
+            return Vec::new();
+        }
+        let mut listeners = mem::take(&mut self.waiting);
+        // The first may take every place. They wait again in this order, so next time another one is the first.
+        if !listeners.is_empty() {
+            listeners.rotate_left(1);
+        }
+        listeners
     }
 
     /// Accepting failed, or polling the new connection: accepting pauses. Returns when to ask the listener again.

@@ -132,6 +132,9 @@ impl Connections {
         }
         let greeting = self.echo.greeting(peer, connection.transport());
         if let Err(error) = connection.send(greeting, &mut self.workspace, now) {
+            if let Some(trace) = &mut self.trace {
+                trace.record(token, self.workspace.take_journal());
+            }
             return self.close(token, client, &Reason::Ended(error.into()), now);
         }
         // The client may stay silent for ever, and then no event leads to its deadline.

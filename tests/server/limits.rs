@@ -1,12 +1,13 @@
 //! Limits: of connections and of descriptors. Nobody is lost, nothing spins, and the log says it once.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-use crate::support::{Client, Server, assert_same, eventually, pattern, run, with_descriptors};
+use crate::support::{Client, Server, assert_same, eventually, pattern, program, run, with_descriptors};
 
 /// Descriptors beyond the standard three that every child gets from us, because we got them from our parent.
 pub(crate) fn inherited_descriptors() -> usize {
@@ -199,6 +200,28 @@ fn one_connection_beyond_the_limit_waits_for_another_to_end() {
     }
     drop(second);
     assert_eq!(third.receive(5), b"third");
+}
+
+#[test]
+fn at_the_limit_no_listener_takes_every_place() {
+    let server = Server::spawn(program(&["--max-connections", "1", "127.0.0.1:0", "127.0.0.1:0"]), 2);
+    let connect = |endpoint: &String| {
+        let address = endpoint.trim_start_matches("tcp://").parse().expect("an address");
+        let client = Client::tcp(address);
+        client.send(b"x");
+        client
+    };
+    let [crowded, other] = server.endpoints() else { panic!("{:?}", server.endpoints()) };
+    let mut served = connect(crowded);
+    assert_eq!(served.receive(1), b"x");
+    let mut crowd: VecDeque<Client> = (0..6).map(|_| connect(crowded)).collect();
+    let other = connect(other);
+    for _ in 0..2 {
+        drop(served);
+        served = crowd.pop_front().expect("there are six");
+        eventually("the next one is served", || served.has_input() || other.has_input());
+    }
+    assert_eq!(other.receive(1), b"x");
 }
 
 #[test]

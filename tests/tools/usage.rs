@@ -15,7 +15,7 @@ fn wrong_input_gets_the_right_hint() {
         (&["send", "--port", "7777"], "`echoloop send localhost:7777`"),
         (&["load", "--rate", "many"], "such as 500, 20k or 1.5M"),
         (&["load", "--clients", "many"], "such as 500, 10k or 1.5M"),
-        (&["--max-connections", "99999999999999999999"], "at most 18446744073709551615"),
+        (&["--max-connections", "99999999999999999999"], "at most 9007199254740992"),
         (&["load", "-n", "100"], "`echoloop load --messages N`"),
         (&["load", "--connections", "100"], "`echoloop load --clients N`"),
         (&["load", "--threads", "4"], "`echoloop load --processes N`"),

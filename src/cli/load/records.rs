@@ -28,6 +28,8 @@ pub(super) struct Records {
 pub(super) struct WorkerRecords {
     records: Records,
     has_progress: bool,
+    /// When the measured part began, in seconds since 1970.
+    began: f64,
 }
 
 #[derive(Serialize)]
@@ -102,7 +104,7 @@ impl WorkerRecords {
     pub(super) fn begin(has_progress: bool) -> WorkerRecords {
         let mut records = Records::new();
         records.write(&WorkerRecord::Ready);
-        WorkerRecords { records, has_progress }
+        WorkerRecords { records, has_progress, began: 0.0 }
     }
 }
 
@@ -115,8 +117,12 @@ impl Watcher for WorkerRecords {
     }
 
     fn interval(&mut self, point: &Point, latency: &Histogram) {
-        let ended =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        if point.at == 0.0 {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.began = now.as_secs_f64() - point.seconds;
+        }
+        // The last interval is told when the last client rests, which may be long after its last reply.
+        let ended = self.began + point.at + point.seconds;
         let record = IntervalRecord { ended, point: *point, latency: latency.clone() };
         self.records.write(&WorkerRecord::Interval(record));
     }
