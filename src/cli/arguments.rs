@@ -1,4 +1,4 @@
-//! The command line as a whole: which commands there are.
+//! The command line as a whole: the list of commands.
 
 use clap::{Parser, Subcommand};
 
@@ -56,7 +56,7 @@ pub(crate) enum Command {
 }
 
 impl Arguments {
-    /// The command, the default one made explicit.
+    /// The command that the user named; without one, `serve`.
     pub(crate) fn command(self) -> Command {
         self.command.unwrap_or(Command::Serve(Box::new(self.serve)))
     }

@@ -60,7 +60,7 @@ pub(super) fn merge(arguments: &MergeArguments) -> ExitCode {
     }
 }
 
-/// A run that counted twice would double its rate.
+/// Refuses a run that is there twice: counting it twice would double its rate.
 fn no_run_is_there_twice(reports: &[load::Report]) -> Result<(), String> {
     for (place, report) in reports.iter().enumerate() {
         let is_the_same = |other: &load::Report| {

@@ -13,7 +13,7 @@ use echoloop::{DEFAULT_PORT, Endpoint, EndpointError, Greeting, Host, Text, Text
 
 /// The largest buffer that makes sense for one connection.
 const LARGEST_SIZE: usize = 1 << 30;
-/// The events that every trace has take a part of this.
+/// Every trace begins with some fixed events, which take a part of this size.
 const SMALLEST_TRACE: usize = 4096;
 
 /// The size of a buffer, in bytes.
@@ -31,7 +31,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     }
 }
 
-/// An endpoint to connect to. Every interface of this machine can't be, so that is this machine.
+/// An endpoint to connect to. Nobody can connect to "every interface", so that endpoint stands for this machine.
 pub(super) fn target(text: &str) -> Result<Endpoint, String> {
     let localhost = || Host::Name("localhost".into());
     endpoint(text).map(|endpoint| match endpoint {
@@ -41,7 +41,7 @@ pub(super) fn target(text: &str) -> Result<Endpoint, String> {
     })
 }
 
-/// A hint at endpoints with a meaning that nobody intends.
+/// A hint at text that parses, but as an endpoint that the user hardly meant.
 fn meant(text: &str) -> Option<String> {
     for scheme in ["tcp", "udp"] {
         if let Some(rest) = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':'))
@@ -57,7 +57,7 @@ fn meant(text: &str) -> Option<String> {
         .then(|| format!("for port {port} write `[{host}]:{port}`, for the address `[{text}]`"))
 }
 
-/// An endpoint without a host is on loopback, since its figures are not for everybody. `*` is every interface.
+/// An endpoint without a host means loopback, since the figures are not for everybody. `*` means every interface.
 pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
     let host_is_named = text.contains('*');
     match endpoint(text)? {
@@ -121,7 +121,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// A size of more than one connection's memory.
+/// An amount of memory for more than one connection.
 pub(super) fn memory_size(text: &str) -> Result<usize, String> {
     let size: ByteSize =
         text.parse().map_err(|_| "a size is expected, such as 16, 64KiB or 1MiB".to_owned())?;

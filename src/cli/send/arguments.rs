@@ -161,7 +161,7 @@ fn timeout_help() -> String {
 }
 
 impl SendArguments {
-    /// Checks that the arguments go together, which none of them can alone.
+    /// Checks the arguments against each other; clap has checked each of them alone.
     pub(crate) fn check(&self) -> Result<(), String> {
         let about_addresses = self.ipv4 || self.ipv6 || self.source.is_some();
         match self.endpoint() {
@@ -260,7 +260,7 @@ impl SendArguments {
         }
     }
 
-    /// A client is silent beside the replies, unless something is wrong.
+    /// A client prints only replies, unless something is wrong.
     pub(crate) fn log_level(&self) -> LevelFilter {
         match self.verbosity.level() {
             LevelFilter::Warn => LevelFilter::Error,

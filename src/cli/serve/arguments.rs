@@ -214,7 +214,7 @@ impl ServeArguments {
         if self.endpoints.is_empty() { vec![Endpoint::default()] } else { self.endpoints.clone() }
     }
 
-    /// Inherited sockets take the place of the default endpoint, but of none that is named.
+    /// Inherited sockets replace the default endpoint, but no endpoint that the command line names.
     pub(crate) fn endpoints_beside(&self, inherited: &[InheritedSocket]) -> Vec<Endpoint> {
         if inherited.is_empty() { self.endpoints() } else { self.endpoints.clone() }
     }
