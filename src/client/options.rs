@@ -29,8 +29,8 @@ pub struct SendOptions {
     pub source: Option<IpAddr>,
     /// How long connecting may take, over all addresses.
     pub connect_timeout: Option<Duration>,
-    /// How long the server may be silent while it is its turn. Over UDP, how long an answer may take: [`ANSWER_TIMEOUT`] is
-    /// a good choice, and without any the client waits for a lost datagram without end.
+    /// How long the server may be silent while it has its turn. Over UDP, how long an answer may take:
+    /// [`ANSWER_TIMEOUT`] is a good choice, and with `None` the client waits for a lost datagram for ever.
     pub timeout: Option<Duration>,
     /// Whether we end our sending side when there is nothing more to send, and read on to the server's end. The default
     /// is yes for a stream, for [`Expect::Close`] and with `verify`.

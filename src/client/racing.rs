@@ -129,7 +129,8 @@ struct Attempt {
 impl Handler for Race {
     type Source = Source;
 
-    /// An attempt has an event. (The winner removes all others, so the rest of its batch finds none.)
+    /// Handles an event of an attempt. (The winner removes all other attempts, so their events in the same batch find
+    /// none.)
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         let now = context.now();
         let Some(index) = self.attempts.iter().position(|attempt| attempt.token == token) else { return };
@@ -139,7 +140,7 @@ impl Handler for Race {
             Next::Close(End::NotConnected(error) | End::Reset(error) | End::NoMemory(error)) => {
                 self.fail(context, index, error, now);
             }
-            // Nothing else can have been done to it.
+            // An attempt moves no bytes, so it has no other way to end.
             Next::Close(_) => self.fail(context, index, ErrorKind::ConnectionAborted.into(), now),
             _ if connection.phase() == Phase::Connecting => {}
             _ if connection.transport().is_connected_to_itself() => {
@@ -180,7 +181,7 @@ impl Race {
         }
     }
 
-    /// Starts with the next address that can be tried at all.
+    /// Starts an attempt at the next address that can be tried at all.
     fn start_next(&mut self, context: &mut Context<Source>, now: Moment) {
         while let Some(target) = self.waiting.pop_front() {
             log::debug!("connecting to {target}");
@@ -276,7 +277,7 @@ mod tests {
         assert_eq!(error.exit_code(), 3);
     }
 
-    /// The end of a race whose handshake had ended or not, while no event was fetched.
+    /// A race whose time is up. No event was fetched meanwhile, so its handshake may have ended or not.
     fn race_whose_time_is_over(address: SocketAddr) -> Race {
         let mut reactor = Reactor::new().expect("descriptors");
         let mut race = Race::new(vec![Target::Tcp(address)], None);

@@ -19,7 +19,7 @@ pub(super) struct Machine {
     pub(super) watches: Option<u64>,
     pub(super) somaxconn: Option<u64>,
     pub(super) ports: Option<RangeInclusive<u16>>,
-    /// Ports in that range which the system gives to nobody.
+    /// Ports in that range that the kernel never picks by itself.
     pub(super) ports_reserved: u64,
     /// The most pages that the buffers of all TCP sockets may hold, and the pages that they hold.
     pub(super) tcp_pages: Option<(u64, u64)>,

@@ -20,7 +20,7 @@ pub struct Report {
     pub limits: Vec<Limit>,
     /// Connections that found the backlog of a listener full, since the start of the machine.
     pub listen_overflows: Option<u64>,
-    /// The same, with all that was dropped at a listener for other reasons.
+    /// Connections that a listener dropped, for that reason or for another one.
     pub listen_drops: Option<u64>,
     /// The figures that can't be read, and why; they may bound more than the rest.
     pub unread: Vec<String>,
@@ -29,11 +29,11 @@ pub struct Report {
 /// The reach of one end of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Outlook {
-    /// The connections that are possible at once; `None` where no bound of theirs is known.
+    /// The connections that are possible at once; `None` if no bound is known.
     pub reachable: Option<u64>,
     /// The limit that comes first.
     pub first_limit: Option<&'static str>,
-    /// Whether that is enough for the question.
+    /// Whether the reachable connections are enough for the question.
     pub enough: bool,
 }
 

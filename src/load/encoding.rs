@@ -1,4 +1,4 @@
-//! Settings in JSON: durations as seconds, and whatever people write as text as that text.
+//! Settings in JSON: a duration is a number of seconds, and a setting that people write as text is that text.
 
 /// A duration as a number of seconds.
 pub(super) mod seconds {

@@ -21,8 +21,8 @@ pub(super) enum StandardError {
     Descriptor,
     /// A socket, as systemd's journal gives one. It can't be opened again, but each call may say that it won't wait.
     Socket,
-    /// A terminal or a pipe that can't be opened again: another user's, or on a system without `/proc`. A write that
-    /// follows a poll may wait there, for another writer that was faster or on a terminal with room for half a line.
+    /// A terminal or a pipe that can't be opened again: another user's, or on a system without `/proc`. There a write
+    /// may wait even after a poll: another writer was faster, or the terminal has room for only half a line.
     Shared,
 }
 
