@@ -17,11 +17,11 @@ const SIZE: (u32, u32) = (900, 450);
 pub enum SearchEnding {
     /// The best rate was confirmed.
     Found,
-    /// The generator was late, so that nothing is known of the server beyond the best rate.
+    /// The generator was late, so nothing is known of the server beyond the best rate.
     GeneratorLate,
     /// A condition holds at any rate.
     NoneIsGood,
-    /// Nobody is there: no connection was established, or over UDP every message refused.
+    /// No server is there: no connection was established, or over UDP every message was refused.
     Unreachable,
     /// A signal ended it: the best rate so far is not confirmed.
     Interrupted,

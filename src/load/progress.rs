@@ -34,7 +34,7 @@ pub struct Progress {
     pub rate: f64,
     /// The 99th percentile of latency in the last interval, in microseconds; `None` without a reply.
     pub p99_us: Option<f64>,
-    /// For how long no reply has come although some are due.
+    /// How long no reply has come although some are due.
     #[serde(rename = "stalled_s", with = "seconds")]
     pub stalled: Duration,
     /// Connections that failed.
