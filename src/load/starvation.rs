@@ -43,9 +43,9 @@ pub struct Generator {
     pub cpu_seconds: f64,
     /// Open loop: how late messages left although their connection was free. `null` in a closed loop.
     pub lag_us: Option<Times>,
-    /// How long it was ready to run and had no core, in seconds.
+    /// How long the process was ready to run and had no core, in seconds.
     pub waited_for_core_s: f64,
-    /// How long a hypervisor ran others on its processors, on average over these, in seconds.
+    /// How long a hypervisor ran other machines on its processors, on average over these, in seconds.
     pub stolen_s: f64,
     /// How long its control groups had used up their quota, added up over all processors, in seconds.
     pub throttled_s: f64,
@@ -96,13 +96,14 @@ impl Default for Generator {
 }
 
 impl Generator {
-    /// The longest that it can have delayed a message, in seconds: all its delays, one behind the other.
+    /// The longest delay that the generator can have caused a message, in seconds: the sum of all its delays.
     pub(super) fn longest_delay(&self) -> f64 {
         let late = self.lag_us.map_or(0.0, |lag| lag.max / 1e6);
         late + self.waited_for_core_s + self.stolen_s + self.throttled_s + self.held_up_s + self.behind_s
     }
 
-    /// Whether its own work took too long in so much of a run of this length that another run would hardly differ.
+    /// Whether the generator's own work took too long in so much of a run of `seconds` that another run would hardly
+    /// differ.
     pub(super) fn is_behind(&self, seconds: f64) -> bool {
         self.behind_s > seconds * STARVED
     }
@@ -120,7 +121,8 @@ impl Starvation {
         }
     }
 
-    /// The measured part is about to begin. This reads several files, so the caller looks at the clock after it.
+    /// Call it just before the measured part begins. It reads several files, so the caller looks at the clock after
+    /// it.
     pub(super) fn begin(&mut self, now: Moment) {
         let (withheld, core_share) = (Withheld::so_far(), quota());
         let (cpu_time, waited) = (cpu_time(), run_queue_delay());
@@ -132,7 +134,8 @@ impl Starvation {
         };
     }
 
-    /// A turn of the loop began at `now`, and found nothing to do if it is idle. `worked` reads [`working_time`].
+    /// Notes a turn of the loop that began at `now`, and found nothing to do if it is idle. `worked` reads
+    /// [`working_time`].
     pub(super) fn turn(&mut self, now: Moment, is_idle: bool, worked: impl FnOnce() -> Duration) {
         if let Some(late) = self.wake.take().map(|wake| now.since(wake)).filter(|late| *late >= LATE) {
             let late = late.as_secs_f64();
@@ -145,12 +148,12 @@ impl Starvation {
         }
     }
 
-    /// The loop wants to be woken at this moment.
+    /// Notes that the loop wants to be woken at this moment.
     pub(super) fn wakes_at(&mut self, wake: Moment) {
         self.wake = Some(wake);
     }
 
-    /// The measured part ends. A part that never began has no figures.
+    /// Ends the measured part. A part that never began has no figures.
     pub(super) fn end(&mut self, now: Moment) {
         let Some((before, waited_before, withheld_before)) = self.before.take() else { return };
         if now.since(self.span_began) >= LONG {
