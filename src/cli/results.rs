@@ -27,7 +27,7 @@ pub(super) struct ResultArguments {
     #[arg(long, help_heading = "Results")]
     json: bool,
 
-    /// Print them on one line; `load` prints a line of JSON for each --interval before it, while it runs
+    /// Print them on one line; before it, while it runs, `load` prints a line of JSON for each --interval
     #[arg(long, conflicts_with = "json", help_heading = "Results")]
     pub(super) json_lines: bool,
 

@@ -181,7 +181,7 @@ pub(super) fn time(text: &str) -> Result<SystemTime, String> {
     };
     match SystemTime::now().duration_since(time) {
         Ok(ago) if !ago.is_zero() => Err(format!(
-            "it was {} ago: give everything that is to begin together the time to start",
+            "it was {} ago: choose a time that leaves all generators time to start",
             humantime::format_duration(Duration::from_secs(ago.as_secs()))
         )),
         _ => Ok(time),

@@ -110,7 +110,7 @@ impl Found {
         if let Some(most) = machine.nr_open {
             self.add("fs.nr_open", most.to_string(), allowed(most), BOTH, true, || {
                 format!(
-                    "`sysctl -w fs.nr_open={wanted_descriptors}` lets root raise the hard descriptor limit so far"
+                    "`sysctl -w fs.nr_open={wanted_descriptors}` lets root raise the hard descriptor limit that far"
                 )
             });
         }
@@ -193,7 +193,7 @@ impl Found {
             self.add("net.ipv4.tcp_mem", setting, most.saturating_sub(used), BOTH, false, || {
                 let pages = wanted.saturating_add(used);
                 format!(
-                    "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets as many have a page ({} bytes) under way at once",
+                    "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets that many have a page ({} bytes) under way at once",
                     pages / 2,
                     pages / 4 * 3,
                     page_size()

@@ -152,7 +152,7 @@ impl DatagramClients {
         self.refused += usize::from(around.context.get(token).is_some());
         figures.open -= 1;
         figures.connections.lost += 1;
-        let why = if is_refusal { " (nobody receives on that port, its machine says)" } else { "" };
+        let why = if is_refusal { " (its machine says that nobody receives on that port)" } else { "" };
         figures.fail(cause, || cannot_send(peer, error, why));
     }
 

@@ -31,9 +31,9 @@ pub(super) struct Pacing {
 /// The cause that makes a message due.
 #[derive(Clone, Copy, Debug)]
 enum Rule {
-    /// Room for it.
+    /// Room for another message.
     AtOnce,
-    /// Some time after the last reply.
+    /// The time since the last reply.
     Thinking(Duration),
     /// Its place in the schedule.
     Scheduled(Schedule),

@@ -66,7 +66,7 @@ impl Pattern {
         ((number * STEP as u64 + shift) % period) as Place
     }
 
-    /// The place so many bytes further.
+    /// The place `count` bytes further.
     pub(super) fn advance(&self, place: Place, count: usize) -> Place {
         let next = place as usize + count;
         // Nearly always a message is shorter than the period: no division then.

@@ -167,7 +167,7 @@ impl Starvation {
         self.wake = None;
     }
 
-    /// The figures of a measured part that lasted so long, and whether the generator limited it.
+    /// The figures of a measured part of `seconds`, and whether the generator limited it.
     pub(super) fn judged(self, pace: Pace, seconds: f64, lag_us: Option<Times>) -> Generator {
         let Generator { cpu_seconds, waited_for_core_s, stolen_s, throttled_s, held_up_s, .. } =
             self.generator;

@@ -59,7 +59,7 @@ impl StandardError {
         Ok(taken)
     }
 
-    /// Waits until something can be written, at most for so long.
+    /// Waits until standard error has room, `at_most` this long.
     pub(super) fn wait(self, at_most: Duration) -> bool {
         let stderr = stderr();
         let mut descriptors = [PollFd::new(&stderr, PollFlags::OUT)];
