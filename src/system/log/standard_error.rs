@@ -59,7 +59,7 @@ impl StandardError {
         Ok(taken)
     }
 
-    /// Waits until standard error has room, `at_most` this long.
+    /// Waits until standard error has room, or until `at_most` has passed.
     pub(super) fn wait(self, at_most: Duration) -> bool {
         let stderr = stderr();
         let mut descriptors = [PollFd::new(&stderr, PollFlags::OUT)];
