@@ -75,7 +75,7 @@ impl ResultArguments {
     /// Opens the files.
     ///
     /// # Errors
-    /// The reason, in words, why one of them can't be written.
+    /// The reason, in words, why a file can't be written.
     pub(super) fn open(&self) -> Result<Outputs, String> {
         let open = |path: &Option<PathBuf>, verb: &str| {
             path.as_deref().map(Output::open).transpose().map_err(|error| format!("cannot {verb} {error}"))

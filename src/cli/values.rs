@@ -167,7 +167,7 @@ pub(super) fn positive_duration(text: &str) -> Result<humantime::Duration, Strin
     }
 }
 
-/// The last second of the year 9999, which is the last one that RFC 3339 can write.
+/// The last second of the year 9999: RFC 3339 can write no later year.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
 /// A moment that is still to come: RFC 3339, or seconds since 1970.

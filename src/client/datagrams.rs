@@ -50,7 +50,7 @@ struct Question {
 }
 
 impl DatagramConversation {
-    /// Sends all messages to the first of these addresses where somebody listens.
+    /// Sends all messages to the first of these addresses where a server listens.
     pub(super) fn run(mut addresses: VecDeque<SocketAddr>, options: &SendOptions) -> Result<(), ClientError> {
         let output = Output::standard(options.hex, options.raw)?;
         let mut reactor = Reactor::new()?;

@@ -21,7 +21,7 @@ pub(super) struct HexDump {
 }
 
 impl HexDump {
-    /// The lines for bytes in one direction, which moved `after` the connection was established.
+    /// The lines for bytes that moved in one direction, `after` the connection was established.
     pub(super) fn lines(&mut self, direction: Direction, bytes: &[u8], after: Duration) -> String {
         let (mark, offset) = match direction {
             Direction::Sent => ('>', &mut self.sent),

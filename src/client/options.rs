@@ -7,7 +7,7 @@ use super::outcome::Family;
 use super::reply::Expect;
 use crate::net::proxy::ProxyVersion;
 
-/// The usual timeout of an answer over UDP, which is that of a query to a name server (`resolv.conf(5)`).
+/// The usual timeout of an answer over UDP, the same as for a query to a name server (`resolv.conf(5)`).
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The settings of [`send`](super::send).
@@ -25,7 +25,7 @@ pub struct SendOptions {
     pub chunk: usize,
     /// The only family of addresses to try.
     pub family: Option<Family>,
-    /// The address to connect from, which decides on the family.
+    /// The address to connect from. It decides on the family.
     pub source: Option<IpAddr>,
     /// How long connecting may take, over all addresses.
     pub connect_timeout: Option<Duration>,

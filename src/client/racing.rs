@@ -23,7 +23,7 @@ use crate::system::describe;
 /// The time that an attempt has to itself: the "Connection Attempt Delay" of RFC 8305, section 5.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// The addresses of an endpoint, in the order in which they are to be tried.
+/// The addresses of an endpoint, in the order of the attempts.
 ///
 /// `getaddrinfo(3)` resolves a name, and blocks as long as it likes: no timeout of ours covers it.
 ///
@@ -38,7 +38,7 @@ pub fn candidates(endpoint: &Endpoint, family: Option<Family>) -> Result<Vec<Tar
     Ok(addresses(host, port, family)?.into_iter().map(Target::Tcp).collect())
 }
 
-/// The addresses of a host, in the order in which they are to be tried.
+/// The addresses of a host, in the order of the attempts.
 pub(super) fn addresses(
     host: &Host,
     port: u16,
@@ -60,7 +60,7 @@ pub(super) fn addresses(
     Ok(interleaved(addresses))
 }
 
-/// The families take turns, beginning with the one that the resolver prefers; within a family its order is kept.
+/// The families take turns. The family that the resolver prefers begins, and within a family its order is kept.
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first().map(SocketAddr::is_ipv4) else { return addresses };
     let (preferred, other): (Vec<_>, Vec<_>) =

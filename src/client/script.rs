@@ -1,4 +1,4 @@
-//! Messages and their replies: one is sent, its reply awaited and shown, then the next.
+//! Messages and their replies: the client sends one message, awaits and shows its reply, then sends the next.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! From numbers to limits: the connections that each of them allows, and the command that raises it.
+//! From numbers to limits: the connections that each limit allows, and the command that raises it.
 
 use bytesize::ByteSize;
 use rustix::param::page_size;

@@ -134,7 +134,7 @@ fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// One of several numbers on one line: `fs.file-nr`, `tcp_mem`.
+/// The number at `index` among several on one line: `fs.file-nr`, `tcp_mem`.
 fn column(text: &str, index: usize) -> Option<u64> {
     text.split_whitespace().nth(index)?.parse().ok()
 }

@@ -5,7 +5,7 @@ use super::targets::Choice;
 use super::traffic::Traffic;
 use crate::reactor::Moment;
 
-/// One client, whether it has a connection or waits for one.
+/// One client, with a connection or while it waits for one.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) pacer: Pacer,

@@ -1,5 +1,5 @@
-//! Processor time that others keep from this process: a hypervisor steals it, or the quota of a control group refuses it.
-//! The kernel does not count either as time in which the process waited for a core.
+//! Processor time that others keep from this process: a hypervisor steals it, or the quota of a control group refuses
+//! it. The kernel counts neither as time for which the process waited for a core.
 
 use std::fs;
 use std::ops::RangeInclusive;

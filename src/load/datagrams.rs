@@ -12,9 +12,9 @@
 //! - A message without an answer within the timeout is **lost**, and the next one may leave. Should its answer come
 //!   after all, the message was not lost but **late**; it is not counted as received, and has no latency.
 //! - A further answer to a message is **duplicated**.
-//! - Other bytes behind the right number are **corrupted**: the message is answered, and wrongly.
-//! - A datagram with a number that was not sent, or with that of a message which was answered but with other bytes, is
-//!   **unknown**. If it was the damaged answer to a message, that one will be lost.
+//! - Other bytes behind the right number are **corrupted**: the message has an answer, but a wrong one.
+//! - A datagram is **unknown** if its number was not sent, or if the message with its number was answered already and
+//!   the bytes differ. If it was the damaged answer to another message, that message will be lost.
 //!
 //! So `sent = received + lost + late + corrupted + cut off`: nothing disappears from the figures.
 

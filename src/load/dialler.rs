@@ -35,7 +35,7 @@ pub(super) struct Dialler {
 pub(super) enum Begun {
     /// Its socket, and the beginning of its first attempt at this connection.
     Stream { client: Client, socket: Socket, began: Moment },
-    /// Over UDP nothing is sent to connect.
+    /// Over UDP a client sends nothing to connect.
     Datagrams(Client),
 }
 
@@ -46,7 +46,7 @@ enum Course {
     Opening,
     /// Messages flow, and lost connections are replaced.
     Flowing,
-    /// Nothing new is begun.
+    /// No new connection begins.
     Ending,
 }
 
@@ -243,7 +243,7 @@ impl Dialler {
         self.course == Course::Flowing
     }
 
-    /// Whether nothing new is begun.
+    /// Whether no new connection begins.
     pub(super) fn is_ending(&self) -> bool {
         self.course == Course::Ending
     }

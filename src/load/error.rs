@@ -36,7 +36,7 @@ pub enum LoadError {
         /// The limit on connections, and the remedy.
         ceiling: String,
     },
-    /// Not all connections of the plan could be opened, or kept, so that there is nothing to measure.
+    /// Not all connections of the plan could be opened or kept, so there is nothing to measure.
     #[error("{failed} of {asked} connections failed; the first: {first}")]
     Connections {
         /// How many connections failed.

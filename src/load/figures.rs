@@ -222,7 +222,8 @@ impl Figures {
         self.series = Series::new(now, self.interval, counts);
     }
 
-    /// Forgets the connections of a churn so far, since they are measured too; the present ones and errors stay.
+    /// Forgets the connections of a churn so far, since the measured part counts its own; open connections and errors
+    /// stay.
     pub(super) fn begin_churn(&mut self, connecting: u64) {
         self.connections = Connections { requested: connecting + self.open, opened: self.open, lost: 0 };
         self.histograms.connect.reset();

@@ -23,7 +23,7 @@ pub enum SearchEnding {
     NoneIsGood,
     /// No server is there: no connection was established, or over UDP every message was refused.
     Unreachable,
-    /// A signal ended it: the best rate so far is not confirmed.
+    /// A signal ended the search: the best rate so far is not confirmed.
     Interrupted,
     /// The best rate was never confirmed: results near it change from step to step.
     Unsteady,
@@ -47,7 +47,7 @@ pub struct FoundRate {
 }
 
 impl SearchEnding {
-    /// Its meaning in words, with a remedy.
+    /// The ending in words, with a remedy.
     fn words(self) -> &'static str {
         match self {
             SearchEnding::Found => "confirmed by three windows",

@@ -1,5 +1,5 @@
-//! The first words of servers, and how many connections were greeted with each: they tell which server behind a
-//! balancer answered.
+//! The first words of servers, and the number of connections that each greeting came on: they tell which server behind
+//! a balancer answered.
 
 use std::collections::BTreeMap;
 

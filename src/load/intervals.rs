@@ -204,7 +204,7 @@ mod tests {
             intervals.add(0, &record(f64::from(second), 1.0, &[1, 1]));
         }
         assert_eq!(all(&mut intervals), [(0.0, 3)]);
-        // It was stopped: one long interval, and then it keeps up.
+        // Generator 1 was stopped: one long interval, and then it keeps up.
         intervals.add(1, &record(9.0, 8.0, &[1; 7]));
         assert_eq!(all(&mut intervals).iter().map(|(_, received)| received).sum::<u64>(), 16 + 7);
         let mut before = Vec::new();

@@ -26,7 +26,7 @@ const SHORTEST_LINE: usize = 4;
 /// A difference between what was sent and what came back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// The number of the connection: 0 is the one that was begun first.
+    /// The number of the connection: connections are numbered from 0, in the order in which they began.
     pub connection: u64,
     /// The offset of the first differing byte in the connection's stream, without a greeting; over UDP in its
     /// datagram.

@@ -1,6 +1,6 @@
 //! The load generator: many clients on one reactor, every byte verified, and figures that can be trusted.
 //!
-//! Plain data flows one way: plan → run → figures → report.
+//! Plain data flows in one direction: plan → run → figures → report.
 //!
 //! | file | its contents |
 //! |---|---|

@@ -64,7 +64,7 @@ pub(super) struct Departure {
 }
 
 impl Pacing {
-    /// Nothing may be sent before a budget is given.
+    /// A pacing without a budget: nothing may leave before [`Pacing::allow`].
     pub(super) fn new(plan: &Plan, now: Moment) -> Pacing {
         let rule = match (plan.usage, plan.pace) {
             (Usage::Hold, _) => Rule::OnCall,

@@ -8,7 +8,7 @@
 
 /// The shortest period: small messages are then checked against a table that stays in the first level cache.
 const SHORTEST_PERIOD: usize = 4093;
-/// To cover the messages under way, a period grows at most up to this.
+/// Messages under way enlarge a period up to this, and no further.
 const LONGEST_WINDOW: usize = 64 * 1024;
 /// How far apart the streams of two connections begin: prime to every period, since the period is prime and larger.
 const STEP: usize = 1597;
@@ -53,9 +53,9 @@ impl Pattern {
         Pattern { table, period, reach, seed }
     }
 
-    /// Where the stream of the connection with this number begins. As many connections as the period has bytes all
-    /// begin at different places. In each further round the seed moves all beginnings, so that connections a period
-    /// apart differ as well.
+    /// Where the stream of the connection with this number begins. Within a round, which has as many connections as
+    /// the period has bytes, all streams begin at different places. In each further round the seed moves all
+    /// beginnings, so that connections a period apart differ as well.
     pub(super) fn beginning(&self, connection: u64) -> Place {
         let period = self.period as u64;
         let (round, number) = (connection / period, connection % period);

@@ -58,7 +58,7 @@ pub struct Plan {
     pub warmup: Duration,
     /// Bytes, sizes and arrivals follow from this number.
     pub seed: u64,
-    /// Whether each byte that comes back is compared with the one that was sent.
+    /// Whether the clients compare each byte that comes back with the byte that was sent.
     pub verify: bool,
     /// How a reply ends. Only echoes can be verified.
     #[serde(default)]
@@ -164,9 +164,9 @@ pub enum Arrivals {
 pub enum Usage {
     /// Messages and replies, all the time.
     Exchange,
-    /// One message and its reply; then it is closed and the client opens another one.
+    /// One message and its reply; then the client closes the connection and opens another one.
     Churn,
-    /// One message at the beginning and one at the end; in between it is only held.
+    /// One message at the beginning and one at the end; in between the client only holds the connection.
     Hold,
 }
 

@@ -53,7 +53,7 @@ impl Processes {
     /// kills them.
     ///
     /// # Errors
-    /// When one of them can't be started.
+    /// When a process can't be started.
     pub fn start(
         mut command: impl FnMut() -> Command,
         shares: &[Share],
@@ -92,7 +92,7 @@ impl Processes {
     /// reports.
     ///
     /// # Errors
-    /// When one of them fails; the others are stopped then. When their reports don't fit together.
+    /// When a process fails; the others are stopped then. When the reports don't fit together.
     pub fn run(mut self, start: Option<SystemTime>) -> Result<Report, ProcessesError> {
         let start = start.unwrap_or_else(|| self.next_start());
         self.workers.order(|_| Order::new(start, None))?;
@@ -156,7 +156,7 @@ impl Processes {
 /// All processes, and what they have said so far.
 struct Workers {
     all: Vec<Worker>,
-    /// Their intervals in the run or step that goes on.
+    /// The intervals of all processes in the run or step that goes on.
     intervals: Intervals,
     /// Pipes that have not ended yet.
     reading: usize,

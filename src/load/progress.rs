@@ -59,7 +59,7 @@ pub enum Doing {
     Holding,
     /// Messages flow and count.
     Measuring,
-    /// Replies to the last messages are awaited.
+    /// The run awaits the replies to the last messages.
     Draining,
 }
 

@@ -30,8 +30,8 @@ const MOST_STEPS: usize = 100;
 /// long.
 const ATTEMPTS: usize = 10;
 const ATTEMPTS_BEHIND: usize = 3;
-/// Where the generator is too late for a closer step, the answer may be as coarse as this. The result names the rate that
-/// fails above it.
+/// If the generator is too late for a closer step, the answer may be as coarse as this. The result names the failing
+/// rate above it.
 const COARSEST: f64 = 0.05;
 /// A step lasts until this many messages were due, so that its 99th percentile is not its maximum; but not more than
 /// [`LONGEST`] times as long as asked.
@@ -41,12 +41,12 @@ const LONGEST: u32 = 4;
 const LOWEST: f64 = 1.0;
 /// A plan takes no higher rate.
 const HIGHEST: f64 = 1e9;
-/// How a rate is searched for.
+/// The settings of a search for a rate.
 #[derive(Clone, Debug)]
 pub struct RateSearch {
     /// The plan of each step but for its rate; its own rate is the first to be tried.
     pub plan: Plan,
-    /// A rate is too high if one of them holds.
+    /// The conditions. A rate is too high if any of them holds.
     pub conditions: Vec<Condition>,
     /// How close the best rate and the lowest failing one have to be, as a share of the best.
     pub precision: f64,
@@ -62,7 +62,7 @@ struct Search<R> {
     failing: Option<f64>,
 }
 
-/// Why a search goes no further.
+/// The reason why a search goes no further.
 enum Stop<E> {
     Ended(SearchEnding),
     Failed(E),
@@ -74,7 +74,7 @@ impl RateSearch {
         ["p99>10ms", "errors>0", "not_sent>0"].iter().filter_map(|text| text.parse().ok()).collect()
     }
 
-    /// Searches. `run` carries out one step; it may end it early, which ends the search.
+    /// Searches. `run` carries out one step. An interrupt that ends a step early ends the search.
     ///
     /// # Errors
     /// When a run does not take place.

@@ -38,7 +38,7 @@ impl Replies {
 /// The messages for a service that does not echo.
 #[derive(Debug)]
 pub(super) struct Requests {
-    /// The longest message. A shorter one is its end, and so ends with a line feed as well.
+    /// The longest message. A shorter message is its end, and so ends with a line feed as well.
     text: Box<[u8]>,
 }
 

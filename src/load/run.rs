@@ -46,7 +46,7 @@ enum Part {
     Opening,
     /// Connections are open, and the time to begin has not come.
     Waiting,
-    /// The reactor stands still until the next window is begun, or the end.
+    /// The reactor stands still until the next window or the end begins.
     Resting,
     WarmUp,
     Measuring,

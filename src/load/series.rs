@@ -209,7 +209,7 @@ impl Point {
             received,
             bytes: self.bytes + next.bytes,
             rate: received as f64 / seconds,
-            // Without a reply it is None, which is less than any.
+            // Without a reply the time is `None`, which is less than any time.
             p50_us: larger(self.p50_us, next.p50_us),
             p99_us: larger(self.p99_us, next.p99_us),
             max_us: larger(self.max_us, next.max_us),

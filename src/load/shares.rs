@@ -33,7 +33,7 @@ pub struct Share {
 pub struct Order {
     /// When messages begin to flow, in seconds since 1970.
     pub start_at: f64,
-    /// One step of a search. Without it the whole plan is carried out, and there are no more orders.
+    /// One step of a search. Without it the process carries out the whole plan, and gets no more orders.
     pub step: Option<StepPlan>,
 }
 

@@ -30,7 +30,8 @@ const BUSY: f64 = 0.9;
 /// A generator may have limited the run if for more than this share of it the generator waited for a core, never caught
 /// up with its work, or lost its processors to other machines of its hypervisor.
 pub(super) const STARVED: f64 = 0.1;
-/// The same for a generator that was stopped, blocked or throttled: all messages that were due then waited for it.
+/// The same share for a generator that was stopped, blocked or throttled: all messages that were due then waited for
+/// it.
 pub(super) const HELD_UP: f64 = 0.01;
 /// An open loop that was this late with one message of a hundred was not on time.
 const LATE_US: f64 = 1000.0;
@@ -64,7 +65,7 @@ pub struct Generator {
 /// The signs, while the measured part lasts.
 #[derive(Debug)]
 pub(super) struct Starvation {
-    /// The figures so far. The kernel's own come at the end.
+    /// The figures so far. The kernel's own figures come at the end.
     pub(super) generator: Generator,
     /// The kernel's figures at the beginning: CPU time, time without a core, time that others withheld. `None` outside
     /// the measured part.
@@ -200,7 +201,7 @@ impl Starvation {
     }
 }
 
-/// The time in which this process ran, or was ready to run.
+/// The time for which this process ran, or was ready to run.
 pub(super) fn working_time() -> Duration {
     cpu_time() + run_queue_delay()
 }

@@ -37,13 +37,13 @@ pub(super) struct Stream {
     /// Replies that are not echoes.
     incoming: Option<Box<Incoming>>,
     flights: Flights,
-    /// Where the lengths of messages come from.
+    /// The source of the lengths of messages.
     lengths: fastrand::Rng,
     pub(super) fault: Option<Box<Fault>>,
 }
 
 impl Stream {
-    /// The stream of the connection with this number, which begins to connect.
+    /// A stream for the connection with this number, which begins to connect.
     pub(super) fn new(number: u64, greeting: u32, traffic: &Traffic, now: Moment) -> Stream {
         let beginning = traffic.pattern.beginning(number);
         Stream {

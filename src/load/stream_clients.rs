@@ -20,7 +20,7 @@ use crate::system::describe;
 const TURN_BUDGET: usize = 256 * 1024;
 /// How long a client waits for more bytes that show the kind of a difference.
 const EVIDENCE_TIME: Duration = Duration::from_millis(100);
-/// How long a peer has to end after we have, so that bytes behind the last reply are found.
+/// How long the run waits for a peer's end after our own, to find bytes behind the last reply.
 pub(super) const END_TIME: Duration = Duration::from_secs(1);
 /// The most connections of a churn that await their peer's end, as a multiple of its clients. Beyond that they are
 /// closed at once: a peer that never ends must not take all descriptors.

@@ -135,7 +135,7 @@ impl Histogram {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) as f64 / 1e3)
     }
 
-    /// Its figures; nothing if nothing was recorded.
+    /// The figures of the distribution; `None` if nothing was recorded.
     pub(super) fn times(&self) -> Option<Times> {
         let at = |quantile| self.microseconds(quantile);
         Some(Times {

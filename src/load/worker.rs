@@ -1,4 +1,4 @@
-//! One process of several, as the process that started it sees it.
+//! One process of several, as its parent process sees it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::{Child, ChildStdin};
@@ -39,7 +39,7 @@ pub struct IntervalRecord {
     pub latency: Histogram,
 }
 
-/// One process, and everything that it has said so far.
+/// One process, and all that it has said so far.
 pub(super) struct Worker {
     pub(super) process: Child,
     pub(super) input: Option<ChildStdin>,
@@ -48,7 +48,7 @@ pub(super) struct Worker {
     /// The report on the last order.
     pub(super) report: Option<Vec<u8>>,
     pub(super) progress: Option<Progress>,
-    /// Intervals that nobody has taken yet.
+    /// Intervals that were not taken yet.
     pub(super) intervals: Vec<IntervalRecord>,
     pub(super) words: Vec<u8>,
     /// Whether a signal makes it end its run and report.

@@ -76,7 +76,7 @@ impl DescriptorLimit {
 /// # Errors
 /// When the system has no directory of them.
 pub(crate) fn open_descriptors() -> io::Result<usize> {
-    // One of them is that of the directory itself.
+    // One of these descriptors is that of the directory itself.
     Ok(fs::read_dir("/dev/fd")?.count().saturating_sub(1))
 }
 

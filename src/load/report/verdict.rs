@@ -21,7 +21,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Judges a run: a mismatch is worst, then not having connected at all, then the conditions, then other errors.
+    /// Judges a run: a mismatch is worst, then a run without any connection, then the conditions, then other errors.
     pub fn of(report: &Report, conditions: &[Condition]) -> Verdict {
         if report.errors.mismatch > 0 {
             return Verdict::Mismatch;

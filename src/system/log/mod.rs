@@ -154,7 +154,7 @@ fn colour(level: Level) -> Option<u8> {
     }
 }
 
-/// As much of a message as surely fits, on one line.
+/// The part of a message that surely fits, on one line.
 fn message(words: &fmt::Arguments<'_>) -> String {
     let mut message = String::new();
     // A write to memory can't fail. A value that fails to format itself leaves the text that it wrote before.
