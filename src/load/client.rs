@@ -36,7 +36,7 @@ impl Client {
         }
     }
 
-    /// Takes the client away from its connection, for good or for another connection. Cuts its messages under way off.
+    /// Takes the client away from its connection, for good or for another connection. Cuts off its messages under way.
     pub(super) fn take(&mut self, pacing: &mut Pacing, now: Moment) -> Client {
         let blank = Client::new(self.pacer.client(), pacing, 0, now);
         let mut client = std::mem::replace(self, blank);

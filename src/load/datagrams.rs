@@ -13,7 +13,7 @@
 //!   after all, the message was not lost but **late**; it is not counted as received, and has no latency.
 //! - A further answer to a message is **duplicated**.
 //! - Other bytes behind the right number are **corrupted**: the message has an answer, but a wrong one.
-//! - A datagram is **unknown** if its number was not sent, or if the message with its number was answered already and
+//! - A datagram is **unknown** if its number was not sent, or if the message with its number is no longer under way and
 //!   the bytes differ. If it was the damaged answer to another message, that message will be lost.
 //!
 //! So `sent = received + lost + late + corrupted + cut off`: nothing disappears from the figures.

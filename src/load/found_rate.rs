@@ -57,7 +57,7 @@ impl SearchEnding {
             }
             SearchEnding::NoneIsGood => "a condition held at every rate",
             SearchEnding::Unreachable => "no answer: nobody is there",
-            SearchEnding::Interrupted => "the best so far, not confirmed: the search was ended by a signal",
+            SearchEnding::Interrupted => "the best so far, not confirmed: a signal ended the search",
             SearchEnding::Unsteady => {
                 "not confirmed: near this rate results change from step to step (try a longer --step)"
             }

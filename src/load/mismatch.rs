@@ -48,11 +48,11 @@ pub struct Mismatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LooksLike {
-    /// Later bytes came instead, and the expected ones never.
+    /// Later bytes came instead, and the expected bytes never.
     Loss,
     /// Bytes came that had come already.
     Duplication,
-    /// Later bytes came first, and the expected ones behind them.
+    /// Later bytes came first, and the expected bytes behind them.
     Reordering,
     /// Bytes came that stand nowhere near, or that were never sent.
     Corruption,
@@ -67,7 +67,7 @@ pub(super) struct Fault {
     offset: u64,
     /// Where in the pattern the first differing byte should have been.
     place: Place,
-    /// Bytes that were sent and are still to come, the first differing one included.
+    /// The number of bytes that were sent and are still to come, with the first differing byte.
     expected: u64,
     evidence: Vec<u8>,
     /// Whether a reply answers no message, so that there is nothing to compare.

@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct OutageFigures {
     /// How many there were.
     pub count: u64,
-    /// The length of the longest, in seconds, from the first loss until all clients were served again.
+    /// The length of the longest outage, in seconds, from the first loss until all clients were served again.
     pub longest_s: f64,
     /// The silence of a client that lost its connection: from the last time it heard something until its next reply.
     /// `null` without such a client.

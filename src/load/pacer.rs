@@ -44,7 +44,7 @@ enum Rule {
 /// The state of one client under that rule.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    /// When the next message is due. Only a schedule uses the rest of it.
+    /// When the next message is due. Only a schedule uses the other fields.
     turn: Turn,
     client: u32,
     under_way: u32,

@@ -11,7 +11,7 @@ use super::times::Histogram;
 
 /// Watches a run.
 pub trait Watcher {
-    /// How it stands now.
+    /// Shows the present state of the run.
     fn watch(&mut self, progress: &Progress);
 
     /// An interval of the measured part is over; these are its own figures, and its latencies.
@@ -23,7 +23,7 @@ pub trait Watcher {
     fn pause(&mut self) {}
 }
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// The part of the run.

@@ -1,5 +1,5 @@
-//! The clients without a connection: before the first one, between two, and after the last one. The queue also says when
-//! the next one may begin to connect.
+//! The clients without a connection: before their first connection, between two, and after their last. The queue also
+//! says when the next client may begin to connect.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ use super::times::Times;
 use crate::reactor::Moment;
 use crate::system::cpu_time;
 
-/// The loop asks to be woken at least this often, to notice that it was not.
+/// The loop asks to be woken at least this often, so that it notices a late wake-up.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// A loop that wakes this late was held up; a busy machine alone takes less.
 const LATE: Duration = Duration::from_millis(50);

@@ -47,7 +47,7 @@ Examples:
       connections per second
   echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1
   echoloop load --connect-per-message --greeting 7 localhost
-      count connections by server: each said a line like `node-1\\n`
+      count connections by greeting, such as `node-1\\n`
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json > a.json
   echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' localhost
       does the service survive a failover?

@@ -44,8 +44,8 @@ pub enum ReadError {
     },
 }
 
-/// All reports in a text, which a file of this name holds. `read` leaves out lines in between that begin no JSON
-/// object, such as those of a log, and objects without settings, which are no reports.
+/// All reports in the text of a file with this name. `read` leaves out lines in between that begin no JSON object, such
+/// as lines of a log, and objects without settings, which are no reports.
 ///
 /// # Errors
 /// When there is no report, or one that can't be read.

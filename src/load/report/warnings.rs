@@ -95,8 +95,8 @@ fn lower_rate(report: &Report) -> Option<String> {
     Some(format!("{:.0} messages a second instead of {due:.0}: {why}", report.rate))
 }
 
-/// The reason why the generator can't have a whole core, with the remedy. More processes would be none, since they
-/// would share the same part.
+/// The reason why the generator can't have a whole core, with the remedy. More processes are no remedy: they would share
+/// the same part.
 fn less_than_a_core(report: &Report) -> Option<String> {
     let share = report.generator.core_share;
     let generators = report.merged.as_ref().map_or(1, |merged| merged.generators.len());
