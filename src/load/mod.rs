@@ -17,11 +17,11 @@
 //! | `stream.rs`, `exchange.rs`, `flights.rs` | the messages of one connection |
 //! | `datagram_client.rs`, `datagrams.rs` | the messages of one client over UDP |
 //! | `replies.rs` | services that do not echo: their replies, and the messages for them |
-//! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | the things that all clients share; the bytes; a difference between bytes |
+//! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | the things that clients share; the bytes; a difference between bytes |
 //! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
 //! | `starvation.rs`, `cores.rs` | the generator's own cost; signs that something kept it from working |
 //! | `report/` | the results, as programs and people read them |
-//! | `processes.rs`, `worker.rs`, `shares.rs` | one run by several processes; one such process; its share and its orders |
+//! | `processes.rs`, `worker.rs`, `shares.rs` | one run by several processes; one process; its share and orders |
 //! | `intervals.rs` | the intervals of several processes as one series |
 //! | `progress.rs` | a run as its watchers see it |
 //! | `rate_search.rs`, `step.rs`, `found_rate.rs` | the highest rate that a server takes, found by many steps |
