@@ -1,4 +1,4 @@
-//! The command line as a whole: which commands there are.
+//! The command line as a whole: the list of commands.
 
 use clap::{Parser, Subcommand};
 
@@ -32,7 +32,7 @@ pub(crate) enum Command {
     /// Talk to an echo server, or to any other
     #[command(after_help = terminal(send::EXAMPLES))]
     Send(SendArguments),
-    /// Put many clients at once to an echo server, verify every byte, and measure
+    /// Run many clients against an echo server, verify every byte, and measure
     #[command(after_help = terminal(load::EXAMPLES))]
     Load(Box<LoadArguments>),
     /// Show results of `load --json` side by side
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     /// Say how many connections this machine can hold; name the first limit, and the command that raises it
     #[command(after_help = terminal(doctor::EXAMPLES))]
     Doctor(DoctorArguments),
-    /// Make a page of a recording (`serve --trace`) that steps through the loop
+    /// Turn a recording (`serve --trace`) into a page that steps through the loop
     #[command(after_help = terminal(trace_page::EXAMPLES))]
     TracePage(TracePageArguments),
     /// Print a completion script for a shell
@@ -56,7 +56,7 @@ pub(crate) enum Command {
 }
 
 impl Arguments {
-    /// The command, the default one made explicit.
+    /// The command that the user named; without one, `serve`.
     pub(crate) fn command(self) -> Command {
         self.command.unwrap_or(Command::Serve(Box::new(self.serve)))
     }

@@ -17,15 +17,15 @@ Examples:
       each file is a side; ratios are to the first
   echoloop compare a1.json a2.json a3.json -- b1.json b2.json b3.json
   echoloop load --repeat 5 --json localhost > a.json
-      a file with several runs is a side that was repeated
+      a file with several runs is a repeated side
 
-A side that was repeated shows medians, and ± half the distance of its extremes. Where both sides were repeated, the
-interval of the ratio of their medians says whether they differ by more than noise. It comes from drawing both sides
-anew from themselves 10,000 times (bootstrap), always in the same way.";
+A repeated side shows medians, and ± half the distance of its extremes. If both sides were repeated, the interval of
+the ratio of their medians says whether they differ by more than noise. A bootstrap computes the interval: it draws
+both sides anew from themselves 10,000 times, always in the same way.";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CompareArguments {
-    /// Reports of `echoloop load --json`, a file a side
+    /// Reports of `echoloop load --json`; each file is a side
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 

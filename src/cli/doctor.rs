@@ -13,15 +13,15 @@ pub(super) const EXAMPLES: &str = "\
 The doctor reads the descriptor limits of this process (soft, hard) and of the machine (fs.nr_open, fs.file-max),
 fs.epoll.max_user_watches, net.core.somaxconn, the ephemeral ports, net.ipv4.tcp_mem, the memory that is available
 to the machine and to the control group, the table of tracked connections, and ListenOverflows and ListenDrops since
-the start of the machine. Elsewhere than on Linux it says which of them it can't read. It changes nothing.
+the start of the machine. On systems other than Linux it says which figures it can't read. It changes nothing.
 
 It judges server and client apart: if both run on this machine, each connection costs the machine two sockets.
 
 Examples:
   echoloop doctor
-      how many are reachable, and which limit comes first
+      how many connections are possible, and which limit comes first
   echoloop doctor --connections 100k
-      are so many? If not, the commands that make it so
+      are that many possible? If not, which commands allow them
   echoloop doctor --connections 100k --role server
       the same for a server, whose ports don't run out
   echoloop doctor --connections 100k --sources 4
@@ -30,7 +30,7 @@ Examples:
 
 Exit status:
   0  fine
-  1  the connections asked for are not reachable
+  1  fewer connections are possible than --connections asks for
   2  wrong usage";
 
 #[derive(Args, Clone, Debug)]
@@ -39,12 +39,12 @@ pub(crate) struct DoctorArguments {
     #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one)]
     connections: Option<u64>,
 
-    /// Judge this machine as one end of the connections, or as either
+    /// Judge this machine as one end of the connections, or as both
     #[arg(long, value_name = "WHAT", default_value = "both")]
     role: End,
 
-    /// Pairs of a source address and a target (address and port) that a client has: each pair has the ephemeral ports to
-    /// itself
+    /// How many pairs of source address and target (address and port) a client has: each pair has all ephemeral ports
+    /// to itself
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     sources: u64,
 
@@ -55,11 +55,11 @@ pub(crate) struct DoctorArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum End {
-    /// It accepts them
+    /// The end that accepts
     Server,
-    /// It opens them
+    /// The end that connects
     Client,
-    /// Either, each for itself
+    /// Both ends, each for itself
     Both,
 }
 

@@ -29,8 +29,8 @@ Examples:
       then `man echoloop` shows it
   echoloop man send > $D/echoloop-send.1";
 
-/// The generated script offers options where nothing is typed yet. Where a file is expected, an empty answer lets bash
-/// offer files.
+/// clap's script offers options where nothing is typed yet. This wrapper empties that answer where a file is expected,
+/// so that bash offers files.
 const BASH_FILES: &str = r#"
 _echoloop_or_files() {
     _echoloop "$@"

@@ -1,7 +1,7 @@
 //! The texts behind the options, for a terminal and for `man`.
 //!
-//! Indented lines are commands and terms: they appear as they stand here, within 72 columns, since `man` puts 7 more before
-//! them. Lines at the margin make a paragraph, and the width of the terminal alone wraps it.
+//! Indented lines are commands and terms: they appear as they stand here, within 72 columns, since `man` indents them
+//! by 7 more. Lines at the margin make a paragraph, and the width of the terminal alone wraps it.
 
 /// The text as clap takes it.
 pub(super) fn terminal(text: &str) -> String {
@@ -15,7 +15,7 @@ pub(super) fn terminal(text: &str) -> String {
     shown
 }
 
-/// The same for `man(7)`: a paragraph that ends in a colon before commands or terms is a heading.
+/// The text for `man(7)`: a paragraph that ends in a colon before commands or terms becomes a heading.
 pub(super) fn manual(text: &str) -> String {
     let mut page = String::from(".SH NOTES\n");
     let mut blocks = blocks(text).into_iter().peekable();

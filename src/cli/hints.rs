@@ -53,7 +53,7 @@ pub(super) fn explained(mut error: Error) -> Error {
         ELSEWHERE.iter().find(|(options, _)| options.contains(&unknown.as_str())).map(|(_, hint)| *hint);
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
     if !usage.contains(" send ") {
-        // "To pass it as a value" is a tip for messages: no endpoint and no file looks like an option.
+        // clap's tip "to pass it as a value" helps only with messages: no endpoint and no file looks like an option.
         error.remove(ContextKind::Suggested);
     }
     if let Some(hint) = hint {

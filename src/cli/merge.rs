@@ -19,9 +19,9 @@ Examples:
   kubectl logs -l job-name=echoloop-load --tail=-1 | echoloop merge
 
 Distributions are added value by value, so percentiles are those of all messages. Rates are added over the time that
-all generators measured. Runs that do not overlap, or have different settings, are refused. Only each generator's share
-may differ: clients, rate, messages, seed and source addresses. In the series, the percentiles of an interval are those
-of the generator where they were largest.
+all generators measured. `merge` refuses runs that do not overlap or have different settings. Only the settings of a
+generator's share may differ: clients, rate, messages, seed and source addresses. In the series, an interval shows the
+largest percentiles of any generator.
 
 Exit status: as `echoloop load`, for the merged report.";
 
@@ -60,7 +60,7 @@ pub(super) fn merge(arguments: &MergeArguments) -> ExitCode {
     }
 }
 
-/// A run that counted twice would double its rate.
+/// Refuses a run that is there twice: counting it twice would double its rate.
 fn no_run_is_there_twice(reports: &[load::Report]) -> Result<(), String> {
     for (place, report) in reports.iter().enumerate() {
         let is_the_same = |other: &load::Report| {

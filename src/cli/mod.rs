@@ -1,4 +1,4 @@
-//! The program: arguments in, exit status out. A file or a folder a command.
+//! The program: arguments in, exit status out. Each command has a file or a folder.
 
 mod arguments;
 mod compare;
@@ -30,7 +30,7 @@ use self::output::{WRONG_USAGE, fail};
 pub(crate) fn run() -> ExitCode {
     let program = || {
         let program = <Arguments as CommandFactory>::command();
-        // A terminal says itself how wide it is.
+        // clap asks a terminal for its width.
         if terminal::columns().is_some() { program } else { program.term_width(terminal::USUAL) }
     };
     let first = std::env::args_os().nth(1).and_then(|first| first.into_string().ok());

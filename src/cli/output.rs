@@ -39,7 +39,7 @@ pub(super) fn fail(code: u8, reason: &impl Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The last word on standard error. If nobody can hear it, the exit status still says it.
+/// Prints the last line on standard error. If nobody reads it, the exit status still tells of the failure.
 pub(super) fn complain(error: &impl Display) {
     log::logger().flush();
     let _ = writeln!(io::stderr(), "echoloop: {error}");

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::terminal;
 
-/// When no reply has come for so long, the line says so instead of a rate that is over.
+/// After this time without a reply, the line shows the stall instead of an outdated rate.
 const STALL: Duration = Duration::from_secs(1);
 /// Steps of the bar.
 const STEPS: u64 = 1000;
@@ -30,7 +30,8 @@ pub(super) struct ProgressLine {
 impl ProgressLine {
     /// Begins the line, if standard error is a terminal that can draw one.
     pub(super) fn begin() -> Option<ProgressLine> {
-        // An update takes several steps, and the last must be drawn: so its limit is far above our rate.
+        // One update changes the bar several times, and the last change must be drawn. So the limit on drawings is far
+        // above our rate.
         let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(u8::MAX));
         if bar.is_hidden() {
             return None;

@@ -18,7 +18,7 @@ use super::output::{FAILED, complain, fail, print};
 use super::terminal;
 use super::values::svg_file;
 
-/// A condition held, at every rate of a search.
+/// A condition held; in a search, at every rate.
 const CONDITION_HELD: u8 = 8;
 
 #[derive(Args, Clone, Debug)]
@@ -27,7 +27,7 @@ pub(super) struct ResultArguments {
     #[arg(long, help_heading = "Results")]
     json: bool,
 
-    /// Print them on one line; `load` prints a line of JSON for each --interval before it, while it runs
+    /// Print them on one line; before it, while it runs, `load` prints a line of JSON for each --interval
     #[arg(long, conflicts_with = "json", help_heading = "Results")]
     pub(super) json_lines: bool,
 
@@ -75,7 +75,7 @@ impl ResultArguments {
     /// Opens the files.
     ///
     /// # Errors
-    /// The reason, in words, why one of them can't be written.
+    /// The reason, in words, why a file can't be written.
     pub(super) fn open(&self) -> Result<Outputs, String> {
         let open = |path: &Option<PathBuf>, verb: &str| {
             path.as_deref().map(Output::open).transpose().map_err(|error| format!("cannot {verb} {error}"))
@@ -120,7 +120,7 @@ impl Outputs {
 }
 
 impl Outputs {
-    /// Publishes the result of a search. Without an answer the exit status is not 0, unless a signal ended it.
+    /// Publishes the result of a search. Without an answer the exit status is not 0, unless a signal ended the search.
     pub(super) fn publish_rate(self, found: &FoundRate) -> ExitCode {
         let text = self.json.map_or_else(|| Ok(found.to_string()), |json| as_json(found, json));
         let report_printed = text.and_then(|text| print(&text));
@@ -187,7 +187,7 @@ impl Output {
     }
 
     fn replace(&mut self, text: &str) -> io::Result<()> {
-        // A pipe or a terminal has nothing that could be replaced.
+        // Only a regular file has old contents to cut off.
         if self.file.metadata()?.is_file() {
             self.file.set_len(0)?;
             self.file.rewind()?;
@@ -207,14 +207,14 @@ fn as_json(results: &impl Serialize, json: Json) -> Result<String, String> {
     }
 }
 
-/// In JSON warnings are easily overlooked.
+/// Logs the warnings as well, since readers of JSON easily overlook them.
 fn log_warnings(report: &Report) {
     for warning in &report.warnings {
         log::warn!("{warning}");
     }
 }
 
-/// The exit status, after the reasons for it.
+/// Prints the reasons for the exit status, and returns it.
 fn judge(report: &Report, conditions: &[Condition]) -> u8 {
     let verdict = Verdict::of(report, conditions);
     if let Verdict::Failed(reasons) = &verdict {

@@ -35,11 +35,11 @@ impl ServiceManager {
     }
 }
 
-/// A manager that does not read must not hold the loop: it loses a notice that it can't take at once.
+/// A manager that does not read must not hold the loop. So `send` drops a notice that the manager can't take at once.
 fn send(path: &OsStr, message: &[u8]) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
-    // An `@` begins an abstract name, which the kernel takes behind a NUL.
+    // A leading `@` marks an abstract name. The kernel wants a NUL in its place.
     let mut path = path.as_bytes().to_vec();
     if let Some(first @ b'@') = path.first_mut() {
         *first = 0;

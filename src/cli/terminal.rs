@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use echoloop::folded;
 use rustix::termios::tcgetwinsize;
 
-/// Columns of text that stands on no terminal, and on one that does not know its size.
+/// Columns of text for a pipe or a file, and for a terminal that does not know its size.
 pub(super) const USUAL: usize = 80;
 
 /// Columns of the terminal behind standard output; `COLUMNS` overrides the terminal's own number. `None` for a pipe or a
@@ -24,7 +24,7 @@ pub(super) fn wrapped(text: &str) -> String {
     text.lines().map(|line| folded(line, columns, indent(line)) + "\n").collect()
 }
 
-/// Columns of a terminal, as it says itself.
+/// Columns of a terminal, as the kernel reports them.
 pub(super) fn width(terminal: impl AsFd) -> usize {
     tcgetwinsize(terminal).map_or(USUAL, |size| match size.ws_col {
         0 => USUAL,

@@ -37,7 +37,7 @@ struct Acting {
     text: &'static str,
 }
 
-/// The line of source that acts at each kind of step of a trace. A test finds all of them in their files.
+/// The line of source that acts at each kind of step of a trace. A test finds all these lines in their files.
 const LINES: [(&str, &str, &str); 15] = [
     ("accepted", "src/reactor/mod.rs", "handler.ready(context, token, readiness);"),
     ("event", "src/net/connection.rs", "pub fn note(&mut self, readiness: Readiness) {"),
@@ -70,7 +70,7 @@ pub(super) fn trace_page(arguments: &TracePageArguments) -> ExitCode {
     publish(&page(&events))
 }
 
-/// An event is a line. The last one of a server that was killed may be torn, and its bracket is missing.
+/// Each event is one line. If the server was killed, its last line may be torn, and the closing bracket is missing.
 fn events(text: &str) -> Vec<Value> {
     let lines = text.lines().filter_map(|line| serde_json::from_str(line.trim_end_matches(',')).ok());
     lines.filter(Value::is_object).collect()
@@ -79,7 +79,7 @@ fn events(text: &str) -> Vec<Value> {
 fn page(events: &[Value]) -> String {
     let lines: BTreeMap<&str, Acting> =
         LINES.into_iter().map(|(kind, file, text)| (kind, Acting { file, text })).collect();
-    // The names of clients come from outside: nothing in the data may end the element that holds it.
+    // The names of clients come from outside, so nothing in the data may end the HTML element that holds them.
     let json = |value: &dyn Fn() -> serde_json::Result<String>| {
         value().expect("maps with keys that are strings").replace('<', "\\u003c")
     };

@@ -13,7 +13,7 @@ use echoloop::{DEFAULT_PORT, Endpoint, EndpointError, Greeting, Host, Text, Text
 
 /// The largest buffer that makes sense for one connection.
 const LARGEST_SIZE: usize = 1 << 30;
-/// The events that every trace has take a part of this.
+/// Every trace begins with some fixed events, which take a part of this size.
 const SMALLEST_TRACE: usize = 4096;
 
 /// The size of a buffer, in bytes.
@@ -31,7 +31,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     }
 }
 
-/// An endpoint to connect to. Every interface of this machine can't be, so that is this machine.
+/// An endpoint to connect to. Nobody can connect to "every interface", so that endpoint stands for this machine.
 pub(super) fn target(text: &str) -> Result<Endpoint, String> {
     let localhost = || Host::Name("localhost".into());
     endpoint(text).map(|endpoint| match endpoint {
@@ -41,7 +41,7 @@ pub(super) fn target(text: &str) -> Result<Endpoint, String> {
     })
 }
 
-/// A hint at endpoints with a meaning that nobody intends.
+/// A hint at text that parses, but as an endpoint that the user hardly meant.
 fn meant(text: &str) -> Option<String> {
     for scheme in ["tcp", "udp"] {
         if let Some(rest) = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':'))
@@ -57,7 +57,7 @@ fn meant(text: &str) -> Option<String> {
         .then(|| format!("for port {port} write `[{host}]:{port}`, for the address `[{text}]`"))
 }
 
-/// An endpoint without a host is on loopback, since its figures are not for everybody. `*` is every interface.
+/// An endpoint without a host means loopback, since the figures are not for everybody. `*` means every interface.
 pub(super) fn admin_endpoint(text: &str) -> Result<Endpoint, String> {
     let host_is_named = text.contains('*');
     match endpoint(text)? {
@@ -123,7 +123,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// A size of more than one connection's memory.
+/// An amount of memory for more than one connection.
 pub(super) fn memory_size(text: &str) -> Result<usize, String> {
     let size: ByteSize =
         text.parse().map_err(|_| "a size is expected, such as 16, 64KiB or 1MiB".to_owned())?;
@@ -169,7 +169,7 @@ pub(super) fn positive_duration(text: &str) -> Result<humantime::Duration, Strin
     }
 }
 
-/// The last second of the year 9999, which is the last one that RFC 3339 can write.
+/// The last second of the year 9999: RFC 3339 can write no later year.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
 /// A moment that is still to come: RFC 3339, or seconds since 1970.
@@ -183,7 +183,7 @@ pub(super) fn time(text: &str) -> Result<SystemTime, String> {
     };
     match SystemTime::now().duration_since(time) {
         Ok(ago) if !ago.is_zero() => Err(format!(
-            "it was {} ago: give everything that is to begin together the time to start",
+            "it was {} ago: choose a time that leaves all generators time to start",
             humantime::format_duration(Duration::from_secs(ago.as_secs()))
         )),
         _ => Ok(time),

@@ -1,7 +1,7 @@
 //! The messages of `echoloop send udp://…`: each argument, or each line of standard input, is a datagram.
 //!
-//! A line goes out with its line feed, so that the output equals the input. Memory is bounded: standard input is read only
-//! while no whole line is there, and a line that does not fit a datagram ends the conversation.
+//! A line goes out with its line feed, so that the output equals the input. Memory is bounded: the client reads
+//! standard input only while it has no whole line, and a line that does not fit a datagram ends the conversation.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, stdin};
@@ -24,7 +24,7 @@ pub(super) enum Messages {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Message(Vec<u8>),
-    /// Standard input has to be read first.
+    /// The client has to read standard input first.
     Input,
     /// Nothing is left to send.
     End,
@@ -33,10 +33,10 @@ pub(super) enum Next {
 /// Lines of standard input.
 #[derive(Default)]
 pub(super) struct Lines {
-    /// Somebody types them: there is a prompt, and an empty line ends it.
+    /// Whether a person types the lines: then there is a prompt, and an empty line ends the conversation.
     by_hand: bool,
     crlf: bool,
-    /// Input that was not sent yet: less than a datagram and one read of it.
+    /// Input that was not sent yet: less than a datagram plus one read.
     waiting: Vec<u8>,
     ended: bool,
     prompted: bool,

@@ -1,9 +1,9 @@
-//! `echoloop send udp://…`: a message is a datagram, and so is its answer; the next message leaves after that.
+//! `echoloop send udp://…`: a message is a datagram, and so is its answer. The next message leaves after the answer.
 //!
-//! There is nothing to connect and nothing to close. A message without an answer in time was lost on its way there or
-//! back, or nobody was there to answer. Nothing tells which, so it is not sent again. The next address of the name is tried
-//! only if the socket has an error (the machine says that nobody listens, or no way leads to it) and no answer has ever come
-//! from there.
+//! UDP has nothing to connect and nothing to close. If no answer comes in time, the network lost the message or the
+//! answer, or nobody received the message. The client can't tell these apart, so it does not send the message again.
+//! The client tries the next address of the name only if the socket reports an error (nobody listens, or no route
+//! leads there) and that address has never answered.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,7 +30,7 @@ pub(super) struct DatagramConversation {
     verify: bool,
     peer: SocketAddr,
     socket: Token,
-    /// The peer has answered, so it is the right one.
+    /// Whether the peer has answered, and so is the right one.
     heard: bool,
     messages: Messages,
     question: Option<Question>,
@@ -45,12 +45,12 @@ pub(super) struct DatagramConversation {
 /// A message that waits for its answer.
 struct Question {
     message: Vec<u8>,
-    /// `None`: there was no room for it yet.
+    /// `None`: the socket had no room for the message yet.
     sent: Option<Moment>,
 }
 
 impl DatagramConversation {
-    /// Sends all messages to the first of these addresses where somebody listens.
+    /// Sends all messages to the first of these addresses where a server listens.
     pub(super) fn run(mut addresses: VecDeque<SocketAddr>, options: &SendOptions) -> Result<(), ClientError> {
         let output = Output::standard(options.hex, options.raw)?;
         let mut reactor = Reactor::new()?;
@@ -78,7 +78,7 @@ impl DatagramConversation {
         conversation.result.unwrap_or(Ok(()))
     }
 
-    /// Takes steps until an event has to come first.
+    /// Takes steps until the next step needs an event.
     fn advance(&mut self, context: &mut Context<Source>) {
         for _ in 0..STEPS_PER_TURN {
             if self.result.is_some() {
@@ -90,11 +90,11 @@ impl DatagramConversation {
                 Err(error) => self.result = Some(Err(error)),
             }
         }
-        // There is more to do; but the other descriptor's events must be fetched now and then.
+        // There is more to do, but the loop must also fetch the events of the other descriptor now and then.
         context.run_again(self.socket);
     }
 
-    /// Takes a datagram that has come, or sends the next one. False: an event has to come first.
+    /// Takes a datagram that has come, or sends the next one. False: the next step needs an event.
     fn go_on(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let Some(Source::Datagrams(socket)) = context.get(self.socket) else { return Ok(false) };
         match socket.receive(&mut self.buffer) {
@@ -137,7 +137,7 @@ impl DatagramConversation {
         Ok(true)
     }
 
-    /// One read of standard input. False if nothing is there now.
+    /// Reads standard input once. False if nothing is there now.
     fn read_input(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let Some(input) = self.input else { return Ok(false) };
         match take_input(context, input)? {
@@ -148,7 +148,7 @@ impl DatagramConversation {
         Ok(true)
     }
 
-    /// A datagram has come: is it the answer?
+    /// Judges a datagram that has come: is it the answer?
     fn received(&mut self, context: &mut Context<Source>, length: usize) -> Result<(), ClientError> {
         let answer = &self.buffer[..length];
         log::debug!("received {}", Escaped(answer));
@@ -158,7 +158,7 @@ impl DatagramConversation {
             return Ok(());
         };
         if self.verify && answer != message && self.answered.as_deref() == Some(answer) {
-            // A network may double datagrams. The double is no wrong answer to the next message.
+            // A network may duplicate datagrams. The duplicate is no wrong answer to the next message.
             log::warn!("{} sent the last answer once more: {}", self.peer, Escaped(answer));
             return Ok(());
         }
@@ -172,7 +172,8 @@ impl DatagramConversation {
         Ok(())
     }
 
-    /// A datagram did not get there. If nothing ever did, another address of the name may be the right one.
+    /// Handles a datagram that could not be delivered. If the peer never answered, another address of the name may be
+    /// the right one.
     fn undeliverable(&mut self, context: &mut Context<Source>, error: io::Error) -> Result<(), ClientError> {
         if self.heard || self.addresses.is_empty() {
             return Err(ClientError::Undeliverable { peer: self.peer, source: error });
@@ -214,7 +215,7 @@ impl Handler for DatagramConversation {
     }
 }
 
-/// A socket for the first address that one can be had for.
+/// Opens a socket to the first of the addresses for which the system grants one.
 fn connect_to_next(
     context: &mut Context<Source>,
     addresses: &mut VecDeque<SocketAddr>,

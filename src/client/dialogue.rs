@@ -32,14 +32,14 @@ pub(super) trait Dialogue {
     /// Standard input has ended.
     fn input_ended(&mut self) {}
 
-    /// The next step. It has all input by now; `unsent` bytes are still on their way out.
+    /// The next step. The dialogue has all input by now; the connection has yet to write `unsent` bytes.
     fn step(&mut self, unsent: usize, output: &mut Output) -> Result<Step, ClientError>;
 
     /// Whether it is the server's turn, so that its silence counts.
     fn awaits_server(&self) -> bool;
 
-    /// The part that is missing if the connection ends now; `None` if it is complete. `input_left`: bytes of standard input
-    /// were not sent.
+    /// The part that is missing if the connection ends now; `None` if the dialogue is complete. `input_left`: whether
+    /// bytes of standard input were not sent.
     fn missing(&self, input_left: bool) -> Option<String>;
 
     /// The server has closed, and nothing is missing.
@@ -48,7 +48,7 @@ pub(super) trait Dialogue {
     }
 }
 
-/// Text as its protocol wants its lines: with CR LF, where a line feed came alone.
+/// Converts text for protocols whose lines end with CR LF: a line feed alone gets a carriage return.
 #[derive(Debug, Default)]
 pub(super) struct CrLf {
     after_cr: bool,

@@ -1,4 +1,4 @@
-//! Bytes as a dump shows them: when, in which direction, where in the stream, in hexadecimal, as text.
+//! A dump of bytes: time, direction, offset in the stream, hexadecimal, text.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 /// Bytes to a line.
 const WIDTH: usize = 16;
 
-/// The way that bytes went.
+/// The direction in which bytes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Sent,
     Received,
 }
 
-/// Counts the bytes of both directions, so that each line can say where in its stream it stands.
+/// Counts the bytes of both directions, so that each line can show its offset.
 #[derive(Debug, Default)]
 pub(super) struct HexDump {
     sent: u64,
@@ -21,7 +21,7 @@ pub(super) struct HexDump {
 }
 
 impl HexDump {
-    /// The lines for bytes that went this way, `after` the connection was established.
+    /// The lines for bytes that moved in one direction, `after` the connection was established.
     pub(super) fn lines(&mut self, direction: Direction, bytes: &[u8], after: Duration) -> String {
         let (mark, offset) = match direction {
             Direction::Sent => ('>', &mut self.sent),

@@ -1,9 +1,10 @@
 //! Standard input as a source of the reactor: a pipe, a terminal, a file, `/dev/null`.
 //!
 //! Its flags are not ours to change. Descriptor 0 shares them with the shell and with every other program on the same
-//! terminal or pipe, and `O_NONBLOCK` set here would make *their* reads fail. So it stays blocking, with one read an event:
-//! the event says that bytes are there, and one read takes them without waiting. Such a read never ends in `WouldBlock`,
-//! so after each of them we register the descriptor anew, and the kernel reports whether there is more.
+//! terminal or pipe, and `O_NONBLOCK` set here would make *their* reads fail. So descriptor 0 stays blocking, and each
+//! event allows one read: the event says that bytes are there, and the read takes them without waiting. Such a read
+//! never ends in `WouldBlock`, so after each of them we register the descriptor anew, and the kernel reports whether
+//! there is more.
 //!
 //! `epoll(7)` refuses a regular file. A file needs no polling either, since it is always ready.
 
@@ -49,7 +50,7 @@ impl Input {
         self.ready = true;
     }
 
-    /// Reads once. `true`: register it anew, or no further event comes.
+    /// Reads once. `true`: register the descriptor anew, or no further event comes.
     pub(super) fn read(&mut self) -> Result<(Taken, bool), ClientError> {
         if !self.ready {
             return Ok((Taken::Nothing, false));
@@ -71,7 +72,7 @@ impl Input {
                 Ok((Taken::Bytes(self.buffer[..count].to_vec()), self.polled))
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok((Taken::Nothing, true)),
-            // Another process has made it nonblocking, and has read the bytes.
+            // Another process has made standard input nonblocking, and has read the bytes.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready = !self.polled;
                 Ok((Taken::Nothing, self.polled))
@@ -85,12 +86,13 @@ impl Input {
         }
     }
 
-    /// Whether its end was read.
+    /// Whether the end of input was read.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether unread bytes are left. It may take one, so it is for the end, when nobody wants them any more.
+    /// Whether unread bytes are left. The look may consume a byte, so it is only for the end, when nobody wants the
+    /// input any more.
     pub(super) fn has_more(&mut self) -> bool {
         if self.polled {
             let mut descriptors = [PollFd::new(&self.file, PollFlags::IN)];

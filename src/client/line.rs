@@ -9,15 +9,15 @@ use crate::net::Endpoint;
 use crate::net::{Answer, Connection, End, Limits, Next, Phase, Service, Socket, Target, Workspace};
 use crate::reactor::{Context, Handler, Moment, Reactor, Readiness, Token};
 
-/// The longest line that is accepted: a peer that never ends one must not fill the memory.
+/// The longest line that the client accepts: a peer that never ends a line must not fill the memory.
 const LONGEST_LINE: usize = 64 * 1024;
 /// One read; also the most that a turn reads ahead.
 const READ_SIZE: usize = 64 * 1024;
-/// The most unasked bytes that are kept while something is sent: a peer that sends without end and reads nothing must not
-/// fill the memory either.
+/// The most unasked bytes that the client keeps while it sends: a peer that sends without end and reads nothing must
+/// not fill the memory either.
 const MOST_READ_AHEAD: usize = 16 * 1024 * 1024;
-/// Reads at the end of a call's time: more than the kernel keeps for a connection, and no more, since a peer may send
-/// without end.
+/// The most reads when the time of a call is up. Together they take more than the kernel keeps for a connection.
+/// Without a bound, a peer that sends without end would keep the call busy.
 const READS_AT_A_DEADLINE: usize = MOST_READ_AHEAD / READ_SIZE;
 
 /// A connection to a server that speaks in lines: HTTP, SMTP, POP3, Redis and many more.
@@ -93,7 +93,7 @@ impl LineClient {
     ) -> Result<LineClient, ClientError> {
         let mut reactor = Reactor::new()?;
         let (token, target) = race(&mut reactor, endpoint, targets, None, timeout)?;
-        // Its first event may have told more than "established": look at the socket once more.
+        // The connection's first event may have told more than "established": look at the socket once more.
         reactor.context().run_again(token);
         let limits = Limits { read_size: READ_SIZE, write_limit: usize::MAX, turn_budget: READ_SIZE };
         let (workspace, inbox) = (Workspace::new(limits), Inbox::default());
@@ -256,7 +256,7 @@ impl LineClient {
 }
 
 impl Link {
-    /// Moves one share of the bytes. True: there is more.
+    /// Moves one share of the bytes. True: there is more to move.
     fn pump(&mut self, context: &mut Context<Source>, token: Token) -> bool {
         let now = context.now();
         let Some(connection) = socket(context, token) else { return false };
@@ -308,7 +308,8 @@ impl Inbox {
     fn take(&mut self, count: usize) -> Vec<u8> {
         let bytes = self.rest()[..count].to_vec();
         self.taken += count;
-        // Bytes move to the front only now and then, so that each of many short lines does not move all that follow it.
+        // Move bytes to the front only now and then: otherwise each of many short lines would move all bytes behind
+        // it.
         if self.taken >= self.bytes.len() / 2 {
             self.bytes.drain(..self.taken);
             self.taken = 0;
@@ -336,7 +337,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits until so many bytes have arrived. No event is fetched meanwhile.
+    /// Waits, without a poll of the loop, until this many bytes have arrived.
     fn await_input(socket: &Socket, bytes: u64) {
         let start = Instant::now();
         while rustix::io::ioctl_fionread(socket).expect("it is a socket") < bytes {

@@ -54,14 +54,14 @@ pub use self::outcome::{Byte, ClientError, Failure, Family};
 pub use self::racing::candidates;
 pub use self::reply::Expect;
 
-/// Connects, talks as the options say with standard input and standard output at this end, and returns when the
+/// Connects, talks between the server and standard input and output as the options say, and returns when the
 /// conversation is over.
 ///
-/// Writes to standard output block, and meanwhile the client reads nothing from the server, which so learns to wait.
-/// A closed standard output ends the conversation, and is no error.
+/// Writes to standard output block. Meanwhile the client reads nothing from the server, so the server has to wait. A
+/// closed standard output ends the conversation, and is no error.
 ///
-/// To a `udp://` endpoint each message, or each line of standard input, is a datagram, and the next one is sent when an
-/// answer has come. The options for streams do nothing then: the end of a reply, the greeting, the half-close.
+/// Over `udp://` each message, or each line of standard input, is a datagram, and the client sends the next one when
+/// an answer has come. The options for streams do nothing then: the end of a reply, the greeting, the half-close.
 ///
 /// # Errors
 /// When the conversation did not begin, or did not come to its end; [`ClientError::exit_code`] tells the reasons apart.

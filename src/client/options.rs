@@ -7,7 +7,7 @@ use super::outcome::Family;
 use super::reply::Expect;
 use crate::net::proxy::ProxyVersion;
 
-/// The usual timeout of an answer over UDP, which is that of a query to a name server (`resolv.conf(5)`).
+/// The usual timeout of an answer over UDP, the same as for a query to a name server (`resolv.conf(5)`).
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The settings of [`send`](super::send).
@@ -25,12 +25,12 @@ pub struct SendOptions {
     pub chunk: usize,
     /// The only family of addresses to try.
     pub family: Option<Family>,
-    /// The address to connect from, which decides on the family.
+    /// The address to connect from. It decides on the family.
     pub source: Option<IpAddr>,
     /// How long connecting may take, over all addresses.
     pub connect_timeout: Option<Duration>,
-    /// How long the server may be silent while it is its turn. Over UDP, how long an answer may take: [`ANSWER_TIMEOUT`] is
-    /// a good choice, and without any the client waits for a lost datagram without end.
+    /// How long the server may be silent while it has its turn. Over UDP, how long an answer may take:
+    /// [`ANSWER_TIMEOUT`] is a good choice, and with `None` the client waits for a lost datagram for ever.
     pub timeout: Option<Duration>,
     /// Whether we end our sending side when there is nothing more to send, and read on to the server's end. The default
     /// is yes for a stream, for [`Expect::Close`] and with `verify`.

@@ -1,4 +1,4 @@
-//! How a conversation can fail, and the exit status that tells a script which way it was.
+//! The ways in which a conversation can fail, and the exit status by which a script tells them apart.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -11,7 +11,7 @@ use crate::system::describe;
 /// The failure of a client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The name has no address, or nobody could be asked.
+    /// The name has no address, or no resolver could be asked.
     #[error("cannot resolve {host}: {} (check the spelling, or give an address)", describe(source))]
     Resolve {
         /// The name.
@@ -52,7 +52,7 @@ pub enum ClientError {
     ConnectTimeout {
         /// The endpoint, as it was given.
         endpoint: String,
-        /// The time that it had.
+        /// The timeout.
         after: Duration,
         /// The failures of the addresses that answered.
         failures: Vec<Failure>,
@@ -62,7 +62,7 @@ pub enum ClientError {
     Timeout {
         /// The server's address.
         peer: String,
-        /// The time that it had.
+        /// The timeout.
         after: Duration,
         /// The event that did not come.
         missing: String,
@@ -74,15 +74,15 @@ pub enum ClientError {
         humantime::format_duration(*after)
     )]
     Unanswered {
-        /// The address that was asked.
+        /// The address that the datagram went to.
         peer: SocketAddr,
-        /// The time that it had.
+        /// The timeout.
         after: Duration,
     },
-    /// A datagram can't be sent, or was refused by the machine that it came to.
+    /// The system can't send a datagram, or the machine at the other end refused it.
     #[error("cannot send to {peer}: {}{}", describe(source), why_undeliverable(source))]
     Undeliverable {
-        /// The address that was asked.
+        /// The address that the datagram went to.
         peer: SocketAddr,
         /// The system's reason.
         source: io::Error,
@@ -92,7 +92,7 @@ pub enum ClientError {
         "a message of {length} bytes does not fit a datagram: at most {LONGEST_PAYLOAD} do (tcp:// knows no such limit)"
     )]
     DatagramTooLong {
-        /// Its length, as far as it was read.
+        /// The length, as far as the message was read.
         length: usize,
     },
     /// The server ended the connection in an orderly way, but too early.
@@ -113,13 +113,13 @@ pub enum ClientError {
         /// The missing part.
         missing: String,
     },
-    /// The reply was complete, and yet there was more.
+    /// More bytes came after a complete reply.
     #[error("{bytes} bytes came beyond the reply")]
     Surplus {
-        /// Their number.
+        /// The number of these bytes.
         bytes: u64,
     },
-    /// The reply is not its message.
+    /// The reply differs from its message.
     #[error("the reply differs from the message at offset {offset}: {got} instead of {expected}")]
     Differs {
         /// The first byte that is different, counted from 0.
@@ -135,12 +135,12 @@ pub enum ClientError {
         /// The server's address.
         peer: String,
     },
-    /// A line is longer than any that is accepted.
+    /// The server sent a line that is too long.
     #[error("{peer} sent a line of more than {limit} bytes")]
     LineTooLong {
         /// The server's address.
         peer: String,
-        /// The longest that is accepted.
+        /// The longest line that the client accepts.
         limit: usize,
     },
     /// The server sends without end, and does not read.
@@ -148,7 +148,7 @@ pub enum ClientError {
     ReadAhead {
         /// The server's address.
         peer: String,
-        /// The most that is kept.
+        /// The most bytes that the client keeps.
         limit: usize,
     },
     /// Standard input can't be read.
@@ -168,9 +168,9 @@ impl ClientError {
         ClientError::Differs { offset, got: Byte(got.copied()), expected: Byte(expected.copied()) }
     }
 
-    /// The exit status by which a script tells the failures apart: 3 name not resolved, 4 refused, 5 timed out,
-    /// 6 closed or reset before the reply was complete (or more than the reply, where it was to be verified), 7 the
-    /// reply differs, 1 everything else. (2 is wrong usage, which the command line finds.)
+    /// The exit status by which a script tells the failures apart: 3 name not resolved, 4 refused, 5 timed out, 6
+    /// closed or reset before the reply was complete (with `verify` also if more than the reply came), 7 the reply
+    /// differs, 1 everything else. (2 is wrong usage, which the command line finds.)
     ///
     /// ```
     /// use echoloop::client::ClientError;
@@ -211,7 +211,7 @@ impl ClientError {
     }
 }
 
-/// A refusal of a datagram is no refusal by a program: there is none.
+/// Explains a refused datagram: the machine refused it, because no program receives on that port.
 fn why_undeliverable(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::ConnectionRefused => {
@@ -245,7 +245,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// An address that could not be connected to.
+/// A failed attempt to connect to one address.
 #[derive(Debug)]
 pub struct Failure {
     /// The address.
@@ -269,7 +269,7 @@ impl fmt::Display for Failure {
             (ErrorKind::WouldBlock, Target::Unix(_)) => {
                 f.write_str("the server's queue of connections is full")
             }
-            // The endpoint is the path, and it was named.
+            // The message names the endpoint already, and here the endpoint is the path.
             (_, Target::Unix(_)) => f.write_str(&describe(&self.error)),
             (ErrorKind::AddrNotAvailable, _) => {
                 write!(f, "{}: no port is left, or --source is no address of this machine", self.target)
@@ -283,7 +283,7 @@ fn listed(failures: &[Failure]) -> String {
     failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// A byte of a reply, or the place behind its last one.
+/// A byte of a reply; `None` stands for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Byte(pub Option<u8>);
 

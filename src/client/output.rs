@@ -31,7 +31,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// The times of a dump count from now on.
+    /// Opens standard output. The times of a dump count from now on.
     pub(super) fn standard(hex: bool, raw: bool) -> Result<Output, ClientError> {
         let stdout = stdout();
         let file = stdout.as_fd().try_clone_to_owned().map_err(ClientError::Output)?;
@@ -116,7 +116,8 @@ impl Output {
                 Ok(0) => return Err(ClientError::Output(ErrorKind::WriteZero.into())),
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Another process that has this description made it nonblocking: then waiting takes a call of its own.
+                // Another process that shares the file description made it nonblocking, so waiting takes a call of its
+                // own.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait()?,
                 Err(error) => return Err(ClientError::Output(error)),
             }

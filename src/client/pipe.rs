@@ -1,7 +1,7 @@
 //! Standard input to the server and its answer to standard output, both at once, until the server closes.
 //!
-//! Its memory is bounded in both directions: it reads standard input only while nothing waits to be sent, and the socket
-//! only as fast as standard output takes the bytes.
+//! The pipe's memory is bounded in both directions: it reads standard input only while nothing waits to be sent, and
+//! the socket only as fast as standard output takes the bytes.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use super::outcome::ClientError;
 use super::output::Output;
 use super::reply::compare;
 
-/// The most bytes that the comparison remembers: sent, and not yet come back.
+/// The most bytes that the comparison remembers: bytes that were sent and have not come back.
 const VERIFY_WINDOW: usize = 1 << 20;
 
 /// A stream in both directions.
@@ -20,7 +20,7 @@ pub(super) struct Pipe {
     input_ended: bool,
     crlf: Option<CrLf>,
     echo: Option<Echo>,
-    /// The last step was to wait although there may be input: the server has to move.
+    /// Whether the last step was to wait for the server although there may be input.
     server_is_slow: bool,
 }
 

@@ -13,7 +13,7 @@ pub(super) struct PlainText {
 }
 
 impl PlainText {
-    /// The text of these bytes, as far as it is sure.
+    /// The text of these bytes, up to a character that the next read may complete.
     pub(super) fn of(&mut self, bytes: &[u8]) -> String {
         self.waiting.extend_from_slice(bytes);
         let known = self.waiting.len() - self.undecided();
@@ -23,12 +23,12 @@ impl PlainText {
         text
     }
 
-    /// The text of the bytes that wait, which were the last.
+    /// The text of the waiting bytes, now that no more bytes come.
     pub(super) fn rest(&mut self) -> String {
         plain(&std::mem::take(&mut self.waiting))
     }
 
-    /// The number of bytes at the end that mean nothing before the next one is there.
+    /// The number of bytes at the end whose meaning depends on the next byte.
     fn undecided(&self) -> usize {
         if self.waiting.ends_with(b"\r") {
             return 1;

@@ -8,7 +8,7 @@ use super::reply::{Expect, Reply, judge_surplus};
 /// A terminal gives at most 4096 bytes as one line (`termios(3)`); a longer line without an end goes out in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
 
-/// The lines that somebody types.
+/// The lines that a person types.
 pub(super) struct Prompt {
     expect: Expect,
     verify: bool,

@@ -23,7 +23,7 @@ use crate::system::describe;
 /// The time that an attempt has to itself: the "Connection Attempt Delay" of RFC 8305, section 5.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// The addresses of an endpoint, in the order in which they are to be tried.
+/// The addresses of an endpoint, in the order of the attempts.
 ///
 /// `getaddrinfo(3)` resolves a name, and blocks as long as it likes: no timeout of ours covers it.
 ///
@@ -38,7 +38,7 @@ pub fn candidates(endpoint: &Endpoint, family: Option<Family>) -> Result<Vec<Tar
     Ok(addresses(host, port, family)?.into_iter().map(Target::Tcp).collect())
 }
 
-/// The addresses of a host, in the order in which they are to be tried.
+/// The addresses of a host, in the order of the attempts.
 pub(super) fn addresses(
     host: &Host,
     port: u16,
@@ -60,7 +60,7 @@ pub(super) fn addresses(
     Ok(interleaved(addresses))
 }
 
-/// The families take turns, beginning with the one that the resolver prefers; within a family its order is kept.
+/// The families take turns. The family that the resolver prefers begins, and within a family its order is kept.
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first().map(SocketAddr::is_ipv4) else { return addresses };
     let (preferred, other): (Vec<_>, Vec<_>) =
@@ -129,7 +129,8 @@ struct Attempt {
 impl Handler for Race {
     type Source = Source;
 
-    /// An attempt has an event. (The winner removes all others, so the rest of its batch finds none.)
+    /// Handles an event of an attempt. (The winner removes all other attempts, so their events in the same batch find
+    /// none.)
     fn ready(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         let now = context.now();
         let Some(index) = self.attempts.iter().position(|attempt| attempt.token == token) else { return };
@@ -139,7 +140,7 @@ impl Handler for Race {
             Next::Close(End::NotConnected(error) | End::Reset(error) | End::NoMemory(error)) => {
                 self.fail(context, index, error, now);
             }
-            // Nothing else can have been done to it.
+            // An attempt moves no bytes, so it has no other way to end.
             Next::Close(_) => self.fail(context, index, ErrorKind::ConnectionAborted.into(), now),
             _ if connection.phase() == Phase::Connecting => {}
             _ if connection.transport().is_connected_to_itself() => {
@@ -180,7 +181,7 @@ impl Race {
         }
     }
 
-    /// Starts with the next address that can be tried at all.
+    /// Starts an attempt at the next address that can be tried at all.
     fn start_next(&mut self, context: &mut Context<Source>, now: Moment) {
         while let Some(target) = self.waiting.pop_front() {
             log::debug!("connecting to {target}");
@@ -276,7 +277,7 @@ mod tests {
         assert_eq!(error.exit_code(), 3);
     }
 
-    /// The end of a race whose handshake had ended or not, while no event was fetched.
+    /// A race whose time is up. No event was fetched meanwhile, so its handshake may have ended or not.
     fn race_whose_time_is_over(address: SocketAddr) -> Race {
         let mut reactor = Reactor::new().expect("descriptors");
         let mut race = Race::new(vec![Target::Tcp(address)], None);

@@ -29,13 +29,13 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// The reply to a message. An empty message is answered at once, where the reply has the same length.
+    /// The reply to a message. With [`Expect::Same`] the reply to an empty message is complete at once.
     pub(super) fn to(sent: &[u8], expect: Expect, verify: bool) -> Reply {
         let complete = expect == Expect::Same && sent.is_empty();
         Reply { expect, sent: sent.to_vec(), verify, received: 0, complete }
     }
 
-    /// The first words of a server that speaks first.
+    /// The greeting of a server that speaks first.
     pub(super) fn greeting(expect: Expect) -> Reply {
         let expect = if expect == Expect::Line { Expect::Line } else { Expect::Any };
         Reply { expect, sent: Vec::new(), verify: false, received: 0, complete: false }
@@ -45,7 +45,7 @@ impl Reply {
         self.complete
     }
 
-    /// The number of bytes of one read that belong to it.
+    /// The number of bytes of one read that belong to the reply.
     pub(super) fn length_in(&self, bytes: &[u8]) -> usize {
         if self.complete {
             return 0;
@@ -59,7 +59,8 @@ impl Reply {
         }
     }
 
-    /// Takes the bytes of one read that belong to it; the rest is beyond it.
+    /// Takes the bytes of one read that belong to the reply, and returns their number. The other bytes are beyond the
+    /// reply.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, ClientError> {
         if self.complete || bytes.is_empty() {
             return Ok(0);
@@ -83,7 +84,7 @@ impl Reply {
         }
     }
 
-    /// The server has closed: completes a reply that ends so. True if the reply is complete.
+    /// Whether the reply is complete now that the server has closed.
     pub(super) fn ends_with_close(&self) -> bool {
         let whole = !self.verify || self.received == self.sent.len();
         self.complete || (self.expect == Expect::Close && whole)
@@ -115,7 +116,7 @@ pub(super) fn compare(bytes: &[u8], expected: &[u8], offset: u64) -> Result<(), 
     })
 }
 
-/// Warns of bytes beyond a reply; a verified reply has none.
+/// Warns of bytes beyond a reply. If the reply was to be verified, they are a failure as well.
 pub(super) fn judge_surplus(bytes: &[u8], verify: bool) -> Result<(), ClientError> {
     if bytes.is_empty() {
         return Ok(());

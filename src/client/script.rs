@@ -1,4 +1,4 @@
-//! Messages and their replies: one is sent, its reply awaited and shown, then the next.
+//! Messages and their replies: the client sends one message, awaits and shows its reply, then sends the next.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ pub(super) struct Script {
     messages: VecDeque<Vec<u8>>,
     expect: Expect,
     verify: bool,
-    /// After the last message our sending side ends, and the server's is read to its end.
+    /// Whether our sending side ends after the last message, and the client then reads to the server's end.
     half_close: bool,
     half_closed: bool,
     reply: Option<Reply>,
@@ -28,7 +28,7 @@ impl Script {
         half_close: bool,
     ) -> Script {
         let messages = match expect {
-            // There is only one reply to them all.
+            // The server sends one reply to all messages together.
             Expect::Close => [messages.concat()].into(),
             _ => messages.into(),
         };
@@ -45,7 +45,7 @@ impl Dialogue for Script {
     fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), ClientError> {
         let taken = match &mut self.reply {
             Some(reply) => {
-                // Shown before it is judged: the user should see a difference.
+                // Show the reply before judging it: the user should see a difference.
                 let shown = if output.is_dump() { bytes.len() } else { reply.length_in(bytes) };
                 output.received(&bytes[..shown])?;
                 let taken = reply.take(bytes)?;

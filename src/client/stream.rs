@@ -45,7 +45,7 @@ struct Talk {
     failure: Option<ClientError>,
 }
 
-/// Since when the server has been silent although it was its turn.
+/// How long the server has been silent although it had its turn.
 struct Silence {
     since: Moment,
     /// Bytes in and out at that time.
@@ -90,15 +90,16 @@ impl StreamConversation {
         }
         let result = conversation.result.unwrap_or(Ok(()));
         if result.is_err() {
-            // The reason begins a line of its own, below a part of a reply. It matters more than a failure to end that.
+            // Print the reason on a line of its own, below a partial reply. A failure to end that partial line matters
+            // less.
             let _ = conversation.talk.output.end_line();
         }
         result
     }
 
-    /// Speaks first: sends the header of the PROXY protocol, if one is asked for, and the first message. The first read
-    /// comes later: the server's first words may have come with the connection, and whether they count as an answer to the
-    /// first message must not depend on which of the two was faster.
+    /// Speaks first: sends the header of the PROXY protocol, if the options ask for one, and the first message. The
+    /// first read comes later. The server's first bytes may have come with the connection, and timing must not decide
+    /// whether they count as an answer to the first message.
     fn begin(
         &mut self,
         context: &mut Context<Source>,
@@ -111,7 +112,7 @@ impl StreamConversation {
         self.take_step(context, 0).map(drop)
     }
 
-    /// Takes steps until an event has to come first.
+    /// Takes steps until the next step needs an event.
     fn advance(&mut self, context: &mut Context<Source>) {
         for _ in 0..STEPS_PER_TURN {
             if self.result.is_some() {
@@ -123,12 +124,13 @@ impl StreamConversation {
                 Err(error) => return self.end(Err(error)),
             }
         }
-        // There is more to do; but the socket's events must be fetched now and then.
+        // There is more to do, but the loop must also fetch the socket's events now and then.
         self.arm(context);
         context.run_again(self.socket);
     }
 
-    /// Shows the bytes that have arrived, then takes one step. False: it led nowhere, an event has to come first.
+    /// Shows the bytes that have arrived, then takes one step. False: the step led nowhere, and the next one needs an
+    /// event.
     fn go_on(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let now = context.now();
         let Some(connection) = socket(context, self.socket) else { return Ok(false) };
@@ -177,7 +179,7 @@ impl StreamConversation {
         }
     }
 
-    /// One read of standard input. False if nothing is there now.
+    /// Reads standard input once. False if nothing is there now.
     fn read_input(&mut self, context: &mut Context<Source>) -> Result<bool, ClientError> {
         let Some(input) = self.input else { return Ok(false) };
         let Talk { dialogue, output, .. } = &mut self.talk;
@@ -194,7 +196,7 @@ impl StreamConversation {
         Ok(true)
     }
 
-    /// The server has ended the connection, one way or the other: is anything missing?
+    /// Judges the end of the connection, orderly or by a reset: is anything missing?
     fn closed(&mut self, context: &mut Context<Source>, end: End) -> Result<(), ClientError> {
         let reset = match end {
             End::Finished | End::Lingered => None,
@@ -209,7 +211,7 @@ impl StreamConversation {
         }
         let input_left = unsent > 0
             || match self.input.and_then(|input| context.get_mut(input)) {
-                // A reset may have destroyed the last bytes that we sent; nothing tells.
+                // A reset may have destroyed the last bytes that we sent, and nothing reports such a loss.
                 Some(Source::Input(input)) => !input.has_ended() && (reset.is_some() || input.has_more()),
                 _ => false,
             };
@@ -313,7 +315,7 @@ impl Service for Talk {
 /// we read its answer. The answer still waits in the socket, and the user has to see it.
 fn rescue(transport: &Socket, talk: &mut Talk) -> Result<(), ClientError> {
     let mut buffer = [0; 4096];
-    // The failed write has fetched the error: the reads below get the rest, and then the end.
+    // The failed write has consumed the socket's error, so the reads below get the waiting bytes and then the end.
     loop {
         let read = match transport {
             Socket::Tcp(stream) => (&*stream).read(&mut buffer),

@@ -1,4 +1,4 @@
-//! From numbers to limits: the connections that each of them allows, and the command that raises it.
+//! From numbers to limits: the connections that each limit allows, and the command that raises it.
 
 use bytesize::ByteSize;
 use rustix::param::page_size;
@@ -29,7 +29,7 @@ pub struct Question {
     pub connections: Option<u64>,
     /// The role of this machine; `None`: both roles, each for itself.
     pub role: Option<Role>,
-    /// The pairs of source address and target (address and port) that a client has: each has all ephemeral ports.
+    /// How many pairs of source address and target (address and port) a client has: each pair has all ephemeral ports.
     pub sources: u64,
 }
 
@@ -37,9 +37,9 @@ pub struct Question {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// It accepts.
+    /// The end that accepts.
     Server,
-    /// It connects.
+    /// The end that connects.
     Client,
 }
 
@@ -64,7 +64,7 @@ const BOTH: &[Role] = &[Role::Server, Role::Client];
 const SERVER: &[Role] = &[Role::Server];
 const CLIENT: &[Role] = &[Role::Client];
 
-/// The limits of `wanted` connections, with `sources` pairs of source address and target.
+/// The limits for `wanted` connections, with `sources` pairs of source address and target.
 pub(super) fn limits(machine: &Machine, wanted: u64, sources: u64) -> Vec<Limit> {
     let mut found = Found { wanted, limits: Vec::new() };
     found.add_descriptors(machine);
@@ -110,7 +110,7 @@ impl Found {
         if let Some(most) = machine.nr_open {
             self.add("fs.nr_open", most.to_string(), allowed(most), BOTH, true, || {
                 format!(
-                    "`sysctl -w fs.nr_open={wanted_descriptors}` lets root raise the hard descriptor limit so far"
+                    "`sysctl -w fs.nr_open={wanted_descriptors}` lets root raise the hard descriptor limit that far"
                 )
             });
         }
@@ -178,7 +178,7 @@ impl Found {
     fn add_network(&mut self, machine: &Machine) {
         let wanted = self.wanted;
         if let Some((most, count)) = machine.tracked {
-            // On most servers without a firewall the table is there, and tracks no connection: then it binds nobody.
+            // On most servers without a firewall the table exists but tracks no connection. Then it limits nothing.
             let binding = count > 0;
             let setting = format!("{most} ({count} in use)");
             self.add("net.netfilter.nf_conntrack_max", setting, most.saturating_sub(count), BOTH, binding, || {
@@ -193,7 +193,7 @@ impl Found {
             self.add("net.ipv4.tcp_mem", setting, most.saturating_sub(used), BOTH, false, || {
                 let pages = wanted.saturating_add(used);
                 format!(
-                    "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets as many have a page ({} bytes) under way at once",
+                    "`sysctl -w net.ipv4.tcp_mem='{} {} {pages}'` lets that many have a page ({} bytes) under way at once",
                     pages / 2,
                     pages / 4 * 3,
                     page_size()
@@ -201,7 +201,8 @@ impl Found {
             });
         }
         if let Some(most) = machine.somaxconn {
-            // Only a burst beyond the backlog waits, so more than the server's own backlog is of no use.
+            // The backlog holds only a burst of new connections, so a limit above the server's own backlog is of no
+            // use.
             let remedy = (most < BACKLOG.min(wanted)).then(|| backlog_remedy(BACKLOG as i32));
             let setting = format!("{most} a burst (--backlog {BACKLOG})");
             let connections = most.min(BACKLOG);
@@ -223,7 +224,7 @@ fn allowance() -> u64 {
     MANY - allowed(MANY)
 }
 
-/// The connections that so many descriptors, files or watches allow, as the server counts them.
+/// The connections that this number of descriptors, files or watches allows, by the server's own count.
 fn allowed(descriptors: u64) -> u64 {
     let limit = DescriptorLimit { found: descriptors, soft: descriptors, hard: descriptors };
     (limit.connections(LISTENERS) as u64).min(descriptors)

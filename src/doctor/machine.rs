@@ -19,7 +19,7 @@ pub(super) struct Machine {
     pub(super) watches: Option<u64>,
     pub(super) somaxconn: Option<u64>,
     pub(super) ports: Option<RangeInclusive<u16>>,
-    /// Ports in that range which the system gives to nobody.
+    /// Ports in that range that the kernel never picks by itself.
     pub(super) ports_reserved: u64,
     /// The most pages that the buffers of all TCP sockets may hold, and the pages that they hold.
     pub(super) tcp_pages: Option<(u64, u64)>,
@@ -134,7 +134,7 @@ fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// One of several numbers on one line: `fs.file-nr`, `tcp_mem`.
+/// The number at `index` among several on one line: `fs.file-nr`, `tcp_mem`.
 fn column(text: &str, index: usize) -> Option<u64> {
     text.split_whitespace().nth(index)?.parse().ok()
 }

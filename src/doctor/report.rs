@@ -20,7 +20,7 @@ pub struct Report {
     pub limits: Vec<Limit>,
     /// Connections that found the backlog of a listener full, since the start of the machine.
     pub listen_overflows: Option<u64>,
-    /// The same, with all that was dropped at a listener for other reasons.
+    /// Connections that a listener dropped, for that reason or for another one.
     pub listen_drops: Option<u64>,
     /// The figures that can't be read, and why; they may bound more than the rest.
     pub unread: Vec<String>,
@@ -29,11 +29,11 @@ pub struct Report {
 /// The reach of one end of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Outlook {
-    /// The connections that are possible at once; `None` where no bound of theirs is known.
+    /// The connections that are possible at once; `None` if no bound is known.
     pub reachable: Option<u64>,
     /// The limit that comes first.
     pub first_limit: Option<&'static str>,
-    /// Whether that is enough for the question.
+    /// Whether the reachable connections are enough for the question.
     pub enough: bool,
 }
 
@@ -116,7 +116,7 @@ impl fmt::Display for Report {
             if overflows > 0 {
                 writeln!(
                     f,
-                    "  some listener's backlog was full: `ss -ltn` shows which one's is (Recv-Q, Send-Q)"
+                    "  some listener's backlog was full: `ss -ltn` shows which one is full (Recv-Q, Send-Q)"
                 )?;
             }
         }
@@ -153,7 +153,7 @@ impl Report {
                 match (binding, self.connections) {
                     (true, Some(asked)) => writeln!(f, "\nto reach {asked}:")?,
                     (true, None) => writeln!(f, "\nto reach twice as many:")?,
-                    (false, _) => writeln!(f, "\nbetter for so many:")?,
+                    (false, _) => writeln!(f, "\nbetter for that many:")?,
                 }
             }
             writeln!(f, "  {}: {remedy}", limit.name)?;
@@ -197,7 +197,7 @@ mod tests {
             "as a server: 19967 connections, enough for 15000; the first limit: descriptors of a process\n",
             "as a client: 10000 connections, not 15000; the first limit: ephemeral ports\n",
             "to reach 15000:\n  ephemeral ports: `sysctl -w net.ipv4.ip_local_port_range='1024 65535'` allows them\n",
-            "better for so many:\n  net.core.somaxconn: `sysctl -w net.core.somaxconn=4096` raises it\n",
+            "better for that many:\n  net.core.somaxconn: `sysctl -w net.core.somaxconn=4096` raises it\n",
             "ListenOverflows 3, ListenDrops 4",
             "not readable here, and so not counted:\n",
             "  /proc/sys/fs/nr_open: entity not found\n",

@@ -6,10 +6,10 @@ use std::io::{self, ErrorKind};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// Why a connection failed.
+/// The cause of a failed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Nobody listens there, or no way leads there.
+    /// Nobody listens there, or no route leads there.
     Refused,
     /// A handshake or a reply took too long.
     Timeout,
@@ -25,7 +25,7 @@ pub enum Cause {
     Local,
 }
 
-/// How many connections failed, by [`Cause`].
+/// The number of failed connections, by [`Cause`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Errors {
     /// See [`Cause::Refused`].
@@ -46,7 +46,7 @@ pub struct Errors {
 }
 
 impl Cause {
-    /// The cause behind a system's error, of a connect or of an established connection.
+    /// The cause behind the system's error for a connect or an established connection.
     pub(super) fn of(error: &io::Error) -> Cause {
         let local = [
             Errno::ADDRNOTAVAIL,
@@ -106,7 +106,7 @@ impl Errors {
         } += 1;
     }
 
-    /// Adds those of another generator.
+    /// Adds the errors of another generator.
     pub(super) fn merge(&mut self, other: &Errors) {
         let Errors { refused, timeout, greeting, reset, closed, mismatch, local } = other;
         self.refused += refused;
@@ -118,7 +118,7 @@ impl Errors {
         self.local += local;
     }
 
-    /// All of them.
+    /// The number of all errors.
     pub fn total(&self) -> u64 {
         self.named().into_iter().map(|(count, _)| count).sum()
     }

@@ -5,21 +5,21 @@ use super::targets::Choice;
 use super::traffic::Traffic;
 use crate::reactor::Moment;
 
-/// One client, whether it has a connection or waits for one.
+/// One client, with a connection or while it waits for one.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) pacer: Pacer,
     /// The number of its connection, over all connections of the run.
     pub(super) number: u64,
-    /// Where that connection goes, of the addresses of its endpoint.
+    /// The address that this connection goes to, among those of its endpoint.
     pub(super) choice: Choice,
-    /// Connections that failed since a reply came.
+    /// Failed connections since the last reply.
     pub(super) tries: u32,
     /// Replies that count.
     pub(super) completed: u64,
-    /// It has had a connection.
+    /// Whether the client ever had a connection.
     pub(super) was_open: bool,
-    /// Since when it has heard nothing, if it lost its connection since.
+    /// The moment since which the client has heard nothing, if it lost its connection meanwhile.
     silent_since: Option<Moment>,
 }
 
@@ -36,7 +36,7 @@ impl Client {
         }
     }
 
-    /// Takes the client away from its connection, for good or for another one. Its messages under way are cut off.
+    /// Takes the client away from its connection, for good or for another connection. Cuts off its messages under way.
     pub(super) fn take(&mut self, pacing: &mut Pacing, now: Moment) -> Client {
         let blank = Client::new(self.pacer.client(), pacing, 0, now);
         let mut client = std::mem::replace(self, blank);
@@ -44,7 +44,7 @@ impl Client {
         client
     }
 
-    /// A reply is complete.
+    /// Notes a complete reply. True if the reply counts.
     #[inline]
     pub(super) fn replied(
         &mut self,
@@ -63,14 +63,15 @@ impl Client {
         counts
     }
 
-    /// It has lost its connection, and has heard nothing since that moment.
+    /// Notes a lost connection: the client has heard nothing since that moment. False if the client was silent
+    /// already.
     pub(super) fn silenced(&mut self, since: Moment) -> bool {
         let was_heard = self.silent_since.is_none();
         self.silent_since.get_or_insert(since);
         was_heard
     }
 
-    /// It is served again.
+    /// Ends the silence of the client: it is served again.
     #[cold]
     pub(super) fn recovered(&mut self, traffic: &mut Traffic, now: Moment) {
         if let Some(since) = self.silent_since.take() {
@@ -78,13 +79,13 @@ impl Client {
         }
     }
 
-    /// Nothing that has happened to it counts.
+    /// Forgets the counted replies and the silence of the client.
     pub(super) fn forget(&mut self) {
         self.completed = 0;
         self.silent_since = None;
     }
 
-    /// Whether it waits for service since it lost a connection.
+    /// Whether the client waits for service since it lost a connection.
     pub(super) fn is_silent(&self) -> bool {
         self.silent_since.is_some()
     }

@@ -1,4 +1,4 @@
-//! All clients: each event goes to the one that it is for, and each part of the run to all of them.
+//! All clients: each event goes to its client, and each part of the run to all clients.
 
 use std::rc::Rc;
 
@@ -36,7 +36,7 @@ impl Clients {
         &mut self.traffic
     }
 
-    /// Replaces the addresses that were resolved.
+    /// Replaces the resolved addresses.
     #[cfg(test)]
     pub(super) fn set_targets(&mut self, targets: Targets) {
         self.dialler.targets = targets;
@@ -52,7 +52,7 @@ impl Clients {
 
     // Events
 
-    /// An event for a client.
+    /// Hands an event to its client.
     pub(super) fn ready(&mut self, context: &mut Context<Slot>, token: Token, readiness: Readiness) {
         let (mut around, streams, datagrams) = self.parts(context);
         match around.context.get(token) {
@@ -62,7 +62,7 @@ impl Clients {
         }
     }
 
-    /// The client goes on with what it left off.
+    /// Lets the client go on where it stopped.
     pub(super) fn resume(&mut self, context: &mut Context<Slot>, token: Token) {
         let (mut around, streams, datagrams) = self.parts(context);
         match around.context.get(token) {
@@ -71,7 +71,7 @@ impl Clients {
         }
     }
 
-    /// It is time for the client's next message, or its time is up.
+    /// Handles the client's deadline: its next message is due, or its time is up.
     pub(super) fn deadline(&mut self, context: &mut Context<Slot>, token: Token) {
         let (mut around, streams, datagrams) = self.parts(context);
         match around.context.get(token) {
@@ -80,7 +80,7 @@ impl Clients {
         }
     }
 
-    /// Begins as many connections as may be begun now.
+    /// Begins all connections that may begin now.
     pub(super) fn connect(&mut self, context: &mut Context<Slot>) {
         let now = Moment::now();
         let (mut around, streams, datagrams) = self.parts(context);
@@ -92,7 +92,7 @@ impl Clients {
         }
     }
 
-    /// When the next connection may be begun, if only time is in its way.
+    /// The moment at which the next connection may begin, if only time is in its way.
     pub(super) fn connects_at(&self) -> Option<Moment> {
         self.dialler.queue.wakes_at()
     }
@@ -114,24 +114,24 @@ impl Clients {
         self.dialler.queue.all_have_tried() && self.streams.ungreeted() == 0
     }
 
-    /// Whether no client has a connection or will get one. A client that never found anybody does not wait for
-    /// somebody to come.
+    /// Whether no client has a connection or will get one. A client that never reached a server does not wait for one
+    /// to appear.
     pub(super) fn nobody_is_left(&self) -> bool {
         let is_awaited = self.dialler.has_heard() && self.datagrams.refused() > 0;
         self.traffic.figures.open == 0 && self.dialler.queue.is_empty() && !is_awaited
     }
 
-    /// How many connects are under way.
+    /// The number of connects under way.
     pub(super) fn connecting(&self) -> usize {
         self.dialler.queue.ramp.under_way()
     }
 
-    /// All clients that were given up want a connection again.
+    /// Lets all clients that were given up connect again.
     pub(super) fn reopen(&mut self) {
         self.dialler.reopen();
     }
 
-    /// Messages flow from now on; in an open loop this is when the schedule begins.
+    /// Lets messages flow from now on; in an open loop the schedule begins now.
     pub(super) fn start(&mut self, context: &mut Context<Slot>, now: Moment) {
         let Traffic { pacing, seed, .. } = &mut self.traffic;
         pacing.begin(now);
@@ -139,14 +139,14 @@ impl Clients {
         self.dialler.start(&self.traffic, now);
     }
 
-    /// The measured part begins: messages that were due before it and have not left do not leave.
+    /// Begins the measured part: messages that were due before it and have not left do not leave.
     pub(super) fn skip_backlog(&mut self, context: &mut Context<Slot>, now: Moment) {
         let pacing = &self.traffic.pacing;
         for_each_client(context, |client| client.pacer.skip_to(now, pacing));
         self.dialler.queue.for_each(|client| client.pacer.skip_to(now, pacing));
     }
 
-    /// Everyone sends what may be sent now.
+    /// Lets each client send all that it may send now.
     pub(super) fn send_all(&mut self, context: &mut Context<Slot>) {
         let (mut around, streams, datagrams) = self.parts(context);
         for token in around.context.tokens().collect::<Vec<_>>() {
@@ -158,28 +158,28 @@ impl Clients {
         }
     }
 
-    /// Everyone may send once more, if messages leave on call.
+    /// Allows each client one more message, if messages leave on call.
     pub(super) fn call_all(&mut self, context: &mut Context<Slot>, now: Moment) {
         let pacing = &self.traffic.pacing;
         for_each_client(context, |client| client.pacer.call(pacing, now));
         self.send_all(context);
     }
 
-    /// Nothing that was sent so far counts.
+    /// Forgets all messages sent so far: they do not count.
     pub(super) fn forget_messages(&mut self, context: &mut Context<Slot>) {
         self.traffic.figures.forget_messages();
         self.dialler.queue.for_each(Client::forget);
         for token in context.tokens().collect::<Vec<_>>() {
             match context.get_mut(token) {
                 Some(Slot::Stream(client)) => client.client.forget(),
-                // An answer to what was lost before may still come.
+                // An answer to a message that was lost before may still come.
                 Some(Slot::Datagrams(client)) => client.forget_messages(),
                 Some(Slot::Stop(_)) | None => {}
             }
         }
     }
 
-    /// Nothing new is begun. A message that was due until `end` and has not left stays unsent.
+    /// Begins nothing new from now on. A message that was due until `end` and has not left stays unsent.
     pub(super) fn wind_down(&mut self, context: &Context<Slot>, end: Moment) {
         self.dialler.end();
         let Traffic { pacing, figures, .. } = &mut self.traffic;
@@ -191,8 +191,8 @@ impl Clients {
         }
     }
 
-    /// The figures are complete: no more evidence is awaited, and all clients are counted. Returns the last interval, if
-    /// replies came after the measured part.
+    /// Completes the figures: judges differences without further evidence, and counts all clients. Returns the last
+    /// interval, if replies came after the measured part.
     pub(super) fn settle(&mut self, context: &mut Context<Slot>) -> Option<Point> {
         self.dialler.queue.give_all_up();
         let (mut around, streams, _) = self.parts(context);
@@ -205,7 +205,7 @@ impl Clients {
         last
     }
 
-    /// Ends all connections and awaits the peers' ends. True if there is anything to await.
+    /// Ends all connections. True if there is any peer's end to await.
     pub(super) fn end_all(&mut self, context: &mut Context<Slot>) -> bool {
         let (mut around, streams, _) = self.parts(context);
         streams.end_all(&mut around)
@@ -217,7 +217,7 @@ impl Clients {
     }
 }
 
-/// The clients in the reactor: all but those without a connection.
+/// The clients in the reactor: all clients that have a connection or a datagram socket.
 fn clients(context: &Context<Slot>) -> impl Iterator<Item = &Client> {
     context.tokens().filter_map(|token| match context.get(token)? {
         Slot::Stream(client) => (!client.is_ending).then_some(&client.client),

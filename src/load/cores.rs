@@ -1,5 +1,5 @@
-//! Processor time that others keep from this process: a hypervisor steals it, or the quota of a control group refuses it.
-//! The kernel does not count either as time in which the process waited for a core.
+//! Processor time that others keep from this process: a hypervisor steals it, or the quota of a control group refuses
+//! it. The kernel counts neither as time for which the process waited for a core.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
 
-/// The processor time that others kept from us since the machine and our control groups began. Nothing where the system
+/// The processor time that others kept from us since the machine and our control groups began; zero where the system
 /// does not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Withheld {
-    /// The hypervisor ran others on one of our processors, on average over these.
+    /// How long the hypervisor ran other machines on our processors, on average over these processors.
     pub(super) stolen: Duration,
-    /// Our control groups had used up their quota, added up over all processors.
+    /// How long our control groups had used up their quota, added up over all processors.
     pub(super) throttled: Duration,
 }
 
@@ -29,7 +29,7 @@ impl Withheld {
         }
     }
 
-    /// The part of it since another reading.
+    /// The processor time withheld since the earlier reading.
     pub(super) fn since(self, before: Withheld) -> Withheld {
         Withheld {
             stolen: self.stolen.saturating_sub(before.stolen),
@@ -82,7 +82,7 @@ impl Group {
         fs::read_to_string(self.directory.join(file)).unwrap_or_default()
     }
 
-    /// How long it has been throttled.
+    /// How long the quota has throttled the group.
     fn throttled(&self) -> Duration {
         let stat = self.read("cpu.stat");
         let field = |name| {
@@ -95,14 +95,14 @@ impl Group {
         }
     }
 
-    /// How many cores it may use.
+    /// How many cores the group may use.
     fn quota(&self) -> Option<f64> {
         let text = match self.version {
             Version::One => self.read("cpu.cfs_quota_us") + " " + &self.read("cpu.cfs_period_us"),
             Version::Two => self.read("cpu.max"),
         };
         let mut numbers = text.split_whitespace().map(str::parse::<f64>);
-        // Without a quota the first is `max`, or -1.
+        // Without a quota the first number is `max`, or -1.
         let (quota, period) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
         (quota > 0.0 && period > 0.0).then_some(quota / period)
     }

@@ -15,20 +15,20 @@ pub(super) struct DatagramClient {
     pub(super) client: Client,
     socket: ConnectedDatagramSocket,
     datagrams: Datagrams,
-    /// An answer has come, so the address is the right one.
+    /// Whether an answer has come, so that the address is the right one.
     heard: bool,
-    /// Nobody received there, so nothing is sent before this moment.
+    /// Nobody received there, so the client sends nothing before this moment.
     refused_until: Option<Moment>,
 }
 
-/// A datagram that came.
+/// A datagram that arrived.
 pub(super) struct Received {
     pub(super) length: usize,
-    /// It has bytes that nobody should have sent.
+    /// Whether it has bytes that nobody should have sent.
     pub(super) is_wrong: bool,
-    /// It is the first one that came.
+    /// Whether it is the first one that came.
     pub(super) is_first: bool,
-    /// It is the first one after a refusal.
+    /// Whether it is the first one after a refusal.
     pub(super) is_back: bool,
 }
 
@@ -47,7 +47,7 @@ impl DatagramClient {
         self.heard
     }
 
-    /// Whether nobody received there when it last sent.
+    /// Whether the peer's machine refused the last message.
     pub(super) fn is_refused(&self) -> bool {
         self.refused_until.is_some()
     }
@@ -61,8 +61,8 @@ impl DatagramClient {
         }
     }
 
-    /// Sends all messages that may leave now, through the buffer. False: the socket has no room, and an event tells when
-    /// it has some.
+    /// Sends all messages that may leave now, through the buffer. False: the socket has no room, and an event will
+    /// report room.
     pub(super) fn send(&mut self, traffic: &mut Traffic, buffer: &mut Vec<u8>) -> io::Result<bool> {
         loop {
             let now = Moment::now();
@@ -81,7 +81,7 @@ impl DatagramClient {
         }
     }
 
-    /// Takes one datagram in, if there is one. An answer that took longer than the timeout is too late.
+    /// Takes one datagram from the socket, if there is one. An answer that took longer than the timeout is too late.
     pub(super) fn receive(
         &mut self,
         traffic: &mut Traffic,
@@ -126,7 +126,7 @@ impl DatagramClient {
         matches!(answer, Answer::Corrupted | Answer::Unknown)
     }
 
-    /// The bytes that should have come instead of these.
+    /// Describes the bytes that came, and the bytes that should have come instead.
     pub(super) fn describe_mismatch(&self, traffic: &Traffic, bytes: &[u8]) -> Mismatch {
         let was_sent = |number: &[u8; 8]| self.datagrams.was_sent(u64::from_be_bytes(*number));
         let Some(number) = bytes.first_chunk().filter(|number| was_sent(number)) else {
@@ -136,7 +136,7 @@ impl DatagramClient {
         Mismatch::of_datagram(self.client.number, &expected, bytes)
     }
 
-    /// Gives up the messages that were sent by then. True if there were any.
+    /// Gives up the messages that were sent until this moment. True if there were any.
     pub(super) fn give_up(&mut self, traffic: &mut Traffic, sent_until: Moment, now: Moment) -> bool {
         let mut any = false;
         while let Some(flight) = self.datagrams.give_up(sent_until) {
@@ -147,7 +147,7 @@ impl DatagramClient {
         any
     }
 
-    /// Nobody received there: the messages under way are cut off, and nothing is sent before `until`.
+    /// Handles a refusal: cuts off the messages under way, and sends nothing before `until`.
     pub(super) fn refused(&mut self, traffic: &mut Traffic, until: Moment) {
         self.client.pacer.cut_off(&mut traffic.pacing);
         self.client.pacer.connected(None, until);
@@ -155,8 +155,8 @@ impl DatagramClient {
         self.refused_until = Some(until);
     }
 
-    /// Takes back the messages under way, because they went to nobody: others are sent instead. But a schedule that ends
-    /// at a time goes on, so messages that were due before count as not sent.
+    /// Takes back the messages under way, because nobody received them: the client sends other messages instead. But a
+    /// schedule that ends at a fixed time goes on, so there these messages count as not sent.
     pub(super) fn take_back(&mut self, traffic: &mut Traffic, ends_at_a_time: bool) {
         self.client.pacer.cut_off(&mut traffic.pacing);
         for Flight { size, intended, .. } in self.datagrams.take_back() {
@@ -167,7 +167,7 @@ impl DatagramClient {
         }
     }
 
-    /// Nothing that was sent so far counts.
+    /// Forgets all messages sent so far: they do not count.
     pub(super) fn forget_messages(&mut self) {
         self.client.forget();
         self.datagrams.forget();

@@ -16,16 +16,16 @@ use crate::net::{ConnectedDatagramSocket, LONGEST_DATAGRAM, Target};
 use crate::reactor::{Interest, Moment, Stage, Token};
 use crate::system::describe;
 
-/// Datagrams that one socket may take in a turn, before it is the others' turn.
+/// The most datagrams that one socket takes in a turn, before the other sockets have their turn.
 const DATAGRAMS_PER_TURN: usize = 64;
 /// How many bytes a socket may move before the others have their turn.
 const TURN_BUDGET: usize = 256 * 1024;
 
 /// The clients with a datagram socket.
 pub(super) struct DatagramClients {
-    /// Room for one datagram that comes; none over streams.
+    /// A buffer for one incoming datagram; empty in a run over streams.
     incoming: Vec<u8>,
-    /// The datagram that leaves.
+    /// The outgoing datagram.
     outgoing: Vec<u8>,
     /// Clients that were refused and try again.
     refused: usize,
@@ -42,7 +42,7 @@ impl DatagramClients {
         self.refused
     }
 
-    /// The client gets a socket, which is there at once: nothing is sent for it.
+    /// Gives the client a socket. The socket is ready at once, since UDP sends nothing to connect.
     pub(super) fn add(&mut self, around: &mut Surroundings<'_>, mut client: Client) {
         client.was_open = true;
         if insert(around, client).is_some() {
@@ -61,7 +61,7 @@ impl DatagramClients {
         }
     }
 
-    /// Takes what has come, and sends what may leave because of it.
+    /// Takes the datagrams that have come, and sends the messages that may leave because of them.
     pub(super) fn receive(&mut self, around: &mut Surroundings<'_>, token: Token) {
         let mut bytes = 0;
         for _ in 0..DATAGRAMS_PER_TURN {
@@ -69,7 +69,7 @@ impl DatagramClients {
             let Some(client) = datagrams(around.context, token) else { return };
             let received = match client.receive(around.traffic, &mut self.incoming, timeout) {
                 Ok(Some(received)) => received,
-                // There may be room again for what could not be sent.
+                // The event may also report room for messages that did not fit before.
                 Ok(None) => return self.send(around, token),
                 Err(error) => return self.unreachable(around, token, &error),
             };
@@ -92,7 +92,7 @@ impl DatagramClients {
                 break;
             }
         }
-        // There may be more, and no event will say so.
+        // More datagrams may wait, and no event will report them.
         around.context.run_again(token);
     }
 
@@ -118,7 +118,7 @@ impl DatagramClients {
         }
     }
 
-    /// The socket can't be used, or its peer's machine says that nobody receives there.
+    /// Handles a socket that can't be used, or whose peer's machine says that nobody receives there.
     fn unreachable(&mut self, around: &mut Surroundings<'_>, token: Token, error: &io::Error) {
         let Some(client) = datagrams(around.context, token) else { return };
         let (traffic, dialler) = (&mut *around.traffic, &mut *around.dialler);
@@ -152,11 +152,12 @@ impl DatagramClients {
         self.refused += usize::from(around.context.get(token).is_some());
         figures.open -= 1;
         figures.connections.lost += 1;
-        let why = if is_refusal { " (nobody receives on that port, its machine says)" } else { "" };
+        let why = if is_refusal { " (its machine says that nobody receives on that port)" } else { "" };
         figures.fail(cause, || cannot_send(peer, error, why));
     }
 
-    /// The name has another address: messages to this one went to nobody, and others are sent instead.
+    /// Moves the client to another address of the name. Nobody received its messages, so it sends other messages
+    /// instead.
     fn try_other_address(&mut self, around: &mut Surroundings<'_>, token: Token) {
         let now = around.context.now();
         let ends_at_a_time = around.dialler.plan.messages.is_none();
@@ -171,7 +172,7 @@ impl DatagramClients {
     }
 }
 
-/// Opens a socket to the address that the endpoint has now, or to the next one to which there is a way.
+/// Opens a socket to the endpoint's current address, or to its next address with a route.
 fn insert(around: &mut Surroundings<'_>, client: Client) -> Option<Token> {
     let place = u64::from(client.pacer.client());
     let (socket, peer) = loop {
@@ -203,7 +204,7 @@ fn cannot_send(peer: SocketAddr, error: &io::Error, why: &str) -> String {
     format!("cannot send to udp://{peer}: {}{why}{}", describe(error), remedy(error))
 }
 
-/// Whether there are too few descriptors or too little memory, which another address does not help.
+/// Whether descriptors or memory are short: another address would not help.
 fn is_want(error: &io::Error) -> bool {
     let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|code| wants.contains(&code))

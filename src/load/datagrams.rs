@@ -1,19 +1,20 @@
-//! Load over UDP: each message is a datagram with a number, and each ends as one of a few things.
+//! Load over UDP: each message is a datagram with a number, and meets one of a few fates.
 //!
-//! A network may lose, double, overtake or damage a datagram, and users want to know which. So every message begins with
-//! a number. A client's first message has the client's own number, and each further one a number that is larger by the
-//! number of clients. So no two messages have the same one. (A name may have several addresses, and nobody may receive
-//! at the first: then the client begins anew, on another socket, towards the next address.) The bytes behind the number
-//! are the pattern, from a place that follows from it. So the first eight bytes of an answer tell the rest of it.
+//! A network may lose, duplicate, reorder or damage a datagram, and users want to know which. So every message begins
+//! with a number. A client's first message has the client's own number, and each further message has a number that is
+//! larger by the number of clients. So no two messages have the same number. (A name may have several addresses, and
+//! nobody may receive at the first: then the client begins anew, on another socket, towards the next address.) The
+//! bytes behind the number are the pattern, from a place that follows from the number. So the first eight bytes of an
+//! answer determine the rest.
 //!
 //! - An answer is **received** if it is the first one to its message and comes within the timeout. If an answer to a later
 //!   message of the socket came before it, it is **reordered** too (RFC 4737: its number is smaller than expected).
 //! - A message without an answer within the timeout is **lost**, and the next one may leave. Should its answer come
 //!   after all, the message was not lost but **late**; it is not counted as received, and has no latency.
 //! - A further answer to a message is **duplicated**.
-//! - Other bytes behind the right number are **corrupted**: the message is answered, and wrongly.
-//! - A datagram with a number that was not sent, or with that of a message which was answered but with other bytes, is
-//!   **unknown**. If it was the damaged answer to a message, that one will be lost.
+//! - Other bytes behind the right number are **corrupted**: the message has an answer, but a wrong one.
+//! - A datagram is **unknown** if its number was not sent, or if the message with its number is no longer under way and
+//!   the bytes differ. If it was the damaged answer to another message, that message will be lost.
 //!
 //! So `sent = received + lost + late + corrupted + cut off`: nothing disappears from the figures.
 
@@ -23,14 +24,14 @@ use super::plan::NUMBER_SIZE;
 use super::traffic::Traffic;
 use crate::reactor::Moment;
 
-/// A client remembers the numbers of so many messages that it gave up, to recognise their answers when they come late.
-/// An answer that is later than that many losses counts as duplicated.
+/// A client remembers the numbers of this many messages that it gave up, to recognise late answers. An answer that
+/// comes after this many further losses counts as duplicated.
 const GIVEN_UP_REMEMBERED: usize = 1024;
 
 /// The messages of one client, and the meaning of the datagrams that it receives.
 #[derive(Debug)]
 pub(super) struct Datagrams {
-    /// The number of the next message, and how far it is from one to the next.
+    /// The number of the next message, and the distance from one number to the next.
     next: u64,
     step: u64,
     /// An answer with a smaller number than this was overtaken.
@@ -47,7 +48,7 @@ pub(super) struct Datagrams {
 #[derive(Clone, Copy, Debug)]
 struct GivenUp {
     number: u64,
-    /// It was counted as lost, and not as cut off.
+    /// Whether the message was counted as lost, and not as cut off.
     was_lost: bool,
 }
 
@@ -62,13 +63,13 @@ pub(super) struct Flight {
 /// The meaning of a datagram.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
-    /// To this message, right, and the first one.
+    /// The first answer to this message, with the right bytes.
     Right(Flight, Order),
-    /// To a message under way, and wrong.
+    /// An answer to a message under way, with wrong bytes.
     Corrupted,
-    /// To a message under way, and right, but too old.
+    /// An answer to a message under way, with the right bytes, but too late.
     Overdue,
-    /// To a message that was given up; true if it was counted as lost.
+    /// An answer to a message that was given up; true if the message was counted as lost.
     Late(bool),
     Duplicated,
     Unknown,
@@ -92,18 +93,18 @@ impl Datagrams {
         }
     }
 
-    /// Nothing that was sent so far counts, even if it is answered later.
+    /// Stops counting the messages sent so far, even if answers to them come later.
     pub(super) fn forget(&mut self) {
         self.counted_from = u64::MAX;
     }
 
-    /// How many are under way.
+    /// The number of messages under way.
     #[cfg(test)]
     fn under_way(&self) -> usize {
         self.flights.len()
     }
 
-    /// Takes back all that are under way.
+    /// Takes back all messages under way.
     pub(super) fn take_back(&mut self) -> impl Iterator<Item = Flight> {
         self.flights.drain(..)
     }
@@ -121,7 +122,7 @@ impl Datagrams {
         message
     }
 
-    /// The next message has left.
+    /// Notes that the next message has left.
     pub(super) fn launch(&mut self, size: usize, intended: Moment, sent: Moment, counts: bool) {
         if counts && self.counted_from == u64::MAX {
             self.counted_from = self.next;
@@ -138,8 +139,8 @@ impl Datagrams {
         number >= self.counted_from
     }
 
-    /// Finds out what a datagram is, and takes the message out that it answers. An answer to a message that was not
-    /// sent after this moment is too old.
+    /// Judges a datagram, and removes the message that it answers. An answer is too old if its message was sent before
+    /// `sent_after`.
     pub(super) fn judge(&mut self, traffic: &Traffic, bytes: &[u8], sent_after: Moment) -> Answer {
         let Some((number, behind)) = bytes.split_first_chunk() else { return Answer::Unknown };
         let number = u64::from_be_bytes(*number);
@@ -172,7 +173,7 @@ impl Datagrams {
         }
     }
 
-    /// Gives the oldest message up if it was sent by then.
+    /// Gives up the oldest message if it was sent until this moment.
     pub(super) fn give_up(&mut self, sent_until: Moment) -> Option<Flight> {
         let flight = self.flights.front().copied().filter(|flight| flight.sent <= sent_until)?;
         self.flights.pop_front();
@@ -222,7 +223,7 @@ mod tests {
         Traffic::new(&plan, Moment::now())
     }
 
-    /// Sends so many messages. All of them count.
+    /// Sends this many messages. All of them count.
     fn sent(traffic: &Traffic, count: usize) -> (Datagrams, Vec<Vec<u8>>) {
         let mut datagrams = Datagrams::new(2, 3);
         let now = Moment::now();

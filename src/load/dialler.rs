@@ -17,7 +17,7 @@ use crate::net::{Socket, Target, connect};
 use crate::reactor::Moment;
 use crate::system::describe;
 
-/// How long a client waits for room in the backlog of a Unix socket, which does not tell when there is some.
+/// How long a client waits before it tries a full Unix backlog again: no event tells when there is room.
 const BACKLOG_RETRY: Duration = Duration::from_millis(2);
 
 /// The clients without a connection, with all that they need to get one.
@@ -35,7 +35,7 @@ pub(super) struct Dialler {
 pub(super) enum Begun {
     /// Its socket, and the beginning of its first attempt at this connection.
     Stream { client: Client, socket: Socket, began: Moment },
-    /// Over UDP nothing is sent to connect.
+    /// Over UDP a client sends nothing to connect.
     Datagrams(Client),
 }
 
@@ -46,7 +46,7 @@ enum Course {
     Opening,
     /// Messages flow, and lost connections are replaced.
     Flowing,
-    /// Nothing new is begun.
+    /// No new connection begins.
     Ending,
 }
 
@@ -87,8 +87,8 @@ impl Dialler {
         match connect(&target, source) {
             Ok(socket) => {
                 if self.plan.reset {
-                    // From the beginning, so that it holds whatever ends the connection. Best effort: one that is not
-                    // reset is closed.
+                    // Set now, so that the reset happens however the connection ends. Best effort: if this fails, the
+                    // connection ends without a reset.
                     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
                 }
                 Some(Begun::Stream { client, socket, began })
@@ -100,14 +100,14 @@ impl Dialler {
         }
     }
 
-    /// The handshake of a client's connection has ended well, and its server speaks second.
+    /// Notes that a client's connection is established.
     pub(super) fn connected(&mut self, client: &Client, traffic: &Traffic) {
         self.any_heard |= self.plan.greeting == 0;
         self.targets.prove(place(client, traffic));
         self.queue.ramp.ended();
     }
 
-    /// A server has said something.
+    /// Notes that a server has sent something.
     pub(super) fn heard(&mut self) {
         self.any_heard = true;
     }
@@ -117,7 +117,7 @@ impl Dialler {
         self.any_heard
     }
 
-    /// A connection that was being established was not.
+    /// Handles a connect that failed.
     pub(super) fn not_connected(
         &mut self,
         traffic: &mut Traffic,
@@ -125,7 +125,7 @@ impl Dialler {
         began: Moment,
         error: &io::Error,
     ) {
-        // Others may have chosen another address since it began.
+        // Other clients may have chosen another address since this connect began.
         if let Some(target) = self.targets.at(place(&client, traffic), client.choice).cloned() {
             self.failed(traffic, client, began, &target, error);
         }
@@ -165,7 +165,7 @@ impl Dialler {
         }
         if cause == Cause::Local && is_first && !traffic.churn {
             if !self.ceiling.others_may_have_ports(error) {
-                // The next one would not find more ports or descriptors, and looking for them is slow.
+                // The next client would not find more ports or descriptors, and looking for them is slow.
                 self.queue.give_fresh_up();
             }
             return self.queue.give_up(client);
@@ -178,7 +178,7 @@ impl Dialler {
 
     // After a connection
 
-    /// The client needs another connection, if it gets one.
+    /// Queues the client for another connection, or gives the client up.
     pub(super) fn connect_again(&mut self, traffic: &Traffic, mut client: Client, is_needed: bool) {
         let may = self.plan.reconnect.is_some() || traffic.churn;
         if !may || !is_needed || self.is_ending() {
@@ -194,10 +194,10 @@ impl Dialler {
         }
     }
 
-    /// A client of a churn has had its reply, and connects for its next message when that is due.
+    /// Queues a client of a churn, which has had its reply, to connect when its next message is due.
     pub(super) fn connect_for_next(&mut self, traffic: &Traffic, client: Client) {
         let pacing = &traffic.pacing;
-        // Also if that is after the end: then it does not connect any more.
+        // The next message may be due after the end: then the client does not connect any more.
         let at = if pacing.is_scheduled() {
             client.pacer.due()
         } else {
@@ -212,17 +212,17 @@ impl Dialler {
 
     // The run as a whole
 
-    /// All clients that were given up want a connection again.
+    /// Lets all clients that were given up connect again.
     pub(super) fn reopen(&mut self) {
         self.course = Course::Opening;
         self.queue.revive();
     }
 
-    /// Messages flow from now on.
+    /// Lets messages flow from now on.
     pub(super) fn start(&mut self, traffic: &Traffic, now: Moment) {
         self.course = Course::Flowing;
         if !self.any_heard && !traffic.churn && !self.plan.is_over_udp() {
-            // Nobody is there.
+            // No server is there.
             self.queue.give_all_up();
         }
         self.queue.release();
@@ -232,7 +232,7 @@ impl Dialler {
         }
     }
 
-    /// Nothing new is begun.
+    /// Begins nothing new from now on.
     pub(super) fn end(&mut self) {
         self.course = Course::Ending;
         self.queue.give_all_up();
@@ -243,14 +243,14 @@ impl Dialler {
         self.course == Course::Flowing
     }
 
-    /// Whether nothing new is begun.
+    /// Whether no new connection begins.
     pub(super) fn is_ending(&self) -> bool {
         self.course == Course::Ending
     }
 }
 
-/// Decides where a client connects to and from: in a churn its connections are dealt out to the endpoints in turn,
-/// otherwise each client stays with its own.
+/// Decides where a client connects to and from. In a churn the connections go to the endpoints in turn; otherwise each
+/// client stays with its own endpoint.
 fn place(client: &Client, traffic: &Traffic) -> u64 {
     if traffic.churn { client.number } else { client.pacer.client().into() }
 }

@@ -1,4 +1,4 @@
-//! Settings in JSON: durations as seconds, and whatever people write as text as that text.
+//! Settings in JSON: a duration is a number of seconds, and a setting that people write as text is that text.
 
 /// A duration as a number of seconds.
 pub(super) mod seconds {
@@ -22,7 +22,7 @@ pub(super) mod seconds {
     }
 }
 
-/// A list of things that have a text each.
+/// A list of settings, each as its text.
 pub(super) mod texts {
     use std::fmt::Display;
     use std::str::FromStr;
@@ -47,7 +47,7 @@ pub(super) mod texts {
     }
 }
 
-/// Something that has a text, or nothing.
+/// An optional setting, as its text.
 pub(super) mod optional_text {
     use std::fmt::Display;
     use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Why a run does not take place, or several processes have no common result.
+//! The reasons why a run does not take place, or why several processes have no common result.
 
 use std::io;
 
@@ -6,24 +6,24 @@ use super::plan::PlanError;
 use super::report::{MergeError, ReadError};
 use crate::system::describe;
 
-/// Why a run did not take place.
+/// The reason why a run did not take place.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The settings make no sense.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The name of an endpoint has no address, or nobody could be asked.
+    /// The name of an endpoint has no address, or no resolver could be asked.
     #[error("cannot resolve {host}: {}", describe(source))]
     Resolve {
         /// The name.
         host: String,
-        /// The resolver's words.
+        /// The resolver's reason.
         source: io::Error,
     },
     /// An endpoint and the source addresses are of different families.
     #[error("cannot connect to {target}: none of the source addresses {addresses} is of its family")]
     SourceFamily {
-        /// Where to.
+        /// The target.
         target: String,
         /// The source addresses.
         addresses: String,
@@ -31,22 +31,22 @@ pub enum LoadError {
     /// There are fewer ports or descriptors than connections.
     #[error("cannot open {asked} connections: {ceiling}")]
     TooMany {
-        /// How many were asked for.
+        /// The connections of the plan.
         asked: usize,
-        /// The most that is possible, and the remedy.
+        /// The limit on connections, and the remedy.
         ceiling: String,
     },
-    /// Not all connections of the plan could be opened, or kept, so that there is nothing to measure.
+    /// Not all connections of the plan could be opened or kept, so there is nothing to measure.
     #[error("{failed} of {asked} connections failed; the first: {first}")]
     Connections {
-        /// How many.
+        /// How many connections failed.
         failed: u64,
-        /// Of how many.
+        /// How many connections the plan has.
         asked: usize,
-        /// The words about the first.
+        /// The description of the first failure.
         first: String,
     },
-    /// Over UDP, so many messages had no answer in time.
+    /// Over UDP, this many messages had no answer in time.
     #[error("{0} messages were not answered in time: they, or their answers, are lost")]
     Lost(u64),
     /// The loop itself can't go on.
@@ -54,20 +54,20 @@ pub enum LoadError {
     Loop(#[from] io::Error),
 }
 
-/// Why several processes have no common result.
+/// The reason why several processes have no common result.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessesError {
-    /// One of them can't be started.
+    /// A generator can't be started.
     #[error("cannot start generator {number} ({program}): {}", describe(source))]
     Start {
         /// Its number, counted from 1.
         number: usize,
         /// The program.
         program: String,
-        /// The system's words.
+        /// The system's reason.
         source: io::Error,
     },
-    /// One of them has failed. The others were stopped.
+    /// A generator has failed. The others were stopped.
     #[error("generator {number} failed ({how}): {words}")]
     Died {
         /// Its number, counted from 1.
@@ -77,10 +77,10 @@ pub enum ProcessesError {
         /// Its last words.
         words: String,
     },
-    /// One of them printed something else than a report.
+    /// A generator printed something that is no report.
     #[error(transparent)]
     Report(#[from] ReadError),
-    /// Their reports don't fit together.
+    /// The reports don't fit together.
     #[error(transparent)]
     Merge(#[from] MergeError),
     /// Two requests to stop came, so there are no results.

@@ -1,8 +1,8 @@
 //! A connection's messages while it is pumped.
 //!
 //! An [`Exchange`] is the service of a client's connection: it compares and counts input, and its answer is the next
-//! message, taken straight from the table. Nothing is copied, and the clock is read once a completed reply. In a closed
-//! loop the next message leaves at that same moment.
+//! message, taken straight from the table. Nothing is copied, and the clock is read once for each completed reply. In
+//! a closed loop the next message leaves at that same moment.
 
 use super::client::Client;
 use super::replies::Replies;
@@ -18,7 +18,7 @@ pub(super) struct Exchange<'a> {
 }
 
 impl Service for Exchange<'_> {
-    /// Chunks may end anywhere.
+    /// A chunk may end anywhere.
     fn chunk(&self) -> usize {
         usize::MAX
     }
@@ -79,7 +79,7 @@ mod tests {
             Fixture { traffic, client, stream }
         }
 
-        /// One message to a service that does not echo has left.
+        /// A fixture in which one message to a service that does not echo has left.
         fn of(replies: Replies) -> Fixture {
             let mut fixture = Fixture::new(Sizes::fixed(10), 1, 1, 0);
             let Traffic { sizes, seed, .. } = fixture.traffic;

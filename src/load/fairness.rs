@@ -5,28 +5,28 @@ use serde::{Deserialize, Serialize};
 /// How evenly messages were spread over clients.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fairness {
-    /// How many clients had their part.
+    /// The number of clients that had a connection.
     pub clients: u64,
     /// The fewest complete replies of a client.
     pub fewest: u64,
-    /// The most.
+    /// The most complete replies of a client.
     pub most: u64,
-    /// All of them.
+    /// All complete replies.
     pub messages: u64,
-    /// Jain's index: 1 if all have the same, 1/n if one has everything.
+    /// Jain's index: 1 if all clients have the same number of replies, 1/n if one client has them all.
     pub jain: f64,
-    /// The sum of the squares, which Jain's index of several reports needs.
+    /// The sum of the squares of all clients' replies, from which Jain's index of several reports is computed.
     pub squares: f64,
 }
 
 impl Fairness {
-    /// Another client had so many replies.
+    /// Adds a client with this many replies.
     pub(super) fn add(&mut self, messages: u64) {
         let squares = (messages as f64).powi(2);
         self.merge(&Fairness { clients: 1, fewest: messages, most: messages, messages, jain: 1.0, squares });
     }
 
-    /// Other clients had theirs.
+    /// Adds the clients of another report.
     pub(super) fn merge(&mut self, other: &Fairness) {
         if other.clients == 0 {
             return;

@@ -14,7 +14,7 @@ use super::starvation::Starvation;
 use super::times::{Histogram, Histograms};
 use crate::reactor::Moment;
 
-/// The most failures that are described one by one; all are counted.
+/// The most failures that a report describes one by one; it counts all.
 pub(super) const MOST_DESCRIBED: usize = 16;
 
 /// Counts and times of a run.
@@ -25,7 +25,7 @@ pub(super) struct Figures {
     pub(super) last_reply: Moment,
     /// The moment of the first failure since the last reply.
     failing_since: Moment,
-    /// When the measured part ended, with the replies that it had brought by then.
+    /// When the measured part ended, with the replies that had come by then.
     pub(super) ended: Option<(Moment, u64)>,
     /// Whether a signal ended the run early.
     pub(super) interrupted: bool,
@@ -42,7 +42,8 @@ pub(super) struct Figures {
     pub(super) greetings: Greetings,
     pub(super) fairness: Fairness,
     pub(super) starvation: Starvation,
-    /// The series keeps the latencies of the current interval, and adds them here at its end: a message is recorded once.
+    /// The series keeps the latencies of the current interval, and adds them here at the interval's end. So each
+    /// message is recorded once.
     pub(super) histograms: Histograms,
     series: Series,
     /// How long an interval of the series is.
@@ -52,7 +53,7 @@ pub(super) struct Figures {
 /// Connections of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
-    /// How many were wanted: one a client, or in a churn all that were begun.
+    /// How many connections the clients wanted: one for each client, or in a churn every connection that was begun.
     pub requested: u64,
     /// How many were established.
     pub opened: u64,
@@ -137,7 +138,7 @@ impl Figures {
         }
     }
 
-    /// A message leaves now.
+    /// Counts a message that leaves now.
     pub(super) fn sending(&mut self, size: usize, intended: Moment, lag: Duration) {
         if intended >= self.from {
             self.messages.sent += 1;
@@ -148,7 +149,7 @@ impl Figures {
         }
     }
 
-    /// A message that had left reached nobody, and counts as not sent. True if it counted before.
+    /// Takes back a message that reached nobody: it counts as not sent. True if it counted before.
     pub(super) fn unsent(&mut self, size: usize, intended: Moment) -> bool {
         let counts = intended >= self.from;
         if counts {
@@ -158,7 +159,7 @@ impl Figures {
         counts
     }
 
-    /// The reply to a message is complete.
+    /// Counts a complete reply. True if its message counts.
     pub(super) fn completed(&mut self, size: usize, intended: Moment, sent: Moment, now: Moment) -> bool {
         let counts = intended >= self.from;
         if counts {
@@ -173,7 +174,7 @@ impl Figures {
         counts
     }
 
-    /// Further bytes of the reply to a message came.
+    /// Counts further bytes of the reply to a message.
     pub(super) fn more_of_a_reply(&mut self, size: usize, intended: Moment) {
         if intended >= self.from {
             self.bytes.received += size as u64;
@@ -186,7 +187,7 @@ impl Figures {
         self.histograms.connect.add_time(now.since(began));
     }
 
-    /// A connection has failed. The first few failures are kept in words.
+    /// Counts a failed connection. The first few failures are kept in words.
     pub(super) fn fail(&mut self, cause: Cause, describe: impl FnOnce() -> String) {
         self.failed(cause, Moment::now());
         let kept = self.failures.len() < MOST_DESCRIBED;
@@ -206,12 +207,13 @@ impl Figures {
         }
     }
 
-    /// The moment from which on connections failed and no reply came, if that is so.
+    /// The moment since which connections have failed and no reply has come; `None` if nothing failed since the last
+    /// reply.
     pub(super) fn failing_since(&self) -> Option<Moment> {
         (self.failing_since > self.last_reply).then_some(self.failing_since)
     }
 
-    /// The measured part begins. Connections, errors and outages of the warm-up stay.
+    /// Begins the measured part. Connections, errors and outages of the warm-up stay.
     pub(super) fn begin(&mut self, now: Moment) {
         self.from = now;
         self.last_reply = now;
@@ -220,7 +222,8 @@ impl Figures {
         self.series = Series::new(now, self.interval, counts);
     }
 
-    /// Forgets the connections of a churn so far, since they are measured too; the present ones and errors stay.
+    /// Forgets the connections of a churn so far, since the measured part counts its own; open connections and errors
+    /// stay.
     pub(super) fn begin_churn(&mut self, connecting: u64) {
         self.connections = Connections { requested: connecting + self.open, opened: self.open, lost: 0 };
         self.histograms.connect.reset();
@@ -242,8 +245,8 @@ impl Figures {
         };
     }
 
-    /// Hands the figures of a window over. Those of the next one begin with the connections that are open; the times
-    /// of connects, and greetings, go on.
+    /// Hands over the figures of a window. The figures of the next window begin with the open connections; connect
+    /// times and greetings go on.
     pub(super) fn hand_over(&mut self) -> Figures {
         let open = self.open;
         let mut next = Figures::new(self.histograms.lag.is_some(), Moment::now());
@@ -258,7 +261,7 @@ impl Figures {
         std::mem::replace(self, next)
     }
 
-    /// When the interval ends.
+    /// The end of the current interval.
     pub(super) fn interval_end(&self) -> Moment {
         self.series.interval_end()
     }
@@ -294,7 +297,7 @@ impl Figures {
         latency.microseconds(0.99)
     }
 
-    /// The series, once nothing is added to it any more.
+    /// The series, complete: nothing is added to it any more.
     pub(super) fn take_series(&mut self) -> Vec<Point> {
         let blank = Series::new(self.from, self.interval, Counts::default());
         std::mem::replace(&mut self.series, blank).into_points()
@@ -302,7 +305,7 @@ impl Figures {
 }
 
 impl DatagramFates {
-    /// The fates at two generators together.
+    /// Adds the fates at another generator.
     pub(super) fn plus(self, other: DatagramFates) -> DatagramFates {
         DatagramFates {
             lost: self.lost + other.lost,
@@ -314,7 +317,7 @@ impl DatagramFates {
         }
     }
 
-    /// Messages that have ended without being received.
+    /// Messages that ended without being received.
     pub(super) fn not_received(&self) -> u64 {
         self.lost + self.late + self.corrupted
     }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::reactor::Moment;
 
-/// Messages under way, oldest first. The first is kept in place, so that one at a time takes no memory elsewhere.
+/// Messages under way, oldest first. The first message is kept in place, so that one message at a time takes no memory
+/// elsewhere.
 #[derive(Debug)]
 pub(super) struct Flights {
     count: u32,
@@ -51,7 +52,7 @@ impl Flights {
         self.count += 1;
     }
 
-    /// Takes the oldest out; there is one.
+    /// Removes the oldest message; the caller knows that there is one.
     pub(super) fn pop(&mut self) -> Flight {
         let oldest = self.first;
         debug_assert!(self.count > 0);

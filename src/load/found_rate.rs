@@ -17,13 +17,13 @@ const SIZE: (u32, u32) = (900, 450);
 pub enum SearchEnding {
     /// The best rate was confirmed.
     Found,
-    /// The generator was late, so that nothing is known of the server beyond the best rate.
+    /// The generator was late, so nothing is known of the server beyond the best rate.
     GeneratorLate,
     /// A condition holds at any rate.
     NoneIsGood,
-    /// Nobody is there: no connection was established, or over UDP every message refused.
+    /// No server is there: no connection was established, or over UDP every message was refused.
     Unreachable,
-    /// A signal ended it: the best rate so far is not confirmed.
+    /// A signal ended the search: the best rate so far is not confirmed.
     Interrupted,
     /// The best rate was never confirmed: results near it change from step to step.
     Unsteady,
@@ -47,7 +47,7 @@ pub struct FoundRate {
 }
 
 impl SearchEnding {
-    /// Its meaning in words, with a remedy.
+    /// The ending in words, with a remedy.
     fn words(self) -> &'static str {
         match self {
             SearchEnding::Found => "confirmed by three windows",
@@ -57,7 +57,7 @@ impl SearchEnding {
             }
             SearchEnding::NoneIsGood => "a condition held at every rate",
             SearchEnding::Unreachable => "no answer: nobody is there",
-            SearchEnding::Interrupted => "the best so far, not confirmed: the search was ended by a signal",
+            SearchEnding::Interrupted => "the best so far, not confirmed: a signal ended the search",
             SearchEnding::Unsteady => {
                 "not confirmed: near this rate results change from step to step (try a longer --step)"
             }

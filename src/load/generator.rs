@@ -60,15 +60,15 @@ impl Load {
 
         let mut reactor = Reactor::new()?;
         reactor.set_prompt_deadlines(matches!(plan.pace, Pace::Open { .. }));
-        // All at once, since a table that grows leaves its old places behind.
+        // Reserve all slots at once: a growing table would leave its old allocations behind.
         reactor.context().reserve(plan.clients + 1)?;
         reactor.context().insert(Slot::Stop(stop), Interest::READABLE, Stage::Signals)?;
         let run = Run::new(plan, targets, ceiling);
         Ok(Load { reactor, run, ceiling, is_open: false, start: None })
     }
 
-    /// Checks that several processes of this machine can carry the plan out together: the endpoints resolve, and ports
-    /// suffice for the connections of all of them. (Each process has descriptors of its own.)
+    /// Checks that several processes of this machine can carry out the plan together: the endpoints resolve, and ports
+    /// suffice for the connections of all processes. (Each process has descriptors of its own.)
     ///
     /// # Errors
     /// As [`Load::new`].
@@ -83,22 +83,24 @@ impl Load {
         self.ceiling.warning(self.run.plan())
     }
 
-    /// How many connections at once are possible: ports × sources × targets, or descriptors if these are fewer.
+    /// The number of connections that are possible at once: ports × sources × targets, or descriptors if these are
+    /// fewer.
     pub fn ceiling(&self) -> u64 {
         self.ceiling.connections()
     }
 
-    /// Shows how the run goes on, several times a second.
+    /// Calls this watcher several times a second, with the progress of the run.
     pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
         self.run.watch(watcher);
     }
 
-    /// Lets messages flow from this time on, by the clock of the machine, and not as soon as all connections are open.
+    /// Lets messages flow from this time on, by the machine's clock. Otherwise they flow as soon as all connections
+    /// are open.
     pub fn start_at(&mut self, time: SystemTime) {
         self.start = time.duration_since(SystemTime::now()).ok().map(|left| Moment::now() + left);
     }
 
-    /// Makes the intervals of the series so long; a second unless this is called.
+    /// Sets the length of the intervals of the series; a second by default.
     pub fn set_interval(&mut self, length: Duration) {
         self.run.figures().interval = length;
     }
@@ -113,8 +115,8 @@ impl Load {
         self.complete()
     }
 
-    /// Sends so many messages over all open connections, in a closed loop, waits for all replies, and returns the time
-    /// from the first message to the last reply.
+    /// Sends this many messages over all open connections, in a closed loop, waits for all replies, and returns the
+    /// time from the first message to the last reply.
     ///
     /// # Errors
     /// When a connection failed, a reply had other bytes than its message, a datagram had no answer in time, or the plan
@@ -129,7 +131,7 @@ impl Load {
         Ok(figures.last_reply.since(figures.from))
     }
 
-    /// Carries the plan out, over the connections that are open already if there are any.
+    /// Carries out the plan, over the open connections if there are any.
     ///
     /// # Errors
     /// When the loop itself fails. The report tells what happened to connections.
@@ -143,8 +145,8 @@ impl Load {
         Ok(conclude(plan, figures))
     }
 
-    /// Carries a step of a search out, over connections that stay open for the next one. First, clients that lost their
-    /// connections for good get new ones. After an interrupt it does nothing more.
+    /// Carries out a step of a search, over connections that stay open for the next step. First, clients that lost
+    /// their connections for good get new ones. After an interrupt it does nothing more.
     ///
     /// # Errors
     /// When the plan is no open loop, the rate is no rate, or the loop itself fails.
@@ -158,7 +160,7 @@ impl Load {
         Ok(conclude(plan, figures))
     }
 
-    /// The window, at the time that is set.
+    /// Waits for the start time, if one is set, and measures the window.
     fn wait_and_measure(&mut self, window: Window) -> Result<(), LoadError> {
         if let Some(start) = self.start.take().filter(|_| !self.run.figures().interrupted) {
             self.run.begin_waiting(self.reactor.context(), start);

@@ -1,11 +1,11 @@
-//! The first words of servers, and how many connections were greeted with each: they tell which server behind a
-//! balancer answered.
+//! The first words of servers, and the number of connections that each greeting came on: they tell which server behind
+//! a balancer answered.
 
 use std::collections::BTreeMap;
 
-/// The most different greetings that are told apart.
+/// The most greetings that are told apart.
 pub(super) const MOST_DIFFERENT: usize = 64;
-/// So many bytes of a greeting are kept. Greetings that differ only behind them count as the same.
+/// The most bytes of a greeting that are kept. Greetings that differ only behind these bytes count as the same.
 const LONGEST_KEPT: usize = 256;
 
 /// Connections by their greeting.
@@ -27,7 +27,7 @@ impl Awaited {
         Awaited { missing: length, kept: Vec::new() }
     }
 
-    /// Takes its share of what has come, and returns the rest.
+    /// Takes the bytes that belong to the greeting, and returns the rest.
     pub(super) fn take<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let (greeting, rest) = bytes.split_at(bytes.len().min(self.missing));
         let room = LONGEST_KEPT - self.kept.len();
@@ -42,7 +42,7 @@ impl Awaited {
 }
 
 impl Greetings {
-    /// Another connection was greeted.
+    /// Counts another connection by its greeting.
     pub(super) fn count(&mut self, greeting: Awaited) {
         let room = self.counts.len() < MOST_DIFFERENT;
         match self.counts.get_mut(&greeting.kept) {
@@ -52,7 +52,7 @@ impl Greetings {
         }
     }
 
-    /// By their text. A greeting that is not UTF-8 is escaped.
+    /// The counts by the text of the greeting. A greeting that is not UTF-8 is escaped.
     pub(super) fn by_text(&self) -> BTreeMap<String, u64> {
         let text = |bytes: &Vec<u8>| {
             String::from_utf8(bytes.clone()).unwrap_or_else(|_| bytes.escape_ascii().to_string())
@@ -64,7 +64,7 @@ impl Greetings {
         counts
     }
 
-    /// Connections whose greeting was one too many to be told apart.
+    /// Connections with a greeting that came when [`MOST_DIFFERENT`] others were counted already.
     pub(super) fn others(&self) -> u64 {
         self.others
     }
@@ -107,7 +107,7 @@ mod tests {
     fn what_is_no_text_is_escaped() {
         let mut greetings = Greetings::default();
         greetings.count(greeting(b"\xff\n"));
-        // A server that sends an escaped text itself counts as the same one; it is not lost.
+        // A greeting that equals the escaped text of another greeting adds to its count; it is not lost.
         greetings.count(greeting(b"\\xff\\n"));
         greetings.count(greeting(b"\xc3\xa9\n"));
         let counts = greetings.by_text();

@@ -1,9 +1,10 @@
-//! The intervals of several generators as one series, while they run: counts are added, and percentiles are those of all
-//! messages.
+//! The intervals of several generators as one series, while the generators run: counts are added, and percentiles are
+//! those of all messages.
 //!
-//! Each generator has intervals of its own, which begin when its measured part begins. Here an interval counts where its
-//! middle lies. A common interval is complete when each generator has come past it. One that is late, perhaps stopped, is
-//! waited for, up to [`MOST_PENDING`] intervals; beyond that its figures count in a later interval, so that none is lost.
+//! Each generator has intervals of its own, which begin when its measured part begins. Here an interval counts where
+//! its middle lies. A common interval is complete when each generator has come past it. A late generator, perhaps a
+//! stopped one, holds the series up by at most [`MOST_PENDING`] intervals. Beyond that its figures count in a later
+//! interval, so that none is lost.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::series::{Point, Points};
 use super::times::Histogram;
 use super::worker::IntervalRecord;
 
-/// So many intervals are kept while a generator is late. Each takes some hundred kilobytes.
+/// The most intervals that are kept while a generator is late. Each takes some hundred kilobytes.
 const MOST_PENDING: usize = 60;
 /// An interval shorter than this part of the others belongs to the one before it.
 const SHORT: f64 = 0.1;
@@ -20,7 +21,7 @@ const SHORT: f64 = 0.1;
 /// The common intervals of some generators.
 pub(super) struct Intervals {
     length: Duration,
-    /// When the first interval began, in seconds since 1970. Nothing before there is one.
+    /// When the first interval began, in seconds since 1970; `None` before the first interval.
     origin: Option<f64>,
     generators: Vec<Reach>,
     /// The intervals that are not complete, and the number of the first of them.
@@ -30,13 +31,13 @@ pub(super) struct Intervals {
     points: Points,
 }
 
-/// How far a generator is.
+/// The progress of a generator.
 #[derive(Clone, Copy, Default)]
 struct Reach {
     /// The end of its latest interval, in seconds from the origin.
     until: f64,
     has_ended: bool,
-    /// Connections that it had open then.
+    /// The connections that it had open then.
     open: u64,
 }
 
@@ -62,12 +63,12 @@ impl Intervals {
         }
     }
 
-    /// Another run or step begins.
+    /// Begins another run or step.
     pub(super) fn begin(&mut self) {
         *self = Intervals::new(self.length, self.generators.len());
     }
 
-    /// An interval of one generator is over.
+    /// Adds an interval of one generator.
     pub(super) fn add(&mut self, generator: usize, record: &IntervalRecord) {
         let IntervalRecord { ended, point, latency } = record;
         let began = ended - point.seconds;
@@ -89,12 +90,12 @@ impl Intervals {
         *generator = Reach { until: generator.until.max(ended - origin), open: point.open, ..*generator };
     }
 
-    /// The generator sends no more intervals.
+    /// Notes that the generator sends no more intervals.
     pub(super) fn ended(&mut self, generator: usize) {
         self.generators[generator].has_ended = true;
     }
 
-    /// Takes the next interval out that is complete, with its latencies.
+    /// Removes the next complete interval, with its latencies.
     pub(super) fn next(&mut self) -> Option<(Point, Histogram)> {
         // An interval ends about when the next begins, and no generator is quite on time.
         let length = self.length.as_secs_f64();
@@ -155,7 +156,7 @@ impl Cell {
 mod tests {
     use super::*;
 
-    /// An interval of a second that ended so long after the others began, with replies that took so many microseconds.
+    /// An interval that ended at second 1e9 + `ended` since 1970, with replies that took these numbers of microseconds.
     fn record(ended: f64, seconds: f64, latencies: &[u64]) -> IntervalRecord {
         let mut latency = Histogram::new();
         latencies.iter().for_each(|time| latency.add_time(Duration::from_micros(*time)));
@@ -203,7 +204,7 @@ mod tests {
             intervals.add(0, &record(f64::from(second), 1.0, &[1, 1]));
         }
         assert_eq!(all(&mut intervals), [(0.0, 3)]);
-        // It was stopped: one long interval, and then it keeps up.
+        // Generator 1 was stopped: one long interval, and then it keeps up.
         intervals.add(1, &record(9.0, 8.0, &[1; 7]));
         assert_eq!(all(&mut intervals).iter().map(|(_, received)| received).sum::<u64>(), 16 + 7);
         let mut before = Vec::new();

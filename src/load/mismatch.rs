@@ -14,7 +14,7 @@ use super::pattern::{Pattern, Place};
 const MOST_EVIDENCE: usize = 64 * 1024;
 /// Fewer bytes than this may stand in the pattern by chance.
 const FEWEST_BYTES: usize = 4;
-/// How many bytes the search compares: more are hardly surer, and pieces that were moved may be short.
+/// How many bytes the search compares: more bytes are hardly surer, and pieces that were moved may be short.
 const NEEDLE: usize = 8;
 /// How many bytes a report shows.
 const SHOWN: usize = 16;
@@ -26,10 +26,10 @@ const SHORTEST_LINE: usize = 4;
 /// A difference between what was sent and what came back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// The number of the connection: 0 is the one that was begun first.
+    /// The number of the connection: connections are numbered from 0, in the order in which they began.
     pub connection: u64,
-    /// The first differing byte, counted from the connection's first (a greeting left out); over UDP from the
-    /// datagram's.
+    /// The offset of the first differing byte in the connection's stream, without a greeting; over UDP in its
+    /// datagram.
     pub offset: u64,
     /// The bytes expected from there on, in hex; empty if none were.
     pub expected: String,
@@ -48,11 +48,11 @@ pub struct Mismatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LooksLike {
-    /// Later bytes came instead, and the expected ones never.
+    /// Later bytes came instead, and the expected bytes never.
     Loss,
     /// Bytes came that had come already.
     Duplication,
-    /// Later bytes came first, and the expected ones behind them.
+    /// Later bytes came first, and the expected bytes behind them.
     Reordering,
     /// Bytes came that stand nowhere near, or that were never sent.
     Corruption,
@@ -67,10 +67,10 @@ pub(super) struct Fault {
     offset: u64,
     /// Where in the pattern the first differing byte should have been.
     place: Place,
-    /// Bytes that were sent and are still to come, the first differing one included.
+    /// The number of bytes that were sent and are still to come, with the first differing byte.
     expected: u64,
     evidence: Vec<u8>,
-    /// Nothing was to be compared: a reply came that answers no message.
+    /// Whether a reply answers no message, so that there is nothing to compare.
     is_surplus: bool,
 }
 
@@ -119,8 +119,8 @@ impl Fault {
         }
     }
 
-    /// The first line of all bytes of the connection, or of the surplus. A byte or two of another language may be right
-    /// by chance.
+    /// The first line of the connection, or of the surplus. It begins before the first difference, since a byte or two
+    /// of another language may match by chance.
     fn first_line(&self, pattern: &Pattern, looks_like: LooksLike) -> Option<String> {
         let agreed = usize::try_from(self.offset).ok().filter(|agreed| *agreed < FEWEST_BYTES);
         match (looks_like, agreed) {
@@ -165,7 +165,7 @@ impl Fault {
         same
     }
 
-    /// The nearest place, later or earlier, from which the bytes may be.
+    /// The nearest place, later or earlier, from which the bytes may come.
     fn moved(&self, pattern: &Pattern) -> Option<(LooksLike, u64)> {
         let needle = &self.evidence[..self.evidence.len().min(NEEDLE)];
         let period = pattern.period() as u64;
@@ -180,7 +180,7 @@ impl Fault {
         if !is_later {
             return Some((LooksLike::Duplication, distance));
         }
-        // Later bytes came first. Are the missing ones behind them?
+        // Later bytes came first. Are the missing bytes behind them?
         let from = pattern.advance(self.place, (distance % period) as usize);
         let behind = &self.evidence[pattern.agreement(from, &self.evidence)..];
         let behind = &behind[..behind.len().min(NEEDLE)];
@@ -222,7 +222,7 @@ impl Mismatch {
     }
 }
 
-/// The first line of bytes that are text, if they are.
+/// The first line of these bytes, if they are text.
 fn first_line(bytes: &[u8]) -> Option<String> {
     let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
     let line = std::str::from_utf8(&bytes[..end]).ok().filter(|line| !line.contains(char::is_control))?;
@@ -243,7 +243,7 @@ impl fmt::Display for LooksLike {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Mismatch { connection, offset, expected, received, looks_like, bytes, says } = self;
-        // Without the connection, so that the same words of a thousand connections are said once.
+        // Leave out the connection, so that a thousand connections with the same failure give one text.
         match says {
             Some(line) if *looks_like == LooksLike::Surplus => {
                 return write!(
@@ -274,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    /// Judges a change in the `sent` bytes behind `before` good ones.
+    /// Judges the damage that `change` does to `sent` bytes behind `before` good bytes.
     fn judge(before: usize, sent: usize, change: impl Fn(&mut Vec<u8>)) -> Option<Mismatch> {
         let pattern = Pattern::new(1, 1024, 4, 1, 4096);
         let start = pattern.beginning(5);

@@ -1,15 +1,15 @@
 //! The load generator: many clients on one reactor, every byte verified, and figures that can be trusted.
 //!
-//! Plain data flows one way: plan → run → figures → report.
+//! Plain data flows in one direction: plan → run → figures → report.
 //!
 //! | file | its contents |
 //! |---|---|
 //! | `plan.rs`, `sizes.rs` | the settings and their defaults |
 //! | `generator.rs` | the generator as others use it |
 //! | `run.rs` | the parts of a run; what the reactor calls |
-//! | `clients.rs`, `surroundings.rs` | all clients; the surroundings of the one that has its turn |
+//! | `clients.rs`, `surroundings.rs` | all clients; the surroundings of the client that has its turn |
 //! | `dialler.rs` | the clients that need a connection: where to, and when again |
-//! | `stream_clients.rs`, `datagram_clients.rs` | the clients that have one: they converse, end it, lose it |
+//! | `stream_clients.rs`, `datagram_clients.rs` | the clients with a connection: they use it, end it, lose it |
 //! | `queue.rs`, `ramp.rs` | the order in which clients connect, and how fast |
 //! | `targets.rs`, `sources.rs` | where to, where from; how many connections there can be |
 //! | `slot.rs`, `client.rs` | a client with its connection; a client without |
@@ -17,11 +17,11 @@
 //! | `stream.rs`, `exchange.rs`, `flights.rs` | the messages of one connection |
 //! | `datagram_client.rs`, `datagrams.rs` | the messages of one client over UDP |
 //! | `replies.rs` | services that do not echo: their replies, and the messages for them |
-//! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | what all clients share; the bytes; a difference between bytes |
+//! | `traffic.rs`, `pattern.rs`, `mismatch.rs` | the things that clients share; the bytes; a difference between bytes |
 //! | `figures.rs`, `series.rs`, `outages.rs`, `cause.rs`, `fairness.rs`, `greetings.rs` | the counts of a run; `times.rs`: distributions |
 //! | `starvation.rs`, `cores.rs` | the generator's own cost; signs that something kept it from working |
 //! | `report/` | the results, as programs and people read them |
-//! | `processes.rs`, `worker.rs`, `shares.rs` | one run by several processes; each of them; its share and its orders |
+//! | `processes.rs`, `worker.rs`, `shares.rs` | one run by several processes; one process; its share and orders |
 //! | `intervals.rs` | the intervals of several processes as one series |
 //! | `progress.rs` | a run as its watchers see it |
 //! | `rate_search.rs`, `step.rs`, `found_rate.rs` | the highest rate that a server takes, found by many steps |
@@ -30,11 +30,11 @@
 //! # A run
 //!
 //! ```text
-//!   opening     every client connects, as fast as the ramp allows, and is greeted if it is to be; nothing is sent
-//!               (hold: one message each)
+//!   opening     every client connects, as fast as the ramp allows, and awaits a greeting if there is one;
+//!               no message leaves (hold: one message each)
 //!   warm-up     messages flow; nothing is counted
-//!   measuring   messages flow and are counted, until the time is up or the last one is answered
-//!   draining    nothing more is sent; what is under way is waited for, as long as a reply may take
+//!   measuring   messages flow and are counted, until the time is up or the last message is answered
+//!   draining    no message leaves; the run waits for the replies that are due, as long as a reply may take
 //! ```
 //!
 //! So at the end every message has one of a few fates: it was answered, a network lost it (over UDP), its connection
@@ -44,9 +44,9 @@
 //!
 //! In a *closed* loop a client sends when it has its reply. When the server stalls for a second, each client has one slow
 //! message and does not send the others, so the percentiles hardly see the stall. In an *open* loop messages are due by
-//! a schedule, as the requests of independent users are, and latency counts from then: every message that was due in
-//! that second sees the stall. The *service time*, beside it, counts from when the message left. The *lag* is the delay of
-//! messages whose connection was free: the generator caused it.
+//! a schedule, as the requests of independent users are, and latency counts from the due moment: every message that was
+//! due in that second sees the stall. The *service time*, beside it, counts from the moment at which the message left.
+//! The *lag* is the delay of messages whose connection was free: the generator caused it.
 //!
 //! The kernel counts waits in whole milliseconds. To send on time, the loop of an open run sleeps until shortly before a
 //! message is due and polls for the rest, which may take a whole core.

@@ -19,10 +19,10 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct OutageFigures {
     /// How many there were.
     pub count: u64,
-    /// The length of the longest, in seconds, from the first loss until all clients were served again.
+    /// The length of the longest outage, in seconds, from the first loss until all clients were served again.
     pub longest_s: f64,
-    /// From when a client that lost its connection last heard something until its next reply. `null` without such a
-    /// client.
+    /// The silence of a client that lost its connection: from the last time it heard something until its next reply.
+    /// `null` without such a client.
     pub silence_us: Option<Times>,
     /// Connections that were established in the place of lost ones.
     pub reconnects: u64,
@@ -43,13 +43,13 @@ pub struct OutageRecord {
     pub at: f64,
     /// The same by the clock of the machine, in seconds since 1970.
     pub began: f64,
-    /// How long it was; if it did not end, as long as the run went on.
+    /// Its length; for an outage that did not end, up to the end of the run.
     pub seconds: f64,
     /// Whether all clients were served again before the run was over.
     pub ended: bool,
     /// Clients that lost their connection.
     pub clients: u64,
-    /// Why they did.
+    /// The causes of these losses.
     pub causes: Errors,
 }
 
@@ -83,7 +83,7 @@ impl Outages {
         Outages { figures, from: now, current: None, silent: 0, second_began: now, in_second: 0 }
     }
 
-    /// The measured part begins. Outages of the warm-up stay.
+    /// Begins the measured part. Outages of the warm-up stay.
     pub(super) fn begin(&mut self, now: Moment) {
         let warm_up = now.since(self.from).as_secs_f64();
         self.from = now;
@@ -91,7 +91,7 @@ impl Outages {
         self.figures.list.iter_mut().chain(current).for_each(|outage| outage.at -= warm_up);
     }
 
-    /// A client that was served lost its connection at `now`; it may have heard nothing since `since`.
+    /// Notes that a served client lost its connection at `now`; the client may have heard nothing since `since`.
     pub(super) fn lost(&mut self, cause: Cause, since: Moment, now: Moment) {
         let (_, outage) = self.current.get_or_insert_with(|| {
             let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -105,7 +105,7 @@ impl Outages {
         self.silent += 1;
     }
 
-    /// A connection was established in the place of a lost one.
+    /// Notes that a connection was established in the place of a lost one.
     pub(super) fn reconnected(&mut self, now: Moment) {
         self.figures.reconnects += 1;
         if now >= self.second_began + SECOND {
@@ -116,12 +116,12 @@ impl Outages {
         self.figures.peak_reconnects = self.figures.peak_reconnects.max(self.in_second);
     }
 
-    /// An attempt to replace a lost connection failed.
+    /// Notes that an attempt to replace a lost connection failed.
     pub(super) fn reconnect_failed(&mut self) {
         self.figures.failed_reconnects += 1;
     }
 
-    /// A lost client is served again.
+    /// Notes that a lost client is served again.
     pub(super) fn recovered(&mut self, since: Moment, now: Moment) {
         self.figures.silence.add_time(now.since(since));
         self.silent -= 1;
@@ -130,7 +130,7 @@ impl Outages {
         }
     }
 
-    /// The messages have ended: a client that is silent now was not served again.
+    /// Ends the outages with the messages: a client that is silent now was not served again.
     pub(super) fn finish(&mut self, now: Moment) {
         self.close(false, now);
     }

@@ -11,10 +11,10 @@ use super::plan::{Pace, Plan, Usage};
 use super::schedule::{Schedule, Turn};
 use crate::reactor::Moment;
 
-/// "Not before something else happens."
+/// So far ahead that only another event makes the message due.
 pub(super) const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// The rule that all clients follow, and how much of it is left to do.
+/// The rule that all clients follow, and the messages left to send.
 #[derive(Debug)]
 pub(super) struct Pacing {
     rule: Rule,
@@ -31,9 +31,9 @@ pub(super) struct Pacing {
 /// The cause that makes a message due.
 #[derive(Clone, Copy, Debug)]
 enum Rule {
-    /// Room for it.
+    /// Room for another message.
     AtOnce,
-    /// Some time after the last reply.
+    /// The time since the last reply.
     Thinking(Duration),
     /// Its place in the schedule.
     Scheduled(Schedule),
@@ -41,14 +41,14 @@ enum Rule {
     OnCall,
 }
 
-/// One client's place in that rule.
+/// The state of one client under that rule.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    /// When the next message is due. Only a schedule uses the rest of it.
+    /// When the next message is due. Only a schedule uses the other fields.
     turn: Turn,
     client: u32,
     under_way: u32,
-    /// The moment from which on the generator alone keeps the client from sending.
+    /// The moment from which on only the generator keeps the client from sending.
     free_since: Moment,
     /// How late the last message left because of the generator.
     lag: Duration,
@@ -64,7 +64,7 @@ pub(super) struct Departure {
 }
 
 impl Pacing {
-    /// Nothing may be sent before a budget is given.
+    /// A pacing without a budget: nothing may leave before [`Pacing::allow`].
     pub(super) fn new(plan: &Plan, now: Moment) -> Pacing {
         let rule = match (plan.usage, plan.pace) {
             (Usage::Hold, _) => Rule::OnCall,
@@ -77,21 +77,21 @@ impl Pacing {
         Pacing { rule, depth: plan.depth, budget: 0, until: now + FOREVER, in_flight: 0 }
     }
 
-    /// The schedule, if there is one, begins at this moment.
+    /// Begins the schedule, if there is one, at this moment.
     pub(super) fn begin(&mut self, start: Moment) {
         if let Rule::Scheduled(schedule) = &mut self.rule {
             schedule.begin(start);
         }
     }
 
-    /// Messages of an open loop are due at another rate, once the schedule begins again.
+    /// Sets the rate of an open loop, for when the schedule begins again.
     pub(super) fn set_rate(&mut self, rate: f64) {
         if let Rule::Scheduled(schedule) = &mut self.rule {
             schedule.set_rate(rate);
         }
     }
 
-    /// So many messages may be sent, if they are due before `until`.
+    /// Allows this many messages, if they are due before `until`.
     pub(super) fn allow(&mut self, budget: u64, until: Moment) {
         self.budget = budget;
         self.until = until;
@@ -117,7 +117,7 @@ impl Pacing {
         matches!(self.rule, Rule::AtOnce)
     }
 
-    /// A message that was sent is taken back: another one may be sent instead.
+    /// Takes back a message that was sent: the client may send another one instead.
     pub(super) fn refund(&mut self) {
         self.budget = self.budget.saturating_add(1);
     }
@@ -149,21 +149,21 @@ impl Pacer {
         self.turn.due
     }
 
-    /// The client goes back to its first place in the schedule, if there is one.
+    /// Moves the client back to its first place in the schedule, if there is one.
     pub(super) fn reschedule(&mut self, pacing: &Pacing, seed: u64) {
         if let Rule::Scheduled(schedule) = &pacing.rule {
             self.turn = schedule.first(self.client, seed);
         }
     }
 
-    /// Messages that were due before this moment and have not left will not leave.
+    /// Drops messages that were due before this moment and have not left.
     pub(super) fn skip_to(&mut self, from: Moment, pacing: &Pacing) {
         if let Rule::Scheduled(schedule) = &pacing.rule {
             schedule.skip_to(from, self.client, &mut self.turn);
         }
     }
 
-    /// One more message is due now, if messages leave on call.
+    /// Makes one more message due now, if messages leave on call.
     pub(super) fn call(&mut self, pacing: &Pacing, now: Moment) {
         if let Rule::OnCall = pacing.rule {
             self.turn.due = now;
@@ -185,7 +185,7 @@ impl Pacer {
         (has_room && at_a_time && self.turn.due < pacing.until).then_some(self.turn.due)
     }
 
-    /// The next message leaves.
+    /// Notes that the next message leaves.
     pub(super) fn sent(&mut self, pacing: &mut Pacing, now: Moment) -> Departure {
         let mut departure = Departure { intended: now, lag: Duration::ZERO };
         match &pacing.rule {
@@ -205,7 +205,7 @@ impl Pacer {
         departure
     }
 
-    /// A message is no longer under way.
+    /// Notes that a message is no longer under way.
     pub(super) fn landed(&mut self, pacing: &mut Pacing, now: Moment) {
         pacing.in_flight -= 1;
         if self.under_way >= pacing.depth {
@@ -219,21 +219,21 @@ impl Pacer {
         }
     }
 
-    /// Everything under way is cut off. Returns how many messages that is.
+    /// Cuts off all messages under way, and returns their number.
     pub(super) fn cut_off(&mut self, pacing: &mut Pacing) -> u32 {
         pacing.in_flight -= u64::from(self.under_way);
         std::mem::take(&mut self.under_way)
     }
 
-    /// The client can send from now on. If a message began the connect, the generator caused the delay from when it was
-    /// due until the connect began.
+    /// Notes that the client can send from now on. If a message began the connect, the generator caused the delay from
+    /// the message's due time until the connect began.
     pub(super) fn connected(&mut self, began: Option<Moment>, now: Moment) {
         let waited = began.map_or(Duration::ZERO, |began| began.since(self.turn.due.max(self.free_since)));
         self.free_since = now - waited;
         self.lag = Duration::ZERO;
     }
 
-    /// Messages due from `from` until `end` that have not left.
+    /// The number of messages due from `from` until `end` that have not left.
     pub(super) fn owed(&self, pacing: &Pacing, from: Moment, end: Moment) -> u64 {
         match &pacing.rule {
             Rule::Scheduled(schedule) => schedule.owed(&self.turn, from, end),

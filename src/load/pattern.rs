@@ -8,17 +8,17 @@
 
 /// The shortest period: small messages are then checked against a table that stays in the first level cache.
 const SHORTEST_PERIOD: usize = 4093;
-/// A period grows up to this only to cover the messages under way.
+/// Messages under way enlarge a period up to this, and no further.
 const LONGEST_WINDOW: usize = 64 * 1024;
 /// How far apart the streams of two connections begin: prime to every period, since the period is prime and larger.
 const STEP: usize = 1597;
-/// So many times more places than clients, so that few clients of a long run stand at the same place by chance.
+/// The places in the pattern for each client: with so many, few clients of a long run share a place by chance.
 const PLACES_PER_CLIENT: usize = 4;
 
 /// The endless stream of bytes that every connection's stream is a part of.
 #[derive(Debug)]
 pub(super) struct Pattern {
-    /// One period, and it again as far as needed, so that any piece of `reach` bytes is in one place.
+    /// One period, followed by as much of it again as keeps any piece of `reach` bytes in one place.
     table: Box<[u8]>,
     period: usize,
     reach: usize,
@@ -53,9 +53,9 @@ impl Pattern {
         Pattern { table, period, reach, seed }
     }
 
-    /// Where the stream of the connection with this number begins. Of as many connections as the period is long, no two
-    /// begin at the same place. In each further round the seed moves all beginnings, so that connections a period apart
-    /// differ as well.
+    /// Where the stream of the connection with this number begins. Within a round, which has as many connections as
+    /// the period has bytes, all streams begin at different places. In each further round the seed moves all
+    /// beginnings, so that connections a period apart differ as well.
     pub(super) fn beginning(&self, connection: u64) -> Place {
         let period = self.period as u64;
         let (round, number) = (connection / period, connection % period);
@@ -66,7 +66,7 @@ impl Pattern {
         ((number * STEP as u64 + shift) % period) as Place
     }
 
-    /// The place so many bytes further.
+    /// The place `count` bytes further.
     pub(super) fn advance(&self, place: Place, count: usize) -> Place {
         let next = place as usize + count;
         // Nearly always a message is shorter than the period: no division then.

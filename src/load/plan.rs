@@ -21,7 +21,7 @@ pub(super) const NUMBER_SIZE: usize = size_of::<u64>();
 /// The longest message. The pattern that it is compared with is twice as long, and in memory once.
 pub const LONGEST_MESSAGE: usize = 64 << 20;
 
-/// Opening the connections may take so many seconds: a year.
+/// The longest time to open all connections, in seconds: a year.
 const LONGEST_OPENING: f64 = 365.0 * 86_400.0;
 
 /// All settings of a run. Change what matters, leave the rest:
@@ -53,12 +53,12 @@ pub struct Plan {
     pub duration: Duration,
     /// How many messages all clients together send in the measured part.
     pub messages: Option<u64>,
-    /// How long it runs before anything is counted.
+    /// How long messages flow before any of them counts.
     #[serde(rename = "warmup_s", with = "seconds")]
     pub warmup: Duration,
     /// Bytes, sizes and arrivals follow from this number.
     pub seed: u64,
-    /// Whether each byte that comes back is compared with the one that was sent.
+    /// Whether the clients compare each byte that comes back with the byte that was sent.
     pub verify: bool,
     /// How a reply ends. Only echoes can be verified.
     #[serde(default)]
@@ -88,8 +88,8 @@ pub struct Plan {
     pub reset: bool,
 }
 
-/// How clients connect again: the first time at once, then after a time that doubles from `first` to `longest`. Chance
-/// shortens it by up to a half. After a reply this begins anew.
+/// How clients connect again: the first time at once, then after a delay that doubles from `first` to `longest`.
+/// Chance shortens the delay by up to a half. A reply starts the delays anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
     /// The delay after the second failure.
@@ -164,9 +164,9 @@ pub enum Arrivals {
 pub enum Usage {
     /// Messages and replies, all the time.
     Exchange,
-    /// One message and its reply; then it is closed and the client opens another one.
+    /// One message and its reply; then the client closes the connection and opens another one.
     Churn,
-    /// One message at the beginning and one at the end; in between it is only held.
+    /// One message at the beginning and one at the end; in between the client only holds the connection.
     Hold,
 }
 
@@ -176,7 +176,7 @@ pub enum PlanError {
     /// There is nothing to connect to.
     #[error("no endpoint to connect to")]
     NoEndpoint,
-    /// A number is zero that has to be at least one.
+    /// A number that must be at least one is zero.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
     /// The sizes are the wrong way round, or too large.
@@ -192,7 +192,7 @@ pub enum PlanError {
     /// A rate that no schedule can have.
     #[error("{0} is no rate: a number above 0 and up to 1e9 a second is expected")]
     Rate(f64),
-    /// Opening the connections would not end.
+    /// Opening the connections would take too long.
     #[error("at {rate} connections a second it would take more than a year to open {clients}")]
     Opening {
         /// How many are to be opened.
@@ -209,7 +209,7 @@ pub enum PlanError {
     /// Two settings that exclude each other.
     #[error("{0} and {1} exclude each other")]
     Exclusive(&'static str, &'static str),
-    /// A closed loop has no rate.
+    /// A closed loop can't run at a given rate.
     #[error("only an open loop can be carried out at another rate")]
     Closed,
     /// A schedule, or another use of connections, says when messages leave. So nobody can ask for a number of them.
@@ -220,8 +220,8 @@ pub enum PlanError {
 impl Plan {
     /// Eight clients with one message of 64 bytes under way each, for ten seconds.
     pub fn new(endpoints: Vec<Endpoint>) -> Plan {
-        // A reply that is late on a stream will come; on a datagram socket it will not, and the client waits for it.
-        // A second is also what TCP gives the first packet before it sends it again (RFC 6298).
+        // A late reply on a stream still comes. A lost datagram never does, and the client waits for it. A second is
+        // also what TCP gives the first packet before it sends it again (RFC 6298).
         let seconds = if endpoints.iter().any(is_udp) { 1 } else { 10 };
         Plan {
             endpoints,
@@ -311,7 +311,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether messages can be exchanged whenever somebody asks for some.
+    /// Checks that messages can be exchanged on request.
     pub(super) fn check_exchange(&self) -> Result<(), PlanError> {
         match (self.usage, self.pace) {
             (Usage::Exchange, Pace::Closed { .. }) => Ok(()),

@@ -33,28 +33,29 @@ use super::worker::Worker;
 use crate::reactor::{Context, Handler, Interest, Reactor, Readiness, Stage, Token};
 use crate::system::StopSignal;
 
-/// How long generators have to read an order whose connections are open.
+/// The time that generators with open connections have to read an order.
 const NOTICE: Duration = Duration::from_millis(100);
 /// Generators that begin further apart than this part of a step did not do it together.
 const APART: f64 = 0.1;
 /// How often such a step is tried.
 const ATTEMPTS: u32 = 3;
 
-/// Generators in processes of their own. Dropped, they are killed.
+/// Generators in processes of their own. Dropping this kills them.
 pub struct Processes {
     reactor: Reactor<Source>,
     workers: Workers,
-    /// How long they need to open their connections, unless these are open.
+    /// How long the generators need to open their connections; `None` once these are open.
     opening: Option<Duration>,
-    /// The share of the clients that each of them has.
+    /// The share of the clients that each generator has.
     parts: Vec<f64>,
 }
 
 impl Processes {
-    /// Starts a process for each share, by `command`. A request from `stop` ends their run early; a second one kills them.
+    /// Starts a process for each share, by `command`. A first request from `stop` ends their run early; a second one
+    /// kills them.
     ///
     /// # Errors
-    /// When one of them can't be started.
+    /// When a process can't be started.
     pub fn start(
         mut command: impl FnMut() -> Command,
         shares: &[Share],
@@ -84,15 +85,16 @@ impl Processes {
         Ok(Processes { reactor, workers, opening: Some(Share::time_to_open(shares)), parts })
     }
 
-    /// Shows the intervals of all of them as one series, and, if their shares say that they are watched, how far they are.
+    /// Shows the intervals of all generators as one series. If the shares ask for progress, shows that too.
     pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
         self.workers.watcher = Some(watcher);
     }
 
-    /// Carries the whole plan out, from the given time on or as soon as all can be ready, and merges the reports.
+    /// Carries out the whole plan, from the given time on or as soon as all generators can be ready, and merges the
+    /// reports.
     ///
     /// # Errors
-    /// When one of them fails; the others are stopped then. When their reports don't fit together.
+    /// When a process fails; the others are stopped then. When the reports don't fit together.
     pub fn run(mut self, start: Option<SystemTime>) -> Result<Report, ProcessesError> {
         let start = start.unwrap_or_else(|| self.next_start());
         self.workers.order(|_| Order::new(start, None))?;
@@ -111,7 +113,7 @@ impl Processes {
     /// the generator was the bottleneck.
     ///
     /// # Errors
-    /// The same as of [`Processes::run`].
+    /// The same as for [`Processes::run`].
     pub fn step(&mut self, step: StepPlan) -> Result<Report, ProcessesError> {
         let mut more = Duration::ZERO;
         let mut attempts = 1;
@@ -147,7 +149,7 @@ impl Processes {
         self.workers.results()
     }
 
-    /// Lets them end in order after the last step.
+    /// Lets the generators end in order after the last step.
     ///
     /// # Errors
     /// When the loop itself fails.
@@ -168,11 +170,11 @@ impl Processes {
 /// All processes, and what they have said so far.
 struct Workers {
     all: Vec<Worker>,
-    /// Their intervals in the run or step that goes on.
+    /// The intervals of all processes in the run or step that goes on.
     intervals: Intervals,
     /// Pipes that have not ended yet.
     reading: usize,
-    /// No more orders: the processes are to end.
+    /// Whether the processes are to end: they get no more orders.
     ending: bool,
     /// Requests to stop.
     requests: usize,
@@ -265,8 +267,8 @@ impl Workers {
         self.all.iter_mut().for_each(|worker| worker.input = None);
     }
 
-    /// The first time each process ends its run and reports; then there is nothing more to wait for. One that is not ready
-    /// for a signal gets it as soon as it is.
+    /// Handles requests to stop. The first one makes each process end its run and report; a process that is not ready
+    /// for a signal gets it as soon as it is ready. The second one stops the loop.
     fn stop_requested(&mut self, context: &mut Context<Source>, requests: usize) {
         for _ in 0..requests {
             self.requests += 1;
@@ -284,7 +286,7 @@ impl Workers {
         self.look_for_failures();
     }
 
-    /// A process that ends without a report has failed, and the others need not go on.
+    /// Looks for failures: a process that ends without a report has failed, and the others need not go on.
     fn look_for_failures(&mut self) {
         let has_failed = |worker: &Worker| worker.has_ended && worker.report.is_none();
         if self.failed.is_none()
@@ -320,7 +322,7 @@ impl Workers {
         }
     }
 
-    /// Whether the last order is carried out; at the end, whether all have ended and said their last words.
+    /// Whether the last order is carried out; at the end, whether all processes have ended and said their last words.
     fn is_over(&self) -> bool {
         self.reading == 0 || (!self.ending && self.all.iter().all(|worker| worker.report.is_some()))
     }
@@ -362,7 +364,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         for worker in &mut self.all {
-            // Both fail only if it has ended and was waited for.
+            // Both calls fail only if the process has ended and was waited for.
             let _ = worker.process.kill();
             let _ = worker.process.wait();
         }

@@ -11,7 +11,7 @@ use super::times::Histogram;
 
 /// Watches a run.
 pub trait Watcher {
-    /// How it stands now.
+    /// Shows the present state of the run.
     fn watch(&mut self, progress: &Progress);
 
     /// An interval of the measured part is over; these are its own figures, and its latencies.
@@ -23,7 +23,7 @@ pub trait Watcher {
     fn pause(&mut self) {}
 }
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// The part of the run.
@@ -34,7 +34,7 @@ pub struct Progress {
     pub rate: f64,
     /// The 99th percentile of latency in the last interval, in microseconds; `None` without a reply.
     pub p99_us: Option<f64>,
-    /// For how long no reply has come although some are due.
+    /// How long no reply has come although some are due.
     #[serde(rename = "stalled_s", with = "seconds")]
     pub stalled: Duration,
     /// Connections that failed.
@@ -59,7 +59,7 @@ pub enum Doing {
     Holding,
     /// Messages flow and count.
     Measuring,
-    /// Replies to the last messages are awaited.
+    /// The run awaits the replies to the last messages.
     Draining,
 }
 

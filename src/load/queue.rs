@@ -1,5 +1,5 @@
-//! The clients without a connection: before the first one, between two, and after the last one. The queue also says when
-//! the next one may begin to connect.
+//! The clients without a connection: before their first connection, between two, and after their last. The queue also
+//! says when the next client may begin to connect.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,19 +15,19 @@ use crate::reactor::Moment;
 pub(super) struct Queue {
     /// The numbers of clients that have not begun to connect yet, the next one last.
     fresh: Vec<u32>,
-    /// Clients that are to connect at some time, the earliest first; of several at one time by their numbers.
+    /// Clients with an appointment, the earliest first; at the same moment, in the order of their numbers.
     waiting: BTreeMap<Appointment, Attempt>,
     /// Clients whose first connection failed. They try again when all others have had their first.
     held_back: Vec<(Appointment, Attempt)>,
-    /// Clients that get no connection any more, and the numbers of clients that never began to connect.
+    /// Clients that get no connection any more, and below the numbers of clients that never began to connect.
     gone: Vec<Client>,
     never_begun: Vec<u32>,
-    /// A connect that was taken from here goes on until [`Ramp::ended`].
+    /// Counts the connects under way. A connect that this queue hands out goes on until [`Ramp::ended`].
     pub(super) ramp: Ramp,
     reconnect: Reconnect,
-    /// Clients in `waiting` that go on with a connect that they have begun.
+    /// The number of clients in `waiting` that go on with a connect that they have begun.
     trying: usize,
-    /// How many connections have been begun.
+    /// The number of connections begun so far.
     numbers: u64,
     random: fastrand::Rng,
 }
@@ -35,7 +35,7 @@ pub(super) struct Queue {
 /// A client that begins to connect.
 pub(super) struct Attempt {
     pub(super) client: Client,
-    /// The beginning of the attempt that this one goes on with; nothing for a new one.
+    /// When the attempt that this one continues began; `None` for a new attempt.
     pub(super) since: Option<Moment>,
 }
 
@@ -80,7 +80,7 @@ impl Queue {
         Some(attempt)
     }
 
-    /// When the next client may begin to connect, if only time is in its way.
+    /// The moment at which the next client may begin to connect, if only time is in its way.
     pub(super) fn wakes_at(&self) -> Option<Moment> {
         let may_begin = self.ramp.waits_until()?;
         if !self.fresh.is_empty() {
@@ -89,33 +89,33 @@ impl Queue {
         Some(self.earliest()?.max(may_begin))
     }
 
-    /// When the next client that waits is to connect.
+    /// The moment of the earliest appointment.
     fn earliest(&self) -> Option<Moment> {
         self.waiting.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The client wants another connection at this time.
+    /// Queues the client for another connection at this time.
     pub(super) fn push(&mut self, client: Client, at: Moment) {
         self.waiting.insert((at, client.pacer.client()), Attempt { client, since: None });
     }
 
-    /// The client goes on at this time with a connect that it has begun.
+    /// Queues the client to go on at this time with a connect that it has begun.
     pub(super) fn go_on(&mut self, client: Client, at: Moment, since: Moment) {
         self.trying += 1;
         self.waiting.insert((at, client.pacer.client()), Attempt { client, since: Some(since) });
     }
 
-    /// The client tries again when all others have had their first connection.
+    /// Lets the client try again when all others have had their first connection.
     pub(super) fn hold_back(&mut self, client: Client, at: Moment) {
         self.held_back.push(((at, client.pacer.client()), Attempt { client, since: None }));
     }
 
-    /// Clients that were held back may try again.
+    /// Lets the clients that were held back try again.
     pub(super) fn release(&mut self) {
         self.waiting.extend(self.held_back.drain(..));
     }
 
-    /// All clients begin to wait, each for its first message.
+    /// Lets all clients wait, each for its first message.
     pub(super) fn await_first_messages(&mut self, traffic: &Traffic, now: Moment) {
         for client in std::mem::take(&mut self.fresh).into_iter().rev() {
             let client = Client::new(client, &traffic.pacing, traffic.seed, now);
@@ -124,12 +124,12 @@ impl Queue {
         }
     }
 
-    /// The client gets no connection any more.
+    /// Gives the client no connection any more.
     pub(super) fn give_up(&mut self, client: Client) {
         self.gone.push(client);
     }
 
-    /// Clients that have not begun to connect get no connection any more.
+    /// Gives up every client that still waits for a connection.
     pub(super) fn give_all_up(&mut self) {
         self.give_fresh_up();
         self.trying = 0;
@@ -137,12 +137,12 @@ impl Queue {
         self.gone.extend(std::mem::take(&mut self.waiting).into_values().map(|attempt| attempt.client));
     }
 
-    /// Clients that have never begun to connect do not begin.
+    /// Keeps clients that have never begun to connect from beginning.
     pub(super) fn give_fresh_up(&mut self) {
         self.never_begun.append(&mut self.fresh);
     }
 
-    /// All clients that were given up begin anew.
+    /// Lets all clients that were given up begin anew.
     pub(super) fn revive(&mut self) {
         self.fresh.append(&mut self.never_begun);
         self.fresh.extend(self.gone.drain(..).map(|client| client.pacer.client()));
@@ -159,8 +159,8 @@ impl Queue {
         self.all_have_tried() && self.waiting.is_empty() && self.held_back.is_empty()
     }
 
-    /// When a client connects again, after so many failures since its last reply: at once the first time, then after a
-    /// time that doubles. Chance picks a moment in the second half of that time, so that clients that lost their
+    /// When a client connects again, after `tries` failures since its last reply: at once the first time, then after a
+    /// delay that doubles. Chance picks a moment in the second half of the delay, so that clients that lost their
     /// connections together do not come back together.
     pub(super) fn again_at(&mut self, tries: u32, now: Moment) -> Moment {
         let Some(doublings) = tries.checked_sub(1) else { return now };
@@ -175,7 +175,7 @@ impl Queue {
         self.waiting.values().chain(held_back).map(|attempt| &attempt.client).chain(&self.gone)
     }
 
-    /// Does something to each client without a connection.
+    /// Applies a change to each client without a connection.
     pub(super) fn for_each(&mut self, change: impl FnMut(&mut Client)) {
         let held_back = self.held_back.iter_mut().map(|(_, attempt)| attempt);
         let attempts = self.waiting.values_mut().chain(held_back);

@@ -1,4 +1,4 @@
-//! How fast connections are begun: at most so many a second, and at most so many at once.
+//! The pace at which connections begin: a limit on new ones in a second, and a limit on those under way.
 
 use std::time::Duration;
 
@@ -19,31 +19,31 @@ impl Ramp {
         Ramp { under_way: 0, most_under_way, gap, next: now }
     }
 
-    /// Takes leave to begin one connection.
+    /// Asks to begin one connection. True: it may begin now.
     pub(super) fn take(&mut self, now: Moment) -> bool {
         if self.under_way >= self.most_under_way || now < self.next {
             return false;
         }
         self.under_way += 1;
         if !self.gap.is_zero() {
-            // Counted from when it was due, so that late wake-ups don't slow the ramp down. But connects that nobody
-            // wanted are not made up for.
+            // Count from the moment at which this connect was due, so that late wake-ups don't slow the ramp down. But
+            // don't make up for connects that nobody wanted.
             self.next = self.next.max(now - Duration::from_secs(1)) + self.gap;
         }
         true
     }
 
-    /// When the next one may begin, if only time is in its way.
+    /// The moment at which the next connect may begin, if only time is in its way.
     pub(super) fn waits_until(&self) -> Option<Moment> {
         (self.under_way < self.most_under_way).then_some(self.next)
     }
 
-    /// One has been established, or has failed.
+    /// Notes that a connect has ended, well or not.
     pub(super) fn ended(&mut self) {
         self.under_way -= 1;
     }
 
-    /// How many are under way.
+    /// The number of connects under way.
     pub(super) fn under_way(&self) -> usize {
         self.under_way
     }

@@ -22,30 +22,31 @@ use super::plan::Plan;
 use super::report::{Condition, FORMAT_VERSION, Report, Verdict};
 use super::step::{SearchPart, SearchStep, StepPlan};
 
-/// Windows that the answer has to pass at the end.
+/// Windows that the best rate has to pass at the end.
 const WINDOWS: u32 = 3;
 /// The most steps. Bisecting to a thousandth takes a quarter of them.
 const MOST_STEPS: usize = 100;
-/// How often a step is tried in which the generator is late: it may be so by chance, unless its own work takes too long.
+/// The most attempts at a step while the generator is late. Chance may make it late, unless its own work takes too
+/// long.
 const ATTEMPTS: usize = 10;
 const ATTEMPTS_BEHIND: usize = 3;
 /// Where closer steps pass and fail by chance, or the generator is too late for them, the answer may be as coarse as this.
 /// The result names the rate that fails above it.
 const COARSEST: f64 = 0.05;
-/// A step lasts until so many messages were due, so that its 99th percentile is not its maximum; but not more than
+/// A step lasts until this many messages were due, so that its 99th percentile is not its maximum; but not more than
 /// [`LONGEST`] times as long as asked.
 const FEWEST_MESSAGES: f64 = 300.0;
 const LONGEST: u32 = 4;
-/// Below this rate no answer is looked for.
+/// The search tries no lower rate.
 const LOWEST: f64 = 1.0;
 /// A plan takes no higher rate.
 const HIGHEST: f64 = 1e9;
-/// How a rate is searched for.
+/// The settings of a search for a rate.
 #[derive(Clone, Debug)]
 pub struct RateSearch {
     /// The plan of each step but for its rate; its own rate is the first to be tried.
     pub plan: Plan,
-    /// A rate is too high if one of them holds.
+    /// The conditions. A rate is too high if any of them holds.
     pub conditions: Vec<Condition>,
     /// How close the best rate and the lowest failing one have to be, as a share of the best.
     pub precision: f64,
@@ -63,19 +64,19 @@ struct Search<R> {
     confirmed: f64,
 }
 
-/// Why a search goes no further.
+/// The reason why a search goes no further.
 enum Stop<E> {
     Ended(SearchEnding),
     Failed(E),
 }
 
 impl RateSearch {
-    /// The conditions that a rate has to meet if nothing else is asked for.
+    /// The conditions that make a rate too high, unless the user names others.
     pub fn usual_conditions() -> Vec<Condition> {
         ["p99>10ms", "errors>0", "not_sent>0"].iter().filter_map(|text| text.parse().ok()).collect()
     }
 
-    /// Searches. `run` carries out one step; it may end it early, which ends the search.
+    /// Searches. `run` carries out one step. An interrupt that ends a step early ends the search.
     ///
     /// # Errors
     /// When a run does not take place.
@@ -126,7 +127,7 @@ impl<E, R: FnMut(StepPlan) -> Result<Report, E>> Search<R> {
             self.failing.filter(|failing| failing / self.best > 1.0 + self.settings.precision)
         {
             match self.passes(SearchPart::Bisect, (self.best + failing) / 2.0, 2) {
-                // Close to the limit a step is hard to tell from one with a late generator.
+                // Close to the limit, a server that is too slow looks much like a late generator.
                 Err(Stop::Ended(SearchEnding::GeneratorLate)) if failing / self.best <= 1.0 + COARSEST => {
                     break;
                 }
@@ -136,8 +137,9 @@ impl<E, R: FnMut(StepPlan) -> Result<Report, E>> Search<R> {
         Ok(())
     }
 
-    /// Whether the best rate passes again, and the step above fails again. A best rate that fails is the lowest that
-    /// fails; if the step above passes, it is the best, and none fails that is known.
+    /// Confirms that the best rate passes again, and that the step above fails again. If the best rate fails, it
+    /// becomes the lowest failing rate. If the step above passes, it becomes the best rate, and no failing rate is
+    /// known any more.
     fn confirm(&mut self) -> Result<bool, Stop<E>> {
         let answer = self.best;
         for _ in 0..WINDOWS {
@@ -169,7 +171,7 @@ impl<E, R: FnMut(StepPlan) -> Result<Report, E>> Search<R> {
         Ok(!passes?)
     }
 
-    /// From a best rate above which none fails that is known, in steps that double.
+    /// Climbs from the best rate in steps that double, while no failing rate above it is known.
     fn climb(&mut self) -> Result<(), Stop<E>> {
         let mut factor = 1.0 + self.settings.precision;
         while self.failing.is_none() {
@@ -179,8 +181,8 @@ impl<E, R: FnMut(StepPlan) -> Result<Report, E>> Search<R> {
         Ok(())
     }
 
-    /// Whether a rate is good: in one step no condition holds. It is not if one holds in so many, or if the server falls
-    /// behind. Steps that say nothing of the server are repeated.
+    /// Whether a rate is good: in one step no condition holds. The rate is too high if a condition holds in `failures`
+    /// steps, or if the server falls behind. Steps that say nothing of the server are repeated.
     fn passes(&mut self, part: SearchPart, rate: f64, failures: u32) -> Result<bool, Stop<E>> {
         let (mut failed, mut void, mut behind) = (0, 0, 0);
         while void < ATTEMPTS && behind < ATTEMPTS_BEHIND {
@@ -227,7 +229,7 @@ impl<E, R: FnMut(StepPlan) -> Result<Report, E>> Search<R> {
         self.steps.last().ok_or(Stop::Ended(SearchEnding::Unsteady))
     }
 
-    /// The highest rate that passed, of all that are lower than this one and than any that fails; 0 if there is none.
+    /// The highest rate that passed below `bound` and below the lowest failing rate; 0 if there is none.
     fn best_below(&self, bound: f64) -> f64 {
         let bound = self.failing.map_or(bound, |failing| failing.min(bound));
         let is_good = |step: &&SearchStep| {
@@ -242,7 +244,7 @@ impl<E, R: FnMut(StepPlan) -> Result<Report, E>> Search<R> {
     }
 }
 
-/// The length of a step that is to last so long, so many times.
+/// The length of a step: the time asked for, or longer for enough messages, and all this `times` times.
 fn length(asked: Duration, rate: f64, times: u32) -> Duration {
     let long_enough = Duration::try_from_secs_f64(FEWEST_MESSAGES / rate).unwrap_or(asked);
     asked.max(long_enough).saturating_mul(times).min(asked.saturating_mul(LONGEST))
@@ -255,7 +257,7 @@ mod tests {
     use super::*;
     use crate::reactor::Moment;
 
-    /// A report of a second at the rate of the plan: every message took so long.
+    /// A report of a second at the rate of the plan, in which every message took `latency`.
     fn report(plan: &Plan, latency: Duration, lag: Duration) -> Report {
         let from = Moment::now();
         let mut figures = Figures::new(true, from);
@@ -269,8 +271,8 @@ mod tests {
         Report::new(plan.clone(), figures)
     }
 
-    /// A search in which the step of this number at this rate has so much latency, and the generator so much lag, in
-    /// milliseconds.
+    /// A search over a simulated server. For a rate and the number of a step, `run` gives the latency and the
+    /// generator's lag, in milliseconds.
     fn search(first: f64, mut run: impl FnMut(f64, usize) -> (u64, u64)) -> FoundRate {
         let plan = Plan::new(vec![":7".parse().expect("an endpoint")]);
         let plan = Plan { pace: Pace::Open { rate: first, arrivals: Arrivals::Fixed }, ..plan };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::sizes::Sizes;
 use crate::system::Text;
 
-/// So many bytes of a line that comes in pieces are kept, to show a line that answers no message.
+/// The most bytes kept of a line that comes in pieces, to show a line that answers no message.
 const LONGEST_BEGINNING: usize = 256;
 
 /// The end of a reply.
@@ -25,7 +25,7 @@ pub enum Replies {
 }
 
 impl Replies {
-    /// The reason why replies say nothing about bytes; nothing of echoes.
+    /// Why replies of this kind verify no bytes; `None` for echoes.
     pub(super) fn not_verified(self) -> Option<&'static str> {
         match self {
             Replies::Echo => None,
@@ -38,12 +38,12 @@ impl Replies {
 /// The messages for a service that does not echo.
 #[derive(Debug)]
 pub(super) struct Requests {
-    /// The longest message. A shorter one is its end, and so ends with a line feed as well.
+    /// The longest message. A shorter message is its end, and so ends with a line feed as well.
     text: Box<[u8]>,
 }
 
 impl Requests {
-    /// The one message that there is, or printable lines.
+    /// The given message, or else printable lines.
     pub(super) fn new(message: Option<&Text>, sizes: Sizes, seed: u64) -> Requests {
         if let Some(Text(bytes)) = message {
             return Requests { text: bytes.as_slice().into() };
@@ -65,7 +65,7 @@ impl Requests {
 /// The replies of one connection, as they come in.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    /// Bytes of a line that has not ended yet, and the first of them.
+    /// How many bytes of an unfinished line have come, and the first of these bytes.
     begun: usize,
     beginning: Vec<u8>,
 }
@@ -90,7 +90,7 @@ impl Incoming {
         (end.map(|_| length), &bytes[taken..])
     }
 
-    /// The first bytes that came earlier of the reply that was taken last.
+    /// The first bytes of the reply that was taken last, if they came in earlier reads.
     pub(super) fn beginning(&self) -> &[u8] {
         &self.beginning
     }

@@ -40,13 +40,13 @@ impl Window {
     }
 }
 
-/// Where in the run we are; the list is in `mod.rs`.
+/// The part of the run that goes on; `mod.rs` lists the parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Opening,
     /// Connections are open, and the time to begin has not come.
     Waiting,
-    /// The reactor stands still until the next window is begun, or the end.
+    /// The reactor stands still until the next window or the end begins.
     Resting,
     WarmUp,
     Measuring,
@@ -54,7 +54,8 @@ enum Part {
     Closing,
 }
 
-/// The handler of the reactor: it hands events on to the clients, and takes them from one part of the run to the next.
+/// The handler of the reactor: it hands events on to the clients, and takes the clients from one part of the run to
+/// the next.
 pub(super) struct Run {
     plan: Rc<Plan>,
     clients: Clients,
@@ -135,8 +136,8 @@ impl Run {
         self.watcher = Some(watcher);
     }
 
-    /// All clients that have no connection get one; the reactor stops when they have. In a churn there is nothing to
-    /// be opened before.
+    /// Lets all clients without a connection connect; the reactor stops when they have connected. A churn has nothing
+    /// to open before its messages flow.
     pub(super) fn begin_opening(&mut self, context: &mut Context<Slot>) -> bool {
         context.set_timer(RUN, Moment::now());
         self.clients.reopen();
@@ -145,19 +146,19 @@ impl Run {
         !is_churn
     }
 
-    /// Messages of an open loop are due at this rate from the next window on.
+    /// Sets the rate of an open loop, from the next window on.
     pub(super) fn set_rate(&mut self, rate: f64) {
         self.clients.traffic().pacing.set_rate(rate);
     }
 
-    /// Nothing is sent until then; the reactor stops when the time has come.
+    /// Sends nothing before `until`; the reactor stops then.
     pub(super) fn begin_waiting(&mut self, context: &mut Context<Slot>, until: Moment) {
         self.part = Part::Waiting;
         self.part_ends = until;
         context.set_timer(RUN, Moment::now());
     }
 
-    /// Messages flow; the reactor stops when the last of them is answered or given up.
+    /// Begins a window: messages flow, and the reactor stops when the last of them is answered or given up.
     pub(super) fn begin_window(&mut self, context: &mut Context<Slot>, window: Window) {
         self.window = window;
         let is_hold = self.plan.usage == Usage::Hold;
@@ -170,7 +171,8 @@ impl Run {
         let now = Moment::now();
         context.set_timer(RUN, now);
         if is_hold {
-            // The first echoes have come already. They are counted, but not in this time.
+            // The echoes of the first messages have come already. They count, but this window's time begins after
+            // them.
             self.clients.start(context, now);
             return self.measure(context, now);
         }
@@ -186,13 +188,13 @@ impl Run {
         self.clients.send_all(context);
     }
 
-    /// The connections end. False: there is nothing to wait for.
+    /// Ends the connections. False: there is nothing to wait for.
     pub(super) fn begin_closing(&mut self, context: &mut Context<Slot>) -> bool {
         let now = Moment::now();
         context.set_timer(RUN, now);
         self.part = Part::Closing;
         self.part_ends = now + END_TIME;
-        // With --reset nothing is awaited, but one more turn reads the bytes that have come by now.
+        // With --reset the run awaits no ends, but one more turn reads the bytes that have come by now.
         let is_waiting = !self.figures().interrupted && (self.clients.end_all(context) || self.plan.reset);
         if self.plan.reset {
             self.part_ends = now;
@@ -200,7 +202,8 @@ impl Run {
         is_waiting
     }
 
-    /// The figures of the window, which is over. Messages of it that are answered before the next one count nowhere.
+    /// The figures of the window, which is over. A message of the window that is answered before the next window
+    /// counts nowhere.
     pub(super) fn end_step(&mut self, context: &mut Context<Slot>) -> Figures {
         let figures = self.figures().hand_over();
         self.clients.forget_messages(context);
@@ -274,7 +277,7 @@ impl Run {
         self.at_regular_times(context, now);
     }
 
-    /// When the next client connects. In a churn none does before messages flow.
+    /// When the next client connects. In a churn no client connects before messages flow.
     fn connects_at(&self) -> Option<Moment> {
         let is_early = self.part == Part::Waiting && self.plan.usage == Usage::Churn;
         if is_early { None } else { self.clients.connects_at() }
@@ -314,7 +317,7 @@ impl Run {
         context.set_timer(RUN, wake);
     }
 
-    /// The measured part begins at `now`, which is after the beginning of `starvation`.
+    /// Begins the measured part at `now`, after the beginning of `starvation`.
     fn measure(&mut self, context: &mut Context<Slot>, now: Moment) {
         self.figures().begin(now);
         self.received_before = self.figures().messages.received;
@@ -377,7 +380,7 @@ impl Run {
         }
     }
 
-    /// The window is over; the reactor stands still.
+    /// Ends the window; the reactor stands still.
     fn rest(&mut self, context: &mut Context<Slot>) {
         self.part = Part::Resting;
         let last = self.clients.settle(context);

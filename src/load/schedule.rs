@@ -13,7 +13,7 @@ use crate::reactor::Moment;
 pub(super) struct Schedule {
     start: Moment,
     clients: u64,
-    /// From one message to the next, over all clients.
+    /// The time from one message to the next, over all clients.
     nanoseconds: f64,
     arrivals: Arrivals,
 }
@@ -28,7 +28,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// A turn that no schedule gave.
+    /// A turn outside any schedule.
     pub(super) fn at(due: Moment) -> Turn {
         Turn { due, number: 0, random: fastrand::Rng::with_seed(0) }
     }
@@ -39,12 +39,12 @@ impl Schedule {
         Schedule { start, clients: clients as u64, nanoseconds: 1e9 / rate, arrivals }
     }
 
-    /// The first messages are due from this moment on.
+    /// Makes the first messages due from this moment on.
     pub(super) fn begin(&mut self, start: Moment) {
         self.start = start;
     }
 
-    /// Messages are due at another rate. Nothing else changes before the schedule begins again.
+    /// Changes the rate. Nothing else changes before the schedule begins again.
     pub(super) fn set_rate(&mut self, rate: f64) {
         self.nanoseconds = 1e9 / rate;
     }
@@ -61,7 +61,7 @@ impl Schedule {
         turn
     }
 
-    /// From one message of a client to its next.
+    /// Moves a turn from one message of a client to its next.
     pub(super) fn advance(&self, client: u32, turn: &mut Turn) {
         turn.number += 1;
         turn.due = match self.arrivals {
@@ -71,7 +71,7 @@ impl Schedule {
         };
     }
 
-    /// To the first message of a client that is due at this moment or later.
+    /// Moves a turn to the client's first message that is due at this moment or later.
     pub(super) fn skip_to(&self, from: Moment, client: u32, turn: &mut Turn) {
         if turn.due >= from {
             return;
@@ -82,7 +82,7 @@ impl Schedule {
                     from.since(turn.due).as_nanos() as f64 / (self.nanoseconds * self.clients as f64);
                 turn.number += missed as u64;
                 turn.due = self.fixed(client, turn.number);
-                // Rounding may leave it one or two too early.
+                // Rounding may leave the turn one or two messages too early.
                 while turn.due < from {
                     self.advance(client, turn);
                 }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     proptest! {
-        /// Messages are owed if they would have been sent.
+        /// A message is owed if it would have been sent.
         #[test]
         fn what_is_owed_is_counted(clients in 1..50_u32, rate in 1.0..50_000.0_f64, milliseconds in 0..2_000_u64) {
             let start = Moment::now();

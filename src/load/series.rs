@@ -49,14 +49,14 @@ pub(super) struct Series {
     began: Moment,
     ends: Moment,
     length: Duration,
-    /// Latencies of the current interval; until one comes, those of the interval before.
+    /// Latencies of the current interval; until its first reply comes, those of the interval before.
     latency: Histogram,
     is_of_the_one_before: bool,
-    /// The counts at its beginning.
+    /// The counts at the beginning of the current interval.
     counted: Counts,
 }
 
-/// The counts that an interval has its share of.
+/// Counts of the whole run so far. The difference between two of them is the share of an interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Counts {
     pub(super) received: u64,
@@ -121,7 +121,7 @@ impl Series {
         self.counted = counted;
         self.began = now;
         if self.ends <= now {
-            // A late end makes the next interval no later.
+            // A late end does not delay the end of the next interval.
             let missed = now.since(self.ends).as_nanos() / self.length.as_nanos().max(1) + 1;
             let missed = u32::try_from(missed).unwrap_or(u32::MAX);
             self.ends = self.ends + self.length.saturating_mul(missed);
@@ -209,7 +209,7 @@ impl Point {
             received,
             bytes: self.bytes + next.bytes,
             rate: received as f64 / seconds,
-            // Without a reply it is None, which is less than any.
+            // Without a reply the time is `None`, which is less than any time.
             p50_us: larger(self.p50_us, next.p50_us),
             p99_us: larger(self.p99_us, next.p99_us),
             max_us: larger(self.max_us, next.max_us),
@@ -226,7 +226,7 @@ impl Point {
     }
 }
 
-/// The larger of two times. A time that was measured is larger than none.
+/// The larger of two times. A measured time is larger than none.
 pub(super) fn larger(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     one.into_iter().chain(other).reduce(f64::max)
 }

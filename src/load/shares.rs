@@ -9,9 +9,9 @@ use super::encoding::seconds;
 use super::plan::{Pace, Plan};
 use super::step::StepPlan;
 
-/// How long generators have to start, before they open connections.
+/// The time that generators have to start, before they open connections.
 const STARTING: Duration = Duration::from_millis(500);
-/// Connections that a generator opens in a second: a careful guess.
+/// The connections that a generator opens in a second: a careful guess.
 const OPENED_A_SECOND: f64 = 5000.0;
 
 /// The share of one process: the first line that it reads from standard input, as JSON.
@@ -19,7 +19,7 @@ const OPENED_A_SECOND: f64 = 5000.0;
 pub struct Share {
     /// Its part of the plan.
     pub plan: Plan,
-    /// The processor that it keeps to, counted among its allowed ones.
+    /// The processor that the process keeps to, counted among its allowed ones.
     pub core: Option<usize>,
     /// How long its intervals are.
     #[serde(rename = "interval_s", with = "seconds")]
@@ -33,11 +33,11 @@ pub struct Share {
 pub struct Order {
     /// When messages begin to flow, in seconds since 1970.
     pub start_at: f64,
-    /// One step of a search. Without it the whole plan is carried out, and there are no more orders.
+    /// One step of a search. Without it the process carries out the whole plan, and gets no more orders.
     pub step: Option<StepPlan>,
 }
 
-/// The plan has too little to do for so many processes.
+/// The plan has too little to do for this many processes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{processes} processes need at least {processes} {what}, and there are {there_are}")]
 pub struct SharesError {
@@ -49,7 +49,7 @@ pub struct SharesError {
     pub there_are: u64,
 }
 
-/// Divides a plan into so many shares.
+/// Divides a plan into `processes` shares.
 ///
 /// # Errors
 /// When there are fewer clients or messages than shares.

@@ -13,7 +13,7 @@ use crate::system::StopSignal;
 pub(super) enum Slot {
     Stream(StreamClient),
     Datagrams(DatagramClient),
-    /// The request to end early.
+    /// The request to end the run early.
     Stop(StopSignal),
 }
 
@@ -22,7 +22,7 @@ pub(super) struct StreamClient {
     pub(super) connection: Connection<Socket>,
     pub(super) stream: Stream,
     pub(super) client: Client,
-    /// Nothing is sent any more: only the peer's end is awaited, and bytes that should not come.
+    /// Whether the client sends nothing any more, and only awaits its peer's end and bytes that should not come.
     pub(super) is_ending: bool,
 }
 
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_connection_is_at_most_384_bytes() {
-        // The slot, its place among the deadlines, a deadline, and what the queue of clients may have kept of it.
+        // The slot, its place among the deadlines, a deadline, and the memory that the queue may keep for the client.
         let slot = Context::<Slot>::BYTES_PER_SOURCE + size_of::<(Moment, u32)>();
         assert!(slot <= 384, "{slot} bytes");
     }

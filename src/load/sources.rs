@@ -62,7 +62,7 @@ impl Sources {
     }
 }
 
-/// How many addresses of a network a host can have: not the network's own one, nor the one for everybody in it.
+/// How many addresses of a network a host can have: neither the network address nor the broadcast address.
 fn usable(network: &IpNet) -> u64 {
     let bits = network.max_prefix_len() - network.prefix_len();
     match (network, bits) {

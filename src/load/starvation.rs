@@ -16,7 +16,7 @@ use super::times::Times;
 use crate::reactor::Moment;
 use crate::system::cpu_time;
 
-/// The loop asks to be woken at least this often, to notice that it was not.
+/// The loop asks to be woken at least this often, so that it notices a late wake-up.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// A loop that wakes this late was held up; a busy machine alone takes less.
 const LATE: Duration = Duration::from_millis(50);
@@ -30,7 +30,8 @@ const BUSY: f64 = 0.9;
 /// A generator may have limited the run if for more than this share of it the generator waited for a core, never caught
 /// up with its work, or lost its processors to other machines of its hypervisor.
 pub(super) const STARVED: f64 = 0.1;
-/// The same for a generator that was stopped, blocked or throttled: all messages that were due then waited for it.
+/// The same share for a generator that was stopped, blocked or throttled: all messages that were due then waited for
+/// it.
 pub(super) const HELD_UP: f64 = 0.01;
 /// An open loop that was this late with one message of a hundred was not on time.
 const LATE_US: f64 = 1000.0;
@@ -43,9 +44,9 @@ pub struct Generator {
     pub cpu_seconds: f64,
     /// Open loop: how late messages left although their connection was free. `null` in a closed loop.
     pub lag_us: Option<Times>,
-    /// How long it was ready to run and had no core, in seconds.
+    /// How long the process was ready to run and had no core, in seconds.
     pub waited_for_core_s: f64,
-    /// How long a hypervisor ran others on its processors, on average over these, in seconds.
+    /// How long a hypervisor ran other machines on its processors, on average over these, in seconds.
     pub stolen_s: f64,
     /// How long its control groups had used up their quota, added up over all processors, in seconds.
     pub throttled_s: f64,
@@ -64,7 +65,7 @@ pub struct Generator {
 /// The signs, while the measured part lasts.
 #[derive(Debug)]
 pub(super) struct Starvation {
-    /// The figures so far. The kernel's own come at the end.
+    /// The figures so far. The kernel's own figures come at the end.
     pub(super) generator: Generator,
     /// The kernel's figures at the beginning: CPU time, time without a core, time that others withheld. `None` outside
     /// the measured part.
@@ -96,13 +97,14 @@ impl Default for Generator {
 }
 
 impl Generator {
-    /// The longest that it can have delayed a message, in seconds: all its delays, one behind the other.
+    /// The longest delay that the generator can have caused a message, in seconds: the sum of all its delays.
     pub(super) fn longest_delay(&self) -> f64 {
         let late = self.lag_us.map_or(0.0, |lag| lag.max / 1e6);
         late + self.waited_for_core_s + self.stolen_s + self.throttled_s + self.held_up_s + self.behind_s
     }
 
-    /// Whether its own work took too long in so much of a run of this length that another run would hardly differ.
+    /// Whether the generator's own work took too long in so much of a run of `seconds` that another run would hardly
+    /// differ.
     pub(super) fn is_behind(&self, seconds: f64) -> bool {
         self.behind_s > seconds * STARVED
     }
@@ -120,7 +122,8 @@ impl Starvation {
         }
     }
 
-    /// The measured part is about to begin. This reads several files, so the caller looks at the clock after it.
+    /// Call it just before the measured part begins. It reads several files, so the caller looks at the clock after
+    /// it.
     pub(super) fn begin(&mut self, now: Moment) {
         let (withheld, core_share) = (Withheld::so_far(), quota());
         let (cpu_time, waited) = (cpu_time(), run_queue_delay());
@@ -132,7 +135,8 @@ impl Starvation {
         };
     }
 
-    /// A turn of the loop began at `now`, and found nothing to do if it is idle. `worked` reads [`working_time`].
+    /// Notes a turn of the loop that began at `now`, and found nothing to do if it is idle. `worked` reads
+    /// [`working_time`].
     pub(super) fn turn(&mut self, now: Moment, is_idle: bool, worked: impl FnOnce() -> Duration) {
         if let Some(late) = self.wake.take().map(|wake| now.since(wake)).filter(|late| *late >= LATE) {
             let late = late.as_secs_f64();
@@ -145,12 +149,12 @@ impl Starvation {
         }
     }
 
-    /// The loop wants to be woken at this moment.
+    /// Notes that the loop wants to be woken at this moment.
     pub(super) fn wakes_at(&mut self, wake: Moment) {
         self.wake = Some(wake);
     }
 
-    /// The measured part ends. A part that never began has no figures.
+    /// Ends the measured part. A part that never began has no figures.
     pub(super) fn end(&mut self, now: Moment) {
         let Some((before, waited_before, withheld_before)) = self.before.take() else { return };
         if now.since(self.span_began) >= LONG {
@@ -164,7 +168,7 @@ impl Starvation {
         self.wake = None;
     }
 
-    /// The figures of a measured part that lasted so long, and whether the generator limited it.
+    /// The figures of a measured part of `seconds`, and whether the generator limited it.
     pub(super) fn judged(self, pace: Pace, seconds: f64, lag_us: Option<Times>) -> Generator {
         let Generator { cpu_seconds, waited_for_core_s, stolen_s, throttled_s, held_up_s, .. } =
             self.generator;
@@ -197,7 +201,7 @@ impl Starvation {
     }
 }
 
-/// The time in which this process ran, or was ready to run.
+/// The time for which this process ran, or was ready to run.
 pub(super) fn working_time() -> Duration {
     cpu_time() + run_queue_delay()
 }

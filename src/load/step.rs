@@ -70,11 +70,11 @@ impl SearchStep {
     }
 }
 
-/// The report with the least figures that a generator would have had that was never late.
+/// The report with the lowest figures that a generator without delays would have measured.
 ///
-/// A message waits for the messages before it, at the server and on its connection, and for the generator. Of the
-/// generator's delays on its way none counts twice, since they lie one behind the other. So the message is delayed by all
-/// of the generator's delays together at most.
+/// A message waits for the messages before it, at the server and on its connection, and for the generator. The
+/// generator's delays lie one behind the other, so none of them counts twice. Together they delay a message by at most
+/// their sum.
 fn untroubled(report: &Report, rate: f64) -> Report {
     let delay = report.generator.longest_delay();
     let mut report = report.clone();

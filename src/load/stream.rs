@@ -15,16 +15,16 @@ use crate::reactor::Moment;
 #[derive(Debug)]
 pub(super) struct Stream {
     number: u64,
-    /// The connection was established, or until then the connect began, at this moment.
+    /// When the connection was established; until then, when the connect began.
     pub(super) began: Moment,
     pub(super) connecting: bool,
-    /// The driver has to look: see [`Stream::take_attention`].
+    /// Whether the driver has to look: see [`Stream::take_attention`].
     attention: bool,
-    /// Input only needs comparing: no greeting is awaited, and no difference was found.
+    /// Whether input only needs comparing: the stream awaits no greeting, and has found no difference.
     pub(super) plain: bool,
     /// The server's greeting, which comes before anything is sent.
     greeting: Option<Box<Awaited>>,
-    /// The greeting is complete, and the driver does not know yet.
+    /// Whether the greeting is complete and the driver does not know yet.
     greeted: bool,
     write_at: Place,
     read_at: Place,
@@ -37,13 +37,13 @@ pub(super) struct Stream {
     /// Replies that are not echoes.
     incoming: Option<Box<Incoming>>,
     flights: Flights,
-    /// Where the lengths of messages come from.
+    /// The source of the lengths of messages.
     lengths: fastrand::Rng,
     pub(super) fault: Option<Box<Fault>>,
 }
 
 impl Stream {
-    /// The stream of the connection with this number, which begins to connect.
+    /// A stream for the connection with this number, which begins to connect.
     pub(super) fn new(number: u64, greeting: u32, traffic: &Traffic, now: Moment) -> Stream {
         let beginning = traffic.pattern.beginning(number);
         Stream {
@@ -66,7 +66,7 @@ impl Stream {
         }
     }
 
-    /// Its connection is there.
+    /// Notes that the connection is established.
     pub(super) fn established(&mut self, now: Moment) {
         self.connecting = false;
         self.began = now;
@@ -106,12 +106,12 @@ impl Stream {
         self.flights.is_empty()
     }
 
-    /// Whether replies have come, and all that were awaited.
+    /// Whether all awaited replies have come, and at least one.
     pub(super) fn is_replied_to(&self) -> bool {
         self.returned > 0 && self.is_done() && self.fault.is_none() && self.greeting.is_none()
     }
 
-    /// Since when the greeting, or the reply to the oldest message under way, has been awaited.
+    /// The moment since which the stream has awaited the greeting, or the reply to the oldest message under way.
     pub(super) fn waiting_since(&self) -> Option<Moment> {
         if self.greeting.is_some() {
             return Some(self.began);
@@ -119,8 +119,8 @@ impl Stream {
         self.flights.oldest().map(|flight| flight.sent)
     }
 
-    /// The messages that may leave now: they are the stream's next bytes. Messages that do not fit into one piece of
-    /// the table are staged before it.
+    /// The messages that may leave now: they are the stream's next bytes. If they do not fit into one piece of the
+    /// table, all but the last piece go through `staged`.
     pub(super) fn compose<'a>(
         &mut self,
         client: &mut Client,
@@ -242,7 +242,7 @@ impl Stream {
         if self.fault.is_some() { None } else { completed }
     }
 
-    /// Handles all that is out of the ordinary: a greeting, a difference, more bytes than were sent.
+    /// Handles everything out of the ordinary: a greeting, a difference, more bytes than were sent.
     #[cold]
     pub(super) fn unusual<'a>(
         &mut self,

@@ -18,9 +18,9 @@ use crate::system::describe;
 
 /// How many bytes a connection may move before the others have their turn.
 const TURN_BUDGET: usize = 256 * 1024;
-/// How long more bytes are awaited that show the kind of a difference.
+/// How long a client waits for more bytes that show the kind of a difference.
 const EVIDENCE_TIME: Duration = Duration::from_millis(100);
-/// How long a peer has to end after we have, so that bytes behind the last reply are found.
+/// How long the run waits for a peer's end after our own, to find bytes behind the last reply.
 pub(super) const END_TIME: Duration = Duration::from_secs(1);
 /// The most connections of a churn that await their peer's end, as a multiple of its clients. Beyond that they are
 /// closed at once: a peer that never ends must not take all descriptors.
@@ -29,7 +29,7 @@ const MOST_ENDING: usize = 4;
 /// The clients with a connection.
 pub(super) struct StreamClients {
     workspace: Workspace,
-    /// Bytes of messages that do not go in one piece; empty nearly always.
+    /// Bytes of messages that do not fit into one piece; empty nearly always.
     staged: Vec<u8>,
     /// Connections that were established and wait for their greeting.
     ungreeted: u64,
@@ -61,7 +61,7 @@ impl StreamClients {
 
     // Events
 
-    /// The client's connect is under way.
+    /// Adds a client whose connect is under way.
     pub(super) fn add(
         &mut self,
         around: &mut Surroundings<'_>,
@@ -79,7 +79,7 @@ impl StreamClients {
         }
     }
 
-    /// An event for the client's connection.
+    /// Hands an event to the client's connection.
     pub(super) fn ready(&mut self, around: &mut Surroundings<'_>, token: Token, readiness: Readiness) {
         let Some(client) = stream(around.context, token) else { return };
         client.connection.note(readiness);
@@ -88,7 +88,7 @@ impl StreamClients {
         }
     }
 
-    /// It is time for the client's next message, or its time is up.
+    /// Handles the client's deadline: its next message is due, or its time is up.
     pub(super) fn deadline(&mut self, around: &mut Surroundings<'_>, token: Token) {
         match around.context.get(token) {
             Some(Slot::Stream(client)) if client.stream.fault.is_some() => self.mismatch(around, token),
@@ -97,7 +97,7 @@ impl StreamClients {
         }
     }
 
-    /// Moves what can be moved over the connection, and sees to what came of it.
+    /// Moves what can be moved over the connection, and handles the result.
     pub(super) fn pump(&mut self, around: &mut Surroundings<'_>, token: Token) {
         let now = around.context.now();
         let Some(StreamClient { connection, stream, client, is_ending }) = stream(around.context, token)
@@ -110,12 +110,12 @@ impl StreamClients {
         if *is_ending {
             return self.ending_pumped(around, token, &next);
         }
-        // Established and ended may be one event.
+        // One event may report both the beginning and the end of a connection.
         let established = stream.connecting
             && connection.phase() != Phase::Connecting
             && !matches!(next, Next::Close(End::NotConnected(_)));
         if established && connection.transport().is_connected_to_itself() {
-            // It would find its own bytes right, and there is nobody.
+            // The client would find its own bytes right, and no server is there.
             return self.ended(around, token, End::NotConnected(ErrorKind::ConnectionRefused.into()));
         }
         if established {
@@ -131,7 +131,7 @@ impl StreamClients {
         }
     }
 
-    /// Sees to everything that a stream can't do by itself.
+    /// Does everything that a stream can't do by itself.
     fn attend(&mut self, around: &mut Surroundings<'_>, token: Token) {
         let Some(client) = stream(around.context, token) else { return };
         if client.stream.take_greeted() {
@@ -173,7 +173,7 @@ impl StreamClients {
         }
     }
 
-    /// The handshake of a connection has ended well.
+    /// Handles a connection whose handshake has ended well.
     fn established(&mut self, around: &mut Surroundings<'_>, token: Token) {
         let now = Moment::now();
         let Some(StreamClient { connection, stream, client, .. }) = stream(around.context, token) else {
@@ -192,7 +192,7 @@ impl StreamClients {
         }
         if client.is_silent() {
             traffic.figures.outages.reconnected(now);
-            // With nothing to send, no reply would tell that it is served.
+            // With nothing to send, no reply would show that the client is served again.
             if is_open && !is_ungreeted && !client.pacer.may_send(&traffic.pacing, now) {
                 client.recovered(traffic, now);
             }
@@ -226,7 +226,7 @@ impl StreamClients {
         Some(client)
     }
 
-    /// A connection that only awaits its peer's end was pumped.
+    /// Handles a pumped connection that only awaits its peer's end.
     fn ending_pumped(&mut self, around: &mut Surroundings<'_>, token: Token, next: &Next) {
         let Some(client) = stream(around.context, token) else { return };
         let is_over = matches!(next, Next::Close(_));
@@ -239,7 +239,7 @@ impl StreamClients {
         }
     }
 
-    /// A connection has ended, and not because we wanted it to.
+    /// Handles the end of a connection that we did not end.
     fn ended(&mut self, around: &mut Surroundings<'_>, token: Token, end: End) {
         let now = around.context.now();
         let Some(StreamClient { stream, client, .. }) = stream(around.context, token) else { return };
@@ -279,7 +279,7 @@ impl StreamClients {
         }
     }
 
-    /// Other bytes came than were sent: the connection is of no use any more.
+    /// Handles a difference: the connection is of no use any more.
     fn mismatch(&mut self, around: &mut Surroundings<'_>, token: Token) {
         let Some(client) = stream(around.context, token) else { return };
         let Some(fault) = &client.stream.fault else { return };
@@ -334,7 +334,7 @@ impl StreamClients {
         }
     }
 
-    /// An established connection is lost. Its client has heard nothing since `silent_since`.
+    /// Handles the loss of an established connection. Its client has heard nothing since `silent_since`.
     fn lose(
         &mut self,
         around: &mut Surroundings<'_>,
@@ -347,7 +347,7 @@ impl StreamClients {
         let was_ending = *is_ending;
         let figures = &mut around.traffic.figures;
         if client.is_silent() && cause != Cause::Mismatch {
-            // It was lost before, and has not been served since.
+            // The client lost its connection before, and has not been served since.
             figures.outages.reconnect_failed();
         } else {
             figures.fail(cause, words);
@@ -386,7 +386,7 @@ impl StreamClients {
         Some(client)
     }
 
-    /// Judges all differences whose evidence is still being collected.
+    /// Judges all differences that still collect evidence.
     pub(super) fn settle(&mut self, around: &mut Surroundings<'_>) {
         let is_faulty = |token: &Token| {
             matches!(around.context.get(*token), Some(Slot::Stream(client))
@@ -398,7 +398,7 @@ impl StreamClients {
         }
     }
 
-    /// Ends all connections and awaits the peers' ends. True if there is anything to await.
+    /// Ends all connections. True if there is any peer's end to await.
     pub(super) fn end_all(&mut self, around: &mut Surroundings<'_>) -> bool {
         for token in around.context.tokens().collect::<Vec<_>>() {
             match around.context.get(token) {

@@ -71,12 +71,13 @@ impl Targets {
         self.at(connection, self.choice(connection))
     }
 
-    /// The address of its endpoint that it tries. Until one is proven, two connections may try different ones.
+    /// The address that a connection tries, among those of its endpoint. Until one address is proven, two connections
+    /// may try different ones.
     pub(super) fn choice(&self, connection: u64) -> Choice {
         self.candidates[self.endpoint(connection)].chosen
     }
 
-    /// Where a connection went that had this choice.
+    /// The target of a connection that had this choice.
     pub(super) fn at(&self, connection: u64, choice: Choice) -> Option<&Target> {
         self.candidates[self.endpoint(connection)].at(choice)
     }
@@ -87,7 +88,7 @@ impl Targets {
         Targets { candidates: vec![Candidates { addresses, chosen: Choice::default(), proven: false }] }
     }
 
-    /// A connection to the endpoint has been established: its address is the right one.
+    /// Proves the endpoint's address: a connection to it has been established.
     pub(super) fn prove(&mut self, connection: u64) {
         let endpoint = self.endpoint(connection);
         self.candidates[endpoint].proven = true;
@@ -98,7 +99,7 @@ impl Targets {
         let endpoint = self.endpoint(connection);
         let candidates = &mut self.candidates[endpoint];
         let next = Choice(candidates.chosen.0 + 1);
-        // Others may have found out before that this address is of no use.
+        // Other connections may have found out before that this address is of no use.
         if candidates.at(candidates.chosen) == Some(refused)
             && !candidates.proven
             && let Some(other) = candidates.at(next)
@@ -128,7 +129,7 @@ impl Candidates {
     }
 }
 
-/// How many connections there can be at once.
+/// The number of connections that are possible at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ceiling {
     /// Ports of a pair of addresses.
@@ -147,7 +148,7 @@ impl Ceiling {
         distinct.sort();
         distinct.dedup();
         if plan.is_over_udp() {
-            // A datagram socket has its port towards everyone: further targets bring no further ports.
+            // A datagram socket occupies its port towards all targets: further targets bring no further ports.
             distinct.truncate(1);
         }
         let sources =
@@ -211,7 +212,7 @@ impl Ceiling {
         })
     }
 
-    /// Whether another pair of addresses may have ports when this error says that one has none.
+    /// Whether other pairs of addresses may have ports, although this error says that one pair has none.
     pub(super) fn others_may_have_ports(&self, error: &io::Error) -> bool {
         Errno::from_io_error(error) == Some(Errno::ADDRNOTAVAIL) && self.pairs > 1
     }

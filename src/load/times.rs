@@ -66,7 +66,7 @@ pub struct Times {
 pub(super) struct Statistic {
     pub(super) name: &'static str,
     pub(super) of: fn(&Times) -> f64,
-    /// One value in so many lies beyond it; 0 if it is no percentile.
+    /// One value in this many lies beyond the figure; 0 if it is no percentile.
     one_in: u64,
 }
 
@@ -84,24 +84,24 @@ pub(super) const STATISTICS: [Statistic; 9] = [
 ];
 
 impl Statistic {
-    /// The figure as text; `=max` where it is none of its own.
+    /// The figure as text; `=max` if there are too few values for this percentile.
     pub(super) fn shown(&self, times: &Times) -> String {
         self.of_enough(times).map_or_else(|| "=max".into(), text)
     }
 
-    /// The figure in microseconds; nothing where it is none of its own.
+    /// The figure in microseconds; `None` if there are too few values for this percentile.
     pub(super) fn of_enough(&self, times: &Times) -> Option<f64> {
         (!self.is_the_maximum(times)).then(|| (self.of)(times))
     }
 
-    /// Whether so few values have no such percentile but their maximum.
+    /// Whether there are too few values for this percentile: only their maximum lies beyond it.
     pub(super) fn is_the_maximum(&self, times: &Times) -> bool {
         self.one_in > times.count
     }
 }
 
 impl Times {
-    /// The same distribution, were each time shorter by so many microseconds.
+    /// The distribution as if each time were shorter by this many microseconds.
     pub(super) fn less(self, microseconds: f64) -> Times {
         let less = |time: f64| (time - microseconds).max(0.0);
         Times {
@@ -135,7 +135,7 @@ impl Histogram {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) as f64 / 1e3)
     }
 
-    /// Its figures; nothing if nothing was recorded.
+    /// The figures of the distribution; `None` if nothing was recorded.
     pub(super) fn times(&self) -> Option<Times> {
         let at = |quantile| self.microseconds(quantile);
         Some(Times {

@@ -11,7 +11,7 @@ use crate::reactor::Moment;
 /// The most that one read asks for, and the largest read that is compared at once.
 pub(super) const READ_SIZE: usize = 64 * 1024;
 
-/// The bytes that are sent, when they are sent, and what is counted.
+/// The bytes to send, the moments at which to send them, and the figures.
 #[derive(Debug)]
 pub(super) struct Traffic {
     pub(super) pattern: Pattern,
@@ -23,7 +23,7 @@ pub(super) struct Traffic {
     pub(super) replies: Replies,
     /// The messages for a service that does not echo.
     pub(super) requests: Requests,
-    /// Each connection carries one message.
+    /// Whether each connection carries only one message.
     pub(super) churn: bool,
 }
 
@@ -49,8 +49,8 @@ impl Traffic {
         }
     }
 
-    /// Where the lengths of a stream's messages, or over UDP the length of the message with this number, come from:
-    /// the seed and the number, whatever the order in which clients send.
+    /// The source of the lengths of a stream's messages, or over UDP of the length of the message with this number.
+    /// They follow from the seed and the number, not from the order in which clients send.
     pub(super) fn lengths(&self, number: u64) -> fastrand::Rng {
         let mut seeds = fastrand::Rng::with_seed(number);
         fastrand::Rng::with_seed(self.seed ^ seeds.u64(..))

@@ -1,4 +1,4 @@
-//! One process of several, as the process that started it sees it.
+//! One process of several, as its parent process sees it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::{Child, ChildStdin};
@@ -20,9 +20,9 @@ const LAST_WORDS: usize = 16 * 1024;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerRecord {
-    /// It heeds signals from now on.
+    /// The generator heeds signals from now on.
     Ready,
-    /// How it stands.
+    /// The progress of its run.
     Progress(Progress),
     /// An interval that is over.
     Interval(IntervalRecord),
@@ -39,7 +39,7 @@ pub struct IntervalRecord {
     pub latency: Histogram,
 }
 
-/// One process, and everything that it has said so far.
+/// One process, and all that it has said so far.
 pub(super) struct Worker {
     pub(super) process: Child,
     pub(super) input: Option<ChildStdin>,
@@ -48,14 +48,14 @@ pub(super) struct Worker {
     /// The report on the last order.
     pub(super) report: Option<Vec<u8>>,
     pub(super) progress: Option<Progress>,
-    /// Intervals that nobody has taken yet.
+    /// Intervals that were not taken yet.
     pub(super) intervals: Vec<IntervalRecord>,
     pub(super) words: Vec<u8>,
-    /// A signal makes it end its run and report.
+    /// Whether a signal makes it end its run and report.
     pub(super) is_ready: bool,
-    /// It became ready, and nobody has looked since.
+    /// Whether it became ready since the last look.
     has_become_ready: bool,
-    /// It prints nothing more.
+    /// Whether it prints nothing more.
     pub(super) has_ended: bool,
 }
 
@@ -80,7 +80,7 @@ impl Worker {
         let Some(input) = &mut self.input else { return Ok(()) };
         let line = serde_json::to_string(something)? + "\n";
         match input.write_all(line.as_bytes()) {
-            // It has died already. Its last words are still to be read.
+            // The process has died already. Its last words are still to be read.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             result => result,
         }
@@ -103,7 +103,7 @@ impl Worker {
     /// Each line is a record or a report.
     fn take_lines(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            // A longer line is cut off, and so can't be read as a report.
+            // A longer line is cut off, so it can't be read as a report.
             let room = LONGEST_LINE - self.line.len();
             self.line.extend_from_slice(&piece[..piece.len().min(room)]);
             if !piece.ends_with(b"\n") {

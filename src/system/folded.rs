@@ -5,8 +5,8 @@ use textwrap::{Options, WordSplitter};
 /// Stands for a space at which a line must not break.
 const UNBREAKABLE: char = '\u{a0}';
 
-/// A line for a terminal with so many columns. It breaks between words, and goes on in lines that are indented so far.
-/// A command in backquotes stays whole, so that it can be copied.
+/// Folds a line for a terminal of `columns` columns. The line breaks between words, and goes on in lines that are
+/// indented by `indent`. A command in backquotes stays whole, so that it can be copied.
 ///
 /// ```
 /// let line = "  the limit: `ulimit -n 100` raises it";

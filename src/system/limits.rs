@@ -48,16 +48,16 @@ impl DescriptorLimit {
     /// The connections that it allows beside `others`: listeners, UDP sockets, and other open descriptors.
     pub fn connections(&self, others: usize) -> usize {
         let soft = usize::try_from(self.soft).unwrap_or(usize::MAX);
-        // With a very small limit half of it has to do.
+        // Under a very small limit, half of the descriptors must do for connections.
         soft.saturating_sub((RESERVED + others).min(soft / 2)).max(1)
     }
 
-    /// The descriptors that are left when so many are open.
+    /// The descriptors that are left when this many are open.
     pub(crate) fn left(&self, open: usize) -> usize {
         usize::try_from(self.soft).unwrap_or(usize::MAX).saturating_sub(open)
     }
 
-    /// The remedy that makes room for so many connections beside `others`.
+    /// The remedy that makes room for this many connections beside `others`.
     pub fn remedy(&self, connections: usize, others: usize) -> String {
         let needed = connections.saturating_add(RESERVED + others);
         if u64::try_from(needed).is_ok_and(|needed| needed <= self.hard) {
@@ -71,12 +71,12 @@ impl DescriptorLimit {
     }
 }
 
-/// The number of descriptors that this process has open. It takes longer the more there are.
+/// The number of descriptors that this process has open. The count takes longer the more there are.
 ///
 /// # Errors
 /// When the system has no directory of them.
 pub(crate) fn open_descriptors() -> io::Result<usize> {
-    // One of them is that of the directory itself.
+    // One of these descriptors is that of the directory itself.
     Ok(fs::read_dir("/dev/fd")?.count().saturating_sub(1))
 }
 

@@ -31,7 +31,7 @@ pub struct StopSignal(Requests);
 pub struct ReportSignal(Requests);
 
 impl StopSignal {
-    /// A signal that nobody has given yet.
+    /// A signal without a request yet.
     ///
     /// # Errors
     /// As `socketpair(2)`.
@@ -47,14 +47,14 @@ impl StopSignal {
         Ok(StopHandle { sender: self.0.sender.try_clone()?, at_once: Arc::new(AtomicBool::new(true)) })
     }
 
-    /// How many requests have come since the last call.
+    /// The number of requests that came since the last call.
     pub(crate) fn received(&mut self) -> usize {
         self.0.received()
     }
 }
 
 impl ReportSignal {
-    /// A signal that nobody has given yet.
+    /// A signal without a request yet.
     ///
     /// # Errors
     /// As `socketpair(2)`.
@@ -62,7 +62,7 @@ impl ReportSignal {
         Requests::new().map(ReportSignal)
     }
 
-    /// Makes SIGUSR1 give it, instead of ending the process.
+    /// Makes SIGUSR1 request a report, instead of ending the process.
     ///
     /// # Errors
     /// As `sigaction(2)`.
@@ -71,7 +71,7 @@ impl ReportSignal {
         Ok(())
     }
 
-    /// How many requests have come since the last call.
+    /// The number of requests that came since the last call.
     pub(crate) fn received(&mut self) -> usize {
         self.0.received()
     }
@@ -93,7 +93,7 @@ impl Requests {
             match self.receiver.read(&mut bytes) {
                 Ok(count) if count > 0 => requests += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Nothing more. It never ends, since we hold the other side as well.
+                // No more requests. The socket pair never ends, since we hold the other side as well.
                 _ => return requests,
             }
         }

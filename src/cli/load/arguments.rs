@@ -13,28 +13,28 @@ use crate::cli::values::{
 use crate::cli::verbosity::Verbosity;
 
 pub(crate) const EXAMPLES: &str = "\
-Endpoints are written as for `serve`. Clients are dealt out to several of them in turn. Of a name with several
-addresses the first one where somebody listens is used.
+Endpoints are written as for `serve`. If there are several, clients take them in turn. If a name has several
+addresses, clients use the first one where a server listens.
 
-Latency in an open loop counts from when a message was due, whether or not its connection was free; `service` counts
-from when it was sent, `lag` is how late the generator was itself. To be on time the generator sleeps until shortly
-before a message is due and polls for the rest, which takes up to a core. It waits for every reply, as long as
---timeout.
+In an open loop, latency counts from the moment at which a message was due, even if its connection was busy then.
+`service` counts from the moment at which the message left. `lag` is the delay that the generator caused itself. To be
+on time the generator sleeps until shortly before a message is due and polls for the rest, which takes up to a core. It
+waits for every reply, as long as --timeout.
 
-A client that loses its connection connects again, and the run lasts as long as asked. Messages under way are cut off,
-never sent twice; messages that were due meanwhile keep their moment. The report tells the loss as an outage; judge it
-by --fail-if 'outage>2s' or 'outages>0'. If nobody is there at the beginning, the run ends at once.
+A client that loses its connection connects again, and the run lasts as long as asked. Its messages under way are cut
+off, never sent twice; messages that fall due meanwhile keep their moment. The report shows the loss as an outage; judge
+it by --fail-if 'outage>2s' or 'outages>0'. If no server is there at the beginning, the run ends at once.
 
-With --expect line or any the service need not echo: a reply is a line, or the bytes of one read. Latencies and
-counts are those of its replies; no byte is verified, and the results say so. Messages are printable lines, or --message.
-A line that answers no message is an error (7). With any, a reply that comes in several pieces may be taken for several
-replies, unless the client thinks before it sends again (--think) or opens a connection for each message.
+With --expect line or any the service need not echo: a reply is a line, or the bytes of one read. The generator times
+and counts these replies, but verifies no byte, and the results say so. Messages are printable lines, or --message. A
+line that answers no message is an error (7). With any, the generator may take a reply that comes in several pieces for
+several replies, unless the client thinks before it sends again (--think) or opens a connection for each message.
 
-Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number. So lost,
-late, duplicated, reordered and corrupted messages are counted apart. A message without an answer within --timeout is
-lost, and the next one leaves; should its answer come after all, it is late instead. A run over UDP fails only if bytes
-are corrupted (7) or nothing is ever answered (4, 5), unless you say --fail-if 'loss>1%', or late, duplicated or
-reordered.
+Over UDP each client is a socket, and each message a datagram of 8 to 65507 bytes that begins with its number. So the
+report counts lost, late, duplicated, reordered and corrupted messages apart. A message without an answer within
+--timeout is lost, and the next message leaves; should the answer come after all, the message is late instead. A run
+over UDP fails only if bytes are corrupted (7) or no message is ever answered (4, 5), unless you say
+--fail-if 'loss>1%', or late, duplicated or reordered.
 
 Examples:
   echoloop load localhost
@@ -47,14 +47,14 @@ Examples:
       connections per second
   echoloop load --hold --clients 15000 --source 127.0.0.0/8 127.0.0.1
   echoloop load --connect-per-message --greeting 7 localhost
-      which of the servers behind a balancer said `node-1\\n`
+      count connections by greeting, such as `node-1\\n`
   echoloop load --messages 1000 --fail-if 'p99>5ms' --json > a.json
   echoloop load --rate 5000 -d 60s --fail-if 'outage>2s' localhost
       does the service survive a failover?
   echoloop load --processes 4 -c 1000 localhost
       four cores at once
   echoloop load --find-rate -c 100 --fail-if 'p99>5ms' localhost
-      how much it takes before it is slow
+      the highest rate before the server is slow
   echoloop load --repeat 5 --json > a.json
       five runs, for `echoloop compare a.json b.json`
   echoloop load --expect line --message 'PING\\r\\n' localhost:6379
@@ -95,7 +95,7 @@ pub(crate) struct LoadArguments {
     #[arg(short, long, value_name = "SIZE", default_value_t = usual().sizes, value_parser = sizes, help_heading = "Load")]
     size: Sizes,
 
-    /// The most messages that a client has under way
+    /// Let each client have at most N messages under way
     #[arg(long, value_name = "N", default_value_t = usual().depth, value_parser = clap::value_parser!(u32).range(1..),
           help_heading = "Load")]
     depth: u32,
@@ -105,7 +105,7 @@ pub(crate) struct LoadArguments {
           conflicts_with = "rate", help_heading = "Load")]
     think: humantime::Duration,
 
-    /// Open loop: send so many messages a second over all clients, whether or not replies have come
+    /// Open loop: send R messages a second over all clients, whether or not replies have come
     #[arg(short, long, value_name = "R", value_parser = rate, help_heading = "Load")]
     rate: Option<f64>,
 
@@ -114,17 +114,17 @@ pub(crate) struct LoadArguments {
     #[arg(long, conflicts_with_all = ["hold", "think", "messages", "repeat", "hgrm"], help_heading = "Find a rate")]
     find_rate: bool,
 
-    /// Measure each step for so long, after --warmup (which is 1s here unless given)
+    /// Measure each step for this time, after --warmup (1s here unless given)
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = positive_duration,
           requires = "find_rate", help_heading = "Find a rate")]
     step: humantime::Duration,
 
-    /// How close the rate that is good and the one that fails have to be
+    /// Stop when the best rate and the lowest failing one are this close
     #[arg(long, value_name = "PERCENT", default_value = "2%", value_parser = percent, requires = "find_rate",
           help_heading = "Find a rate")]
     precision: f64,
 
-    /// How the messages of an open loop are spread
+    /// How an open loop spreads its messages over time
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Arrivals::Fixed, requires = "rate",
           help_heading = "Load")]
     arrivals: Arrivals,
@@ -146,28 +146,28 @@ pub(crate) struct LoadArguments {
           value_parser = positive_duration, help_heading = "Length")]
     duration: humantime::Duration,
 
-    /// Send so many messages instead, over all clients
+    /// Send N messages instead, over all clients
     #[arg(short, long, value_name = "N", value_parser = at_least_one, help_heading = "Length")]
     messages: Option<u64>,
 
-    /// Run for so long before anything is counted
+    /// Run for this time before anything counts
     #[arg(long, value_name = "DURATION", default_value_t = usual().warmup.into(), hide_default_value = true,
           help_heading = "Length")]
     warmup: humantime::Duration,
 
-    /// Do the whole run so many times, and sum it up: medians, and how far the runs lie apart
+    /// Repeat the whole run K times, and sum it up: medians, and how far the runs lie apart
     #[arg(long, value_name = "K", default_value = "1", hide_default_value = true,
           value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["hgrm", "plot"],
           help_heading = "Length")]
     pub(super) repeat: u32,
 
-    /// Run in so many processes, each with its share of clients and rate; their results are merged
+    /// Run in N processes, each with its share of clients and rate, and merge their results
     #[arg(long, value_name = "N", default_value = "1", hide_default_value = true, value_parser = at_least_one,
           help_heading = "Processes and machines")]
     processes: u64,
 
-    /// Open connections, and let messages flow at this time: RFC 3339 such as 2026-01-31T12:00:00Z, or seconds since
-    /// 1970. Generators on several machines begin together if all have the same
+    /// Open connections now, and let messages flow from this time on: RFC 3339 such as 2026-01-31T12:00:00Z, or seconds
+    /// since 1970. Generators on several machines that have the same time begin together
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["repeat", "find_rate"],
           help_heading = "Processes and machines")]
     pub(super) start_at: Option<SystemTime>,
@@ -176,11 +176,11 @@ pub(crate) struct LoadArguments {
     #[arg(long, hide = true)]
     pub(super) worker: bool,
 
-    /// Begin so many connections a second; after a delay, at most a second's worth at once
+    /// Begin R connections a second; after a delay, at most a second's worth at once
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Connections")]
     connect_rate: Option<f64>,
 
-    /// The most connections whose handshake is under way
+    /// Have at most N handshakes under way
     #[arg(long, value_name = "N", default_value_t = usual().connecting as u64, value_parser = at_least_one,
           help_heading = "Connections")]
     connecting: u64,
@@ -194,12 +194,12 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Connections")]
     timeout: Option<humantime::Duration>,
 
-    /// How clients connect again: at once, then after a time that doubles from the first to the second of these, until a
-    /// reply comes
+    /// How clients connect again: at once, then after a delay that doubles from the first of these times to the second,
+    /// until a reply comes
     #[arg(long, value_name = "FIRST..LONGEST", default_value_t = Reconnect::default(), help_heading = "Connections")]
     reconnect: Reconnect,
 
-    /// A client that loses its connection, or can't get one, is out of the run
+    /// Drop a client from the run if it loses its connection or can't get one
     #[arg(long, conflicts_with = "reconnect", help_heading = "Connections")]
     no_reconnect: bool,
 
@@ -207,17 +207,17 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
     source: Option<Sources>,
 
-    /// The server speaks first: wait for so many bytes, and count connections by them (at most 64 greetings are told apart,
-    /// by their first 256 bytes)
+    /// The server speaks first: wait for a greeting of LENGTH bytes, and count connections by greeting (at most 64
+    /// greetings are told apart, by their first 256 bytes)
     #[arg(long, value_name = "LENGTH", alias = "greeting-bytes", help_heading = "Connections")]
     greeting: Option<Size>,
 
-    /// The bytes, sizes and arrivals follow from this number: the same one repeats them [default: a random one, which the
-    /// results name]
+    /// Choose bytes, sizes and arrivals by this number: the same number repeats them [default: a random number, which
+    /// the results name]
     #[arg(long, value_name = "N", help_heading = "Verification")]
     seed: Option<u64>,
 
-    /// How a reply ends. Only an echo is verified
+    /// How a reply ends. The generator verifies only echoes
     #[arg(long, value_name = "HOW", value_enum, default_value_t = usual().replies, help_heading = "Verification")]
     expect: Replies,
 
@@ -230,7 +230,7 @@ pub(crate) struct LoadArguments {
     #[arg(long, help_heading = "Verification")]
     no_verify: bool,
 
-    /// How long an interval of the series is, and of the lines of --json-lines
+    /// Length of the intervals of the series and of --json-lines
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration,
           help_heading = "Results")]
     pub(super) interval: humantime::Duration,
@@ -242,7 +242,7 @@ pub(crate) struct LoadArguments {
     pub(super) verbosity: Verbosity,
 }
 
-/// The defaults, which are the library's.
+/// The library's defaults.
 fn usual() -> Plan {
     Plan::new(vec![Endpoint::default()])
 }
@@ -286,12 +286,12 @@ impl LoadArguments {
         }
     }
 
-    /// The rate of an open loop; of a search the first one.
+    /// The rate of an open loop, or the first rate of a search.
     fn first_rate(&self) -> Option<f64> {
         self.rate.or(self.find_rate.then_some(FIRST_RATE))
     }
 
-    /// The search for a rate, if that is asked for.
+    /// The search for a rate, if the user asked for one.
     pub(super) fn rate_search(&self) -> Option<RateSearch> {
         let warmup = if self.warmup.is_zero() { SETTLING } else { *self.warmup };
         let plan = Plan { duration: *self.step, warmup, ..self.plan() };

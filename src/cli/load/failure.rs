@@ -1,4 +1,4 @@
-//! Why a run did not take place, and the exit status that stands for it.
+//! A run that did not take place: its reason and its exit status.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use echoloop::load::{LoadError, ProcessesError, SharesError};
 use super::run::status;
 use crate::cli::output::{FAILED, WRONG_USAGE};
 
-/// The reason for a run that did not take place, and the exit status that stands for it.
+/// The reason why a run did not take place, and the exit status for it.
 pub(super) struct Failure {
     pub(super) status: u8,
     pub(super) words: String,

@@ -38,12 +38,13 @@ fn start(arguments: &LoadArguments, plan: &Plan) -> Result<Processes, Failure> {
     stop_request.heed_signals();
     let is_terminal = io::stderr().is_terminal();
     let shares = shares(plan, arguments.processes(), *arguments.interval, is_terminal)?;
-    // Raised once for all of them, since they inherit it.
+    // The generators inherit the limit, so raise it once for all of them.
     DescriptorLimit::raise();
     let program = std::env::current_exe()?;
     let command = || {
         let mut command = Command::new(&program);
-        // In a group of its own: Ctrl-C in a terminal reaches this process alone, which tells the generators once.
+        // Each generator gets a process group of its own. So Ctrl-C in a terminal reaches only this process, which
+        // stops each generator once.
         command.args(["load", "--worker", "--quiet"]).process_group(0);
         command
     };
@@ -54,7 +55,7 @@ fn start(arguments: &LoadArguments, plan: &Plan) -> Result<Processes, Failure> {
     Ok(processes)
 }
 
-/// Is one generator: reads its share and its orders from standard input, and prints a report for each order.
+/// Acts as one generator: reads its share and its orders from standard input, and prints a report for each order.
 pub(super) fn work() -> ExitCode {
     let mut input = io::stdin().lock();
     let share: Share = match read_line(&mut input) {
@@ -96,7 +97,7 @@ fn read_line<T: DeserializeOwned>(input: &mut StdinLock<'_>) -> io::Result<Optio
     Ok(Some(serde_json::from_str(&line)?))
 }
 
-/// Prints a report; otherwise the reason why there is none, with the exit status for it.
+/// Prints a report; without one, prints the reason and returns the exit status for it.
 fn publish(result: Result<Report, LoadError>) -> Result<(), ExitCode> {
     let report = result.map_err(|error| fail(status(&error), &error))?;
     let text = serde_json::to_string(&report).map_err(|error| format!("cannot write the report: {error}"));
@@ -123,7 +124,7 @@ fn keep_to(core: Option<usize>) {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn keep_to(_: Option<usize>) {}
 
-/// Ends this process when the one that collects the reports ends: nobody would read its report.
+/// Ends this generator when its parent process ends: nobody would read the report.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn end_with_parent() {
     use rustix::process::{Signal, set_parent_process_death_signal};

@@ -40,7 +40,7 @@ pub(crate) fn load(arguments: &LoadArguments) -> ExitCode {
     done.unwrap_or_else(|Failure { status, words }| fail(status, &words))
 }
 
-/// Runs several times, publishes each run as it comes, and sums them up. The worst of them is the exit status.
+/// Runs several times, publishes each run as it comes, and sums all runs up. The worst run decides the exit status.
 fn repeat(arguments: &LoadArguments, outputs: &Outputs) -> Result<ExitCode, Failure> {
     let mut side = Side { name: "all runs".into(), reports: Vec::new() };
     let mut worst = 0;
@@ -67,7 +67,7 @@ fn run(arguments: &LoadArguments, plan: &Plan) -> Result<Report, Failure> {
     generators::run_all(arguments, plan)
 }
 
-/// A search, whose steps have the same connections.
+/// Searches for a rate. All steps of the search share the same connections.
 fn find_rate(arguments: &LoadArguments, search: RateSearch) -> Result<FoundRate, Failure> {
     if arguments.processes() > 1 {
         return generators::search(arguments, search);

@@ -1,8 +1,8 @@
-//! Records on standard output while a run goes on: the intervals of `load --json-lines`, and the records of one process of
-//! several for the one that started it.
+//! Records on standard output while a run goes on: the intervals of `load --json-lines`, and the records that one of
+//! several processes prints for its parent process.
 //!
-//! A loop that waited for the reader of its records would measure the reader. So it writes without waiting, and keeps
-//! records that the reader has not taken yet. Beyond a bound it drops further ones, and counts them.
+//! A loop that waited for the reader of its records would measure the reader. So this loop writes without waiting, and
+//! keeps records that the reader has not taken yet. Beyond a bound the loop drops further records, and counts them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -13,13 +13,13 @@ use echoloop::load::{Histogram, IntervalRecord, Point, Progress, Watcher, Worker
 use rustix::fs::OFlags;
 use serde::Serialize;
 
-/// The most bytes that wait for a reader that lags: records of an hour and more.
+/// The most bytes kept for a slow reader: the records of an hour and more.
 const MOST_KEPT: usize = 1 << 20;
 
 /// Standard output, written to without waiting.
 pub(super) struct Records {
     output: Box<dyn Write>,
-    /// Whole records; the first may have left in part.
+    /// Whole records, except that the kernel may have taken the beginning of the first.
     kept: Vec<u8>,
     dropped: u64,
 }
@@ -39,8 +39,8 @@ struct Record<'a> {
 
 impl Records {
     pub(super) fn new() -> Records {
-        // A file never waits. A pipe or a terminal is opened once more: O_NONBLOCK is a flag of the description, which
-        // others share.
+        // A write to a file never waits. A pipe or a terminal is opened once more: O_NONBLOCK is a flag of the file
+        // description, and other processes share the old description.
         let output: Box<dyn Write> = match nonblocking_output() {
             Some(file) => Box::new(file),
             None => Box::new(io::stdout()),
@@ -92,15 +92,15 @@ impl Records {
 }
 
 impl Drop for Records {
-    /// The run is over: now the reader can be waited for.
+    /// The run is over, so now it may wait for the reader.
     fn drop(&mut self) {
         self.finish();
     }
 }
 
 impl WorkerRecords {
-    /// Tells the process that started this one that it heeds signals now. `has_progress`: whether that process shows how
-    /// far this one is.
+    /// Tells the parent process that this process heeds signals now. `has_progress`: whether the parent shows the
+    /// progress of this process.
     pub(super) fn begin(has_progress: bool) -> WorkerRecords {
         let mut records = Records::new();
         records.write(&WorkerRecord::Ready);
@@ -110,7 +110,7 @@ impl WorkerRecords {
 
 impl Watcher for WorkerRecords {
     fn watch(&mut self, progress: &Progress) {
-        // While the reader lags, only intervals are kept. The next progress comes soon.
+        // While the reader lags, keep only intervals: the next progress comes soon.
         if self.has_progress && self.records.kept.is_empty() {
             self.records.write(&WorkerRecord::Progress(*progress));
         }
@@ -127,7 +127,7 @@ impl Watcher for WorkerRecords {
         self.records.write(&WorkerRecord::Interval(record));
     }
 
-    /// The report of the step comes next on standard output.
+    /// Waits until the reader has all records: the report of the step comes next on standard output.
     fn pause(&mut self) {
         self.records.finish();
     }

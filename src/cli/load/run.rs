@@ -59,7 +59,7 @@ pub(super) fn prepare(
     Ok(load)
 }
 
-/// Everything that shows a run while it goes on: a line on a terminal, records if they are asked for.
+/// The watchers of a run: a progress line on a terminal, and records if the caller wants them.
 pub(super) fn onlookers(has_records: bool) -> Option<Box<dyn Watcher>> {
     let (line, records) = (ProgressLine::begin(), has_records.then(Records::new));
     let is_watched = line.is_some() || records.is_some();

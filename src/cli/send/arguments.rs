@@ -29,14 +29,14 @@ TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH. It goes out as it is: a newlin
 
 Standard output gets the bytes of the replies and nothing else. On a terminal each reply ends its line, and control
 characters appear as \\x1b, so that the server can't drive the terminal; --raw prints them as they are.
-A warning on standard error shows bytes beyond a reply that have come when the next message leaves; they do not count for
-the next reply. While standard output takes nothing, `send` reads nothing more from the server. A closed standard output
-ends the conversation quietly.
+If bytes beyond a reply have come when the next message leaves, a warning on standard error shows them; they do not
+count for the next reply. While standard output takes nothing, `send` reads nothing more from the server. A closed
+standard output ends the conversation quietly.
 
 Over UDP each TEXT (also an empty one), or each line of standard input with its line feed, is a datagram of at most
 65507 bytes. The next one leaves when the answer has come. A datagram that has no answer within --timeout ends the
 conversation; it is never sent again. With --verify, an answer that comes twice is a warning. The next address of the
-name is tried if a machine says that nobody listens on the port, or can't be reached, and has never answered.
+name is tried if the machine says that nobody listens on the port, or can't be reached, and never answered before.
 
 Examples:
   echoloop send localhost 'This is the message.'
@@ -111,8 +111,8 @@ pub(crate) struct SendArguments {
     #[arg(long, overrides_with = "half_close", help_heading = "Messages")]
     no_half_close: bool,
 
-    /// Give up if no connection is established in this time, or `none`. Resolving the name takes its own time: nothing
-    /// can interrupt it
+    /// Give up if no connection is established in this time (`none`: no limit). Resolving the name takes its own time:
+    /// nothing can interrupt it
     #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().connect_timeout),
           help_heading = "Connection")]
     connect_timeout: Timeout,
@@ -148,7 +148,7 @@ pub(crate) struct SendArguments {
     verbosity: Verbosity,
 }
 
-/// The defaults, which are the library's.
+/// The library's defaults.
 fn usual() -> SendOptions {
     SendOptions::default()
 }
@@ -156,12 +156,12 @@ fn usual() -> SendOptions {
 fn timeout_help() -> String {
     let (usual, udp) = (Timeout(usual().timeout), Timeout(Some(ANSWER_TIMEOUT)));
     format!(
-        "Give up when it is the server's turn and it moves no byte for so long, or `none` [default: {usual}; udp:// {udp}]"
+        "Give up when it is the server's turn and it moves no byte for this time (`none`: no limit) [default: {usual}; udp:// {udp}]"
     )
 }
 
 impl SendArguments {
-    /// Checks that the arguments go together, which none of them can alone.
+    /// Checks the arguments against each other; clap has checked each of them alone.
     pub(crate) fn check(&self) -> Result<(), String> {
         let about_addresses = self.ipv4 || self.ipv6 || self.source.is_some();
         match self.endpoint() {
@@ -260,7 +260,7 @@ impl SendArguments {
         }
     }
 
-    /// A client is silent beside the replies, unless something is wrong.
+    /// A client prints only replies, unless something is wrong.
     pub(crate) fn log_level(&self) -> LevelFilter {
         match self.verbosity.level() {
             LevelFilter::Warn => LevelFilter::Error,

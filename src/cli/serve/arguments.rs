@@ -21,8 +21,9 @@ Endpoints:
                          none is given
   :PORT                  every interface, IPv6 and IPv4
   [V6ADDRESS]:PORT       an IPv6 address
-  unix:PATH, unix:@NAME  a Unix stream socket; its file goes when the
-                         server ends; @NAME is abstract, without a file
+  unix:PATH, unix:@NAME  a Unix stream socket; the server removes its
+                         file at the end; @NAME is abstract, without a
+                         file
   udp://HOST:PORT        datagrams: each comes back whole, from the
                          address that it was sent to
 
@@ -34,13 +35,13 @@ a UDP port of its own, whatever their address. The options for answers, buffers 
 
 Sizes are written as 16, 64KiB, 1MiB; durations as 50us, 10s, 5min. TEXT may hold \\n, \\r, \\t, \\0, \\\\ and \\xHH.
 
-With --admin the server has /metrics (for Prometheus), /healthz (it lives) and /readyz (it accepts; 503 and the reason
-if it does not). It prints `admin on http://127.0.0.1:9100` once it listens. SIGUSR1 logs the same figures, with --quiet
-and without --admin too.
+With --admin the server has /metrics (for Prometheus), /healthz (the process lives) and /readyz (it accepts connections;
+503 and the reason if it does not). It prints `admin on http://127.0.0.1:9100` once it listens. SIGUSR1 logs the same
+figures, even with --quiet and without --admin.
 
 The first SIGINT, SIGTERM or SIGHUP stops accepting and lets connections end (see --drain); a second one exits at once.
 Under systemd with Type=notify the server says when it listens and when it stops. Sockets that a socket unit hands over
-(LISTEN_FDS) take the place of the default endpoint, and stand beside endpoints that are named.
+(LISTEN_FDS) replace the default endpoint; endpoints on the command line come on top.
 
 Examples:
   echoloop
@@ -128,15 +129,15 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Limits")]
     max_accepts: Option<u64>,
 
-    /// Close a connection that has moved no byte in either direction for so long
+    /// Close a connection that has moved no byte in either direction for this time
     #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().idle_timeout), help_heading = "Limits")]
     idle_timeout: Timeout,
 
-    /// Close a connection whose peer has taken no byte of a waiting answer for so long
+    /// Close a connection whose peer has taken no byte of a waiting answer for this time
     #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().write_timeout), help_heading = "Limits")]
     write_timeout: Timeout,
 
-    /// Give connections so long to end after a signal to stop, and after --once
+    /// Give connections this time to end after a signal to stop, and after --once
     #[arg(long, value_name = "DURATION", default_value_t = usual().drain.into(), help_heading = "Limits")]
     drain: humantime::Duration,
 
@@ -144,8 +145,8 @@ pub(crate) struct ServeArguments {
     #[arg(long, help_heading = "Sockets")]
     reuse_port: bool,
 
-    /// Ask a TCP peer for a sign of life when it was silent for this time, or `none`. If it does not answer for as long
-    /// again, it is dead, and its connection ends
+    /// Ask a TCP peer for a sign of life when it was silent for this time (`none`: never). If the peer does not answer
+    /// for as long again, it is dead, and its connection ends
     #[arg(long, value_name = "DURATION", default_value_t = Timeout(usual().listener.keepalive), help_heading = "Sockets")]
     keepalive: Timeout,
 
@@ -172,7 +173,8 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = usual().splice, help_heading = "Buffers")]
     splice: Splice,
 
-    /// Answer datagrams from ports below 1024 too. If somebody forges one, two services may talk to each other for ever
+    /// Answer datagrams from ports below 1024 too. If somebody forges such a datagram, two services may talk to each
+    /// other for ever
     #[arg(long, help_heading = "Sockets")]
     udp_any_source: bool,
 
@@ -181,7 +183,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "SIZE", help_heading = "Sockets")]
     receive_buffer: Option<Size>,
 
-    /// Poll without sleeping for so long after each event: it answers sooner, and takes a whole core
+    /// Poll without sleeping for this time after each event: the server answers sooner, and takes a whole core
     #[arg(long, value_name = "DURATION", default_value_t = usual().busy_poll.into(), hide_default_value = true,
           help_heading = "Sockets")]
     busy_poll: humantime::Duration,
@@ -204,7 +206,7 @@ pub(crate) struct ServeArguments {
     pub(super) verbosity: Verbosity,
 }
 
-/// The defaults, which are the library's.
+/// The library's defaults.
 fn usual() -> ServerOptions {
     ServerOptions::default()
 }
@@ -214,7 +216,7 @@ impl ServeArguments {
         if self.endpoints.is_empty() { vec![Endpoint::default()] } else { self.endpoints.clone() }
     }
 
-    /// Inherited sockets take the place of the default endpoint, but of none that is named.
+    /// Inherited sockets replace the default endpoint, but no endpoint that the command line names.
     pub(crate) fn endpoints_beside(&self, inherited: &[InheritedSocket]) -> Vec<Endpoint> {
         if inherited.is_empty() { self.endpoints() } else { self.endpoints.clone() }
     }

@@ -22,7 +22,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> ExitCode {
     install_log(arguments.verbosity.level());
     match run(arguments) {
         Ok(summary) => {
-            // A reader that lags gets some time for the lines before the last one, and for that one.
+            // Give a slow reader of the log some time to take the last lines.
             log::logger().flush();
             log::info!("stopped: {summary}");
             log::logger().flush();
@@ -36,7 +36,8 @@ pub(crate) fn serve(arguments: &ServeArguments) -> ExitCode {
 }
 
 fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
-    // Before anything else takes a descriptor, which could be one that was announced and not handed over.
+    // Take these before anything else opens a descriptor: a descriptor that was announced but never handed over is
+    // still free, and a new file could get its number.
     let inherited = InheritedSocket::from_environment()?;
     let limit = DescriptorLimit::raise();
     let stop = StopSignal::new()?;
@@ -48,7 +49,7 @@ fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
     let manager = ServiceManager::from_environment();
     let endpoints = arguments.endpoints_beside(&inherited);
     let mut server = Server::with_inherited(inherited, &endpoints, arguments.options(), stop)?;
-    // Not before: the reason of a failed start is its only line.
+    // Log this only after a successful start: a failed start prints one line, its reason.
     log::info!("descriptor limit {} (it was {}, the hard limit is {})", limit.soft, limit.found, limit.hard);
     server.report_on(report)?;
     await_reader();
@@ -60,15 +61,15 @@ fn run(arguments: &ServeArguments) -> Result<Summary, Error> {
     server.run()
 }
 
-/// Waits until standard output has room. A write would wait as well, but no signal would end it.
+/// Waits until standard output has room. A blocking write would wait as well, but no signal would end that wait.
 fn await_reader() {
     let output = io::stdout();
-    // If the question fails, the write has the answer.
+    // If the poll fails, the write below finds out why.
     let _ = poll(&mut [PollFd::new(&output, PollFlags::OUT)], None);
 }
 
-/// For scripts: the addresses, once the server really listens. Nobody may care, so a closed standard output is no reason
-/// not to serve.
+/// Prints the addresses for scripts, once the server really listens. Perhaps nobody reads them, so a closed standard
+/// output is no reason not to serve.
 fn announce(endpoints: &[String], admin: &[String]) {
     let mut output = io::stdout().lock();
     let written = endpoints

@@ -1,4 +1,4 @@
-//! Addresses where nobody is, and a connection to itself.
+//! Addresses where nobody listens, and a connection to itself.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -118,7 +118,7 @@ fn where_nobody_listens_the_next_address_is_tried_and_no_message_is_missing() {
     }
 }
 
-/// An echo over UDP until a datagram without bytes comes.
+/// An echo over UDP until an empty datagram comes.
 fn echo() -> (SocketAddr, std::thread::JoinHandle<()>) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let address = socket.local_addr().expect("it is bound");
@@ -142,7 +142,7 @@ fn stop(address: SocketAddr, serving: std::thread::JoinHandle<()>) {
 #[test]
 fn where_no_way_leads_the_next_address_is_tried() {
     let (alive, serving) = echo();
-    // To everyone: the system forbids that to a socket that has not asked for leave.
+    // The broadcast address: the system forbids it to a socket without SO_BROADCAST.
     let forbidden = SocketAddr::from((Ipv4Addr::BROADCAST, alive.port()));
     let endpoint = "udp://localhost:7".parse().expect("an endpoint");
     let plan = Plan { messages: Some(50), clients: 3, ..Plan::new(vec![endpoint]) };

@@ -11,7 +11,7 @@ const INK: RGBColor = RGBColor(110, 110, 110);
 /// How wide lines are, in pixels.
 const WIDTH: u32 = 2;
 
-/// Why there is no picture.
+/// The reason why there is no picture.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot draw: {0}")]
 pub struct PlotError(String);
@@ -32,7 +32,7 @@ pub(in crate::load) struct Line {
     pub(in crate::load) colour: RGBColor,
 }
 
-/// How the numbers of an axis are written.
+/// Writes a number of an axis.
 pub(in crate::load) type Label<'a> = &'a dyn Fn(f64) -> String;
 
 impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotError {

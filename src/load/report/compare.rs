@@ -29,8 +29,8 @@ struct Row {
 const NAMES: usize = 16;
 const SIDE: usize = 26;
 
-/// Compares sides with the first one. One side alone is summed up: medians, and how far its runs lie apart. Sides that a
-/// terminal of so many columns has no room for stand below the others.
+/// Compares sides with the first one. One side alone is summed up: medians, and how far its runs lie apart. If the
+/// terminal has no room for a side in its columns, that side stands below the others.
 pub fn compare(sides: &[Side], columns: Option<usize>) -> String {
     let mut text = String::new();
     // Writing to a string can't fail.
@@ -71,7 +71,7 @@ pub fn compare(sides: &[Side], columns: Option<usize>) -> String {
 fn rows(sides: &[Side]) -> Vec<Row> {
     let row = |name: &str, of: &dyn Fn(&Report) -> Option<f64>, show| Row {
         name: name.into(),
-        // If only some runs of a side have the figure, these alone would judge the side.
+        // If only some runs of a side have the figure, these alone would stand for the side.
         sides: sides
             .iter()
             .map(|side| Samples::new(side.reports.iter().map(of).collect::<Option<_>>()?))
@@ -134,7 +134,7 @@ fn write_ratios(text: &mut String, rows: &[Row], place: usize) {
     }
 }
 
-/// Why a comparison may mislead.
+/// The reasons why a comparison may mislead.
 fn warnings(sides: &[Side]) -> Vec<String> {
     let mut warnings = Vec::new();
     let Some(first) = sides.first().and_then(|side| side.reports.first()) else { return warnings };

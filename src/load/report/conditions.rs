@@ -16,10 +16,10 @@ pub struct Condition {
     bound: f64,
 }
 
-/// Text that is no condition, or a condition that says nothing about the run it is meant for.
+/// Text that is no condition, or a condition that says nothing about its run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConditionError {
-    /// It can't be read.
+    /// The text can't be read as a condition.
     #[error("`{text}` is no condition: {reason}")]
     Text {
         /// The text.
@@ -27,7 +27,7 @@ pub enum ConditionError {
         /// The form that was expected.
         reason: String,
     },
-    /// It can be read, and whether it holds is known before the run.
+    /// The condition can be read, but its answer is known before the run.
     #[error("--fail-if '{condition}' {fate}: {reason}")]
     Pointless {
         /// The condition.
@@ -79,7 +79,7 @@ impl Condition {
     /// Refuses a condition whose answer is known before the run.
     ///
     /// # Errors
-    /// Why it can never hold, or always does.
+    /// When the condition can never hold, or always holds.
     pub fn check(&self, plan: &Plan) -> Result<(), ConditionError> {
         let pointless =
             |fate, reason| Err(ConditionError::Pointless { condition: self.text.clone(), fate, reason });

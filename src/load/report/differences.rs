@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::super::plan::Plan;
 
-/// Each setting that differs, with both values, apart from settings that may. Their names are as in JSON: `pace.rate` is
-/// the rate of an open loop.
+/// Each setting that differs, with both values, except settings that may differ. Their names are as in JSON:
+/// `pace.rate` is the rate of an open loop.
 pub(super) fn differences(one: &Plan, other: &Plan, allowed: &[&str]) -> Vec<String> {
     let (one, other) = (settings(one), settings(other));
     let names = one.iter().map(|(name, _)| name);

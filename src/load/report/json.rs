@@ -1,7 +1,7 @@
 //! The results of a run, as programs read them: `--json` prints a [`Report`], whose names are a promise.
 //!
-//! The schema is `schema/load-report.schema.json`, which the tests check real reports against. Names are only ever
-//! added; should one have to change or go, [`FORMAT_VERSION`] grows.
+//! The tests check real reports against the schema, `schema/load-report.schema.json`. Names are only ever added;
+//! should one have to change or go, [`FORMAT_VERSION`] grows.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -64,7 +64,7 @@ pub struct Report {
     pub failures: Vec<String>,
     /// The first mismatches.
     pub mismatches: Vec<Mismatch>,
-    /// If the server is to speak first, how many connections it greeted with which words.
+    /// How many connections the server greeted with which words, if the server is to speak first.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub greetings: Option<BTreeMap<String, u64>>,
     /// Connections that were greeted with other words: only so many greetings are told apart.
@@ -76,9 +76,9 @@ pub struct Report {
     pub generator: Generator,
     /// The measured part, interval by interval.
     pub series: Vec<Point>,
-    /// Ways in which the figures may mislead, and remedies.
+    /// Reasons why the figures may mislead, and remedies.
     pub warnings: Vec<String>,
-    /// Whether it was ended early by a signal.
+    /// Whether a signal ended the run early.
     pub interrupted: bool,
     /// The generators that this report is merged from; missing in a report of one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -90,7 +90,7 @@ pub struct Report {
 /// The generators of a merged report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Merged {
-    /// How long after the first generator the last one began to measure.
+    /// How long after the first generator the last generator began to measure.
     pub start_spread_s: f64,
     /// Each generator.
     pub generators: Vec<GeneratorPart>,
@@ -115,7 +115,7 @@ pub struct GeneratorPart {
     pub rate: f64,
     /// Its cost.
     pub generator: Generator,
-    /// Whether it was ended early by a signal.
+    /// Whether a signal ended its run early.
     pub interrupted: bool,
 }
 
@@ -171,7 +171,7 @@ impl Report {
         }
     }
 
-    /// The cores that the generators took, each while it measured.
+    /// The cores that the generators took, each of them while it measured.
     pub(super) fn cores_taken(&self) -> f64 {
         let share = |cpu_seconds: f64, seconds: f64| if seconds > 0.0 { cpu_seconds / seconds } else { 0.0 };
         match &self.merged {
@@ -183,8 +183,8 @@ impl Report {
         }
     }
 
-    /// The CPU time of a reply in the measured part, in microseconds. Nothing if none came in it, as while connections
-    /// are held.
+    /// The CPU time of a reply in the measured part, in microseconds. `None` if no reply came in that part, as while
+    /// connections are held.
     pub(super) fn cpu_us_per_reply(&self) -> Option<f64> {
         (self.rate > 0.0).then(|| self.cores_taken() * 1e6 / self.rate)
     }
@@ -196,7 +196,7 @@ impl Report {
     }
 }
 
-/// A moment by the clock on the wall.
+/// A moment by the clock of the machine.
 fn unix_seconds(moment: Moment) -> f64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since_1970.saturating_sub(Moment::now().since(moment)).as_secs_f64()
@@ -240,7 +240,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A run of ten seconds from `started`, with so many nanoseconds of latency each, evenly over the time.
+    /// A run of ten seconds from `started`. Its replies have these latencies in nanoseconds, evenly over the time.
     pub(in crate::load) fn report(started: f64, latencies: &[u64]) -> Report {
         let plan = Plan::new(vec![":7".parse().expect("an endpoint")]);
         let from = Moment::now();

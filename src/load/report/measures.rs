@@ -13,7 +13,7 @@ pub(super) enum Measure {
     Number(&'static Number),
 }
 
-/// Times: each of their [`STATISTICS`] can be compared.
+/// A distribution of times: each of its [`STATISTICS`] can be compared.
 #[derive(Debug)]
 pub(super) struct Distribution {
     prefix: &'static str,
@@ -21,7 +21,7 @@ pub(super) struct Distribution {
     of: fn(&Report) -> Option<Times>,
 }
 
-/// A figure that is none of a distribution.
+/// A figure that is not one of a distribution.
 #[derive(Debug)]
 pub(super) struct Number {
     name: &'static str,
@@ -124,7 +124,7 @@ impl Unit {
         }
     }
 
-    /// Why no figure is below 0.
+    /// The reason why no figure of this unit is below 0.
     fn floor(self) -> &'static str {
         match self {
             Unit::Microseconds | Unit::Seconds => "no time is below nothing",
@@ -149,7 +149,7 @@ impl Scope {
         }
     }
 
-    /// Why a figure means nothing in this run, if so.
+    /// The reason why a figure means nothing in this run; `None` if it means something.
     fn obstacle(self, plan: &Plan) -> Option<&'static str> {
         match self {
             Scope::OpenLoop | Scope::Scheduled if plan.rate().is_none() => {
@@ -206,7 +206,7 @@ impl Measure {
         })
     }
 
-    /// The value in its unit; a time that nothing was measured of is endless.
+    /// The value in its unit; a time without any measurement is infinite.
     pub(super) fn of(self, report: &Report) -> f64 {
         match self {
             Measure::Time(distribution, statistic) => {
@@ -216,7 +216,7 @@ impl Measure {
         }
     }
 
-    /// Why it means nothing in a run of this plan, if so.
+    /// The reason why the measure means nothing in a run of this plan; `None` if it means something.
     pub(super) fn obstacle(self, plan: &Plan) -> Option<&'static str> {
         match self {
             Measure::Time(distribution, _) => distribution.scope,
@@ -225,7 +225,7 @@ impl Measure {
         .obstacle(plan)
     }
 
-    /// The most that it can be in a run of this plan, and the reason.
+    /// The most that the measure can be in a run of this plan, and the reason.
     pub(super) fn ceiling(self, plan: &Plan) -> (f64, &'static str) {
         let Measure::Number(number) = self else { return (f64::INFINITY, "") };
         match (number.name, plan.messages, plan.pace) {
@@ -239,7 +239,7 @@ impl Measure {
         }
     }
 
-    /// Why it is never below 0.
+    /// The reason why the measure is never below 0.
     pub(super) fn floor(self) -> &'static str {
         self.unit().floor()
     }

@@ -19,16 +19,16 @@ use super::warnings;
 /// Settings that may differ between generators: the share of the load, and the settings that keep generators apart.
 const OWN: [&str; 7] = ["clients", "pace.rate", "messages", "connect_rate", "connecting", "seed", "sources"];
 
-/// Why reports can't be merged.
+/// The reason why reports can't be merged.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MergeError {
     /// No report was given.
     #[error("there is no report to merge")]
     Nothing,
-    /// One of them is a merged one.
+    /// A report is a merged one.
     #[error("report {0} is a merged one already: merge the reports that it was made of")]
     Merged(usize),
-    /// They did different things.
+    /// The reports have different settings.
     #[error("report {place} had other settings than the first: {differences}")]
     Settings {
         /// The report, counted from 1.
@@ -36,7 +36,7 @@ pub enum MergeError {
         /// The settings, with both values.
         differences: String,
     },
-    /// At no time did all of them measure.
+    /// There was no time at which all generators measured.
     #[error(
         "the runs do not overlap: report {late} began {gap_s:.3} s after report {early} had ended (--start-at begins \
          them together; between machines, are the clocks right?)"
@@ -44,9 +44,9 @@ pub enum MergeError {
     Apart {
         /// The report that ended first, counted from 1.
         early: usize,
-        /// The one that began last.
+        /// The report that began last.
         late: usize,
-        /// How long after.
+        /// How long after the end of the first.
         gap_s: f64,
     },
     /// A histogram has other bounds than this program's.
@@ -160,8 +160,8 @@ impl Common {
         self.until - self.from
     }
 
-    /// Replies a second of one generator in this time. An interval may lie in it in part; its replies are taken as spread
-    /// evenly.
+    /// Replies a second of one generator in this time. If an interval lies in it only in part, its replies are taken
+    /// as evenly spread.
     fn rate(self, report: &Report) -> f64 {
         let within = |point: &Point| {
             let began = report.started + point.at;
@@ -211,7 +211,8 @@ fn together(reports: &[Report]) -> Plan {
     whole
 }
 
-/// Generators of one host are in one control group, as a rule, and each tells how long that was throttled.
+/// Generators of one host usually share a control group, and each reports the throttling of the whole group. So only
+/// the longest of each host counts.
 fn throttled(reports: &[Report]) -> f64 {
     let mut hosts: BTreeMap<&str, f64> = BTreeMap::new();
     for report in reports {
@@ -221,7 +222,8 @@ fn throttled(reports: &[Report]) -> f64 {
     hosts.into_values().sum()
 }
 
-/// Nothing if no server spoke first. A merged report tells as many greetings apart as one generator does.
+/// The greetings of all reports; `None` if no server spoke first. A merged report tells as many greetings apart as one
+/// generator does.
 fn add_greetings(reports: &[Report]) -> Option<(BTreeMap<String, u64>, u64)> {
     let mut counts = BTreeMap::new();
     let mut others = 0;
@@ -296,7 +298,7 @@ mod tests {
     }
 
     proptest! {
-        /// A merge has the percentiles of one generator that saw all messages, also after a way through JSON.
+        /// A merge has the percentiles of one generator that saw all messages, also after a round trip through JSON.
         #[test]
         fn percentiles_are_those_of_all_values(
             parts in prop::collection::vec(prop::collection::vec(1..10_000_000_u64, 0..200), 1..5)

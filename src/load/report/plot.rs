@@ -52,7 +52,7 @@ fn steps(series: &[Point], value: impl Fn(&Point) -> Option<f64>) -> Vec<Path> {
     paths
 }
 
-/// The curve ends at its maximum, which is marked: one value of all lies there, and none beyond.
+/// The curve ends at its maximum, which is marked: one value lies there, and none beyond.
 fn draw_percentiles(area: &Area<'_>, latency: &Histogram) -> Result<(), PlotError> {
     let path = percentiles(latency);
     let Some(&end) = path.last() else { return Ok(()) };
@@ -61,7 +61,7 @@ fn draw_percentiles(area: &Area<'_>, latency: &Histogram) -> Result<(), PlotErro
     chart::logarithmic(area, "latency by percentile", &[line], (&percentile, &text), &[mark])
 }
 
-/// Latency over `1/(1 - quantile)`, up to the percentile that one value of all lies beyond.
+/// Latency over `1/(1 - quantile)`, up to the percentile that only one value lies beyond.
 fn percentiles(latency: &Histogram) -> Path {
     if latency.is_empty() {
         return Path::new();

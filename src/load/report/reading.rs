@@ -7,16 +7,16 @@ use super::json::{FORMAT_VERSION, Report};
 /// The largest count: every reader of JSON has it exactly.
 const MOST: u64 = 1 << 53;
 
-/// Why text holds no reports.
+/// The reason why text holds no reports.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It holds none.
+    /// The text holds no report.
     #[error("{name} is no report of `echoloop load --json`")]
     None {
         /// The file.
         name: String,
     },
-    /// It holds one that can't be read, perhaps because its end is missing.
+    /// The text holds a report that can't be read, perhaps because its end is missing.
     #[error("{name} is no report of `echoloop load --json`: {source}")]
     Broken {
         /// The file.
@@ -24,7 +24,7 @@ pub enum ReadError {
         /// The fault in it.
         source: serde_json::Error,
     },
-    /// Somebody has changed it: no run has such figures.
+    /// Somebody has changed a report: no run has such figures.
     #[error("{name} is no report of `echoloop load --json`: no run has {figures}")]
     Impossible {
         /// The file.
@@ -32,7 +32,7 @@ pub enum ReadError {
         /// The figures.
         figures: &'static str,
     },
-    /// It is of another version.
+    /// A report has another version of the format.
     #[error(
         "{name} has version {found} of the format; this program knows {FORMAT_VERSION}: repeat the run with it"
     )]
@@ -44,8 +44,8 @@ pub enum ReadError {
     },
 }
 
-/// All reports in a text, which a file of this name holds. Lines in between that begin no JSON object, such as those
-/// of a log, are left out, and so are objects without settings, which are no reports.
+/// All reports in the text of a file with this name. `read` leaves out lines in between that begin no JSON object, such
+/// as lines of a log, and objects without settings, which are no reports.
 ///
 /// # Errors
 /// When there is no report, or one that can't be read.
@@ -78,7 +78,7 @@ pub fn read(name: &str, text: &str) -> Result<Vec<Report>, ReadError> {
     if reports.is_empty() { Err(ReadError::None { name: name.into() }) } else { Ok(reports) }
 }
 
-/// Figures that contradict themselves, and that no sum or share could be made of.
+/// Names figures that no run can have: they would spoil every sum or share.
 fn impossible(report: &Report) -> Option<&'static str> {
     let Report { messages, settings, .. } = report;
     if messages.received > messages.sent {
@@ -92,7 +92,7 @@ fn impossible(report: &Report) -> Option<&'static str> {
     }
 }
 
-/// Whether all counts are small enough that no sum of them overflows. A seed may be any number.
+/// Whether all counts are so small that no sum of them overflows. A seed may be any number.
 fn is_countable(value: &Value) -> bool {
     match value {
         Value::Number(number) => number.as_u64().is_none_or(|number| number <= MOST),
@@ -102,7 +102,7 @@ fn is_countable(value: &Value) -> bool {
     }
 }
 
-/// Where the next line begins that begins with an object.
+/// The offset of the next line that begins with an object.
 fn next_object(text: &str) -> Option<usize> {
     let mut place = 0;
     for line in text.split_inclusive('\n') {

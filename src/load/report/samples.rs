@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-/// How often sides are drawn anew.
+/// How often the bootstrap draws both sides anew.
 const RESAMPLES: usize = 10_000;
 /// The share of the ratios that lies beyond the interval, on each side.
 const BEYOND: f64 = 0.025;
@@ -12,7 +12,7 @@ const BEYOND: f64 = 0.025;
 pub(super) struct Samples(Vec<f64>);
 
 impl Samples {
-    /// Nothing if there is none.
+    /// `None` without a value.
     pub(super) fn new(mut values: Vec<f64>) -> Option<Samples> {
         values.sort_by(f64::total_cmp);
         (!values.is_empty()).then_some(Samples(values))
@@ -26,14 +26,14 @@ impl Samples {
         median(&self.0)
     }
 
-    /// Half the distance between the smallest and the largest, as a share of the median.
+    /// Half the distance between the smallest and the largest value, as a share of the median.
     pub(super) fn spread(&self) -> f64 {
         let (least, most) = (self.0[0], self.0[self.0.len() - 1]);
         if self.median() == 0.0 { 0.0 } else { (most - least) / 2.0 / self.median() }
     }
 
-    /// Where the ratio of the medians, ours to those of `base`, lies in 95 of 100 cases, by the bootstrap: both sides
-    /// are drawn anew from themselves many times. The same samples always give the same interval.
+    /// The interval in which the ratio of the medians, ours to those of `base`, lies in 95 of 100 cases. The bootstrap
+    /// draws both sides anew from themselves many times. The same samples always give the same interval.
     pub(super) fn ratio(&self, base: &Samples) -> (f64, f64) {
         let mut random = Rng::with_seed(1);
         let mut ratios: Vec<f64> =

@@ -16,15 +16,16 @@ use crate::system::folded;
 const ROWS: usize = 16;
 /// Columns for a pipe or a file.
 const USUAL_COLUMNS: usize = 80;
-/// Columns before the bars of the histogram, and one that stays free behind the longest.
+/// Columns before the bars of the histogram, with one that stays free behind the longest bar.
 const BEFORE_BARS: usize = 28;
-/// The shortest of the longest bars, on whatever terminal.
+/// The least length of the longest bar, on any terminal.
 const SHORTEST_BAR: usize = 8;
 /// Columns of the names on the left.
 const NAMES: usize = 14;
 /// Columns of a generator's figures, with the margin before its name.
 const BEHIND_GENERATOR: usize = 64;
-/// Columns of a time: without the space before its unit all nine fit into 80; with it; and the most that a table takes.
+/// Columns of a time. `COMPACT`, without a space before the unit: all nine times fit into 80 columns. `SPACIOUS`, with
+/// that space. `WIDEST`: the most that a table takes.
 const COMPACT: usize = 7;
 const SPACIOUS: usize = 10;
 const WIDEST: usize = 14;
@@ -82,12 +83,12 @@ impl Table<'_> {
         self.columns.unwrap_or(USUAL_COLUMNS)
     }
 
-    /// A line for the terminal: the rest goes on in lines that are indented so far.
+    /// Wraps a line for the terminal: the rest goes on in lines that are indented by `indent`.
     fn wrapped(&self, line: &str, indent: usize) -> String {
         self.columns.map_or_else(|| line.to_owned(), |columns| folded(line, columns, indent))
     }
 
-    /// The only line if nobody answers: a table would show zeros alone.
+    /// The only line of a report if nobody answered: a table would show only zeros.
     fn dead_target(&self) -> Option<String> {
         let Report { settings, connections, messages, errors, failures, udp, .. } = self.report;
         let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
@@ -114,7 +115,7 @@ impl Table<'_> {
         let names =
             merged.generators.iter().enumerate().map(|(place, part)| name(place, part).chars().count());
         let longest = names.max().unwrap_or(0).max("generator".len());
-        // Where a name leaves no room for its figures, these stand below it.
+        // If a name leaves no room for its figures, the figures stand below it.
         let room = self.columns.map_or(longest, |columns| columns.saturating_sub(BEHIND_GENERATOR));
         let width = longest.min(room.max("generator".len()));
         writeln!(
@@ -138,7 +139,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// The most frequent first.
+    /// Greetings with their counts, the most frequent first.
     fn write_greetings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(greetings) = self.report.greetings.as_ref().filter(|greetings| !greetings.is_empty()) else {
             return Ok(());
@@ -266,7 +267,7 @@ impl Table<'_> {
     }
 }
 
-/// The first outage in words, and the silences; nothing without an outage.
+/// The first outage in words, and the silences; empty without an outage.
 fn outage_lines(figures: &OutageFigures, clients: usize) -> Vec<(&'static str, String)> {
     let Some(first) = figures.list.first() else { return Vec::new() };
     let began = time_of_day(first.began);
@@ -350,7 +351,8 @@ pub(super) fn title(report: &Report) -> String {
     format!("{clients}, {usage}, {size} a message, to {}", endpoints.join(" "))
 }
 
-/// How often which latency occurred, in rows that grow by the same factor each. The most frequent has a bar of `longest`.
+/// A histogram of latencies, in rows that each grow by the same factor. The row with the most replies has a bar of
+/// `longest`.
 fn histogram(times: &Histogram, longest: usize) -> String {
     let (low, high) = (times.min().max(1) as f64, times.max().max(2) as f64);
     let factor = (high / low).powf(1.0 / ROWS as f64).max(1.01);

@@ -6,7 +6,7 @@ use super::json::Report;
 /// The judgement of a run. The numbers are exit statuses of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Everything was echoed, or over UDP was lost.
+    /// Every message was echoed, or over UDP lost.
     Good,
     /// Connections failed, or nothing was received.
     Errors,
@@ -21,12 +21,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Judges a run: a mismatch is worst, then not having connected at all, then the conditions, then other errors.
+    /// Judges a run: a mismatch is worst, then a run without any connection, then the conditions, then other errors.
     pub fn of(report: &Report, conditions: &[Condition]) -> Verdict {
         if report.errors.mismatch > 0 {
             return Verdict::Mismatch;
         }
-        // A datagram socket is open whether or not there is anybody: only an answer tells.
+        // A datagram socket opens even if nobody is there: only an answer proves a server.
         let nobody = match report.udp {
             Some(_) => report.messages.received == 0,
             None => report.connections.opened == 0,
@@ -48,7 +48,7 @@ impl Verdict {
         if is_good { Verdict::Good } else { Verdict::Errors }
     }
 
-    /// The exit status that stands for it.
+    /// The exit status for the verdict.
     pub fn status(&self) -> u8 {
         match self {
             Verdict::Good => 0,

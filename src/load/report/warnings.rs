@@ -63,7 +63,7 @@ fn wrong_echo(report: &Report) -> Option<String> {
         Replies::Line | Replies::Any => "the service sent more lines than it got messages",
     };
     (report.errors.mismatch > 0)
-        .then(|| format!("{wrong}: mend that first, since no other figure means anything before"))
+        .then(|| format!("{wrong}: mend that first; no other figure means anything until then"))
 }
 
 fn lower_rate(report: &Report) -> Option<String> {
@@ -95,7 +95,8 @@ fn lower_rate(report: &Report) -> Option<String> {
     Some(format!("{:.0} messages a second instead of {due:.0}: {why}", report.rate))
 }
 
-/// The reason why the generator can't have a whole core, with the remedy: more processes would share the same part.
+/// The reason why the generator can't have a whole core, with the remedy. More processes are no remedy: they would share
+/// the same part.
 fn less_than_a_core(report: &Report) -> Option<String> {
     let share = report.generator.core_share;
     let generators = report.merged.as_ref().map_or(1, |merged| merged.generators.len());
@@ -227,7 +228,7 @@ fn slow_generators(generators: &[GeneratorPart]) -> String {
         .filter(|(_, part)| part.generator.bottleneck)
         .map(|(place, part)| format!("{} (on {})", place + 1, part.host.escape_debug()))
         .collect();
-    format!("for their share these generators were the bottleneck, and not the server: {}", slow.join(", "))
+    format!("these generators, not the server, were the bottleneck for their share: {}", slow.join(", "))
 }
 
 fn apart(report: &Report) -> Option<String> {
@@ -246,8 +247,8 @@ fn same_seed(report: &Report) -> Option<String> {
     let mut seeds: Vec<u64> = generators.iter().map(|part| part.seed).collect();
     seeds.sort_unstable();
     seeds.windows(2).any(|pair| pair[0] == pair[1]).then(|| {
-        "generators had the same seed, so they sent the same bytes: they could not notice a reply that was meant for \
-         another one (give each a --seed of its own)"
+        "generators had the same seed, so they sent the same bytes: they could not notice a reply meant for another \
+         one (give each a --seed of its own)"
             .into()
     })
 }

@@ -13,7 +13,7 @@ static SHOWN: AtomicBool = AtomicBool::new(false);
 pub struct LiveLine(());
 
 impl LiveLine {
-    /// Begins with the first drawing, on a terminal that understands escape sequences.
+    /// Call it before the first drawing, on a terminal that understands escape sequences.
     #[must_use]
     pub fn begin() -> LiveLine {
         SHOWN.store(true, Ordering::Relaxed);

@@ -5,7 +5,7 @@
 //! how many were dropped.
 //!
 //! [`simple_logger`] decides which records are logged. Where standard error allows no nonblocking write (see
-//! [`StandardError::Shared`]) it also prints them, after a question to the kernel. Elsewhere its `eprintln!` would take two
+//! [`StandardError::Shared`]) it also prints them, after a poll for room. Elsewhere its `eprintln!` would take two
 //! writes a line, tear lines, and panic where it should drop one.
 
 mod escaped;
@@ -28,8 +28,8 @@ use self::lines::Lines;
 pub use self::live_line::LiveLine;
 use self::standard_error::StandardError;
 
-/// A pipe takes at most this much whole or not at all, and all that a poll promises: `PIPE_BUF` of Linux is 4096 bytes.
-/// The time, the level and the colours have room in the rest.
+/// A pipe takes up to `PIPE_BUF` bytes whole or not at all, and a poll promises room for no more; on Linux that is
+/// 4096 bytes. The time, the level and the colours fit into the rest.
 const LONGEST_MESSAGE: usize = 3800;
 /// How long [`Log::flush`] waits for a reader that lags.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -44,8 +44,8 @@ pub struct StandardErrorLog {
 }
 
 impl StandardErrorLog {
-    /// Makes it the logger of this process. From then on no write of this process to standard error waits, on a terminal or
-    /// a pipe; the file description that other processes hold stays as it was.
+    /// Makes this log the logger of the process. From then on no write of this process to standard error waits, on a
+    /// terminal or a pipe; the file description that other processes hold stays as it was.
     ///
     /// # Errors
     /// When the process has a logger already.
@@ -84,14 +84,14 @@ impl StandardErrorLog {
         }
     }
 
-    /// Asks before each line, then lets `simple_logger` print it.
+    /// Polls for room before each line, then lets `simple_logger` print it.
     fn print(&self, level: Level, target: &str, messages: &[u8]) -> io::Result<usize> {
         let mut printed = 0;
         for message in messages.split_inclusive(|byte| *byte == b'\n') {
             if !self.output.wait(Duration::ZERO) {
                 break;
             }
-            // `eprintln!` follows; if this fails, so does that.
+            // If this write fails, the `eprintln!` that follows fails too.
             let _ = stderr().write_all(LiveLine::wipe().as_bytes());
             let text = String::from_utf8_lossy(message);
             let print = || {
@@ -129,8 +129,8 @@ impl Log for StandardErrorLog {
         lines.write(&line, notice, |bytes| self.write(level, target, bytes));
     }
 
-    /// Finishes the line that was begun, and waits until there is room for another one; half a second at most. It is for
-    /// the last words of a program, which has nothing else to do.
+    /// Writes the rest of a begun line, and waits half a second at most until there is room for another line. A
+    /// program calls it before its last words, when it has nothing else to do.
     fn flush(&self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -154,10 +154,10 @@ fn colour(level: Level) -> Option<u8> {
     }
 }
 
-/// As much of a message as surely fits, on one line.
+/// The part of a message that surely fits, on one line.
 fn message(words: &fmt::Arguments<'_>) -> String {
     let mut message = String::new();
-    // Memory takes all; a value that fails to show itself shows as much as it did.
+    // A write to memory can't fail. A value that fails to format itself leaves the text that it wrote before.
     let _ = Printable(&mut message).write_fmt(*words);
     let mut end = message.len().min(LONGEST_MESSAGE);
     while !message.is_char_boundary(end) {

@@ -14,15 +14,15 @@ use rustix::net::{SendFlags, send};
 use rustix::stdio::dup2_stderr;
 use rustix::termios::tcgetsid;
 
-/// Standard error, by the way in which it can be written to.
+/// Standard error, by the way to write to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StandardError {
     /// A terminal or a pipe through a nonblocking description of our own, or a file, which never waits for a reader.
     Descriptor,
     /// A socket, as systemd's journal gives one. It can't be opened again, but each call may say that it won't wait.
     Socket,
-    /// A terminal or a pipe that can't be opened again: another user's, or on a system without `/proc`. A write that
-    /// follows a poll may wait there, for another writer that was faster or on a terminal with room for half a line.
+    /// A terminal or a pipe that can't be opened again: another user's, or on a system without `/proc`. There a write
+    /// may wait even after a poll: another writer was faster, or the terminal has room for only half a line.
     Shared,
 }
 
@@ -59,11 +59,11 @@ impl StandardError {
         Ok(taken)
     }
 
-    /// Waits until something can be written, at most for so long.
+    /// Waits until standard error has room, or until `at_most` has passed.
     pub(super) fn wait(self, at_most: Duration) -> bool {
         let stderr = stderr();
         let mut descriptors = [PollFd::new(&stderr, PollFlags::OUT)];
-        // An interrupted wait is one that was too short.
+        // An interrupted wait counts as one without room.
         let ready = poll(&mut descriptors, Timespec::try_from(at_most).ok().as_ref()).is_ok();
         ready && descriptors[0].revents() == PollFlags::OUT
     }
@@ -87,7 +87,7 @@ fn reopened() -> rustix::io::Result<OwnedFd> {
 
 /// The terminal of this session, which everyone in it may open, also after `su`.
 fn controlling_terminal() -> rustix::io::Result<OwnedFd> {
-    // It fails for every terminal but the controlling one.
+    // The call fails for every terminal but the controlling one.
     tcgetsid(stderr())?;
     open("/dev/tty", OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
 }
