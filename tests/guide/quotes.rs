@@ -156,7 +156,7 @@ fn the_diagram_of_the_buffers_shows_the_fields() {
 
 #[test]
 fn the_diagram_of_the_phases_shows_the_enum() {
-    // A phase that is added does not compile here until it has a name, and is missed below until it is drawn.
+    // A new phase does not compile here until it has a name, and fails the test until the diagram shows it.
     let name = |phase: Phase| match phase {
         Phase::Connecting => "Connecting",
         Phase::Open => "Open",

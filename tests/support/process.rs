@@ -1,4 +1,4 @@
-//! A child process that does not outlive its test, and what the kernel tells of it.
+//! A child process that does not outlive its test, and the kernel's figures about it.
 
 use std::collections::HashSet;
 use std::fs;
