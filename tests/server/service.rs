@@ -12,7 +12,7 @@ use tempfile::tempdir;
 use crate::activation::activated;
 use crate::support::{DEADLINE, Process, Server, installed, program, run, skip};
 
-/// A service manager that listens there.
+/// A service manager that listens on this path.
 fn manager(path: &Path) -> UnixDatagram {
     let socket = UnixDatagram::bind(path).expect("a free path");
     socket.set_read_timeout(Some(DEADLINE)).expect("a positive time");
@@ -143,7 +143,7 @@ fn systemd_takes_the_units_and_finds_them_tight() {
 #[test]
 fn the_command_of_each_unit_starts_and_says_that_it_is_ready() {
     for name in OPENING {
-        // On ports of loopback that are free, so that it can be done anywhere and by everyone.
+        // On free ports of loopback, so that every user can run it anywhere.
         let text = unit(name).replace("udp://:7", "udp://127.0.0.1:0").replace(" :7", " 127.0.0.1:0");
         assert_is_ready_and_stops(program(&arguments(&text)));
     }
