@@ -19,7 +19,7 @@ use crate::single::Single;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const FOLDER: &str = "benches/plots";
 
-/// A table of its own: its title, what it shows, and with how many digits.
+/// A table of its own: its title, its figure, and the number of digits.
 type Figure = (&'static str, fn(&Measured) -> &Vec<f64>, usize);
 
 pub(crate) struct Document {

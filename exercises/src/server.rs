@@ -84,7 +84,7 @@ impl Server {
         self.signal(Signal::CONT)
     }
 
-    /// Lets a server that is held go on for as short as can be.
+    /// Lets a held server go on for as short a time as possible.
     pub(crate) fn for_a_moment(&self) -> Result<(), String> {
         self.release()?;
         std::thread::sleep(Duration::from_millis(1));
@@ -116,12 +116,12 @@ impl Server {
         kill_process(self.pid(), signal).map_err(|error| format!("the server has died ({error})"))
     }
 
-    /// It waits for something, and not for a processor.
+    /// True if it waits for something other than a processor.
     pub(crate) fn sleeps(&self) -> bool {
         self.state() == Some('S')
     }
 
-    /// As `proc(5)` has it.
+    /// The letter that `proc(5)` explains.
     fn state(&self) -> Option<char> {
         self.proc("stat").rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
     }

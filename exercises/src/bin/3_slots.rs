@@ -16,10 +16,10 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
-/// At most so many clients at once; for one more the oldest has to go.
+/// The most clients at once; for one more the oldest has to go.
 const MOST: usize = 4;
 
 fn main() -> io::Result<()> {

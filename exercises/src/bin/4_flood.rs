@@ -15,7 +15,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> io::Result<()> {
