@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It has drawn the picture of the guide. To look around in a trace, open it in <https://ui.perfetto.dev> instead.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -42,7 +42,7 @@ impl Aim {
         self.of_bare_loop.filter(|&ratio| !self.is_reached() && !self.bound.holds(ratio))
     }
 
-    /// Whether the bound lies within the middle half of the measurements, so that another run may well say otherwise.
+    /// True if the bound lies within the middle half of the measurements, so that another run may well say otherwise.
     pub(crate) fn is_close(&self) -> bool {
         let (Bound::AtMost(bound) | Bound::AtLeast(bound)) = self.bound;
         self.measured.lower_quartile <= bound && bound <= self.measured.upper_quartile

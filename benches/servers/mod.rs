@@ -46,7 +46,7 @@ pub(crate) const ALL: [Kind; 8] =
 pub(crate) const BULK: usize = 64 * 1024;
 
 impl Kind {
-    /// Whether it is worth measuring with so many clients and messages of this size.
+    /// True if measuring it with this many clients and messages of this size is worth the time.
     pub(crate) fn takes_part(self, clients: usize, size: usize) -> bool {
         let fits = match self {
             SPLICE => size >= BULK,
@@ -57,12 +57,12 @@ impl Kind {
         fits && clients <= self.most_clients
     }
 
-    /// Whether it is measured with small messages, one connection at a time.
+    /// True if we measure it with small messages, one connection at a time.
     pub(crate) fn is_for_small(self) -> bool {
         self.takes_part(1, 64)
     }
 
-    /// Whether each of its clients has a thread.
+    /// True if each of its clients has a thread.
     pub(crate) fn has_threads(self) -> bool {
         [THREADS, THREADS_LARGE].contains(&self)
     }

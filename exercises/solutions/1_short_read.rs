@@ -1,7 +1,7 @@
 //! Exercise 1, mended: the end of input may have come together with the last bytes. Then there is one event for both,
 //! and a short read proves nothing: only the read that returns 0 takes the end. So the server asks the event, and reads on
 //! after a short read if the event reported the end.
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 

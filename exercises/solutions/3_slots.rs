@@ -2,7 +2,7 @@
 //! to the newcomer. So a key is not free before the list has come to its end: a client that has to go leaves an empty slot,
 //! which the server frees after the batch. (A generation in the token works as well. So does a server that believes no
 //! event, and reads.)
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,6 +1,6 @@
 //! Exercise 4, mended: a client has a limited number of reads in a turn. Then the others have theirs. No event will report
 //! the rest, so the server keeps a queue of clients that are not done, and does not sleep while the queue holds one.
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,6 +1,6 @@
 //! Exercise 5, mended: a read ends anywhere. The server keeps the part of a line whose end has not come yet, and answers each
 //! whole line. A client with a line above the bound loses its connection.
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 

@@ -1,7 +1,7 @@
 //! Exercise 6, mended: room in the send buffer makes an event of its own, and the server had not registered for it. Now it
 //! registers each client for both, once and for ever. (It could also register for writability whenever something is
 //! unsent, which costs a system call each time.)
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

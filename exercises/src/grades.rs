@@ -202,7 +202,7 @@ fn has_input(client: &TcpStream) -> Result<bool, String> {
     Ok(found)
 }
 
-/// Reads and forgets so many bytes.
+/// Reads and forgets this many bytes.
 fn take(client: &TcpStream, count: usize) -> Result<(), String> {
     let copied = io::copy(&mut client.take(count as u64), &mut io::sink());
     copied.map(drop).map_err(|error| format!("the flood does not come back: {error}"))

@@ -1,4 +1,4 @@
-//! Load over UDP: our own server, and one that loses, doubles, swaps, delays and damages datagrams on purpose.
+//! Load over UDP: our own server, and a server that loses, doubles, swaps, delays and damages datagrams on purpose.
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;

@@ -312,7 +312,7 @@ fn a_storm_of_scrapes_does_not_keep_the_echo() {
                 while !over.load(Ordering::Relaxed) {
                     let client = Client::tcp(address);
                     let mut stream = &client;
-                    // These scrapers may get neither an answer nor a clean end: there are only so many places.
+                    // These scrapers may get neither an answer nor a clean end: the endpoint has few places.
                     let request: &[u8] =
                         if number == 0 { &nonsense } else { b"GET /metrics HTTP/1.0\r\n\r\n" };
                     let _ = stream.write_all(request);

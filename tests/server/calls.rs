@@ -8,7 +8,7 @@ use tempfile::tempdir;
 
 use crate::support::{Server, eventually, installed, skip};
 
-/// Whether strace is installed, and may trace here.
+/// True if strace is installed, and may trace here.
 pub(crate) fn can_trace(test: &str) -> bool {
     let try_it = || Command::new("strace").args(["-o", "/dev/null", "true"]).status();
     let can = installed("strace").is_some() && try_it().is_ok_and(|status| status.success());
@@ -27,7 +27,7 @@ fn trace(test: &str, clients: usize, rounds: usize) -> Option<Vec<String>> {
     let directory = tempdir().expect("a directory");
     let file = directory.path().join("trace");
     let mut command = Command::new("strace");
-    // -D: the server is our child, and strace its companion, so that whoever ends the server ends both.
+    // -D: the server is our child, and strace its companion, so that the end of the server ends both.
     command.arg("-D").arg("-o").arg(&file).args([env!("CARGO_BIN_EXE_echoloop"), "-q", "127.0.0.1:0"]);
     let server = Server::spawn(command, 1);
     let connections: Vec<_> = (0..clients).map(|_| server.connect()).collect();

@@ -12,7 +12,7 @@ const MESSAGE: &[u8] = b"This is the message. It will be repeated.";
 /// With two spaces after the full stop the chunks are as the text prints them.
 const MESSAGE_OF_42: &[u8] = b"This is the message.  It will be repeated.";
 
-/// The chunks that the log of a server tells of, as it shows them.
+/// The chunks in a server's log, as the log shows them.
 fn chunks_in(log: &str) -> Vec<&str> {
     log.lines().filter_map(|line| line.split_once(": received ")).map(|(_, chunk)| chunk.trim()).collect()
 }

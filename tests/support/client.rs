@@ -144,7 +144,7 @@ impl Client {
         self.socket().set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
-    /// Sends until the server takes no more, or all is sent; returns how much it took. Nothing is read meanwhile.
+    /// Sends, without reading, until the server takes no more or has taken everything; returns how much it took.
     #[track_caller]
     pub(crate) fn send_until_stalled(&self, bytes: &[u8]) -> usize {
         // Long enough that a server that still reads has had a turn.
@@ -165,7 +165,7 @@ impl Client {
         sent
     }
 
-    /// Whether a byte, or the end, can be read at once.
+    /// True if a byte, or the end, can be read at once.
     pub(crate) fn has_input(&self) -> bool {
         let mut poll = [rustix::event::PollFd::new(self, rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default())).expect("poll") > 0

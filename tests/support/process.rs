@@ -134,7 +134,7 @@ impl Process {
         self.entries("fd")
     }
 
-    /// The smallest descriptor that it does not have: the next one that it gets.
+    /// The smallest descriptor that the process does not have: the kernel gives it this one next.
     pub(crate) fn next_descriptor(&self) -> usize {
         let directory = fs::read_dir(self.proc("fd")).expect("a running child has this");
         let taken: HashSet<usize> =

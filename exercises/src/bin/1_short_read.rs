@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Hint: an event can report two things at once. Which of them is in a short read?
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 

@@ -7,7 +7,7 @@
 //!
 //! Hint: with edges the listener's event comes when a connection *has come*. Which event comes when a descriptor becomes
 //! free?
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 

@@ -7,7 +7,7 @@
 //!
 //! Hint: `poll` returned a list of events. While the server goes through it, whose event is the next one? And what does
 //! `Slab::insert` do with a key that `Slab::remove` has just given back?
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Hint: how long does `echo` go on? Who comes back to a client for which no further event will come?
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 

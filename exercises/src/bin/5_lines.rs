@@ -7,7 +7,7 @@
 //!
 //! Hint: TCP keeps the order of the bytes. What else does it promise about how they were sent? (And put a bound on all that
 //! you keep.)
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Hint: after the end of input, which event could come?
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

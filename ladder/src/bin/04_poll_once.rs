@@ -17,7 +17,7 @@
 //!
 //! **Mended** by `05_poll_drained`: it reads until nothing is left, and keeps the bytes that it could not send. The same
 //! command prints the whole message.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 

@@ -22,7 +22,7 @@
 //!
 //! **Mended** by `06_reactor`: it stops reading when too much is unsent, and gives each client its turn. With it
 //! `VmRSS` stays at some megabytes, and the small client has its answer within some milliseconds.
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

@@ -15,7 +15,7 @@
 //!
 //! **Mended:** the server sleeps, reads until nothing is left, stops reading from a client that does not read, and gives a
 //! client that sends without a pause its turn like the others. The commands of `05_poll_drained` show it.
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, Write};
 use std::net::ToSocketAddrs;
