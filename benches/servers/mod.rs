@@ -23,7 +23,7 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// Arguments of the program; `None` for a baseline.
     arguments: Option<&'static [&'static str]>,
-    /// This server can't sensibly serve more clients.
+    /// The most clients that this server can sensibly serve.
     pub(crate) most_clients: usize,
 }
 
