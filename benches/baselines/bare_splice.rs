@@ -39,7 +39,8 @@ impl Client for Splicing {
     /// Fails only if a pipe fails.
     fn echo(&mut self, pipes: &mut Vec<Pipe>, _: &Event) -> io::Result<bool> {
         loop {
-            // A pipe is filled only when it is empty. So "again" on reading means the socket, never a full pipe.
+            // The loop fills a pipe only when the pipe is empty. So "again" on reading means the socket, never a full
+            // pipe.
             let (pipe, mut held) = match self.unsent.take() {
                 Some(unsent) => unsent,
                 None => (pipes.pop().map_or_else(Pipe::new, Ok)?, 0),

@@ -10,7 +10,7 @@ use crate::servers::{self, ALL, Kind, Server};
 
 /// The time of one measurement, as nearly as the warm-up can tell.
 const MEASURED: Duration = Duration::from_millis(300);
-/// The most slices of a measurement, where the servers can be driven side by side …
+/// The most slices of a measurement, if one process can drive the servers side by side …
 pub(crate) const SLICES: usize = 10;
 /// … and the fewest messages of each client in a slice: the first one comes from all clients at once.
 const MESSAGES_A_SLICE: u64 = 20;

@@ -15,7 +15,7 @@ use crate::scaling::Scaling;
 use crate::servers::{ALL, BARE, ECHOLOOP, Kind};
 use crate::single::Single;
 
-/// The repository, whose files are written. (Cargo starts a benchmark in the folder of its package.)
+/// The repository, to write files into. (Cargo starts a benchmark in the folder of its package.)
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const FOLDER: &str = "benches/plots";
 

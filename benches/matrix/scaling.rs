@@ -14,7 +14,7 @@ use crate::single;
 const COUNTS: [usize; 7] = [1, 10, 100, 1000, 5000, 10_000, 18_000];
 /// A curve needs fewer rounds than a ratio: its points stand beside each other.
 const ROUNDS: usize = 3;
-/// Processes, and connections of each, of the largest crowd that is held.
+/// Processes of the largest crowd, and the connections that each of them holds.
 const PROCESSES: usize = 6;
 const HELD: usize = 16_700;
 

@@ -1,4 +1,4 @@
-//! The server that is graded: a child process that does not outlive its grade, and clients that can't wait for ever.
+//! The server to grade: a child process that does not outlive its grade, and clients that can't wait for ever.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -137,7 +137,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail if it has ended already, and that is fine.
+        // Both calls fail if the server has ended already, and that is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -108,7 +108,7 @@ fn a_search_says_what_no_rate_achieves_and_how_it_went() {
         assert_eq!((&found["ending"], &found["rate"]), (&"none_is_good".into(), &0.0.into()), "{found:#}");
         let steps = found["steps"].as_array().expect("a list").iter();
         let mut rates: Vec<_> = steps.map(|step| step["rate"].as_f64()).collect();
-        // A step is repeated if the generator was late.
+        // The search repeats a step if the generator was late.
         rates.dedup();
         assert_eq!(rates, [8.0, 4.0, 2.0, 1.0].map(Some));
     }

@@ -1,4 +1,5 @@
-//! `send udp://…`: a message is a datagram, the client waits for its answer, and a failure says no more than is known.
+//! `send udp://…`: a message is a datagram, the client waits for its answer, and a failure claims no more than the
+//! client knows.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};

@@ -83,7 +83,7 @@ pub(crate) fn expect(stream: &mut TcpStream, bytes: &[u8]) {
 pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
-        // A client that is done may close with bytes unread.
+        // A client that is done may close with unread bytes.
         Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
         _ => bytes,
     }

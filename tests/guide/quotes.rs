@@ -24,7 +24,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The quotes of a page: the file that is named, and the lines.
+/// The quotes of a page: the named file, and the lines.
 fn quotes(page: &str) -> Vec<(&str, Vec<&str>)> {
     let mut lines = page.lines();
     let mut quotes = Vec::new();
@@ -39,7 +39,7 @@ fn quotes(page: &str) -> Vec<(&str, Vec<&str>)> {
     quotes
 }
 
-/// Lines as they are compared: without the marks of a comment that is about a whole file, and without indentation.
+/// Lines for comparison: without indentation, and without the marks of a comment about a whole file.
 fn plain(line: &str) -> &str {
     line.trim().trim_start_matches("//!").trim()
 }

@@ -1,5 +1,5 @@
-//! The README and the pages of `docs/reference`: every block that is marked `console` or `sh` is run, in order, by one
-//! shell a page. Ports are free ones, and loads that name no duration are short; numbers and times may differ.
+//! The README and the pages of `docs/reference`: one shell a page runs every block that is marked `console` or `sh`, in
+//! order. Ports are free ones, and loads that name no duration are short; numbers and times may differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,7 +37,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// A command, and the lines that are shown after it.
+/// A command, and the lines that the page shows after it.
 struct Step {
     command: String,
     shown: Vec<String>,

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::{Finished, Process, Server, examples, installed, missing_for, run, skip};
 
-/// The ports that the table names. None of them is used by a test.
+/// The ports that the table names. No test uses them.
 const PORTS: [&str; 6] = ["10000", "50007", "28812", "8888", "8000", "5000"];
 
 struct Row<'a> {

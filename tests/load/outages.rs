@@ -81,7 +81,7 @@ fn a_server_that_is_killed_and_comes_back_is_an_outage_of_that_length() {
         run.report["errors"]
     );
     for silence in [run.number("/outages/silence_us/max") / 1e6, run.number("/outages/longest_s")] {
-        // The server was gone from a little before the pause was measured until a little before its end.
+        // The server went a little before the measured pause began, and came back a little before it ended.
         assert!(silence > 1.15 && silence < pause + LONGEST_DELAY + MARGIN, "{silence} s, pause {pause} s");
     }
     // Half of the messages that were due in the pause waited for more than half of it.

@@ -51,7 +51,7 @@ fn other_lines_are_replies_in_every_loop() {
             (received, run.number("/messages/sent")),
             (if arguments[1] == "100" { 100.0 } else { 300.0 }, received)
         );
-        // While connections are held, only the last replies are timed.
+        // While `load` holds connections, it times only the last replies.
         let timed = if arguments[0] == "--hold" { received / 2.0 } else { received };
         assert_eq!(run.number("/latency_us/count"), timed);
         assert_unverified(&run, "line");

@@ -83,7 +83,7 @@ impl Toy {
         Toy { address, closing, accepting: Some(accepting) }
     }
 
-    /// Echoes, but changes what is sent back: `change` gets the offset in the stream and the bytes.
+    /// Echoes, but changes the bytes: `change` gets their offset in the stream and the bytes.
     pub(crate) fn changing(change: impl Fn(usize, &mut Vec<u8>) + Send + Sync + 'static) -> Toy {
         Toy::start(move |mut stream| {
             let (mut offset, mut buffer) = (0, [0; 4096]);

@@ -1,4 +1,4 @@
-//! Errors of `accept` that no test can provoke from outside: strace injects them, where it is installed and allowed.
+//! Errors of `accept` that no test can provoke from outside: strace injects them, if it is installed and may trace.
 
 use std::fs;
 use std::path::Path;

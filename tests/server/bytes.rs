@@ -86,7 +86,7 @@ fn each_chunk_of_one_byte_has_its_prefix() {
     }
 }
 
-/// Up to a page, the kernel hands one write over as a whole, so that the borders of the chunks are known.
+/// Up to a page, the kernel hands one write over as a whole, so the test knows the borders of the chunks.
 #[test]
 fn a_read_is_cut_into_chunks_from_its_start() {
     for chunk in [1, 7, 16, 1000, 4096, 70_000] {

@@ -1,5 +1,5 @@
-//! The system calls of the server, counted by strace where it is installed and allowed: two an echo, nothing but
-//! `accept4` and one `epoll_ctl` for a new connection.
+//! The system calls of the server: two an echo, and nothing but `accept4` and one `epoll_ctl` for a new connection.
+//! strace counts them, if it is installed and may trace.
 
 use std::fs;
 use std::process::Command;

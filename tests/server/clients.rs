@@ -1,4 +1,4 @@
-//! Clients that know nothing of this server, as they are installed here: nc, socat, telnet, curl, Python, Bash.
+//! Clients that know nothing of this server, as this machine has them: nc, socat, telnet, curl, Python, Bash.
 
 use std::io::{Read, Write};
 use std::path::Path;

@@ -78,7 +78,7 @@ fn the_write_timeout_owns_up_to_unread_input() {
 #[test]
 fn a_reset_owns_up_to_unread_input() {
     let Stalled { _directory, server, client, sent } = Stalled::with(&[]);
-    // A Unix socket that is closed with unread bytes resets the connection.
+    // The client closes its Unix socket with unread bytes, which resets the connection.
     drop(client);
     server.await_log("unix client 1: broken: ");
     let (_, log) = server.stop();

@@ -1,4 +1,4 @@
-//! UDP echo: every datagram whole, from the address that it was sent to, and no answer that could serve an attack.
+//! UDP echo: every datagram whole, from the address that its sender used, and no answer that could serve an attack.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

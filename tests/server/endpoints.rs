@@ -170,7 +170,7 @@ fn what_makes_no_sense_is_wrong_usage() {
 
 #[test]
 fn an_endpoint_listed_twice_in_other_words_is_refused() {
-    // The port must be free until then, or it would be refused for being in use.
+    // The port must be free until then, or the server would refuse it for being in use.
     let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
     let [once, twice] = [format!("127.0.0.1:{port}"), format!("tcp://127.0.0.1:{port}")];
     assert_refused(&[&once, &twice], 2, &format!("{twice} is listed twice"));
@@ -181,7 +181,7 @@ fn the_socket_file_of_a_dead_server_is_replaced_and_ours_is_removed() {
     let directory = tempdir().expect("a directory");
     let path = directory.path().join("echo.sock");
     let endpoint = format!("unix:{}", path.display());
-    // A server that is killed can't remove its file.
+    // A killed server can't remove its file.
     drop(Server::start(&[&endpoint]));
     assert!(fs::symlink_metadata(&path).is_ok(), "it was left behind");
     let server = Server::start(&[&endpoint]);

@@ -261,7 +261,7 @@ fn an_urgent_byte_alone_is_echoed() {
     }
 }
 
-/// A read of a Unix stream ends where a descriptor was passed, although more is there.
+/// A read of a Unix stream ends at a passed descriptor, although more bytes are there.
 #[test]
 fn bytes_behind_a_passed_descriptor_are_echoed_and_the_descriptor_is_not_kept() {
     let directory = tempdir().expect("a directory");

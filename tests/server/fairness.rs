@@ -205,7 +205,7 @@ fn quiet_clients_are_served_beside_a_flooding_one() {
     assert!(log.contains("0 connections cut off with 0 bytes"), "{log}");
 }
 
-/// The trace tells in which order the server looked at its clients, so no clock of ours is needed.
+/// The trace shows in which order the server looked at its clients, so the test needs no clock.
 #[test]
 fn a_small_client_waits_for_at_most_one_share_of_each_of_300_others() {
     const OTHERS: usize = 300;

@@ -80,7 +80,7 @@ impl Balancer {
         Server::start(&[&["--proxy-protocol=require", &endpoint], arguments].concat())
     }
 
-    /// HAProxy's answer to a command; empty as long as HAProxy can't be asked.
+    /// HAProxy's answer to a command; empty as long as nobody can ask HAProxy.
     fn ask(&self, command: &str) -> String {
         let mut answer = String::new();
         if let Ok(mut stream) = UnixStream::connect(self.directory.path().join("admin")) {

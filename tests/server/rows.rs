@@ -105,7 +105,7 @@ fn row_b4_failures_are_said_by_name_and_an_interrupt_ends_the_server() {
 
 #[test]
 fn row_c1_timestamp_each_chunk_gets_the_local_time_as_ctime_writes_it() {
-    // Three hours east of Greenwich, so that it is seen to be local time.
+    // Three hours east of Greenwich, so that local time differs from UTC.
     let mut command = program(&["--timestamp", "--chunk", "1024", "--backlog", "50", "127.0.0.1:0"]);
     command.env("TZ", "TST-3");
     let server = Server::spawn(command, 1);

@@ -92,7 +92,7 @@ const OPENING: [&str; 2] = ["echoloop.service", "echoloop@.service"];
 /// Units whose ports systemd opens.
 const ACTIVATED: [&str; 2] = ["echoloop-activated.socket", "echoloop-activated.service"];
 
-/// The unit, for the program that is tested.
+/// The unit, for the program under test.
 fn unit(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd").join(name);
     let text = fs::read_to_string(path).expect("a unit");
@@ -116,7 +116,7 @@ fn systemd_takes_the_units_and_finds_them_tight() {
         return skip("systemd_takes_the_units_and_finds_them_tight", "systemd-analyze is not installed");
     }
     let directory = tempdir().expect("a directory");
-    // A template is judged as one of its instances.
+    // systemd-analyze judges a template as one of its instances.
     let file = |name: &str| directory.path().join(name.replace("@.", "@0."));
     let units = [OPENING, ACTIVATED].concat();
     for name in &units {
@@ -152,7 +152,7 @@ fn the_command_of_each_unit_starts_and_says_that_it_is_ready() {
 #[test]
 fn the_activated_unit_serves_what_its_socket_unit_opens() {
     let (socket, service) = (unit(ACTIVATED[0]), unit(ACTIVATED[1]));
-    // A port alone stands for every address of both families, on one socket; datagrams are tested with activation.
+    // A port alone stands for every address of both families, on one socket. The tests of activation cover datagrams.
     assert_eq!((values(&socket, "ListenStream"), values(&socket, "ListenDatagram")), (vec!["7"], vec!["7"]));
     assert_eq!(values(&socket, "Accept"), ["no"]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

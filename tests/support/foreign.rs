@@ -7,7 +7,7 @@ use std::path::PathBuf;
 const FOREIGN: [&str; 10] =
     ["cmp", "curl", "haproxy", "nc", "promtool", "python3", "script", "socat", "strace", "telnet"];
 
-/// Where a program is, if it is installed.
+/// The path of a program, if it is installed.
 pub(crate) fn installed(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())

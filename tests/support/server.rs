@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{Client, DEADLINE, Process, eventually, own_address};
 
-/// A running server whose log is collected.
+/// A running server, and its log so far.
 pub(crate) struct Server {
     process: Process,
     endpoints: Vec<String>,
@@ -53,7 +53,7 @@ impl Server {
         Server::on_ipv4(&["--quiet"])
     }
 
-    /// A plain echo on an address of this test's own, where nobody else takes the port when the server has been killed.
+    /// A plain echo on an address of this test's own, where nobody else takes the port of a killed server.
     #[track_caller]
     pub(crate) fn on_own_address(number: u8) -> Server {
         Server::start(&["--quiet", &format!("{}:0", own_address(number))])

@@ -1,4 +1,4 @@
-//! `echoloop trace-page`: one file that needs nothing else, and shows in a browser what was recorded.
+//! `echoloop trace-page`: one file that needs nothing else, and shows a recording in a browser.
 
 use std::fs;
 use std::path::{Path, PathBuf};
