@@ -1,5 +1,5 @@
-//! Round trips of parallel clients, for ours and for what one would have written instead, every byte checked: a wrong
-//! server is not fast, it is wrong. Server and clients are two processes with a core each.
+//! Round trips of parallel clients, for our server and for the servers that you would have written instead. The clients
+//! check every byte: a wrong server is not fast, it is wrong. Server and clients are two processes with a core each.
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is a program")]
 
 mod baselines;
@@ -19,7 +19,8 @@ fn round_trips(criterion: &mut Criterion) {
             let mut group = criterion.benchmark_group(format!("{clients} clients, {size} bytes"));
             group.throughput(Throughput::Elements(clients));
             for kind in ALL {
-                // A megabyte in sixteens is 65,536 calls each way: nobody waits for four thousand of those.
+                // A megabyte in sixteens is 65,536 calls each way: no benchmark should wait for four thousand such
+                // messages.
                 if kind == servers::SPLICE && size < servers::BULK {
                     continue;
                 }

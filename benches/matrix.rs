@@ -1,7 +1,7 @@
-//! One table: what an echo costs ours and what one would have written instead, in interleaved rounds.
+//! One table: the cost of an echo in our server and in the baselines, in interleaved rounds.
 //!
-//! `cargo bench --bench matrix` prints it, `-- --quick` in little time, `-- --full` for every size and number of
-//! clients, and `-- --write` writes BENCHMARKS.md with its plots anew.
+//! `cargo bench --bench matrix` prints the table, `-- --quick` does so in little time, `-- --full` measures every size
+//! and number of clients, and `-- --write` writes BENCHMARKS.md and its plots anew.
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is a program")]
 
 #[path = "matrix/aims.rs"]
@@ -36,7 +36,7 @@ impl Extent {
         let mut extent = Extent::Normal;
         for argument in std::env::args().skip(1) {
             extent = match argument.as_str() {
-                // cargo says so to every benchmark.
+                // Cargo passes this to every benchmark.
                 "--bench" => extent,
                 "--quick" | "--test" => Extent::Quick,
                 "--full" => Extent::Full,

@@ -28,8 +28,8 @@ impl Spread {
         Some(Spread { median: quantile(0.5), lower_quartile: quantile(0.25), upper_quartile: quantile(0.75) })
     }
 
-    /// The spread of the ratios of measurements that were taken one after the other: a machine that changes its speed
-    /// changes both.
+    /// The spread of the ratios of measurements, taken pair by pair, one measurement right after the other: a machine
+    /// that changes its speed changes both.
     pub fn of_ratios(of: &[f64], to: &[f64]) -> Option<Spread> {
         Spread::of(of.iter().zip(to).map(|(of, to)| of / to))
     }

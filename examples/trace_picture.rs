@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It has drawn the picture of the guide. To look around in a trace, open it in <https://ui.perfetto.dev> instead.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -108,7 +108,7 @@ fn read(text: &str) -> Result<BTreeMap<u64, Row>, String> {
         text.lines().filter_map(|line| serde_json::from_str::<Event>(line.trim_end_matches(',')).ok())
     {
         let row = rows.entry(event.tid).or_default();
-        // A bar that has ended is not around this one; an end that is not known yet is beyond all others. (The file
+        // A bar that has ended is not around this one; an unknown end is later than all others. (The file
         // counts in microseconds with three decimals, which no sum of two hits exactly.)
         row.open.retain(|&open| row.bars[open].to > event.ts + 0.0005);
         let bar = |to| Bar { name: escaped(&event.name), depth: row.open.len(), from: event.ts, to };
@@ -170,7 +170,7 @@ fn draw(rows: &BTreeMap<u64, Row>, (from, to): (f64, f64)) -> String {
     let is_drawn = |row: &&Row| row.bars.iter().filter(in_window).any(|bar| bar.kind() != OPEN);
     let rows: Vec<&Row> = rows.values().filter(is_drawn).collect();
     let height = rows.len() as f64 * ROW + 24.0;
-    // Without an empty line, so that it may stand within Markdown.
+    // Without an empty line, which would end the picture within Markdown.
     let mut svg = format!(
         "<svg class=\"trace\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n{STYLE}\n"
     );
@@ -212,7 +212,7 @@ fn draw_bar(svg: &mut String, bar: &Bar, top: f64, left: f64, right: f64) {
 }
 
 fn draw_axis(svg: &mut String, (from, to): (f64, f64), height: f64, place: impl Fn(f64) -> f64) {
-    // One, two or five times a power of ten, so that there are five to twelve of them.
+    // One, two or five times a power of ten, so that there are five to twelve labels.
     let rough = (to - from) / 10.0;
     let power = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|&step| step >= rough);
@@ -221,7 +221,7 @@ fn draw_axis(svg: &mut String, (from, to): (f64, f64), height: f64, place: impl 
         let time = number as f64 * step;
         let x = place(from + time);
         let _ = writeln!(svg, "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{}\"/>", height - 16.0);
-        // The last one has to fit into the picture.
+        // The last label has to fit into the picture.
         if x + 40.0 > WIDTH {
             continue;
         }

@@ -1,4 +1,4 @@
-//! A bare mio loop: what ours would be without limits, deadlines, fairness, logs and an orderly end.
+//! A bare mio loop: our server without limits, deadlines, fairness, logs and an orderly end.
 
 use std::io::{self, ErrorKind, Read, Write};
 

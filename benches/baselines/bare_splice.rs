@@ -1,4 +1,5 @@
-//! A bare loop that splices bulk data through pipes in the kernel: ours without limits, fairness, logs and an orderly end.
+//! A bare loop that splices bulk data through pipes in the kernel: our server without limits, fairness, logs and an
+//! orderly end.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use super::bare_loop::Client;
 
 pub(crate) const NAME: &str = "bare splice";
-/// The capacity of a pipe; where the kernel refuses it, the pipe has the usual one.
+/// The capacity of a pipe. If the kernel refuses it, the pipe has the usual capacity.
 const PIPE: usize = 1 << 20;
 
 pub(super) struct Pipe {
@@ -35,10 +36,11 @@ impl Client for Splicing {
     /// Empty pipes. An idle client has none, so there are as many as there are clients that do not read.
     type Shared = Vec<Pipe>;
 
-    /// An error is one of pipes.
+    /// Fails only if a pipe fails.
     fn echo(&mut self, pipes: &mut Vec<Pipe>, _: &Event) -> io::Result<bool> {
         loop {
-            // A pipe is filled only when it is empty. So "again" on reading means the socket, never a full pipe.
+            // The loop fills a pipe only when the pipe is empty. So "again" on reading means the socket, never a full
+            // pipe.
             let (pipe, mut held) = match self.unsent.take() {
                 Some(unsent) => unsent,
                 None => (pipes.pop().map_or_else(Pipe::new, Ok)?, 0),
@@ -75,7 +77,7 @@ impl Client for Splicing {
 impl Pipe {
     fn new() -> io::Result<Pipe> {
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        // Without the right to a larger one it is a pipe of the usual size.
+        // Without the right to a larger pipe it has the usual size.
         let _ = fcntl_setpipe_size(&writer, PIPE);
         Ok(Pipe { reader, writer })
     }

@@ -1,5 +1,5 @@
-//! Echo servers to measure beside: those one would have written instead. Each is right (every byte comes back, also to
-//! a client that reads slowly), and each is the plain form of its kind.
+//! Echo servers that you would have written instead, to measure beside ours. Each is right (it returns every byte, also
+//! to a client that reads slowly), and each is the plain form of its kind.
 
 mod bare_loop;
 mod bare_mio;
@@ -10,12 +10,12 @@ mod tokio_idiom;
 use std::io;
 use std::net::TcpListener;
 
-/// Listens on a port that the system chooses, says where on standard output, as the program itself does, and serves
-/// until it is killed.
+/// Listens on a port that the system chooses, names it on standard output, as the program itself does, and serves until
+/// it is killed.
 pub(crate) fn serve(name: &str) -> io::Result<()> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-    // As much as ours asks for, or the connection storm would measure the backlog.
+    // The same backlog as ours, or the connection storm would measure the backlog.
     socket.listen(4096)?;
     let listener = TcpListener::from(socket);
     println!("listening on tcp://{}", listener.local_addr()?);

@@ -10,9 +10,9 @@ pub(crate) const NAMES: [(&str, usize); 2] = [("threads, 4 KiB", 4 << 10), ("thr
 pub(crate) fn serve(listener: &TcpListener, buffer: usize) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
-        // The buffer is not on the stack: 64 KiB of that are enough, and let there be thousands.
+        // The buffer is not on the stack: a stack of 64 KiB is enough then, and there can be thousands of threads.
         thread::Builder::new().stack_size(64 * 1024).spawn(move || {
-            // The client sees that it is over; there is nobody else to tell.
+            // The client sees that the connection is over; there is nobody else to tell.
             let _ = echo(stream, buffer);
         })?;
     }

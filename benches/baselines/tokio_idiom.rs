@@ -16,7 +16,7 @@ pub(crate) fn serve(listener: net::TcpListener, buffer: usize) -> io::Result<()>
         loop {
             let (stream, _) = listener.accept().await?;
             tokio::spawn(async move {
-                // The client sees that it is over; there is nobody else to tell.
+                // The client sees that the connection is over; there is nobody else to tell.
                 let _ = echo(stream, buffer).await;
             });
         }

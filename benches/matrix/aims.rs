@@ -6,12 +6,13 @@ use crate::cells::Row;
 use crate::servers::{BARE, ECHOLOOP, Kind, THREADS, TOKIO};
 use crate::single::Single;
 
-/// One aim, with what was measured for it.
+/// One aim, and its measurement.
 pub(crate) struct Aim {
     pub(crate) what: String,
     pub(crate) bound: Bound,
     pub(crate) measured: Spread,
-    /// The same with the bare loop in our place: what it does not reach, a server on the same calls can't either.
+    /// The same with the bare loop in our place. A server on the same calls can't reach an aim that the bare loop
+    /// misses.
     pub(crate) of_bare_loop: Option<f64>,
 }
 
@@ -31,24 +32,24 @@ impl Bound {
 }
 
 impl Aim {
-    /// By the median, which is what the other tables show.
+    /// By the median, which the other tables show.
     pub(crate) fn is_reached(&self) -> bool {
         self.bound.holds(self.measured.median)
     }
 
-    /// The bare loop's ratio, where that does not reach the aim either.
+    /// The bare loop's ratio, if the bare loop does not reach the aim either.
     pub(crate) fn out_of_reach(&self) -> Option<f64> {
         self.of_bare_loop.filter(|&ratio| !self.is_reached() && !self.bound.holds(ratio))
     }
 
-    /// Whether the bound lies within the middle half of the measurements, so that another run may well say otherwise.
+    /// True if the bound lies within the middle half of the measurements, so that another run may well say otherwise.
     pub(crate) fn is_close(&self) -> bool {
         let (Bound::AtMost(bound) | Bound::AtLeast(bound)) = self.bound;
         self.measured.lower_quartile <= bound && bound <= self.measured.upper_quartile
     }
 }
 
-/// The aims for the server's CPU time, cell by cell, as ratios of a server to another one.
+/// The aims for the server's CPU time, cell by cell, as ratios of one server to another.
 pub(crate) fn of_cells(rows: &[Row]) -> Vec<Aim> {
     let mut aims = Vec::new();
     for (cell, measured) in rows {
@@ -63,7 +64,7 @@ pub(crate) fn of_cells(rows: &[Row]) -> Vec<Aim> {
                 aims.push(Aim { what, bound, measured: ratio, of_bare_loop });
             }
         };
-        // Bulk data is spliced, and so costs less than a loop that copies.
+        // The server splices bulk data, so it costs less than a loop that copies.
         let most = match (cell.clients, cell.size) {
             (20, 65_536) => 0.90,
             (16, 262_144) => 0.65,

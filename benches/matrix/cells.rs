@@ -10,7 +10,7 @@ use crate::servers::{self, ALL, Kind, Server};
 
 /// The time of one measurement, as nearly as the warm-up can tell.
 const MEASURED: Duration = Duration::from_millis(300);
-/// The most slices of a measurement, where the servers can be driven side by side …
+/// The most slices of a measurement, if one process can drive the servers side by side …
 pub(crate) const SLICES: usize = 10;
 /// … and the fewest messages of each client in a slice: the first one comes from all clients at once.
 const MESSAGES_A_SLICE: u64 = 20;
@@ -100,8 +100,8 @@ pub(crate) fn in_turn<T>(servers: &mut [T], round: usize) -> Vec<&mut T> {
     order
 }
 
-/// With the connections to all servers open at once, so that a server is never measured long before the other: what
-/// else the machine does changes from one tenth of a second to the next.
+/// Opens the connections to all servers at once, so that it never measures a server long before the next: the load of
+/// other programs changes from one tenth of a second to the next.
 fn exchange_side_by_side(
     servers: &mut [(Kind, Server, Measured)],
     cell: Cell,
@@ -113,7 +113,7 @@ fn exchange_side_by_side(
         let messages = servers::on_core(1, || messages(&mut load, cell))?;
         loaded.push((load, server, measured, messages));
     }
-    // As many for each server, so that they can be compared one by one.
+    // The same number for each server, so that each measurement has its counterpart.
     let most = loaded.first().map_or(0, |(.., messages)| messages / (MESSAGES_A_SLICE * cell.clients as u64));
     let slices = most.clamp(1, SLICES as u64);
     for slice in 0..rounds * slices as usize {

@@ -15,11 +15,11 @@ use crate::scaling::Scaling;
 use crate::servers::{ALL, BARE, ECHOLOOP, Kind};
 use crate::single::Single;
 
-/// The repository, whose files are written. (Cargo starts a benchmark in the folder of its package.)
+/// The repository, to write files into. (Cargo starts a benchmark in the folder of its package.)
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const FOLDER: &str = "benches/plots";
 
-/// A table of its own: its title, what it shows, and with how many digits.
+/// A table of its own: its title, its figure, and the number of digits.
 type Figure = (&'static str, fn(&Measured) -> &Vec<f64>, usize);
 
 pub(crate) struct Document {
@@ -95,7 +95,7 @@ impl Document {
 
     /// The aims, and in plain words whether the server reached them.
     pub(crate) fn aims(&mut self, aims: &[Aim]) {
-        self.line("### What was aimed at\n");
+        self.line("### Aims\n");
         let row = |aim: &Aim| {
             let bound = match aim.bound {
                 Bound::AtMost(most) => format!("at most {most:.2}"),
@@ -126,8 +126,8 @@ impl Document {
         for aim in aims {
             let Some(ratio) = aim.out_of_reach() else { continue };
             self.line(&format!(
-                "{}: with the bare mio loop in our place it is {ratio:.3}, so not even a loop without limits, deadlines \
-                 and an orderly end reaches it with these system calls.\n",
+                "{}: the bare mio loop in place of echoloop gives {ratio:.3}, so even a loop without limits, deadlines \
+                 and an orderly end misses this aim with these system calls.\n",
                 aim.what
             ));
         }
@@ -151,8 +151,8 @@ impl Document {
             let rows: Vec<_> = single.instructions.iter().map(row).collect();
             self.table(&["server", "instructions"].map(String::from), &rows);
             self.line(
-                "As `valgrind` counts them. All else that an echo takes is the kernel's, in the same two system calls: \
-                 between servers that make these, hundreds of instructions are a percent or two.\n",
+                "`valgrind` counts them. The rest of an echo is the kernel's work, in the same two system calls. Between \
+                 servers that make the same calls, hundreds of instructions are one or two percent of an echo.\n",
             );
         }
         self.line("### Resident memory of the server for an idle connection that has echoed once\n");
@@ -163,7 +163,7 @@ impl Document {
         self.table(&head, &single.memory.iter().map(row).collect::<Vec<_>>());
         if let Some((.., bytes)) = single.memory.iter().find(|(kind, ..)| *kind == ECHOLOOP) {
             self.line(&format!(
-                "With 64 KiB for each connection tokio does without the many small reads, and pays for it with that memory. \
+                "With 64 KiB for each connection tokio avoids the many small reads, and pays with that memory. \
                  echoloop has the bulk speed of large buffers at {bytes:.0} bytes a connection.\n"
             ));
         }
@@ -240,7 +240,7 @@ impl Document {
         self.line(&format!(
             "One process, and two with `--reuse-port`, each driven by two generators with 500 clients: {:.0} and {:.0} \
              echoes a second, ×{:.2}. On a machine with two cores the generators need one of them, so this shows that the \
-             port is shared and not how far it scales.\n",
+             processes share the port, and not how far they scale.\n",
             scaling.one_process,
             scaling.two_processes,
             scaling.two_processes / scaling.one_process
@@ -258,7 +258,7 @@ impl Document {
              kernel's included; {:.0} bytes a connection were resident in the servers.\n",
             crowd.processes, crowd.opened, crowd.requested, crowd.lost, crowd.bytes_an_end, crowd.resident
         ));
-        self.line("By the same arithmetic, for the server's end alone:\n");
+        self.line("These figures give, for the server's end alone:\n");
         let row = |connections: f64| {
             let processes = (connections / 1_000_000.0).max(1.0);
             vec![
@@ -274,7 +274,7 @@ impl Document {
         self.line(
             "A client address has 28,232 ports towards one port of the server (`net.ipv4.ip_local_port_range` as Linux \
              sets it). A process may have as many descriptors as `LimitNOFILE` and `fs.nr_open` allow (1,048,576 as Linux \
-             sets it), so a million connections are one process with a higher limit, and ten million are ten processes on \
+             sets it), so a million connections need one process with a higher limit, and ten million need ten processes on \
              one port with `--reuse-port`.\n",
         );
     }
@@ -323,12 +323,13 @@ fn method(rounds: usize) -> String {
          Written by `cargo bench --bench matrix -- --write`; nothing in it is typed by hand.\n\n\
          ## Method\n\n\
          Every server is a process of its own on the first core; the clients are our load generator in one process on the \
-         second. Each byte that comes back is verified, for every server: a wrong server is not fast, it is wrong.\n\n\
-         Rounds are interleaved (A B C, then C B A, …; {rounds} of them), and what is compared is taken in the same round, \
-         because machines change their speed. Rates and CPU times are taken in up to {SLICES} slices a round with the connections \
-         to all servers open, except where these are too many for one process. A cell shows the median with the two quartiles, between which \
-         the middle half of the measurements lies, and behind × the median of the ratios to echoloop, each to the \
-         measurement beside it. **Server CPU time an echo** is the figure to \
+         second. The generator verifies each byte that comes back, from every server: a wrong server is not fast, it is \
+         wrong.\n\n\
+         The rounds are interleaved (A B C, then C B A, …; {rounds} of them). Machines change their speed, so we compare \
+         only measurements of the same round. A round measures rates and CPU times in up to {SLICES} slices, with the \
+         connections to all servers open, unless these are too many for one process. A cell shows the median and the two \
+         quartiles; the middle half of the measurements lies between the quartiles. Behind × stands the median of the \
+         ratios to echoloop, each ratio taken to the measurement beside it. **Server CPU time an echo** is the figure to \
          trust: rate and latency also depend on the clients.\n\n\
          | server | what it is |\n|---|---|\n\
          | echoloop | the program as it is, with `--quiet` |\n\

@@ -89,7 +89,7 @@ pub(crate) fn bars(
     let mut y = 50;
     let one = left + length(1.0);
     root.draw(&PathElement::new([(one, 40), (one, 30 + 18 * bars as i32)], GREY.mix(0.6)))?;
-    // Not all are in each group, and each keeps its colour.
+    // Some groups lack a server, and each server keeps its colour.
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in groups.iter().flat_map(|(_, bars)| bars) {
         if !names.contains(name) {

@@ -14,7 +14,7 @@ use crate::single;
 const COUNTS: [usize; 7] = [1, 10, 100, 1000, 5000, 10_000, 18_000];
 /// A curve needs fewer rounds than a ratio: its points stand beside each other.
 const ROUNDS: usize = 3;
-/// Processes, and connections of each, of the largest crowd that is held.
+/// Processes of the largest crowd, and the connections that each of them holds.
 const PROCESSES: usize = 6;
 const HELD: usize = 16_700;
 
@@ -35,9 +35,9 @@ pub(crate) struct Crowd {
     pub(crate) requested: u64,
     pub(crate) opened: u64,
     pub(crate) lost: u64,
-    /// Memory that the machine had less, for each end of a connection.
+    /// The machine's memory for each end of a connection.
     pub(crate) bytes_an_end: f64,
-    /// Of that, resident in the servers, for each connection.
+    /// The part of it that is resident in the servers.
     pub(crate) resident: f64,
 }
 
@@ -78,7 +78,7 @@ fn crowd() -> Result<Crowd, Box<dyn Error>> {
     let (before, resident) = (available()?, servers.iter().map(Server::resident).sum::<u64>());
     let mut generators = Vec::new();
     for (index, server) in servers.iter().enumerate() {
-        // A source network each, since every address has its own ports.
+        // Each pair has a source network of its own, since every address has its own ports.
         let source = format!("127.{}.0.0/16", 20 + index);
         let (endpoint, clients) = (server.endpoint.to_string(), HELD.to_string());
         let arguments = ["--hold", "--clients", &clients, "--source", &source, "--duration", "8s", "--reset"];
@@ -86,7 +86,7 @@ fn crowd() -> Result<Crowd, Box<dyn Error>> {
     }
     let wanted = PROCESSES * HELD;
     let (mut least, mut most_resident) = (before, resident);
-    // They hold for seconds after the last has connected; the lowest point of free memory is when all are there.
+    // The generators hold for seconds after the last one has connected; free memory is lowest when all are there.
     while generators.iter_mut().any(|child| matches!(child.try_wait(), Ok(None))) {
         least = least.min(available()?);
         most_resident = most_resident.max(servers.iter().map(Server::resident).sum());

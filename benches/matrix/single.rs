@@ -16,10 +16,10 @@ pub(crate) struct Single {
     pub(crate) calls: Vec<(Kind, f64)>,
     /// Instructions an echo outside the kernel, likewise; empty without `valgrind`.
     pub(crate) instructions: Vec<(Kind, f64)>,
-    /// Resident bytes of the server for each idle connection that has echoed once, and how many there were.
+    /// Resident bytes of the server for each idle connection that has echoed once, and the number of connections.
     pub(crate) memory: Vec<(Kind, usize, f64)>,
     pub(crate) churn: Vec<(Kind, Churn)>,
-    /// Median latency of one connection in microseconds: ours, and ours with `--busy-poll`.
+    /// Median latency of one connection in microseconds: of the default server, and with `--busy-poll`.
     pub(crate) sleeping: Vec<f64>,
     pub(crate) busy: Vec<f64>,
 }
@@ -41,7 +41,7 @@ pub(crate) fn measure(extent: Extent) -> Result<Single, Box<dyn Error>> {
         {
             single.calls.push((kind, calls));
         }
-        // A thread a connection is a hundred of them, which valgrind runs one at a time.
+        // A hundred connections are a hundred threads there, and valgrind runs one thread at a time.
         if kind.is_for_small()
             && !kind.has_threads()
             && let Some(instructions) = instructions(kind)?

@@ -1,4 +1,4 @@
-//! The servers that are measured, as child processes on a core of their own, and what the kernel knows of them.
+//! The measured servers, as child processes on a core of their own, and the kernel's figures about them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,7 +23,7 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// Arguments of the program; `None` for a baseline.
     arguments: Option<&'static [&'static str]>,
-    /// More clients than this it can't serve sensibly.
+    /// The most clients that this server can sensibly serve.
     pub(crate) most_clients: usize,
 }
 
@@ -46,23 +46,23 @@ pub(crate) const ALL: [Kind; 8] =
 pub(crate) const BULK: usize = 64 * 1024;
 
 impl Kind {
-    /// Whether it is worth measuring with so many clients and messages of this size.
+    /// True if measuring it with this many clients and messages of this size is worth the time.
     pub(crate) fn takes_part(self, clients: usize, size: usize) -> bool {
         let fits = match self {
             SPLICE => size >= BULK,
-            // Reading a large message in sixteens says nothing that one cell does not say.
+            // Large messages in sixteens would say no more than small ones do.
             LITERAL => size <= 512,
             _ => true,
         };
         fits && clients <= self.most_clients
     }
 
-    /// Whether it is measured with small messages, one connection at a time.
+    /// True if we measure it with small messages, one connection at a time.
     pub(crate) fn is_for_small(self) -> bool {
         self.takes_part(1, 64)
     }
 
-    /// Whether each of its clients has a thread.
+    /// True if each of its clients has a thread.
     pub(crate) fn has_threads(self) -> bool {
         [THREADS, THREADS_LARGE].contains(&self)
     }
@@ -81,7 +81,7 @@ impl Kind {
 pub(crate) struct Server {
     child: Child,
     pub(crate) endpoint: Endpoint,
-    /// The process that serves, which under `strace` is not our child but its.
+    /// The process that serves. Under `strace` it is a child of `strace`, and not ours.
     process: u32,
 }
 
@@ -120,7 +120,7 @@ impl Server {
         Ok(Server { child, endpoint, process })
     }
 
-    /// Starts the program on a port that another one has, on the second core.
+    /// Starts the program on a port that another server has, on the second core.
     pub(crate) fn start_sharing(port: u16) -> io::Result<Server> {
         let (program, address) = (program().display().to_string(), format!("127.0.0.1:{port}"));
         let line = [&program, "serve", "--quiet", "--reuse-port", &address];
@@ -168,7 +168,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Gone already, after a stop.
+        // The process has gone already, after a stop.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -200,7 +200,7 @@ pub(crate) fn program() -> &'static Path {
     })
 }
 
-/// Load on the second core, with all its connections open. They end by a reset, which leaves no port behind.
+/// Load from the second core, with all its connections open. They end by a reset, which leaves no port behind.
 pub(crate) fn open(plan: Plan) -> Result<Load, LoadError> {
     on_core(1, || {
         let mut load = Load::new(Plan { reset: true, ..plan }, StopSignal::new()?)?;
@@ -209,21 +209,21 @@ pub(crate) fn open(plan: Plan) -> Result<Load, LoadError> {
     })
 }
 
-/// Does something on one core, if the machine has several; what it starts stays there.
+/// Runs a function on one core, if the machine has several. Processes that the function starts stay on that core.
 pub(crate) fn on_core<T>(core: usize, what: impl FnOnce() -> T) -> T {
     let Ok(all) = sched_getaffinity(None) else { return what() };
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| all.is_set(core)).collect();
     let Some(&core) = cores.get(core) else { return what() };
     let mut one = CpuSet::new();
     one.set(core);
-    // Without the right to it the figures are less steady, and still true.
+    // Without the right to do so the figures are less steady, and still true.
     let _ = sched_setaffinity(None, &one);
     let result = what();
     let _ = sched_setaffinity(None, &all);
     result
 }
 
-/// True if this process was started as a baseline, which it then was until it failed.
+/// If this process was started as a baseline, serves here until that fails, which ends the process. Else returns false.
 pub(crate) fn was_baseline() -> bool {
     let arguments: Vec<String> = std::env::args().collect();
     let Some(position) = arguments.iter().position(|argument| argument == SERVE) else { return false };

@@ -50,7 +50,7 @@ until_true() {
     done
 }
 
-# Whether each of these processes waits for something, or has ended. A process that only lacks a processor is not asleep.
+# Succeeds if each of these processes waits for something or has ended. A process that only lacks a processor is not asleep.
 asleep() {
     local process
     for process; do

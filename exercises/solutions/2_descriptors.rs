@@ -2,7 +2,7 @@
 //! backlog, and no event will say so. So the server looks again by itself: after each turn, and at the latest in 100 ms,
 //! since a descriptor may become free anywhere on the machine. (A server for others would log once, and wait longer each
 //! time.)
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
 /// A waiting client waits at most this long for the next attempt.

@@ -1,8 +1,8 @@
 //! Exercise 3, mended: the list still held an event of the client that the server had just thrown out, and its key had gone
 //! to the newcomer. So a key is not free before the list has come to its end: a client that has to go leaves an empty slot,
-//! which the server frees after the batch. (A generation in the token does as well. So does a server that believes no
+//! which the server frees after the batch. (A generation in the token works as well. So does a server that believes no
 //! event, and reads.)
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,10 +11,10 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
-/// At most so many clients at once; for one more the oldest has to go.
+/// The most clients at once; for one more the oldest has to go.
 const MOST: usize = 4;
 
 fn main() -> io::Result<()> {

@@ -1,6 +1,6 @@
-//! Exercise 4, mended: a client has so many reads in a turn. Then the others have theirs. No event will report the rest, so
-//! the server keeps a queue of clients that are not done, and does not sleep while the queue holds one.
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+//! Exercise 4, mended: a client has a limited number of reads in a turn. Then the others have theirs. No event will report
+//! the rest, so the server keeps a queue of clients that are not done, and does not sleep while the queue holds one.
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
 /// Enough that a turn is worth its poll, few enough that others hardly notice.
@@ -61,7 +61,7 @@ struct Client {
 }
 
 impl Client {
-    /// Echoes until the budget is spent: true. False at the end of input.
+    /// Echoes. True when the budget is spent, false at the end of input.
     fn echo(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 16];
         for _ in 0..READS_A_TURN {

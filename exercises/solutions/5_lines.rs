@@ -1,6 +1,6 @@
 //! Exercise 5, mended: a read ends anywhere. The server keeps the part of a line whose end has not come yet, and answers each
 //! whole line. A client with a line above the bound loses its connection.
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -8,7 +8,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Exercise 6, mended: room in the send buffer makes an event of its own, and the server had not registered for it. Now it
 //! registers each client for both, once and for ever. (It could also register for writability whenever something is
 //! unsent, which costs a system call each time.)
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> io::Result<()> {

@@ -142,8 +142,8 @@ fn send_counted(client: &TcpStream, message: &[u8], sent: &AtomicUsize) -> Resul
     client.shutdown(Shutdown::Write).map_err(|error| error.to_string())
 }
 
-/// Waits until the sender has sent everything, or the server takes no more before somebody reads: both are right. A server
-/// that lacks a processor takes nothing either, but it does not sleep.
+/// Waits until the sender has sent everything, or the server takes no more before the client reads: both are right. A
+/// server that lacks a processor takes nothing either, but it does not sleep.
 fn await_standstill(server: &Server, sent: &AtomicUsize) {
     let (start, mut before, mut looks) = (Instant::now(), usize::MAX, 0);
     while looks < 10 && start.elapsed() < PATIENCE / 2 {
@@ -158,7 +158,7 @@ fn send(mut client: &TcpStream, bytes: &[u8]) -> Result<(), String> {
     client.write_all(bytes).map_err(|error| format!("the server takes no more: {error}"))
 }
 
-/// Exactly these bytes.
+/// Reads exactly these bytes.
 fn receive(mut client: &TcpStream, expected: &[u8]) -> Result<(), String> {
     let mut bytes = vec![0; expected.len()];
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -177,7 +177,7 @@ fn echo(client: &TcpStream, bytes: &[u8]) -> Result<(), String> {
     receive(client, bytes)
 }
 
-/// Everything to the end.
+/// Reads everything to the end.
 fn rest(mut client: &TcpStream, fault: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     match client.read_to_end(&mut bytes) {
@@ -202,7 +202,7 @@ fn has_input(client: &TcpStream) -> Result<bool, String> {
     Ok(found)
 }
 
-/// Reads and forgets so many bytes.
+/// Reads and forgets this many bytes.
 fn take(client: &TcpStream, count: usize) -> Result<(), String> {
     let copied = io::copy(&mut client.take(count as u64), &mut io::sink());
     copied.map(drop).map_err(|error| format!("the flood does not come back: {error}"))

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! The last command grades any echo server that takes an address and prints `listening on tcp://ADDRESS`. (3 is for a
-//! server that has at most four clients, 5 for one that answers lines with their length.)
+//! server that has at most four clients, 5 for a server that answers lines with their length.)
 //!
 //! Exit status: 0 green, 1 red, 2 wrong usage.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
 
 mod grades;
 mod server;

@@ -1,4 +1,4 @@
-//! The server that is graded: a child process that does not outlive its grade, and clients that can't wait for ever.
+//! The server to grade: a child process that does not outlive its grade, and clients that can't wait for ever.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -84,7 +84,7 @@ impl Server {
         self.signal(Signal::CONT)
     }
 
-    /// Lets a server that is held go on for as short as can be.
+    /// Lets a held server go on for as short a time as possible.
     pub(crate) fn for_a_moment(&self) -> Result<(), String> {
         self.release()?;
         std::thread::sleep(Duration::from_millis(1));
@@ -116,12 +116,12 @@ impl Server {
         kill_process(self.pid(), signal).map_err(|error| format!("the server has died ({error})"))
     }
 
-    /// It waits for something, and not for a processor.
+    /// True if it waits for something other than a processor.
     pub(crate) fn sleeps(&self) -> bool {
         self.state() == Some('S')
     }
 
-    /// As `proc(5)` has it.
+    /// The letter that `proc(5)` explains.
     fn state(&self) -> Option<char> {
         self.proc("stat").rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
     }
@@ -137,7 +137,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail if it has ended already, and that is fine.
+        // Both calls fail if the server has ended already, and that is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -11,7 +11,7 @@ mod toys;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// No other of these tests runs as long as this is held.
+/// While a test holds this, none of the others runs.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)

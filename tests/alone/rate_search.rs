@@ -16,10 +16,11 @@ use crate::toys::{Toy, run, sockets, spawn};
 
 /// The limit of the server, in messages a second: far below that of any machine.
 const LIMIT: f64 = 200.0;
-/// A server that was delayed makes up for so much of it.
+/// A delayed server makes up for this much of its delay.
 const SLACK: Duration = Duration::from_millis(10);
 
-/// Echoes so many messages a second, over all connections: each waits for its turn. Counts its connections.
+/// Echoes this many messages a second, over all connections, and counts its connections. Each message waits for its
+/// turn.
 fn limited(accepted: &Arc<AtomicU64>) -> Toy {
     let (accepted, turns) = (Arc::clone(accepted), Mutex::new(Instant::now()));
     Toy::start(move |mut stream| {
@@ -38,8 +39,8 @@ fn limited(accepted: &Arc<AtomicU64>) -> Toy {
     })
 }
 
-/// Searches, and returns the result; nothing on a machine that kept the generator from its core, twice. Then there is no
-/// answer, as there should be, and nothing to compare with the limit; the signs of it are printed.
+/// Searches, and returns the result. If the machine kept the generator from its core twice, there is rightly no answer:
+/// then this prints the signs of it, and the test has nothing to compare with the limit.
 fn find_rate(arguments: &[&str]) -> Option<Value> {
     let mut signs = String::new();
     for _ in 0..2 {
@@ -62,7 +63,7 @@ fn a_known_limit_is_found_over_connections_that_stay_open() {
     let search = |first: &str| {
         let accepted = Arc::default();
         let server = limited(&accepted);
-        // The median, so that a machine that stands still for a moment is not taken for a slow server. A rate that is
+        // The median, so that a machine that stands still for a moment does not count as a slow server. A rate that is
         // 5 % too high makes it 30 ms in the middle of a step.
         let arguments = ["-c", "20", "--rate", first, "--precision", "4%", "--fail-if", "p50>15ms"];
         let length = ["--warmup", "300ms", "--step", "1s"];
@@ -107,17 +108,17 @@ fn a_search_says_what_no_rate_achieves_and_how_it_went() {
         assert_eq!((&found["ending"], &found["rate"]), (&"none_is_good".into(), &0.0.into()), "{found:#}");
         let steps = found["steps"].as_array().expect("a list").iter();
         let mut rates: Vec<_> = steps.map(|step| step["rate"].as_f64()).collect();
-        // A step is repeated if the generator was late.
+        // The search repeats a step if the generator was late.
         rates.dedup();
         assert_eq!(rates, [8.0, 4.0, 2.0, 1.0].map(Some));
     }
     assert!(fs::read_to_string(&plot).expect("it is written").starts_with("<svg"));
 
-    // Where nobody listens, it ends with the first step, and with the status of such a run.
+    // If nobody listens, the search ends with the first step, and with the status of such a run.
     let found = run(&["load", "--quiet", &deserted_address().to_string(), "--find-rate"]);
     assert!(found.code == Some(4) && found.stdout.contains("no answer: nobody is there"), "{found:?}");
 
-    // Interrupted in the first step, it has nothing, and says so.
+    // A search that is interrupted in the first step has no result, and says so.
     let search = spawn(&["load", "--quiet", endpoint, "--find-rate", "--step", "1h"]);
     eventually("its connections", || sockets(search.pid().as_raw_nonzero().get()) >= 10);
     search.signal(Signal::TERM);

@@ -8,7 +8,7 @@ use crate::alone;
 use crate::support::Server;
 use crate::toys::{Run, spawn};
 
-/// A child that is ended with the test.
+/// A child that ends with the test.
 struct Spinner(Child);
 
 impl Drop for Spinner {

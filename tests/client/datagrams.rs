@@ -1,4 +1,5 @@
-//! `send udp://…`: a message is a datagram, the client waits for its answer, and a failure says no more than is known.
+//! `send udp://…`: a message is a datagram, the client waits for its answer, and a failure claims no more than the
+//! client knows.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -25,7 +26,7 @@ fn last_of_localhost() -> IpAddr {
     addresses.last().expect("it has an address").ip()
 }
 
-/// Lets `answer` reply to each of so many datagrams; returns the datagrams.
+/// Lets `answer` reply to each of this many datagrams, and returns the datagrams.
 fn server(
     count: usize,
     mut answer: impl FnMut(&UdpSocket, SocketAddr, &[u8]) + Send + 'static,
@@ -112,7 +113,7 @@ fn nobody_listening_is_4() {
 
 #[test]
 fn the_next_address_of_a_name_is_tried() {
-    // Where it has two, nobody listens on the first.
+    // If `localhost` has two addresses, nobody listens on the first.
     let server = Server::start(&[&format!("udp://{}", SocketAddr::new(last_of_localhost(), 0))]);
     let port = server.endpoint().rsplit_once(':').expect("a port").1;
     assert_eq!(send(&[&format!("udp://localhost:{port}"), "hello"]).output(), "hello");
@@ -133,7 +134,7 @@ fn another_answer_than_was_sent_is_7() {
 fn an_answer_that_comes_twice_is_not_taken_for_the_next() {
     let mut before: Option<Vec<u8>> = None;
     let (endpoint, server) = server(3, move |socket, from, bytes| {
-        // When the next one has been asked for, so that it is sure what the client waits for.
+        // The copy comes after the next message, so that the client surely waits for the next answer.
         if let Some(before) = before.replace(bytes.to_vec()) {
             socket.send_to(&before, from).expect("it can be sent");
         }

@@ -68,7 +68,7 @@ fn a_reply_that_arrives_while_the_client_stands_still_is_in_time() {
         is_asked.recv_timeout(DEADLINE).expect("it asks");
         client.while_held(|| {
             stopped.send(()).expect("the server waits");
-            // The time that is tested: it passes while the client can't run.
+            // The time that the test is about: it passes while the client can't run.
             std::thread::sleep(Duration::from_millis(1200));
         });
         assert_eq!(client.finish().output(), "world");
@@ -138,7 +138,7 @@ fn input_that_nobody_takes_is_6_and_what_the_server_said_is_shown() {
     let server = server(|mut stream| {
         wait_until_nothing_more_comes(&stream);
         stream.write_all(b"go away\n").expect("it takes them");
-        // Closing with unread input resets the connection. The client learns of both at once.
+        // Closing with unread input resets the connection. The client learns of the bytes and of the reset at once.
     });
     let ended = send_piped(&[server.endpoint()], &[b'x'; 32 << 20]);
     assert_eq!(ended.stdout, "go away\n");
@@ -247,7 +247,7 @@ fn a_standard_output_that_nobody_reads_ends_it_quietly() {
     let mut stdin = process.child.stdin.take().expect("it is piped");
     drop(process.child.stdout.take());
     stdin.write_all(b"hello").expect("it takes them");
-    // It ends although its input does not.
+    // The client ends although its input does not.
     let ended = process.finish();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }

@@ -19,7 +19,7 @@ fn get(url: impl Display) -> Result<String, HttpError> {
     Ok(String::from_utf8(body).expect("text"))
 }
 
-/// Answers any request, once its sender has ended his side.
+/// Answers any request, once its sender has ended its side.
 fn answering(response: &'static [u8]) -> Purpose {
     server(move |mut stream| {
         read_to_end(&mut stream);
@@ -92,13 +92,13 @@ fn e4_the_url_has_to_be_one() {
     assert!(matches!(get("mailto:me"), Err(HttpError::NotHttp(_))));
 }
 
-/// The server that is on every machine where people learn this.
+/// Python's server, which every learner has at hand.
 #[test]
 fn e4_a_file_from_python_http_server() {
     let directory = tempfile::tempdir().expect("a directory");
     let text = "a line\n".repeat(100_000);
     std::fs::write(directory.path().join("file.txt"), &text).expect("room on the disk");
-    // It prints its port only to a terminal's buffer unless told otherwise: `-u`.
+    // `-u`: without it Python buffers the line with the port, unless it prints to a terminal.
     let Some(python) = installed("python3") else {
         return skip("e4_a_file_from_python_http_server", "python3 is not installed");
     };

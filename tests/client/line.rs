@@ -87,7 +87,7 @@ fn e2_a_line_without_end_does_not_fill_the_memory() {
 #[test]
 fn e2_a_peer_that_sends_and_does_not_read_does_not_fill_the_memory() {
     let server = server(|mut stream| {
-        // It does read in the end, so that a client without a bound would get through.
+        // The server does read in the end, so that a client without a bound would get through.
         if stream.write_all(&vec![b'x'; 48 * 1024 * 1024]).is_ok() {
             while let Ok(1..) = stream.read(&mut [0; 64 * 1024]) {}
         }
@@ -121,7 +121,7 @@ fn e2_what_comes_while_much_is_written_is_kept() {
     let server = Server::on_ipv4(&[]);
     let endpoint = server.endpoint().parse().expect("an endpoint");
     let mut client = LineClient::connect(&endpoint, Some(DEADLINE)).expect("it listens");
-    // More than the buffers of both sides hold: who only wrote would wait for ever.
+    // More than the buffers of both sides hold: a client that only wrote would wait for ever.
     let bytes: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_le_bytes).collect();
     client.write(&bytes).expect("it takes them");
     assert!(client.read(bytes.len()).expect("all of it") == bytes);

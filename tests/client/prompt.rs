@@ -11,7 +11,7 @@ use crate::support::{DEADLINE, Process, Server, program, terminal, written_on};
 
 const FIRST_PROMPT: &str = "An empty line ends the conversation.\n> ";
 
-/// The client on a terminal, and somebody who types and looks.
+/// The client on a terminal, and a user who types and looks.
 struct Terminal {
     process: Process,
     keyboard: File,

@@ -19,7 +19,7 @@ pub(crate) fn send_piped(arguments: &[&str], input: &[u8]) -> Finished {
     let mut stdin = process.child.stdin.take().expect("it is piped");
     let input = input.to_vec();
     let writer = std::thread::spawn(move || {
-        // It may well end before it has read everything.
+        // The client may well end before it has read everything.
         let _ = stdin.write_all(&input);
     });
     let finished = process.finish();
@@ -72,18 +72,18 @@ impl Drop for Purpose {
     }
 }
 
-/// Exactly these bytes come next.
+/// Reads exactly these bytes.
 pub(crate) fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     let mut received = vec![0; bytes.len()];
     stream.read_exact(&mut received).expect("they come");
     assert_eq!(received.escape_ascii().to_string(), bytes.escape_ascii().to_string());
 }
 
-/// Everything until the peer ends its side.
+/// Reads everything until the peer ends its side.
 pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
-        // A client that is done may close with bytes unread.
+        // A client that is done may close with unread bytes.
         Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
         _ => bytes,
     }
@@ -95,7 +95,7 @@ pub(crate) fn reset(stream: &TcpStream) {
     socket.set_linger(Some(Duration::ZERO)).expect("an option that every socket has");
 }
 
-/// The end of our side; the client goes on.
+/// Ends our side; the client goes on.
 pub(crate) fn end_of_output(stream: &TcpStream) {
     stream.shutdown(Shutdown::Write).expect("it is connected");
 }

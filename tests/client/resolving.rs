@@ -35,7 +35,7 @@ impl BlackHole {
         let address =
             listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
         let mut queued = Vec::new();
-        // The last attempt is the one that gets no answer; how many do is the kernel's affair.
+        // The last attempt gets no answer. The kernel decides how many attempts get one.
         while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
             queued.push(stream);
         }

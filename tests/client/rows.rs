@@ -1,4 +1,4 @@
-//! One test for each row of what clients of this kind have always done, with exact bytes.
+//! One test for each client of `docs/rows.md`, with exact bytes.
 
 use std::io::Write;
 

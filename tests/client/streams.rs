@@ -1,4 +1,4 @@
-//! Standard input as a stream, whatever it is.
+//! Standard input of every kind as a stream.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -45,7 +45,7 @@ fn a_file_of_64_mib_through_socat_and_cat() {
     let Some(socat) = installed("socat") else {
         return skip("a_file_of_64_mib_through_socat_and_cat", "socat is not installed");
     };
-    // `-d -d` makes it say on which port it listens, `-t` is how long it waits for `cat` after a half-close.
+    // `-d -d`: socat says on which port it listens. `-t`: the time that it waits for `cat` after a half-close.
     let mut command = Command::new(socat);
     command.args(["-d", "-d", "-t", "60", "TCP-LISTEN:0,bind=127.0.0.1", "EXEC:cat"]);
     let mut socat = Process::spawn(command.stdin(Stdio::null()).stderr(Stdio::piped()));
@@ -54,7 +54,7 @@ fn a_file_of_64_mib_through_socat_and_cat() {
     let endpoint = lines
         .find_map(|line| Some(line.split_once("listening on AF=2 ")?.1.trim().to_owned()))
         .expect("it says where it listens");
-    // Somebody has to read the rest of its log, or it would stop.
+    // A thread has to read the rest of socat's log, or socat would stop.
     std::thread::spawn(move || lines.for_each(drop));
     through(&endpoint, &[]);
 }
@@ -137,7 +137,7 @@ fn nonblocking_pipes_are_waited_for() {
     }
     let mut command = program(&["send", server.endpoint()]);
     let mut process = Process::spawn(command.stdin(input.0).stdout(output.1));
-    // It holds the ends that the child has: without them the pipes could not end.
+    // The command holds the child's ends, and while it does the pipes can't end.
     drop(command);
     let sent = pattern(4_000_000, 8);
     let bytes = sent.clone();
@@ -156,7 +156,7 @@ fn a_reader_that_waits_makes_the_server_wait() {
     let server = server(move |mut stream| {
         stream.set_write_timeout(Some(std::time::Duration::from_millis(300))).expect("a timeout");
         let mut sent = 0_usize;
-        // Sends until nothing is taken any more.
+        // Sends until the kernel takes nothing more.
         while let Ok(count) = stream.write(&[b'x'; 65_536]) {
             sent += count;
             if sent > 1 << 30 {

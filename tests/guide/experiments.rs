@@ -13,7 +13,7 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
 }
 
-/// A line without the things in which it may differ from the chapter's: numbers, and the width of columns.
+/// A line without its numbers and the width of its columns, in which it may differ from the chapter's.
 fn shape(line: &str) -> String {
     let digit = |letter: char| if letter.is_ascii_digit() { '#' } else { letter };
     let mut shape: String =
@@ -138,7 +138,7 @@ fn fairness_a_budget_lets_a_small_client_in() {
     let Some(lines) = lines_of("fairness") else { return };
     let done = |name| of(&lines, name)[0];
     assert!(done("4_flood") > 10 * done("solution_4_flood"), "{lines:?}");
-    // The other two lines are times, which a busy machine can turn round.
+    // The other two lines are times, which a busy machine can reverse.
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn seeing_a_flood_is_paused_and_queued() {
     assert!(times[0] >= 1 && times[0] == times[1] && times[2] >= 1, "{lines:?}");
 }
 
-/// A script that no chapter shows, or a chapter without one, would be found by nobody.
+/// A chapter shows each script, and each chapter has a script.
 #[test]
 fn each_chapter_has_its_experiment() {
     let directory = fs::read_dir(docs().join("experiments")).expect("there are some");

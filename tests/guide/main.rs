@@ -1,6 +1,6 @@
 //! Compares the documentation with the source and with the programs.
 //!
-//! | file | what it checks |
+//! | file | its checks |
 //! |---|---|
 //! | `exercises.rs` | each grader is red on its exercise and green on the solution |
 //! | `experiments.rs` | each experiment gives what its chapter shows and concludes |

@@ -40,7 +40,7 @@ fn the_picture_shows_what_the_server_has_recorded() {
     server.await_log("17 bytes in, 17 bytes out");
     assert_eq!(server.stop().0.code(), Some(0));
 
-    // All of it, however long this took.
+    // All of the recording, however long it took.
     let all = [path, "0", "120000"];
     let drawn = draw(&all);
     assert_eq!((drawn.code, drawn.stderr.as_str()), (Some(0), ""));
@@ -53,7 +53,8 @@ fn the_picture_shows_what_the_server_has_recorded() {
     }
     assert!(drawn.stdout.contains("<title>closed</title>"), "{}", drawn.stdout);
 
-    // A part of it, and what a killed server leaves: the last bracket is missing, and perhaps the end of a line.
+    // A part of the recording as a killed server leaves it: without the last bracket, and perhaps with a torn last
+    // line.
     let text = fs::read_to_string(&file).expect("there is a file");
     fs::write(&file, text.trim_end().trim_end_matches(']').to_owned() + ",\n{\"name\":\"torn")
         .expect("a file");

@@ -24,7 +24,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The quotes of a page: the file that is named, and the lines.
+/// The quotes of a page: the named file, and the lines.
 fn quotes(page: &str) -> Vec<(&str, Vec<&str>)> {
     let mut lines = page.lines();
     let mut quotes = Vec::new();
@@ -39,7 +39,7 @@ fn quotes(page: &str) -> Vec<(&str, Vec<&str>)> {
     quotes
 }
 
-/// Lines as they are compared: without the marks of a comment that is about a whole file, and without indentation.
+/// Lines for comparison: without indentation, and without the marks of a comment about a whole file.
 fn plain(line: &str) -> &str {
     line.trim().trim_start_matches("//!").trim()
 }
@@ -156,7 +156,7 @@ fn the_diagram_of_the_buffers_shows_the_fields() {
 
 #[test]
 fn the_diagram_of_the_phases_shows_the_enum() {
-    // A phase that is added does not compile here until it has a name, and is missed below until it is drawn.
+    // A new phase does not compile here until it has a name, and fails the test until the diagram shows it.
     let name = |phase: Phase| match phase {
         Phase::Connecting => "Connecting",
         Phase::Open => "Open",

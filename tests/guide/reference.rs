@@ -1,5 +1,5 @@
-//! The README and the pages of `docs/reference`: every block that is marked `console` or `sh` is run, in order, by one
-//! shell a page. Ports are free ones, and loads that name no duration are short; numbers and times may differ.
+//! The README and the pages of `docs/reference`: one shell a page runs every block that is marked `console` or `sh`, in
+//! order. Ports are free ones, and loads that name no duration are short; numbers and times may differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,7 +37,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// A command, and the lines that are shown after it.
+/// A command, and the lines that the page shows after it.
 struct Step {
     command: String,
     shown: Vec<String>,
@@ -71,7 +71,7 @@ fn blocks(page: &str) -> Vec<Vec<Step>> {
     blocks
 }
 
-/// A line without what differs from run to run: numbers with their units of time, and the width of spaces.
+/// A line without the parts that differ from run to run: numbers with their units of time, and the width of spaces.
 fn plain(line: &str) -> String {
     let mut plain = String::new();
     let mut letters = line.chars().peekable();
@@ -135,7 +135,7 @@ impl Shell {
         let path = std::env::var("PATH").expect("there is one");
         let mut command = Command::new("sh");
         command.env("PATH", format!("{}:{}:{path}", programs.display(), examples().display()));
-        // deploy/haproxy/haproxy.cfg leaves these to the environment.
+        // deploy/haproxy/haproxy.cfg takes these from the environment.
         let local = |port: &str| format!("127.0.0.1:{}", ports[port]);
         command.env("ECHO_BIND", local("10000")).env("ECHO_FIRST", local("10001"));
         command.env("ECHO_SECOND", local("10002")).env("ECHO_ADMIN", directory.path().join("admin"));
@@ -151,7 +151,7 @@ impl Shell {
         input.write_all(b"exec 2>&1\n").expect("it reads");
         let output = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&output);
-        // It ends with the last program that has the pipe.
+        // The thread ends with the last program that holds the pipe.
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
@@ -198,7 +198,7 @@ impl Shell {
         ours
     }
 
-    /// Runs a command to its end, or a server until it serves, and looks for what the page shows.
+    /// Runs a command to its end, or a server until it serves, and looks for the output that the page shows.
     fn run(&mut self, step: &Step, page: &str) {
         let before = self.text();
         let listening = |text: &str| text.matches("listening on ").count();
@@ -244,7 +244,7 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        // The group is there as long as one of its processes is, and one that has gone needs no signal.
+        // The group exists as long as one of its processes does, and a group that has gone needs no signal.
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }

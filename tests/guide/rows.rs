@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::{Finished, Process, Server, examples, installed, missing_for, run, skip};
 
-/// The ports that the table names. None of them is used by a test.
+/// The ports that the table names. No test uses them.
 const PORTS: [&str; 6] = ["10000", "50007", "28812", "8888", "8000", "5000"];
 
 struct Row<'a> {
@@ -41,8 +41,8 @@ fn code(cell: &str) -> impl Iterator<Item = &str> {
 fn shell(command: &str, port: &str, socket: &str) -> Command {
     let mut command = command.replace("\\|", "|").replace("cargo run --example http_get --", "http_get");
     command = command.replace("/tmp/echo.sock", socket);
-    // Only where it is a port, and not a number of bytes or of anything else. A command has one port, and what it is
-    // replaced with may begin like another one of the table.
+    // Replaces it only where it is a port, and not a number of bytes or of anything else. A command has one port, and
+    // its replacement may begin like another port of the table.
     let marks = PORTS.iter().flat_map(|port| [format!(":{port}"), format!("localhost {port}")]);
     if let Some(mark) = marks.into_iter().find(|mark| command.contains(mark)) {
         let before = mark.trim_end_matches(|digit: char| digit.is_ascii_digit());

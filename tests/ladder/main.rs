@@ -82,7 +82,7 @@ fn step_2_threads_end_for_all_when_there_is_no_room_for_one_more() {
         clients.push(client);
     }
     let (status, log) = server.wait();
-    // By its panic, or by a signal when there is not even memory left to report it.
+    // It dies of its panic, or of a signal if there is not even memory left to report the panic.
     assert!(!status.success(), "{log}");
     assert!(log.contains("failed to spawn thread"), "{log}");
 }
@@ -99,14 +99,14 @@ fn step_3_busy_serves_all_in_one_thread_but_never_sleeps() {
     spins(&server);
 }
 
-/// It uses the processor although nobody asks for anything.
+/// The server uses the processor although no client asks for anything.
 #[track_caller]
 fn spins(server: &Server) {
     let before = server.cpu_time();
     eventually("it spends time on nothing", || server.cpu_time() - before > Duration::from_millis(300));
 }
 
-/// It does not use the processor for as long as a server that does has used it for 300 ms.
+/// The server uses next to no processor time while a busy server uses 300 ms.
 #[track_caller]
 fn sleeps(server: &Server) {
     let busy = start("03_busy_nonblocking");
@@ -158,15 +158,16 @@ fn step_5_drained_leaves_clients_waiting_for_ever_when_descriptors_run_out() {
         .expect("our child may be limited");
     let waiting = server.connect();
     waiting.send(MESSAGE);
-    // Its event has gone by when the server has answered later ones, twice in case that they shared a batch.
+    // When the server has answered later events, it has handled the listener's. It answers two, in case the first
+    // shared the batch.
     (0..2).for_each(|_| served[0].echo(b"the loop has gone round"));
-    // Room for it comes, and the listener is ready. But it became ready long ago.
+    // A descriptor becomes free, and the listener is ready. But it became ready long ago, so there is no edge.
     drop(served.pop());
     server.await_descriptors(open - 1);
     served[0].echo(b"the loop has gone round");
     assert_eq!(server.descriptors(), open - 1, "nobody was accepted");
     assert!(!waiting.has_input());
-    // The next one to connect is the next edge, and whoever waited longest is accepted.
+    // The next client to connect makes the next edge, and the server accepts the client that waited longest.
     let _edge = server.connect();
     assert_same(&waiting.receive(MESSAGE.len()), MESSAGE);
 }

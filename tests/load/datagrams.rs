@@ -1,4 +1,4 @@
-//! Load over UDP: our own server, and one that loses, doubles, swaps, delays and damages datagrams on purpose.
+//! Load over UDP: our own server, and a server that loses, doubles, swaps, delays and damages datagrams on purpose.
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use echoloop::load::{Load, LoadError, Plan};
 use crate::support::Server;
 use crate::toys::{Run, load, run};
 
-/// The acts of a bad server on a datagram. Its datagrams are numbered from 1.
+/// Decides the acts of a bad server for one datagram. The first datagram has the number 1.
 type Treatment = fn(number: u64, datagram: &[u8]) -> Vec<Act>;
 
 enum Act {
     /// Sends this back at once.
     Answer(Vec<u8>),
-    /// Sends this back after so many more datagrams have come.
+    /// Sends this back after this many more datagrams have come.
     After(u64, Vec<u8>),
-    /// Sends this back in so much time.
+    /// Sends this back after this time.
     In(Duration, Vec<u8>),
 }
 
@@ -34,7 +34,7 @@ struct BadEcho {
 impl BadEcho {
     fn start(treatment: Treatment) -> BadEcho {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        // Short, so that what is due is sent and the end is seen.
+        // Short, so that the server sends due answers in time, and notices when it has to end.
         socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a positive time");
         let endpoint = format!("udp://{}", socket.local_addr().expect("it is bound"));
         let ending = Arc::new(AtomicBool::new(false));
@@ -84,7 +84,7 @@ fn answer(bytes: &[u8]) -> Act {
     Act::Answer(bytes.to_vec())
 }
 
-/// Lost, late, duplicated, reordered, corrupted, unknown.
+/// The counts are: lost, late, duplicated, reordered, corrupted, unknown.
 #[track_caller]
 fn assert_counts(run: &Run, status: i32, (sent, received): (u64, u64), counts: [u64; 6]) {
     assert_eq!(run.status, status, "{:#}\n{}", run.report, run.errors);
@@ -126,7 +126,7 @@ fn the_schedule_is_kept_and_the_warm_up_is_left_out() {
     let arguments = ["--rate", "1000", "--warmup", "300ms", "-d", "500ms", "-c", "50", "--timeout", "30s"];
     let run = load(&[&[server.endpoint()], &arguments[..]].concat());
     assert_eq!((run.status, run.number("/udp/lost")), (0, 0.0), "{:#}", run.report);
-    // While others keep this machine busy, the last messages may find their clients still waiting.
+    // On a busy machine the last messages may find their clients still waiting.
     let due = run.number("/messages/sent") + run.number("/messages/not_sent");
     assert!((due - 500.0).abs() <= 5.0, "{:#}", run.report["messages"]);
     assert_eq!(run.number("/messages/sent"), run.number("/messages/received"));
@@ -160,7 +160,7 @@ fn every_fifth_comes_twice() {
         let copies = if number % 5 == 0 { 2 } else { 1 };
         (0..copies).map(|_| answer(bytes)).collect()
     });
-    // The last one is not doubled: its copy might come when the run is over.
+    // The server does not double the last datagram: its copy might come after the run.
     let run = load(&[server.endpoint(), "-m", "199", "-c", "1"]);
     assert_counts(&run, 0, (199, 199), [0, 0, 39, 0, 0, 0]);
 }
@@ -168,7 +168,7 @@ fn every_fifth_comes_twice() {
 #[test]
 fn two_that_change_places_are_one_reordering() {
     let server = BadEcho::start(|number, bytes| match number % 10 {
-        // Behind the answer to the one after it.
+        // Answers only after the next message's answer.
         3 => vec![Act::After(1, bytes.to_vec())],
         _ => vec![answer(bytes)],
     });
@@ -240,7 +240,7 @@ fn a_damaged_number_is_unknown_and_its_message_lost() {
 
 #[test]
 fn another_clients_answer_is_unknown() {
-    // Answers the first client with what the second one sent: its number is not one of the first.
+    // Answers the first client with the second client's message, whose number the first client never used.
     let server = BadEcho::start(|number, bytes| {
         let mut other = bytes.to_vec();
         other[7] ^= 1;
@@ -267,7 +267,7 @@ fn nobody_listens_or_nobody_answers() {
 
 #[test]
 fn the_next_address_of_a_name_is_tried_and_no_message_is_missing() {
-    // Where it has two, nobody listens on the first.
+    // If `localhost` has two addresses, nobody listens on the first.
     let addresses = ("localhost", 0).to_socket_addrs().expect("it resolves");
     let server = Server::start(&[&format!("udp://{}", addresses.last().expect("it has an address"))]);
     let port = server.endpoint().rsplit_once(':').expect("a port").1;

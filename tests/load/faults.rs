@@ -1,4 +1,4 @@
-//! Servers that do one thing wrong: each is found, and named rightly.
+//! Servers that do one thing wrong: `load` finds each fault, and names it rightly.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -101,7 +101,7 @@ fn a_lost_end_is_missed_although_nothing_comes_after_it() {
             bytes.pop();
         }
     });
-    // Long, so that a busy machine delays none of the nine by as much.
+    // Long, so that a busy machine delays none of the nine replies by as much.
     let run = load(&[&server.endpoint(), "-c", "1", "-m", "10", "--timeout", "3s"]);
     assert_eq!((run.status, run.number("/errors/timeout")), (1, 1.0), "{:#}", run.report);
     assert_eq!((run.number("/messages/received"), run.number("/messages/cut_off")), (9.0, 1.0));
@@ -121,7 +121,7 @@ fn a_stall_times_out() {
 
 #[test]
 fn a_server_that_never_accepts() {
-    // The kernel completes the handshake for it, so what is missing is the reply.
+    // The kernel completes the handshake, so the clients connect, and only the reply is missing.
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let endpoint = listener.local_addr().expect("it is bound").to_string();
     let run = load(&[&endpoint, "-c", "2", "-d", "100ms", "--timeout", "200ms"]);
@@ -169,7 +169,7 @@ fn an_early_close_without_a_word() {
                 return;
             }
         }
-        // Reading on, so that a message which is under way already does not make it a reset.
+        // Reads on: with unread bytes the end would become a reset.
         let _ = stream.shutdown(Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
     });
@@ -178,7 +178,7 @@ fn an_early_close_without_a_word() {
     assert_eq!(run.number("/messages/received"), 10.0);
 }
 
-/// As a balancer does that has no server: often the end comes with the very event that tells of the connection.
+/// As a balancer without a server does. Often one event reports both the connection and its end.
 #[test]
 fn a_connection_that_ends_as_soon_as_it_is_there() {
     let server = Toy::start(drop);
@@ -281,7 +281,7 @@ fn a_service_of_another_language_is_said_once_in_its_own_words() {
 
 #[test]
 fn bytes_behind_the_last_reply_are_found() {
-    // As soon as its client ends, the server says something more; or it does so some time after each reply.
+    // The server sends surplus bytes as soon as its client ends, or some time after each reply.
     for at_the_end in [true, false] {
         let server = Toy::start(move |mut stream| {
             let mut message = [0; 64];

@@ -1,4 +1,4 @@
-//! Servers that speak first: what they say is awaited, taken off and counted.
+//! Servers that speak first: `load` waits for the greeting, keeps it apart from the replies, and counts it.
 
 use std::io::Write;
 use std::thread;
@@ -83,11 +83,11 @@ fn a_greeting_that_does_not_come_is_a_failure_of_its_own() {
     }
 }
 
-/// The measured part does not begin while somebody waits to be greeted.
+/// The measured part does not begin while a client waits for its greeting.
 #[test]
 fn a_slow_greeting_is_part_of_opening() {
     let server = Toy::start(|mut stream| {
-        // The delay is what is being tested; nothing waits for this to be over.
+        // The test measures this delay; nothing waits for its end.
         thread::sleep(Duration::from_millis(300));
         let mut copy = stream.try_clone().expect("a descriptor");
         if stream.write_all(b"hello").is_ok() {

@@ -15,7 +15,7 @@ fn one_thread_constant_memory_and_a_full_report_when_interrupted() {
     let server = Server::plain();
     let load =
         spawn(&["load", "--json", "--quiet", server.endpoint(), "-c", "50", "--depth", "4", "-d", "1h"]);
-    // Well under way, so that it has allocated what it allocates once.
+    // Well under way, so that it has made all its one-time allocations.
     let tenth = Duration::from_millis(100);
     eventually("work", || load.cpu_time() >= tenth);
     let (before, worked) = (load.resident_bytes(), load.cpu_time());
@@ -53,7 +53,7 @@ fn a_connection_takes_at_most_512_bytes() {
         let load = spawn(&arguments);
         let wanted: usize = clients.parse().expect("a number");
         eventually("all connections", || load.descriptors() > wanted);
-        // Opening is over: it only looks at the clock now and then.
+        // Opening is over when it only looks at the clock now and then.
         let (mut last, mut idle) = (load.cpu_time(), 0);
         eventually("rest", || {
             let now = load.cpu_time();

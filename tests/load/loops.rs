@@ -1,4 +1,4 @@
-//! The ways to send: closed and open loop, churn, hold; what each shows, and what it hides.
+//! The ways to send: closed and open loop, churn, hold. What does each show, and what does it hide?
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Server, eventually};
 use crate::toys::{Toy, load};
 
-/// Echoes, but one second after the first byte nobody is answered for one second.
+/// Echoes, but answers nobody for one second. This second begins one second after the first byte.
 fn stalling() -> Toy {
     let first: Arc<(Mutex<Option<Instant>>, Condvar)> = Arc::default();
     Toy::start(move |mut stream: TcpStream| {
@@ -20,7 +20,7 @@ fn stalling() -> Toy {
             drop(first);
             let second = Duration::from_secs(1);
             if since >= second && since < 2 * second {
-                // The stall is what is being tested; nothing waits for this to be over.
+                // The test measures this stall; nothing waits for its end.
                 thread::sleep(2 * second - since);
             }
             if stream.write_all(&buffer[..count]).is_err() {
@@ -32,17 +32,17 @@ fn stalling() -> Toy {
 
 #[test]
 fn a_stall_shows_in_the_open_loop_as_arithmetic_says() {
-    // A number and not a time, so that a busy machine has the time to send all of them.
+    // A number of messages and not a time, so that a busy machine can send all of them.
     let run = load(&[&stalling().endpoint(), "--rate", "500", "-c", "10", "-m", "1500"]);
     assert_eq!((run.status, run.number("/messages/sent")), (0, 1500.0), "{:#}", run.report);
     assert_eq!(run.number("/messages/received"), 1500.0);
-    // A third of all messages was due in the stall and waited for the rest of it: latencies are spread evenly from
-    // one second down to nothing. So the share `1 - q` of all that is slower than `q` waited for `1 - 3 (1 - q)`.
+    // A third of all messages was due in the stall and waited for the rest of it: latencies are spread evenly from one
+    // second down to nothing. So the percentile `q` is `1 - 3 (1 - q)` seconds.
     for (percentile, seconds) in [("p90", 0.7), ("p99", 0.97), ("max", 1.0)] {
         let measured = run.number(&format!("/latency_us/{percentile}")) / 1e6;
         assert!((measured - seconds).abs() < 0.1, "{percentile} is {measured}, should be {seconds}");
     }
-    // Each connection has one message under way, which the server was slow with; the others were not sent.
+    // The stall delays the one message that is under way on each connection. The other messages had not left yet.
     assert!(run.number("/service_time_us/p90") < 0.1e6, "{:#}", run.report["service_time_us"]);
 }
 
@@ -62,7 +62,7 @@ fn the_schedule_is_kept_within_a_percent() {
         let run =
             load(&[server.endpoint(), "--rate", "4000", "--arrivals", arrivals, "-d", "1s", "-c", "500"]);
         assert_eq!(run.status, 0, "{:#}", run.report);
-        // Chance moves 4000 arrivals by up to four times their root.
+        // Chance moves the number of 4000 arrivals by up to four times its root.
         let tolerance = if arrivals == "fixed" { 40.0 } else { 40.0 + 253.0 };
         let sent = run.number("/messages/sent");
         let due = sent + run.number("/messages/not_sent");
@@ -224,7 +224,7 @@ fn connections_of_the_warm_up_are_left_out_of_the_figures() {
     assert_eq!((run.status, run.number("/messages/sent")), (0, 20.0), "{:#}", run.report);
     let connections = &run.report["connections"];
     let (requested, opened) = (run.number("/connections/requested"), run.number("/connections/opened"));
-    // Those of the messages, and of each client the one that it had when the warm-up ended.
+    // One connection for each message, and the one that each client had when the warm-up ended.
     assert!((20.0..=24.0).contains(&opened) && requested >= opened, "{connections:#}");
 }
 
@@ -233,8 +233,8 @@ fn no_connection_is_opened_for_a_message_that_is_due_after_the_end() {
     let server = Server::plain();
     let run = load(&[server.endpoint(), "--connect-per-message", "--rate", "10", "-c", "8", "-d", "1s"]);
     let (sent, opened) = (run.number("/messages/sent"), run.number("/connections/opened"));
-    // A message is due at the very end, and with it a connection, if the machine was busy at the beginning. Of the
-    // eight clients the others have nothing to connect for.
+    // If the machine was busy at the beginning, one more message is due at the very end, and its client connects for
+    // it. The rest of the eight clients have nothing to connect for.
     assert_eq!(run.status, 0, "{:#}", run.report);
     assert!((10.0..=11.0).contains(&sent) && (sent..=11.0).contains(&opened), "{:#}", run.report);
     assert!((run.number("/seconds") - 1.0).abs() < 0.05, "the measured part is as long as was asked for");
@@ -252,7 +252,7 @@ fn holding_begins_when_all_are_open() {
 
 #[test]
 fn the_backlog_of_the_warm_up_takes_nothing_from_the_measured_part() {
-    // It takes at least ten milliseconds a message: a hundredth of what is due.
+    // The server takes at least ten milliseconds a message, so it answers at most a hundredth of the due messages.
     let server = Toy::start(|mut stream| {
         let mut message = [0; 64];
         while stream.read_exact(&mut message).is_ok() {
@@ -287,7 +287,7 @@ fn a_seed_repeats_each_connections_bytes_whatever_the_order_of_sending() {
             let (mut lengths, mut buffer) = (Vec::new(), [0; 65_536]);
             while let Ok(count @ 1..) = stream.read(&mut buffer) {
                 lengths.push(count);
-                // The order in which clients send depends on how long each is answered.
+                // The server's delays change the order in which the clients send.
                 thread::sleep(Duration::from_millis(think * lengths.len() as u64 % 3));
                 let _ = stream.write_all(&buffer[..count]);
             }

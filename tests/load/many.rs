@@ -3,7 +3,7 @@
 use crate::support::Server;
 use crate::toys::load;
 
-/// As many as two processes with a limit of 20,000 descriptors can have between them.
+/// Two processes with a limit of 20,000 descriptors can have this many connections between them.
 const MANY: usize = 15_000;
 
 #[test]

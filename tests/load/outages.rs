@@ -16,14 +16,14 @@ use crate::toys::{Run, Toy, load, spawn};
 
 /// The longest delay before a client connects again.
 const LONGEST_DELAY: f64 = 1.0;
-/// A busy machine may add so much to anything.
+/// A busy machine may add this many seconds to any time.
 const MARGIN: f64 = 5.0;
 
 fn start(endpoint: &str, arguments: &[&str]) -> Process {
     spawn(&[&["load", "--json", "--quiet", endpoint], arguments].concat())
 }
 
-/// Waits until the server has taken some milliseconds more of CPU time: messages flow.
+/// Waits until the server has used two more milliseconds of CPU time, which shows that messages flow.
 fn wait_for_traffic(server: &Server) {
     let enough = server.cpu_time() + Duration::from_millis(2);
     eventually("traffic", || server.cpu_time() >= enough);
@@ -53,7 +53,7 @@ fn a_server_that_is_killed_and_comes_back_is_an_outage_of_that_length() {
     wait_for_traffic(&server);
     server.kill();
     let killed = Instant::now();
-    // The pause is what is measured; nothing waits for this to be over.
+    // The test measures this pause; nothing waits for its end.
     thread::sleep(Duration::from_millis(1200));
     let _server = Server::start(&[endpoint.trim_start_matches("tcp://")]);
     let pause = killed.elapsed().as_secs_f64();
@@ -81,15 +81,15 @@ fn a_server_that_is_killed_and_comes_back_is_an_outage_of_that_length() {
         run.report["errors"]
     );
     for silence in [run.number("/outages/silence_us/max") / 1e6, run.number("/outages/longest_s")] {
-        // The server was gone from a little before the pause was measured until a little before its end.
+        // The server went a little before the measured pause began, and came back a little before it ended.
         assert!(silence > 1.15 && silence < pause + LONGEST_DELAY + MARGIN, "{silence} s, pause {pause} s");
     }
-    // Half of what was due in the pause waited for more than half of it.
+    // Half of the messages that were due in the pause waited for more than half of it.
     assert!(run.number("/latency_us/max") / 1e6 > 1.0, "latency counts from when a message was due");
     assert_the_hole_is_drawn(&run, &fs::read_to_string(&plot).expect("it is written"));
 }
 
-/// Intervals without a reply have a rate of nothing and no latency, and the lines of latency are drawn in pieces.
+/// Intervals without a reply have a rate of 0 and no latency, and the plot breaks its lines of latency there.
 #[track_caller]
 fn assert_the_hole_is_drawn(run: &Run, picture: &str) {
     let series = run.report["series"].as_array().expect("a list");
@@ -99,7 +99,7 @@ fn assert_the_hole_is_drawn(run: &Run, picture: &str) {
     assert!(series.iter().filter(is_hole).all(|point| point["p99_us"].is_null() && point["rate"] == 0.0));
     let pieces = series.split(|point| point["received"] == 0).filter(|piece| !piece.is_empty()).count();
     assert!(pieces >= 2, "before and after the outage: {series:#?}");
-    // From hole to hole there is one line of p99, whose colour only the legend has as well.
+    // Each stretch between holes has one line of p99. Only the legend has the same colour.
     let lines = picture.lines().filter(|line| line.contains("<polyline") && line.contains("#D66028")).count();
     assert_eq!(lines, pieces + 1, "{series:#?}");
 }
@@ -110,7 +110,7 @@ fn a_stopped_server_is_a_stall_and_no_outage() {
     let load = start(server.endpoint(), &["--rate", "1000", "-c", "10", "-d", "3s"]);
     wait_for_traffic(&server);
     server.signal(Signal::STOP);
-    // The stall is what is measured; nothing waits for this to be over.
+    // The test measures this stall; nothing waits for its end.
     thread::sleep(Duration::from_millis(800));
     server.signal(Signal::CONT);
     let run = Run::of(load.finish());
@@ -162,7 +162,7 @@ fn a_server_that_does_not_come_back_leaves_what_was_due_not_sent() {
 
 #[test]
 fn no_message_is_sent_twice() {
-    // Each connection is reset in the middle of a message; all bytes of all connections together are kept.
+    // The server resets each connection in the middle of a message.
     let server = Toy::start(|mut stream| {
         let mut buffer = [0; 64];
         for _ in 0..10 {
@@ -175,7 +175,7 @@ fn no_message_is_sent_twice() {
     let run = load(&[&server.endpoint(), "-c", "4", "-m", "200"]);
     assert_eq!((run.status, run.number("/messages/sent")), (1, 200.0), "{:#}", run.report);
     assert_eq!(run.number("/messages/received") + run.number("/messages/cut_off"), 200.0);
-    // Each connection carries eleven messages. The last one is cut off.
+    // Each connection carries eleven messages, and the reset cuts the last one off.
     let (cut_off, lost) = (run.number("/messages/cut_off"), run.number("/connections/lost"));
     assert_eq!(cut_off, lost, "{:#}", run.report);
     assert!((14.0..=18.0).contains(&lost), "{lost}");
@@ -217,8 +217,8 @@ fn a_datagram_port_that_closes_and_opens_again_is_an_outage() {
         echo(socket.try_clone().expect("a descriptor"), &|elapsed| {
             answered.load(Ordering::SeqCst) && elapsed > Duration::from_millis(500)
         });
-        // From now on nothing else comes in, and everybody who sends is refused. Those whose message is in the socket would
-        // wait for its answer instead, so they get it.
+        // From here on the socket takes nothing more, and the kernel refuses each client that sends. A client whose
+        // message is in the socket already would wait for its answer, so it gets the answer.
         socket.connect((Ipv4Addr::LOCALHOST, 1)).expect("UDP has no handshake");
         socket.set_nonblocking(true).expect("O_NONBLOCK");
         let mut buffer = [0; 2048];
@@ -226,7 +226,7 @@ fn a_datagram_port_that_closes_and_opens_again_is_an_outage() {
             socket.send_to(&buffer[..length], from).expect("it can be sent");
         }
         drop(socket);
-        // The socket is closed now. The pause is what is measured.
+        // The socket is closed now. The test measures this pause.
         thread::sleep(Duration::from_millis(700));
         let socket = UdpSocket::bind(address).expect("nobody else takes it");
         echo(socket, &|_| ended.load(Ordering::SeqCst));

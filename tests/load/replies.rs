@@ -1,4 +1,5 @@
-//! Services that do not echo: a reply is a line, or any bytes. They are timed and counted, and not verified.
+//! Services that do not echo: a reply is a line, or any bytes. `load` times and counts replies, and does not verify
+//! them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -50,11 +51,11 @@ fn other_lines_are_replies_in_every_loop() {
             (received, run.number("/messages/sent")),
             (if arguments[1] == "100" { 100.0 } else { 300.0 }, received)
         );
-        // While connections are held, only the last replies are timed.
+        // While `load` holds connections, it times only the last replies.
         let timed = if arguments[0] == "--hold" { received / 2.0 } else { received };
         assert_eq!(run.number("/latency_us/count"), timed);
         assert_unverified(&run, "line");
-        // "got 63", but for messages of other lengths.
+        // A reply is "got 63", with the length of its message.
         let most = 9.0 * received;
         assert!(run.number("/bytes/received") >= 6.0 * received && run.number("/bytes/received") <= most);
     }
@@ -125,7 +126,7 @@ fn a_connection_that_ends_without_a_reply_is_a_failure() {
     let arguments = ["--expect", "line", "--connect-per-message", "-m", "10", "-c", "1"];
     let run = load(&[&[service.endpoint().as_str()], &arguments[..]].concat());
     assert_eq!((run.status, run.number("/messages/received")), (1, 0.0), "{:#}", run.report);
-    // Further ones are vain attempts of the client that was lost already.
+    // Any further error is a vain attempt of the client that is lost already.
     assert_eq!(run.number("/errors/closed"), 1.0, "{:#}", run.report["errors"]);
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{Server, installed, skip};
 use crate::toys::{Run, Toy, load, run, spawn};
 
-/// The words of `check-jsonschema` about the reports: whether all keep to the schema, and how they don't.
+/// Runs `check-jsonschema`: do all reports keep to the schema, and if not, what does it say?
 #[track_caller]
 fn checked(reports: &[Value]) -> (bool, String) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -25,12 +25,12 @@ fn checked(reports: &[Value]) -> (bool, String) {
     let output = command.output().expect("it is installed");
     let words = [output.stdout, output.stderr].concat();
     let words = String::from_utf8_lossy(&words).into_owned();
-    // 1 is also the status of a schema that is none.
+    // An invalid schema gives status 1 as well.
     assert!(words.contains("validation"), "{words}");
     (output.status.success(), words)
 }
 
-/// Every report keeps to the schema, or the tool that judges it is not installed here.
+/// Checks every report against the schema, if the tool for it is installed.
 #[track_caller]
 fn assert_valid(test: &str, reports: &[Value]) {
     if installed("check-jsonschema").is_none() {

@@ -46,7 +46,7 @@ fn an_interrupt_reaches_all_processes_and_their_results_are_merged() {
     let load = spawn(&["load", "--json", "--quiet", server.endpoint(), "--processes", "2", "-d", "1h"]);
     eventually("two generators", || children(&load).len() == 2);
     let generators = children(&load);
-    // A pair for the signal, and four clients.
+    // A socket pair for the signal, and four clients.
     eventually("their connections", || generators.iter().all(|process| sockets(*process) >= 6));
     let ticks = |process: &i32| {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
@@ -72,10 +72,10 @@ fn a_process_that_dies_fails_the_run_and_none_is_left_behind() {
     load.finish().failed(1, &["generator 2 failed (signal: 9"]);
     assert!(generators.iter().all(|process| has_ended(*process)));
 
-    // A plan that can't be carried out is refused before any of them is started.
+    // The command refuses a plan that it can't carry out before it starts any generator.
     run(&["load", "--quiet", "no-such-name.invalid", "--processes", "2"])
         .failed(3, &["cannot resolve no-such-name.invalid"]);
-    // No machine has so many ports, although there would be enough for each of the three.
+    // No machine has so many ports, although there would be enough for each of the three generators.
     let refused = run(&["load", "--quiet", server.endpoint(), "--processes", "3", "-c", "70000"]);
     refused.failed(1, &["cannot open 70000 connections"]);
     assert!(!refused.stderr.contains("generator"), "{refused:?}");
@@ -88,7 +88,7 @@ fn the_death_of_the_one_that_collects_ends_the_generators() {
     let mut load = spawn(&["load", "--quiet", server.endpoint(), "--processes", "2", "-d", "1h"]);
     eventually("two generators", || children(&load).len() == 2);
     let generators = children(&load);
-    // They have asked for it once they have connections, which is later.
+    // Their parent's death ends them only if they asked for that, and they have asked once they have connections.
     eventually("their connections", || generators.iter().all(|process| sockets(*process) >= 6));
     load.kill();
     eventually("the end of the generators", || generators.iter().all(|process| has_ended(*process)));
@@ -125,7 +125,7 @@ fn the_line_on_a_terminal_shows_all_processes_together() {
     let mut command = program(&arguments);
     command.env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(slave);
     let load = Process::spawn(&mut command);
-    // It holds the other side, which would keep the terminal from ending.
+    // The command holds the terminal's other side, which would keep the terminal from ending.
     drop(command);
     let shown: Vec<u8> = written_on(&control).iter().flatten().collect();
     let shown = String::from_utf8_lossy(&shown);
@@ -207,7 +207,7 @@ fn a_request_to_stop_ends_several_processes_in_order_however_early_it_comes() {
         let catches_signals = || {
             let status = fs::read_to_string(format!("/proc/{}/status", load.child.id())).unwrap_or_default();
             let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
-            // SIGTERM is the fifteenth.
+            // SIGTERM is signal 15.
             u64::from_str_radix(caught.trim(), 16).is_ok_and(|caught| caught & (1 << 14) != 0)
         };
         eventually("its handler", catches_signals);
@@ -215,7 +215,7 @@ fn a_request_to_stop_ends_several_processes_in_order_however_early_it_comes() {
         let generators = children(&load);
         load.signal(Signal::TERM);
         let finished = load.finish();
-        // Before the names are resolved the signal ends it at once, and then there is no generator.
+        // While it resolves names, the signal ends it at once, and there is no generator yet.
         if finished.code.is_some() {
             let run = Run::of(finished);
             assert_eq!(run.report["interrupted"], true, "{}", run.errors);

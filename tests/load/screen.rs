@@ -1,4 +1,4 @@
-//! A run on a terminal (a pseudo one) of a given width, as somebody sees it.
+//! A run on a pseudo-terminal of a given width, as a user sees it.
 
 use std::process::Stdio;
 use std::sync::mpsc::Receiver;
@@ -9,7 +9,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::support::{DEADLINE, Process, Server, deserted_address, program, terminal, written_on};
 use crate::toys::run;
 
-/// So many lines that none of them leaves the screen.
+/// Enough lines that none of them leaves the screen.
 const LINES: u16 = 500;
 
 /// `echoloop load` on a terminal.
@@ -111,7 +111,7 @@ fn a_report_fits_its_terminal_and_uses_it() {
     let server = Server::plain();
     let longest = |lines: &[String]| lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
     let arguments = ["--clients", "4", "--duration", "300ms", "--warmup", "0s", server.endpoint()];
-    // A line that did not fit would go on at the margin, where nothing of a report stands but its title.
+    // A line that did not fit would go on at the left margin, where only the report's title stands.
     let is_folded = |line: &&String| !line.is_empty() && !line.starts_with(' ');
     for (columns, environment, bars) in
         [(60_u16, None, 55..=60), (80, None, 75..=80), (160, None, 150..=160), (160, Some("100"), 90..=100)]

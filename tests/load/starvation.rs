@@ -1,4 +1,4 @@
-//! A generator that is kept from working says so, and blames nobody else.
+//! If something keeps a generator from working, it says so and blames nobody else.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -15,14 +15,14 @@ use crate::toys::{Run, spawn};
 fn a_generator_that_is_stopped_says_that_it_was_held_up() {
     let server = Server::plain();
     for pace in [&["--rate", "1000"] as &[_], &[]] {
-        // So many that nearly all of them wait for no reply when the stop comes: while a client waits for one, nothing
-        // tells whether the server or the generator is late.
+        // So many clients that nearly all of them wait for no reply when the stop comes. While a client waits for a
+        // reply, `load` can't tell whether the server or the generator is late.
         let arguments = ["load", "--json", "--quiet", server.endpoint(), "-c", "100", "-d", "2s"];
         let load = spawn(&[&arguments, pace].concat());
         // More than it takes to start and to open the connections.
         eventually("traffic", || load.cpu_time() >= Duration::from_millis(50));
         load.signal(Signal::STOP);
-        // The stop is what is measured; nothing waits for this to be over.
+        // The test measures this stop; nothing waits for its end.
         thread::sleep(Duration::from_millis(700));
         load.signal(Signal::CONT);
         let run = Run::of(load.finish());
@@ -42,7 +42,7 @@ fn a_generator_that_is_stopped_says_that_it_was_held_up() {
 fn a_terminal_that_nobody_reads_holds_nothing_up() {
     let server = Server::plain();
     let (_control, slave) = terminal();
-    // Fills it to the brim, as a reader that went away long ago leaves it.
+    // Fills the terminal to the brim, as if its reader had gone away long ago.
     let filler = slave.try_clone().expect("a descriptor");
     fcntl_setfl(&filler, OFlags::NONBLOCK).expect("it can be");
     while (&filler).write(&[b'x'; 64]).is_ok() {}

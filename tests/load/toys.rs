@@ -51,14 +51,14 @@ pub(crate) fn spawn(arguments: &[&str]) -> Process {
     Process::start(program(arguments))
 }
 
-/// How many sockets a process has: a pair for signals, then one a connection.
+/// The number of a process's sockets: a pair for signals, then one a connection.
 pub(crate) fn sockets(process: i32) -> usize {
     let Ok(entries) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return 0 };
     let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
 }
 
-/// A server in threads of the test, one a connection, which do with it as the test says.
+/// A server in threads of the test. Each connection has a thread, which treats it as the test says.
 pub(crate) struct Toy {
     pub(crate) address: SocketAddr,
     closing: Arc<AtomicBool>,
@@ -83,7 +83,7 @@ impl Toy {
         Toy { address, closing, accepting: Some(accepting) }
     }
 
-    /// Echoes, but changes what is sent back: `change` gets the offset in the stream and the bytes.
+    /// Echoes, but changes the bytes: `change` gets their offset in the stream and the bytes.
     pub(crate) fn changing(change: impl Fn(usize, &mut Vec<u8>) + Send + Sync + 'static) -> Toy {
         Toy::start(move |mut stream| {
             let (mut offset, mut buffer) = (0, [0; 4096]);
@@ -106,7 +106,7 @@ impl Toy {
 impl Drop for Toy {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts, so that it sees that it is to end.
+        // Wakes the accepting thread, which then sees that it has to end.
         let _ = TcpStream::connect(self.address);
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();

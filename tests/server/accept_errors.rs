@@ -1,4 +1,4 @@
-//! Errors of `accept` that no test can provoke from outside: strace injects them, where it is installed and allowed.
+//! Errors of `accept` that no test can provoke from outside: strace injects them, if it is installed and may trace.
 
 use std::fs;
 use std::path::Path;
@@ -71,7 +71,7 @@ fn a_connection_that_cannot_be_polled_pauses_accepting() {
     }
     let directory = tempdir().expect("a directory");
     let file = directory.path().join("calls");
-    // At the start the listener and the two kinds of signals are registered, then the first client.
+    // At the start the server registers the listener and the two kinds of signals, then the first client.
     let server = failing("inject=epoll_ctl:error=ENOSPC:when=5..6", &file, &["127.0.0.1:0"]);
     let first = server.connect();
     first.echo(b"served");

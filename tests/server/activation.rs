@@ -1,4 +1,4 @@
-//! Socket activation: sockets that somebody else has opened, and keeps while the server comes and goes.
+//! Socket activation: another process has opened the sockets, and keeps them while servers come and go.
 
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -17,7 +17,7 @@ use crate::support::{
     udp_socket,
 };
 
-/// The first descriptor that is handed over (`sd_listen_fds(3)`).
+/// The first descriptor that a service manager hands over (`sd_listen_fds(3)`).
 const FIRST: i32 = 3;
 
 /// The program with open sockets, each with its name, handed over as a service manager does.
@@ -28,7 +28,8 @@ pub(crate) fn activated(arguments: &[&str], sockets: &[(&str, &dyn AsFd)]) -> Co
     command
 }
 
-/// Only the descriptors, and LISTEN_PID, which can't be known before the process is there: a shell becomes the program.
+/// Hands over the descriptors and LISTEN_PID alone. Only the new process knows its number, so a shell sets LISTEN_PID
+/// and becomes the program.
 fn handing_over(arguments: &[&str], sockets: &[(&str, &dyn AsFd)]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"]);
@@ -76,7 +77,7 @@ fn a_client_that_comes_while_no_server_runs_is_answered_by_the_next_one() {
         }
         server.signal(Signal::TERM);
         server.await_log("stopping: ");
-        // Its connections are still open, so it is still there; new connections are not for it.
+        // The first server's connections are still open, so it still runs; new connections are for the next server.
         let next = connect();
         for client in &waiting {
             assert_same(&client.receive_rest(), b"");
@@ -204,7 +205,8 @@ fn a_number_of_sockets_that_makes_no_sense_is_said() {
     }
 }
 
-/// The kernel copies a listener's options when a connection is made: these were made before the server set any.
+/// The kernel copies a listener's options into a new connection. These connections came before the server set any
+/// option.
 #[test]
 fn urgent_bytes_of_connections_that_had_waited_stay_in_their_place() {
     let (tcp, address) = listener();
@@ -246,7 +248,7 @@ fn datagrams_are_answered_from_the_address_that_was_asked_even_if_they_had_waite
             client.send_to(b"late", server_at(*address)).expect("it can be sent");
             assert_answered(client, server_at(*address), b"late");
         }
-        // An IPv4 sender is logged as one, whatever the socket.
+        // The log shows an IPv4 sender as such, whatever the socket.
         let sender = clients[0].local_addr().expect("it is bound").port();
         server.await_log(&format!("udp 127.0.0.1:{sender}: received b'late'"));
         let (status, log) = server.stop();
@@ -271,7 +273,8 @@ fn a_broadcast_is_not_answered_whatever_the_socket_and_whenever_it_came() {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port(socket)));
         client.send_to(b"alone", address).expect("it can be sent");
         assert_answered(&client, address, b"alone");
-        // The early one can't be told from one to us alone, but the kernel sends nothing from such an address.
+        // The server can't tell the early broadcast from a datagram to it alone, but the kernel sends nothing from a
+        // broadcast address.
         let (_, log) = server.stop();
         assert!(log.contains("3 datagrams, 1 answered, 1 ignored, 1 dropped"), "{log}");
         crowd.set_nonblocking(true).expect("a flag");

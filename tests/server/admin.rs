@@ -1,4 +1,4 @@
-//! The admin endpoint: what it tells, to whom, and that nobody who asks can disturb the echo.
+//! The admin endpoint: its answers, and that no scraper can disturb the echo.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -18,10 +18,10 @@ use crate::support::{
     socket_with_small_buffers, with_descriptors,
 };
 
-/// Connections that the endpoint holds at a time.
+/// Connections that the endpoint holds at once.
 const MOST_SCRAPERS: usize = 16;
 
-/// With an admin endpoint on a free port of loopback.
+/// A server with an admin endpoint on a free port of loopback.
 pub(crate) fn with_admin(arguments: &[&str]) -> Server {
     Server::on_ipv4(&[arguments, &["--admin", "127.0.0.1:0"]].concat())
 }
@@ -153,8 +153,8 @@ fn a_mebibyte_of_headers_is_refused_and_costs_no_memory() {
     assert!(grown < 1 << 20, "{grown} bytes more");
 }
 
-/// They ask and don't read, they ask half, they don't ask at all: each is cut off when its time is over, whatever it
-/// does, and meanwhile the echo goes on.
+/// Some ask and don't read, some ask half, some don't ask at all. The server cuts each of them off when its time is
+/// over, whatever it does, and the echo goes on meanwhile.
 #[test]
 fn scrapers_that_never_end_are_cut_off_and_the_echo_goes_on() {
     let server = with_admin(&[]);
@@ -182,14 +182,14 @@ fn scrapers_that_never_end_are_cut_off_and_the_echo_goes_on() {
 
 #[test]
 fn the_oldest_silent_scraper_gives_its_place_away_and_none_is_an_echo_connection() {
-    // Not even one more connection than the echo may have.
+    // The echo has no connection to spare, so scrapers don't count as its connections.
     let server = with_admin(&["--max-connections", "1"]);
     let echo = server.connect();
     echo.echo(b"the only one");
     let descriptors = server.descriptors();
     let scrapers: Vec<Client> = (0..MOST_SCRAPERS).map(|_| Client::tcp(server.admin_address())).collect();
     server.await_descriptors(descriptors + MOST_SCRAPERS);
-    // The oldest has asked, so the next one goes.
+    // The oldest scraper has asked, so the next oldest gives its place away.
     scrapers[0].send(b"GET /metrics HTTP/1.0\r\n\r\n");
     assert!(Response::parse(&scrapers[0].receive_rest()).body.contains("echoloop_connections_open 1"));
     assert_eq!(get(&server, "/healthz").status, "200 OK");
@@ -208,7 +208,7 @@ fn the_oldest_silent_scraper_gives_its_place_away_and_none_is_an_echo_connection
     assert!(log.contains("stopped: 1 connections served"), "{log}");
 }
 
-/// They take every place again as soon as they lose it, silent or with a request whose answer they never read.
+/// The scrapers take every place again as soon as they lose it, silent or with a request whose answer they never read.
 #[test]
 fn scrapers_that_renew_themselves_for_ever_do_not_keep_a_probe_from_its_answer() {
     const KEPT: usize = 3 * MOST_SCRAPERS;
@@ -221,7 +221,7 @@ fn scrapers_that_renew_themselves_for_ever_do_not_keep_a_probe_from_its_answer()
             scope.spawn(move || {
                 let mut kept = VecDeque::new();
                 while !over.load(Ordering::Relaxed) {
-                    // With thousands of connections a second, one or the other may fail.
+                    // Of thousands of connections a second some may fail.
                     let Ok(mut stream) = TcpStream::connect(address) else { continue };
                     let _ = stream.write_all(first);
                     kept.push_back(stream);
@@ -266,7 +266,7 @@ fn the_descriptors_of_scrapers_are_reserved_and_the_announced_connections_fit() 
             client.echo(b"inside");
         }
         if admin {
-            // Even beside one that keeps silent.
+            // Both get answers, even beside a silent scraper.
             let silent = Client::tcp(server.admin_address());
             assert_eq!(get(&server, "/healthz").status, "200 OK");
             assert_eq!(figure(&server, "echoloop_connections_open"), announced as f64);
@@ -279,7 +279,7 @@ fn the_descriptors_of_scrapers_are_reserved_and_the_announced_connections_fit() 
     }
 }
 
-/// Every deadline that passed while it stood still is due at once when it goes on.
+/// Every deadline that passed while the server stood still is due at once when the server goes on.
 #[test]
 fn a_request_that_arrived_while_the_server_was_stopped_is_answered() {
     let server = with_admin(&[]);
@@ -288,16 +288,16 @@ fn a_request_that_arrived_while_the_server_was_stopped_is_answered() {
     server.await_descriptors(descriptors + 1);
     server.while_held(|| {
         early.send(b"GET /healthz HTTP/1.0\r\n\r\n");
-        // Longer than a scraper has for its exchange: the time itself is tested.
+        // Longer than a scraper has for its exchange: the test is about this time.
         thread::sleep(Duration::from_secs(11));
     });
     assert_eq!(Response::parse(&early.receive_rest()).status, "200 OK");
 }
 
-/// As many scrapes as four threads can make, and everything that is no scrape.
+/// As many scrapes as four threads can make, and nonsense between them.
 #[test]
 fn a_storm_of_scrapes_does_not_keep_the_echo() {
-    // The machine may be busy; that the echo had to wait for a scraper would be another order of magnitude.
+    // A busy machine may delay the echo somewhat. If the echo had to wait for scrapers, it would take far longer.
     const TOO_SLOW: Duration = Duration::from_secs(2);
     let server = with_admin(&[]);
     let (address, echo) = (server.admin_address(), server.connect());
@@ -312,7 +312,7 @@ fn a_storm_of_scrapes_does_not_keep_the_echo() {
                 while !over.load(Ordering::Relaxed) {
                     let client = Client::tcp(address);
                     let mut stream = &client;
-                    // Nobody promises these an answer, or a clean end: there are only so many places.
+                    // These scrapers may get neither an answer nor a clean end: the endpoint has few places.
                     let request: &[u8] =
                         if number == 0 { &nonsense } else { b"GET /metrics HTTP/1.0\r\n\r\n" };
                     let _ = stream.write_all(request);
@@ -340,7 +340,7 @@ fn a_storm_of_scrapes_does_not_keep_the_echo() {
 
 #[test]
 fn the_figures_are_those_of_what_happened() {
-    // The bytes of a client that stalls are in our buffers then, and not in a pipe.
+    // Without splicing, the bytes of a client that stalls are in our buffers, and not in a pipe.
     let server = with_admin(&["--write-limit", "1KiB", "--splice", "never"]);
     let finished = server.connect();
     finished.echo(&[b'x'; 1000]);
@@ -370,7 +370,7 @@ fn the_figures_are_those_of_what_happened() {
     let received = figure(&server, "echoloop_received_bytes_total");
     assert!(received > 1005.0 && received <= 1005.0 + sent as f64, "{received}");
     assert!(figure(&server, "echoloop_sent_bytes_total") > 1005.0);
-    // The one that asks is open as well, and the one before it may still be.
+    // The scraper's own connection is open as well, and the one before it may be.
     eventually("the descriptors are those that it has", || {
         figure(&server, "process_open_fds") == server.descriptors() as f64 + 1.0
     });
@@ -385,7 +385,7 @@ fn the_figures_are_those_of_what_happened() {
     });
 }
 
-/// A write of the greeting that fails has taken a buffer, and is counted as what was lost.
+/// A greeting whose write fails has taken a buffer, and counts as lost bytes.
 #[test]
 fn a_client_that_is_gone_before_it_is_greeted_leaves_nothing_behind() {
     let header: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 7\r\n";
@@ -440,7 +440,7 @@ fn a_trace_that_is_complete_has_closed_its_file() {
     let links = || fs::read_dir(format!("/proc/{}/fd", server.child.id())).expect("a running child has this");
     let is_open = || links().filter_map(|link| fs::read_link(link.ok()?.path()).ok()).any(|to| to == path);
     eventually("the file is closed", || !is_open());
-    // The connection that asks is open as well, and the ones before it may still be when either of us counts.
+    // The scraper's own connection is open as well, and the ones before it may be when the test or the server counts.
     let mut least = usize::MAX;
     eventually("the descriptors are those that it has", || {
         least = least.min(server.descriptors());
@@ -498,7 +498,7 @@ fn it_is_not_ready_while_it_is_out_of_descriptors() {
     let server = with_admin(&[]);
     let inside = clients_without_a_gap(&server);
     let before = server.descriptors();
-    // One that asks has to be connected already: nobody else can be.
+    // The scraper has to connect before the limit: after it nobody can.
     let scraper = Client::tcp(server.admin_address());
     server.await_descriptors(before + 1);
     allow_descriptors(&server, before as u64 + 2);
@@ -693,7 +693,7 @@ fn prometheus_scrapes_it() {
         server.admin_address()
     );
     fs::write(&configuration, text).expect("a new file");
-    // It does not say what port it got: one that is free now, on an address of our own.
+    // Prometheus does not say what port it got, so the test chooses one that is free now, on an address of our own.
     let host = crate::support::own_address(90);
     let port = TcpListener::bind((host, 0)).expect("a free port").local_addr().expect("bound").port();
     let mut command = Command::new("prometheus");

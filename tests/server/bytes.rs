@@ -86,7 +86,7 @@ fn each_chunk_of_one_byte_has_its_prefix() {
     }
 }
 
-/// Up to a page, the kernel hands one write over as a whole, so that the borders of the chunks are known.
+/// Up to a page, the kernel hands one write over as a whole, so the test knows the borders of the chunks.
 #[test]
 fn a_read_is_cut_into_chunks_from_its_start() {
     for chunk in [1, 7, 16, 1000, 4096, 70_000] {
@@ -103,7 +103,7 @@ fn a_read_is_cut_into_chunks_from_its_start() {
     }
 }
 
-/// Where reads end is the kernel's choice, so the pieces are taken apart at a mark that the message does not have.
+/// The kernel chooses where reads end, so the test splits the pieces at a mark that the message does not contain.
 #[test]
 fn a_long_message_comes_back_in_pieces_of_at_most_a_chunk() {
     let message: Vec<u8> = pattern(3 << 20, 2).into_iter().map(|byte| byte & 0x7f).collect();

@@ -1,5 +1,5 @@
-//! The system calls of the server, counted by strace where it is installed and allowed: two an echo, nothing but
-//! `accept4` and one `epoll_ctl` for a new connection.
+//! The system calls of the server: two an echo, and nothing but `accept4` and one `epoll_ctl` for a new connection.
+//! strace counts them, if it is installed and may trace.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use tempfile::tempdir;
 
 use crate::support::{Server, eventually, installed, skip};
 
-/// Whether strace is installed, and may trace here.
+/// True if strace is installed, and may trace here.
 pub(crate) fn can_trace(test: &str) -> bool {
     let try_it = || Command::new("strace").args(["-o", "/dev/null", "true"]).status();
     let can = installed("strace").is_some() && try_it().is_ok_and(|status| status.success());
@@ -18,7 +18,8 @@ pub(crate) fn can_trace(test: &str) -> bool {
     can
 }
 
-/// The system calls of a server while `clients` clients had `rounds` round trips each; `None` if nothing here shows them.
+/// The system calls of a server while `clients` clients had `rounds` round trips each; `None` if strace can't trace
+/// here.
 fn trace(test: &str, clients: usize, rounds: usize) -> Option<Vec<String>> {
     if !can_trace(test) {
         return None;
@@ -26,7 +27,7 @@ fn trace(test: &str, clients: usize, rounds: usize) -> Option<Vec<String>> {
     let directory = tempdir().expect("a directory");
     let file = directory.path().join("trace");
     let mut command = Command::new("strace");
-    // -D: the server is our child, and strace its companion, so that whoever ends the server ends both.
+    // -D: the server is our child, and strace its companion, so that the end of the server ends both.
     command.arg("-D").arg("-o").arg(&file).args([env!("CARGO_BIN_EXE_echoloop"), "-q", "127.0.0.1:0"]);
     let server = Server::spawn(command, 1);
     let connections: Vec<_> = (0..clients).map(|_| server.connect()).collect();
@@ -55,13 +56,14 @@ fn an_echo_costs_two_system_calls_and_a_connection_two_more() {
 
     // One more tells the loop of the signal.
     assert_eq!(count(serving, "sendto("), CLIENTS * ROUNDS + 1, "one for each echo");
-    // One for each echo; one for the end of each connection; and one more where the end was seen with the last bytes.
+    // One for each echo, one for the end of each connection, and one more if the event of the last bytes brought the
+    // end too.
     let reads = count(serving, "recvfrom(");
-    // The signal is a byte that is read from a socket, until there is no more.
+    // The loop also reads the signal's byte from a socket, until nothing is left.
     let most = CLIENTS * ROUNDS + 2 * CLIENTS + 2;
     assert!((CLIENTS * ROUNDS..=most).contains(&reads), "{reads} reads");
-    // Beside the connections, the listener and the two kinds of signals are registered: once each. The listener is taken
-    // out at the end, since it could be an inherited one, which others keep.
+    // Beside the connections, the server registers the listener and the two kinds of signals, once each. At the end it
+    // takes the listener out, since another process may keep an inherited listener open.
     assert_eq!(count(serving, "epoll_ctl("), CLIENTS + 4);
     assert_eq!(count(serving, "setsockopt("), 0, "options are inherited from the listener");
     assert_eq!(count(serving, "accept4("), CLIENTS, "none of them in vain");

@@ -1,4 +1,4 @@
-//! Clients that know nothing of this server, as they are installed here: nc, socat, telnet, curl, Python, Bash.
+//! Clients that know nothing of this server, as this machine has them: nc, socat, telnet, curl, Python, Bash.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -10,8 +10,8 @@ use tempfile::tempdir;
 
 use crate::support::{Process, Server, eventually, installed, run, skip};
 
-/// Gives a client a line to send, and waits for what it shows of the reply. Its input stays open until then, since
-/// some of them leave at its end without waiting for the reply.
+/// Gives a client a line to send, and waits until the client shows the reply. Its input stays open until then, since
+/// some clients leave at the end of their input without waiting for the reply.
 fn talk(program: &str, arguments: &[&str], line: &str, reply: &str) {
     if installed(program).is_none() {
         return skip(&format!("{program} as a client"), "it is not installed");
@@ -86,7 +86,7 @@ fn bash() {
     });
 }
 
-/// A whole exchange with a half-close, checked on the other side of another language's sockets.
+/// A whole exchange with a half-close, checked by the sockets of another language.
 #[test]
 fn python_sends_a_mebibyte_and_reads_to_the_end() {
     const SCRIPT: &str = r#"
@@ -116,7 +116,7 @@ print("the same" if reply == message else "different")
     });
 }
 
-/// A file through socat and back, which half-closes at the end of the file and then waits for the rest.
+/// socat sends a file, half-closes at its end, and then waits for the rest of the reply.
 #[test]
 fn socat_sends_a_file_and_waits_for_the_rest() {
     if installed("socat").is_none() {
@@ -126,7 +126,7 @@ fn socat_sends_a_file_and_waits_for_the_rest() {
     let [input, output] = ["in", "out"].map(|name| directory.path().join(name));
     std::fs::write(&input, crate::support::pattern(8 << 20, 23)).expect("a new file");
     with_server(&[], |host, port| {
-        // -t: how long it waits for the rest after the end of the file.
+        // -t: how long socat waits for the rest after the end of the file.
         let script = format!("exec socat -t 60 - TCP:{host}:{port} <\"$0\" >\"$1\"");
         let mut command = Command::new("sh");
         command.args([Path::new("-c"), Path::new(&script), &input, &output]);

@@ -1,5 +1,5 @@
-//! In containers: what `deploy/Containerfile` and `deploy/kubernetes.yaml` say is what the program takes, and each agrees
-//! with itself and with the other.
+//! In containers: the program takes the commands in `deploy/Containerfile` and `deploy/kubernetes.yaml`, and each file
+//! agrees with itself and with the other.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn value<'a>(text: &'a str, keyword: &str) -> &'a str {
     value.trim()
 }
 
-/// A list as both kinds of file have it, which is JSON.
+/// A list as both kinds of file write it, which is JSON.
 fn words(list: &str) -> Vec<String> {
     serde_json::from_str(list).unwrap_or_else(|error| panic!("{list}: {error}"))
 }
@@ -104,8 +104,8 @@ fn the_manifest_gives_connections_their_time_and_its_ports_agree() {
         format!("{}:{}", value(&manifest, "runAsUser: "), value(&manifest, "runAsGroup: ")),
         value(&text("deploy/Containerfile"), "USER ")
     );
-    // Clients that never read: the server's buffers, a send and a receive buffer each in the kernel, at twice their size,
-    // and what the process needs beside that.
+    // Clients that never read need the server's buffers, a send and a receive buffer each in the kernel, at twice their
+    // size, and the memory of the process itself.
     let number = |text: &str, unit| text.trim_end_matches(unit).parse::<usize>().expect("a number");
     let (_, limits) = manifest.split_once("limits:").expect("there are limits");
     let memory = number(value(limits, "memory: "), "Mi") << 20;
@@ -127,7 +127,7 @@ fn the_job_loads_the_service_and_what_its_pods_print_is_merged() {
         assert!(service.contains(&part), "no {part:?}");
     }
 
-    // Each pod as the manifest has it, but at our server, for a second and in a moment.
+    // Each pod's command as the manifest has it, but against our server, for one second and with a start soon.
     let server = Server::start(&["127.0.0.1:0"]);
     let start = SystemTime::now() + Duration::from_secs(3);
     let start = humantime::format_rfc3339_seconds(start).to_string();

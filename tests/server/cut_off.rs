@@ -1,6 +1,5 @@
-//! Bytes that are lost when a connection ends: whatever the reason, the summary owns up to every one of them, those
-//! included that the kernel held and the server never read. Over a Unix socket, sent bytes have arrived, so the sum is
-//! exact.
+//! Bytes that are lost when a connection ends, for whatever reason: the summary counts all of them, also bytes that the
+//! kernel held and the server never read. Over a Unix socket, sent bytes have arrived, so the sum is exact.
 
 use std::io::Write;
 use std::time::Duration;
@@ -23,13 +22,13 @@ impl Stalled {
     fn with(options: &[&str]) -> Stalled {
         let directory = tempdir().expect("a directory");
         let path = directory.path().join("echo.sock");
-        // Made before the time under test begins.
+        // The test makes it before the tested time begins.
         let message = pattern(4 << 20, 25);
         let server = Server::start(&[options, &[&format!("unix:{}", path.display())]].concat());
         let client = Client::unix(&path);
         client.socket().set_write_timeout(Some(Duration::from_millis(300))).expect("a positive time");
         let (mut stream, mut sent) = (&client, 0);
-        // On a busy machine, the time under test may be over before this is.
+        // On a busy machine, the tested time may be over before this is.
         while let Ok(count) = stream.write(&message[sent..]) {
             sent += count;
         }
@@ -79,7 +78,7 @@ fn the_write_timeout_owns_up_to_unread_input() {
 #[test]
 fn a_reset_owns_up_to_unread_input() {
     let Stalled { _directory, server, client, sent } = Stalled::with(&[]);
-    // A Unix socket that is closed with unread bytes resets the connection.
+    // The client closes its Unix socket with unread bytes, which resets the connection.
     drop(client);
     server.await_log("unix client 1: broken: ");
     let (_, log) = server.stop();
@@ -118,7 +117,7 @@ fn the_linger_timeout_owns_up_to_what_was_thrown_away_and_to_unread_input() {
     let path = directory.path().join("echo.sock");
     let server = Server::start(&["--once", "--drain", "1s", &format!("unix:{}", path.display())]);
     let client = Client::unix(&path);
-    // More than the server reads in a turn, as far as the system allows.
+    // More bytes than the server reads in a turn, as far as the system allows.
     client.socket().set_send_buffer_size(1 << 20).expect("a larger send buffer");
     client.send(b"the first chunk is answered, not the rest");
     assert_eq!(client.receive(16), b"the first chunk ");
@@ -131,6 +130,6 @@ fn the_linger_timeout_owns_up_to_what_was_thrown_away_and_to_unread_input() {
     server.await_log("unix client 1: we ended it, and the peer did not follow in time");
     let (_, log) = server.stop();
     let sent = 41 + sent as u64;
-    // It looks once for the event and once for the deadline, at four reads of 64 KiB each time.
+    // The server looks once for the event and once for the deadline, at four reads of 64 KiB each time.
     assert_counted(&log, sent, sent > 600_000);
 }

@@ -1,4 +1,4 @@
-//! UDP echo: every datagram whole, from the address that it was sent to, and none where an answer would be a weapon.
+//! UDP echo: every datagram whole, from the address that its sender used, and no answer that could serve an attack.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,7 +12,7 @@ use crate::support::{
     pattern, program, run, skip, udp_socket,
 };
 
-/// The addresses of its UDP endpoints.
+/// The addresses of the server's UDP endpoints.
 fn udp(server: &Server) -> Vec<SocketAddr> {
     let addresses = server.endpoints().iter().filter_map(|endpoint| endpoint.strip_prefix("udp://"));
     addresses.map(|address| address.parse().expect("an address")).collect()
@@ -37,7 +37,7 @@ fn assert_silent(client: &UdpSocket) {
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
 }
 
-/// The summary says what became of them.
+/// The summary says what became of the datagrams.
 #[track_caller]
 fn assert_stopped(server: Server, datagrams: &str) {
     let (status, log) = server.stop();
@@ -101,7 +101,7 @@ fn nothing_is_warned_of_on_loopback_and_tcp_is_served_beside_it() {
     assert!(log.contains("100 connections served") && log.contains("101 datagrams, 101 answered"), "{log}");
 }
 
-/// More of them than one turn takes.
+/// More datagrams than one turn takes.
 #[test]
 fn what_has_arrived_is_answered_when_the_last_connection_has_been_accepted() {
     let server = Server::spawn(program(&["--max-accepts", "1", "127.0.0.1:0", "udp://127.0.0.1:0"]), 2);
@@ -157,7 +157,7 @@ fn ports_below_1024_are_answered_only_if_that_was_said() {
     assert_stopped(willing, "1 datagrams, 1 answered, 0 ignored, 0 dropped");
 }
 
-/// As a forged sender would: from the address of one endpoint to another one. With --reuse-port it can be had.
+/// Sends as a forger would: from the address of one endpoint to another. --reuse-port lets the test have that address.
 #[test]
 fn the_server_never_answers_itself() {
     for endpoints in [["udp://127.0.0.1:0", "udp://127.0.0.2:0"], ["udp://127.0.0.1:0", "udp://0.0.0.0:0"]] {
@@ -198,7 +198,7 @@ fn datagrams_that_a_full_receive_buffer_drops_are_counted() {
             client.send_to(&[0; 1000], address).expect("it can be sent");
         }
     });
-    // Sent behind the others until it is answered, so the server has seen all that it will see.
+    // The client sends on until the server answers one more, so the server has seen all of the others that it will see.
     let mut sent = SENT;
     client.set_read_timeout(Some(std::time::Duration::from_millis(200))).expect("a positive time");
     eventually("the flood is over", || {
@@ -266,7 +266,7 @@ fn a_flood_whose_sender_never_reads_keeps_nobody_waiting() {
         }
         other.echo(b"in time");
     }
-    // A full buffer drops datagrams, as UDP has it; the server serves a client that is patient.
+    // A full buffer drops datagrams, as UDP allows; the server serves a patient client.
     let patient = udp_socket(Ipv4Addr::LOCALHOST);
     eventually("the flood has been answered", || {
         patient.set_read_timeout(Some(std::time::Duration::from_millis(200))).expect("a positive time");
@@ -279,11 +279,11 @@ fn a_flood_whose_sender_never_reads_keeps_nobody_waiting() {
 
 #[test]
 fn what_arrived_before_the_stop_is_answered() {
-    // More than a turn takes, and fewer than a socket's buffers have room for.
+    // More datagrams than a turn takes, and fewer than a socket's buffers have room for.
     const COUNT: usize = 200;
     let server = Server::start(&["udp://127.0.0.1:0"]);
     let (address, client) = (udp(&server)[0], udp_socket(Ipv4Addr::LOCALHOST));
-    // The port is really served before the server is held.
+    // The server really serves the port before the test holds it.
     echo(&client, address, b"first");
     server.while_held(|| {
         for number in 0..COUNT {

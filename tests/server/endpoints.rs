@@ -1,4 +1,5 @@
-//! Where it listens, and where it can't: every kind of endpoint, and a clear word and exit status for every failure.
+//! Where the server listens, and where it can't: every kind of endpoint, and a clear word and exit status for every
+//! failure.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -10,7 +11,8 @@ use tempfile::tempdir;
 
 use crate::support::{Client, Finished, Server, has_ipv6, installed, own_address, program, run, skip};
 
-/// It ends at once, with this status and this word, and says on standard output nothing that could mislead a script.
+/// The program ends at once, with this status and this word, and prints nothing on standard output that could mislead a
+/// script.
 #[track_caller]
 fn assert_refused(arguments: &[&str], code: i32, word: &str) -> Finished {
     let refused = run(program(arguments));
@@ -31,7 +33,7 @@ fn one_port_of_every_interface_serves_ipv6_and_ipv4() {
     } else {
         assert_eq!(server.endpoints(), [format!("tcp://0.0.0.0:{port}")]);
     }
-    // An IPv4 client is logged as one, whatever the socket.
+    // The log shows an IPv4 client as such, whatever the socket.
     server.await_log("connection from 127.0.0.1:");
 }
 
@@ -109,11 +111,11 @@ fn a_port_in_use_is_refused() {
     let address = listener.local_addr().expect("it is bound").to_string();
     let word = format!("echoloop: cannot listen on {address}: address already in use");
     assert_refused(&[&address], 1, &word);
-    // All or nothing: the endpoint before it is not served either.
+    // All or nothing: the server does not serve the endpoint before it either.
     assert_refused(&["127.0.0.1:0", &address], 1, &word);
 }
 
-/// A restarted server gets its port, although connections of its predecessor linger in the kernel.
+/// A restarted server gets its port, although its predecessor's connections linger in the kernel.
 #[test]
 fn the_port_of_a_server_that_has_ended_is_free_at_once() {
     // On an address of its own, where nobody else takes the port in between.
@@ -168,7 +170,7 @@ fn what_makes_no_sense_is_wrong_usage() {
 
 #[test]
 fn an_endpoint_listed_twice_in_other_words_is_refused() {
-    // The port must be free until then, or it would be refused for being in use.
+    // The port must be free until then, or the server would refuse it for being in use.
     let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
     let [once, twice] = [format!("127.0.0.1:{port}"), format!("tcp://127.0.0.1:{port}")];
     assert_refused(&[&once, &twice], 2, &format!("{twice} is listed twice"));
@@ -179,7 +181,7 @@ fn the_socket_file_of_a_dead_server_is_replaced_and_ours_is_removed() {
     let directory = tempdir().expect("a directory");
     let path = directory.path().join("echo.sock");
     let endpoint = format!("unix:{}", path.display());
-    // A server that is killed can't remove its file.
+    // A killed server can't remove its file.
     drop(Server::start(&[&endpoint]));
     assert!(fs::symlink_metadata(&path).is_ok(), "it was left behind");
     let server = Server::start(&[&endpoint]);
@@ -193,7 +195,7 @@ fn a_socket_file_has_the_permissions_that_were_asked_for() {
     let directory = tempdir().expect("a directory");
     let path = directory.path().join("echo.sock");
     let endpoint = format!("unix:{}", path.display());
-    // No umask leaves these.
+    // No usual umask leaves these permissions.
     let server = Server::start(&["--unix-mode", "0612", &endpoint]);
     let mode = fs::metadata(&path).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o612);
@@ -215,7 +217,7 @@ fn an_abstract_name_has_no_file_and_one_server() {
     assert_refused(&[&name], 1, "a live server answers on this socket");
     let load = run(program(&["load", "--clients", "2", "--duration", "100ms", &name]));
     assert_eq!(load.code, Some(0), "{load:?}");
-    // Even one that is killed leaves nothing behind.
+    // Even a killed server leaves nothing behind.
     drop(server);
     assert_eq!(Server::start(&[&name]).stop().0.code(), Some(0));
 }
@@ -229,7 +231,7 @@ fn the_socket_of_a_live_server_is_left_alone() {
     assert_refused(&[&endpoint], 1, "a live server answers on this socket");
     Client::unix(&path).echo(b"the first one goes on");
     drop(server);
-    // Any server's, even if it takes nobody in.
+    // The server leaves the file of any living server alone, even of one that accepts nobody.
     fs::remove_file(&path).expect("it was left behind");
     let _listener = UnixListener::bind(&path).expect("a free path");
     assert_refused(&[&endpoint], 1, "a live server answers on this socket");
@@ -262,7 +264,7 @@ fn a_directory_that_is_not_there_is_said_to_be_missing() {
     assert_refused(&[&format!("unix:{}", path.display())], 1, "no such directory");
 }
 
-/// Without root's rights, which this test gives up if it has them.
+/// The test gives root's rights up if it has them.
 #[test]
 fn a_port_that_takes_a_right_is_refused_to_those_without() {
     const NAME: &str = "a_port_that_takes_a_right_is_refused_to_those_without";
@@ -272,7 +274,7 @@ fn a_port_that_takes_a_right_is_refused_to_those_without() {
         return skip(NAME, "this system lets everyone bind every port");
     }
     let port = (start - 1).min(1023).to_string();
-    // Where others than its owner can read and run it, which they can't where it was built.
+    // Users other than its owner can read and run this copy, which they can't where it was built.
     let directory = tempdir().expect("a directory");
     let copy = directory.path().join("echoloop");
     fs::copy(env!("CARGO_BIN_EXE_echoloop"), &copy).expect("a copy");

@@ -1,4 +1,4 @@
-//! Ends of connections: half-closed, reset in every phase, and what else may come along a stream.
+//! Ends of connections: half-closes, resets in every phase, and urgent bytes and descriptors along a stream.
 
 use std::io::{ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
@@ -12,12 +12,12 @@ use crate::support::{
     Client, Server, TcpRow, assert_same, eventually, pattern, program, skip, socket_with_small_buffers,
 };
 
-/// How often something that depends on timing is done, so that it meets more than one.
+/// How often a test repeats events that depend on timing, so that it meets more than one order of them.
 const ROUNDS: usize = 20;
-/// The same, for what takes a while.
+/// The same, for slow tests.
 const FEW_ROUNDS: usize = 4;
 
-/// All of it is sent, or as much as the kernel and the server take, before the first byte is read.
+/// The client sends everything, or as much as the kernel and the server take, before it reads the first byte.
 #[test]
 fn a_slow_reader_gets_every_byte_after_its_half_close() {
     let server = Server::on_ipv4(&[]);
@@ -35,7 +35,7 @@ fn a_slow_reader_gets_every_byte_after_its_half_close() {
             });
             let mut seen = usize::MAX;
             eventually("the sender is done, or stalled", || {
-                // Nothing tells of a sender that has stopped: it has when nothing moved between two looks.
+                // No event reports that the sender has stalled. It has if nothing moved between two looks.
                 thread::sleep(std::time::Duration::from_millis(100));
                 let now = sent.load(Ordering::SeqCst);
                 now > 0 && std::mem::replace(&mut seen, now) == now
@@ -52,7 +52,7 @@ fn a_slow_reader_gets_every_byte_after_its_half_close() {
     }
 }
 
-/// The end of input can arrive together with the last bytes, for which there is but one event.
+/// The end of input can arrive together with the last bytes, and then one event reports both.
 #[test]
 fn a_message_and_its_end_in_one_go_are_answered() {
     let server = Server::on_ipv4(&[]);
@@ -75,7 +75,7 @@ fn a_message_and_its_end_in_one_go_are_answered() {
     assert!(log.contains("20000 bytes in, 20000 bytes out, 0 connections cut off with 0 bytes"), "{log}");
 }
 
-/// Resets connections in one phase, and holds the server to account for what is left of them: nothing.
+/// Resets connections in one phase, and checks that the server keeps nothing of them.
 #[track_caller]
 fn survives_resets(options: &[&str], rounds: usize, phase: impl Fn(&Server) -> Client) {
     let server = Server::on_ipv4(options);
@@ -135,13 +135,13 @@ fn a_reset_between_two_round_trips() {
 #[test]
 fn a_reset_in_the_middle_of_8_mebibytes() {
     let message = pattern(8 << 20, 6);
-    // Pipes for splicing stay open for the next connection, so they would be counted.
+    // Pipes for splicing stay open for the next connection, so the test would count them.
     survives_resets(&["--splice", "never"], ROUNDS, |server| {
         let client = Client::connect(socket_with_small_buffers(), server.address());
         client.socket().set_nonblocking(true).expect("O_NONBLOCK");
         let (mut stream, mut sent, mut received) = (&client, 0, 0);
         let mut buffer = vec![0; 4096];
-        // Both ways at once, until a good part has come back: then there is more under way in each of them.
+        // Moves bytes both ways until a good part has come back. Then bytes are under way in each direction.
         while received < 200_000 {
             match stream.write(&message[sent..]) {
                 Ok(count) => sent += count,
@@ -183,7 +183,8 @@ fn a_reset_after_the_half_close() {
     });
 }
 
-/// A reset can overtake a connection that still waits to be accepted: accept succeeds then, and hands over a corpse.
+/// A reset can overtake a connection that still waits in the backlog: `accept` succeeds then, and returns a dead
+/// connection.
 #[test]
 fn a_reset_before_the_connection_was_accepted() {
     let server = Server::on_ipv4(&["--max-connections", "1"]);
@@ -199,7 +200,7 @@ fn a_reset_before_the_connection_was_accepted() {
     server.await_log(": broken: connection reset by peer; 0 bytes in");
 }
 
-/// The urgent byte is echoed in its place, and does not hide what follows it.
+/// The server echoes the urgent byte in its place, and reads the bytes that follow it.
 #[test]
 fn urgent_bytes_are_echoed_in_their_place() {
     let server = Server::on_ipv4(&[]);
@@ -209,7 +210,7 @@ fn urgent_bytes_are_echoed_in_their_place() {
         assert_eq!(client.socket().send_out_of_band(b"X").expect("an urgent byte"), 1);
         client.send(b"def");
     };
-    // Each waited for, then many on top of each other, with all that timing can make of them.
+    // The client waits for each of these, then sends many on top of each other, in whatever order timing makes.
     for _ in 0..300 {
         send();
         assert_eq!(client.receive(7).escape_ascii().to_string(), "abcXdef");
@@ -222,7 +223,7 @@ fn urgent_bytes_are_echoed_in_their_place() {
     assert_same(&client.receive_rest(), b"");
 }
 
-/// Where the kernel has none on Unix sockets, there is nothing to lose.
+/// A kernel without urgent bytes on Unix sockets has none to lose.
 #[test]
 fn urgent_bytes_of_a_unix_client_are_echoed_in_their_place() {
     let directory = tempdir().expect("a directory");
@@ -238,7 +239,7 @@ fn urgent_bytes_of_a_unix_client_are_echoed_in_their_place() {
         client.end_sending();
         assert_same(&client.receive_rest(), b"abcXdef");
     }
-    // An urgent byte that was there before it was accepted, too.
+    // An urgent byte that came before the server accepted the client, too.
     let early = server.while_held(|| {
         let early = Client::unix(&path);
         early.send(b"abc");
@@ -260,7 +261,7 @@ fn an_urgent_byte_alone_is_echoed() {
     }
 }
 
-/// A read of a Unix stream ends where a descriptor was passed, although more is there.
+/// A read of a Unix stream ends at a passed descriptor, although more bytes are there.
 #[test]
 fn bytes_behind_a_passed_descriptor_are_echoed_and_the_descriptor_is_not_kept() {
     let directory = tempdir().expect("a directory");
@@ -281,8 +282,8 @@ fn bytes_behind_a_passed_descriptor_are_echoed_and_the_descriptor_is_not_kept() 
             assert_eq!(sendmsg(&client, &[bytes], &mut control, SendFlags::empty()), Ok(4));
             client.send(b"three");
         };
-        // Now and then all of it is there before the first read, with one event for everything. And nothing of the
-        // reply is read before it is complete: the server would get an event for the room that this makes.
+        // Now and then all of it is there before the first read, and one event reports everything. The client reads
+        // nothing before the reply is complete: the room that this makes would be an event for the server.
         if round % 10 == 0 {
             server.while_held(send);
             eventually("the reply is complete", || rustix::io::ioctl_fionread(&client) == Ok(13));

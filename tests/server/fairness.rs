@@ -1,4 +1,5 @@
-//! Many clients, and clients that ask for too much: everyone is served, and nobody costs more than his share.
+//! Many clients, and clients that ask for too much: the server serves everyone, and no client costs more than its
+//! share.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,8 @@ use crate::trace::{Trace, bytes, named, nanoseconds};
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// How many clients this process may have beside those of the other tests: its own limit, raised as far as it goes.
+/// The number of clients that this process may have beside those of the other tests: its own limit, raised as far as it
+/// goes.
 pub(crate) fn possible_clients() -> usize {
     let hard = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).expect("up to the hard limit");
@@ -61,7 +63,7 @@ fn thousands_of_clients_that_come_and_go_leave_nothing() {
     assert_eq!(server.stop().0.code(), Some(0));
 }
 
-/// Clients that send without reading are stopped by the kernel, and the server holds little for them.
+/// The kernel stops clients that send without reading, and the server holds little for them.
 #[test]
 fn clients_that_never_read_are_held_back_and_the_others_are_served() {
     let server = Server::on_ipv4(&[]);
@@ -132,11 +134,11 @@ fn the_kernel_keeps_no_more_for_a_connection_than_it_may() {
         client.send_until_stalled(&message)
     };
     let (bounded, usual) = (taken(&["--tcp-buffer", "16KiB"]), taken(&[]));
-    // The buffers of both sides and of the server are in either of them.
+    // Both figures contain the buffers of both sides and of the server.
     assert!(bounded < 512 * 1024 && usual > 2 * bounded, "{bounded} and {usual} bytes");
 }
 
-/// One read of 64 KiB would be answered with 64 MiB.
+/// The server would answer one read of 64 KiB with 64 MiB.
 #[test]
 fn an_answer_much_longer_than_its_question_is_made_only_as_it_is_taken() {
     let prefix = "p".repeat(1024);
@@ -181,7 +183,7 @@ fn quiet_clients_are_served_beside_a_flooding_one() {
                 scope.spawn(move || {
                     let before = echoed.load(Ordering::Relaxed);
                     let mut rounds = 0;
-                    // At least so many, and for as long as it takes to see the flood move on beside them.
+                    // At least a hundred, and more until the flood has moved on beside them.
                     while rounds < 100 || echoed.load(Ordering::Relaxed) < before + MEBIBYTE as u64 {
                         client.echo(b"a quiet round trip");
                         rounds += 1;
@@ -203,7 +205,7 @@ fn quiet_clients_are_served_beside_a_flooding_one() {
     assert!(log.contains("0 connections cut off with 0 bytes"), "{log}");
 }
 
-/// The trace tells in which order the server looked at its clients, so no clock of ours is needed.
+/// The trace shows in which order the server looked at its clients, so the test needs no clock.
 #[test]
 fn a_small_client_waits_for_at_most_one_share_of_each_of_300_others() {
     const OTHERS: usize = 300;
@@ -249,13 +251,14 @@ fn a_small_client_waits_for_at_most_one_share_of_each_of_300_others() {
         bytes(before, "read ") + bytes(before, "write ")
     };
     let moved: usize = (2..OTHERS + 2).map(moved_before).sum();
-    // A share for the event of each, in two or three turns, and those from the run queue in each but the first.
+    // One share for each client's event, in two or three turns, and the shares from the run queue in each turn but the
+    // first.
     assert!(moved <= (OTHERS + 2 * MOST_RESUMED) * SHARE, "{} bytes each", moved / OTHERS);
     let longest = |part: &str| {
         let counts = named(trace.row("loop"), part).map(|event| event["args"]["count"].as_u64());
         counts.max().flatten().expect("it came up") as usize
     };
-    // Nearly all have more to move, and are queued.
+    // Nearly all clients have more to move, so the queue holds them.
     assert!(longest("batch") <= MOST_EVENTS);
     assert_eq!(longest("run queue"), MOST_RESUMED);
 }

@@ -1,4 +1,4 @@
-//! Greetings that tell who answers whom.
+//! Greetings that tell which server answers which client.
 
 use tempfile::tempdir;
 

@@ -26,26 +26,26 @@ struct Balancer {
     servers: [SocketAddr; 2],
 }
 
-/// Where HAProxy is. Debian has it where only the administrator looks.
+/// The path of HAProxy. Debian has it in a directory that only root's PATH names.
 fn haproxy() -> Option<PathBuf> {
     installed("haproxy").or_else(|| Some(PathBuf::from("/usr/sbin/haproxy")).filter(|file| file.is_file()))
 }
 
-/// HAProxy does not tell which port it was given, and servers come back to theirs. So ports are chosen before, on
-/// addresses of our own, where nobody takes them meanwhile.
+/// HAProxy does not say which port it got, and servers come back to their ports. So the test chooses ports beforehand,
+/// on addresses of our own, where nobody takes them meanwhile.
 fn free_address(number: u8) -> SocketAddr {
     let listener = TcpListener::bind((own_address(number), 0)).expect("a loopback address of our own");
     listener.local_addr().expect("it is bound")
 }
 
 impl Balancer {
-    /// `None` if it is not installed. Each test has numbers of its own for its addresses.
+    /// `None` if HAProxy is not installed. Each test has numbers of its own for its addresses.
     #[track_caller]
     fn start(test: &str, number: u8, version: &str) -> Option<Balancer> {
         Balancer::configured(test, number, version, |text| text)
     }
 
-    /// With something changed in its configuration.
+    /// HAProxy with a changed configuration.
     #[track_caller]
     fn configured(
         test: &str,
@@ -73,14 +73,14 @@ impl Balancer {
         Some(Balancer { _process: process, directory, address, servers: [first, second] })
     }
 
-    /// A server in the place that is kept for it.
+    /// A server on the address that the configuration keeps for it.
     #[track_caller]
     fn server(&self, index: usize, arguments: &[&str]) -> Server {
         let endpoint = self.servers[index].to_string();
         Server::start(&[&["--proxy-protocol=require", &endpoint], arguments].concat())
     }
 
-    /// HAProxy's answer to a command; empty as long as HAProxy can't be asked.
+    /// HAProxy's answer to a command; empty as long as nobody can ask HAProxy.
     fn ask(&self, command: &str) -> String {
         let mut answer = String::new();
         if let Ok(mut stream) = UnixStream::connect(self.directory.path().join("admin")) {
@@ -105,7 +105,7 @@ impl Balancer {
         eventually(&format!("{server}: {column} is {value}"), || self.statistic(server, column) == value);
     }
 
-    /// Both servers passed a health check, with this result.
+    /// Waits until both servers have passed a health check, with this result.
     #[track_caller]
     fn await_health(&self, check: &str) {
         for server in ["first", "second"] {
@@ -142,7 +142,7 @@ fn through_haproxy_the_server_sees_the_client() {
             let (status, log) = server.stop();
             assert_eq!(status.code(), Some(0));
             assert_eq!(log.matches(" (by way of ").count(), 2, "they take turns:\n{log}");
-            // Health checks, in which HAProxy speaks for itself, are served and not told.
+            // HAProxy speaks for itself in health checks. The server serves them and does not log them.
             let served = log.split_once("stopped: ").and_then(|(_, rest)| rest.split_once(' '));
             let served: u64 = served.expect("a summary").0.parse().expect("a number");
             assert!(served > 2 && !log.contains("13 bytes in"), "{version}:\n{log}");
@@ -151,12 +151,12 @@ fn through_haproxy_the_server_sees_the_client() {
     }
 }
 
-/// HAProxy looks after its servers in several ways, which must not be taken for clients without a header.
+/// HAProxy checks its servers in several ways. The server must not take a check for a client without a header.
 #[test]
 fn health_checks_of_every_kind_find_the_server_well() {
     let test = "health_checks_of_every_kind_find_the_server_well";
     for (version, number) in VERSIONS.into_iter().zip([60, 70]) {
-        // By the header that HAProxy sends to a server with send-proxy anyway, and by nothing but a connection.
+        // The first check sends the header that HAProxy sends to the server anyway; the second only connects.
         for (check, number) in [("L7OK", number), ("L4OK", number + 3)] {
             let configure = |text: String| {
                 let text = text.replace(" check-send-proxy ", " ");
@@ -192,16 +192,16 @@ fn whoever_comes_past_haproxy_is_not_served() {
     servers[0].await_log("no PROXY header: it began with b'and not that way'");
 }
 
-/// As if each were another machine: `{host}` is the same here.
+/// `{local}` tells these servers apart. `{host}`, for servers on different machines, is the same for both here.
 #[test]
 fn who_answers_is_seen_by_its_greeting() {
     let Some(balancer) = Balancer::start("who_answers_is_seen_by_its_greeting", 80, VERSIONS[0]) else {
         return;
     };
     let servers = [0, 1].map(|index| balancer.server(index, &["-q", "--greeting", "{local}\\n"]));
-    // A greeting before the echo does not make a server ill.
+    // A server that greets before it echoes passes the health check.
     balancer.await_health("L7OK");
-    // Both are equally long: the ports that the system gives have five digits.
+    // Both greetings are equally long: the ports that the system gives have five digits.
     let greetings = servers.each_ref().map(|server| format!("{}\n", server.address()));
     let (length, address) = (greetings[0].len().to_string(), balancer.address.to_string());
     let mut load = program(&["load", "--json", "--connect-per-message", "--reset", "-c", "1", "-m", "100"]);
@@ -210,7 +210,7 @@ fn who_answers_is_seen_by_its_greeting() {
     assert_eq!(finished.code, Some(0), "{finished:?}");
     let report: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
     let count = |greeting: &String| report["greetings"][greeting].as_u64().expect("it greeted somebody");
-    // They take turns; only a health check may come between.
+    // The servers take turns; only a health check may come between.
     assert!(greetings.iter().all(|greeting| (45..=55).contains(&count(greeting))), "{report}");
     assert!(greetings.iter().map(count).sum::<u64>() == 100, "{report}");
 }

@@ -1,4 +1,4 @@
-//! Limits: of connections and of descriptors. Nobody is lost, nothing spins, and the log says it once.
+//! Limits of connections and of descriptors. No client is lost, nothing spins, and the log says it once.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ pub(crate) fn inherited_descriptors() -> usize {
     const CLOSE_ON_EXEC: u32 = 0o2_000_000;
     let is_inherited = |entry: &std::fs::DirEntry| {
         let number: u32 = entry.file_name().to_string_lossy().parse().unwrap_or_default();
-        // One that is closed meanwhile was not inherited.
+        // A descriptor that another thread closes meanwhile was not inherited.
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
         let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
         let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
@@ -30,8 +30,8 @@ pub(crate) fn allow_descriptors(server: &Server, limit: u64) {
     prlimit(Some(server.pid()), Resource::Nofile, limit).expect("our child's limit");
 }
 
-/// Clients that are served, as many as it takes until the descriptors of the server have no gap: then its limit can be
-/// set to their number, and the next one fails.
+/// Connects clients until the server's descriptors have no gap. Then their number can be the server's limit, and the
+/// next client fails.
 pub(crate) fn clients_without_a_gap(server: &Server) -> Vec<Client> {
     let mut clients = Vec::new();
     while clients.len() < 2 || server.next_descriptor() != server.descriptors() {
@@ -42,7 +42,7 @@ pub(crate) fn clients_without_a_gap(server: &Server) -> Vec<Client> {
     clients
 }
 
-/// Waits as long as the server would need to be seen to spin, if it did; it has nothing to do meanwhile.
+/// Waits for as long as a spinning server would need to show it. This server has nothing to do meanwhile.
 #[track_caller]
 pub(crate) fn assert_it_sleeps(server: &Server, waiting: &Client) {
     let before = server.cpu_time();
@@ -51,7 +51,7 @@ pub(crate) fn assert_it_sleeps(server: &Server, waiting: &Client) {
     let mut byte = [std::mem::MaybeUninit::uninit()];
     waiting.recv(&mut byte).expect_err("it waits, so nothing comes");
     let spent = server.cpu_time() - before;
-    // A process that spins gets this even if it has to share its processor with eight others.
+    // A spinning process uses this much even if it shares its processor with eight others.
     assert!(spent < Duration::from_millis(200), "{spent:?} of processor time for nothing");
     waiting.set_read_timeout(Some(crate::support::DEADLINE)).expect("a positive time");
 }
@@ -72,8 +72,8 @@ fn two_hundred_clients_are_all_served_with_64_descriptors() {
     let served = |(number, client): (usize, &Client)| {
         assert_eq!(client.receive(10), format!("client {number:03}").as_bytes());
     };
-    // Those inside leave at once, and another one comes in the same moment: the descriptors of all who leave are still
-    // open when the server looks for who comes.
+    // The clients inside leave at once, and another one comes in the same moment: the leaving clients' descriptors are
+    // all still open when the server looks for new clients.
     let (inside, waiting) = clients.split_at(32);
     inside.iter().enumerate().for_each(served);
     let another = server.while_held(|| {
@@ -112,7 +112,7 @@ fn out_of_descriptors_it_pauses_and_goes_on_when_a_connection_closes() {
     }
     assert_eq!(server.log().matches("the server pauses accepting").count(), 1, "{}", server.log());
 
-    // Each that leaves lets one in.
+    // Each client that leaves lets one in.
     drop(inside.pop());
     assert_eq!(outside[0].receive(7), b"outside");
     inside.iter().for_each(|client| client.echo(b"still here"));
@@ -145,7 +145,7 @@ fn out_of_descriptors_it_goes_on_when_the_limit_is_raised() {
             log.matches("the server pauses accepting").count()
                 == log.matches("the server accepts again").count() + 1
         });
-        // No connection closes, and no other one comes: only a timer can find out.
+        // No connection closes, and no other client comes: only a timer can find out.
         allow_descriptors(&server, limit + 100);
         for client in &outside {
             assert_eq!(client.receive(7), b"outside");
@@ -168,8 +168,8 @@ fn out_of_descriptors_it_goes_on_when_the_limit_is_raised() {
 
 #[test]
 fn out_of_descriptors_again_and_again_it_says_so_once_an_episode() {
-    // With so few descriptors the limit of connections is higher than what is free: each that leaves lets one in, and
-    // the next one fails.
+    // With so few descriptors the limit of connections is higher than the number of free descriptors: each client that
+    // leaves lets one in, and the next one fails.
     let server = Server::spawn(with_descriptors(20, &["-q", "127.0.0.1:0"]), 1);
     for _ in 0..200 {
         let clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
@@ -289,7 +289,8 @@ fn it_ends_by_itself_after_so_many_connections() {
 fn a_connection_ends_after_its_first_answer_if_so_wished() {
     let server = Server::on_ipv4(&["--once"]);
     let client = server.connect();
-    // The first chunk is answered; the rest is taken, so that it does not reset the connection, and thrown away.
+    // The server answers the first chunk. It reads the rest, so that unread bytes do not reset the connection, and
+    // throws it away.
     let message = pattern(100_000, 13);
     assert_same(&client.exchange(&message), &message[..16]);
     drop(client);
@@ -300,7 +301,7 @@ fn a_connection_ends_after_its_first_answer_if_so_wished() {
 
 #[test]
 fn one_listener_takes_as_many_as_the_backlog_says() {
-    // With a limit of one, the others stay where the kernel keeps them: one more than the backlog fits there.
+    // With a limit of one, the other clients stay in the kernel's backlog, which holds one more than its number.
     let server = Server::on_ipv4(&["--max-connections", "1", "--backlog", "3"]);
     let first = server.connect();
     first.echo(b"first");

@@ -1,4 +1,4 @@
-//! The log and standard output: what they say, and that nothing that becomes of them can stop the server.
+//! The log and standard output: their text, and that nothing that happens to them can stop the server.
 
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
@@ -14,7 +14,7 @@ use tempfile::{TempDir, tempdir};
 
 use crate::support::{Client, Process, Server, assert_same, eventually, pattern, program, terminal};
 
-/// A server on a Unix socket, so that it can be found without what it writes, whatever becomes of that.
+/// A server on a Unix socket: tests find it without its output, whatever happens to that.
 struct Unheard {
     process: Process,
     path: PathBuf,
@@ -29,7 +29,7 @@ impl Unheard {
         command.arg(format!("unix:{}", path.display())).stdin(Stdio::null());
         redirect(&mut command);
         let process = Process::spawn(&mut command);
-        // The command holds the ends of pipes that only the child is to have.
+        // The command holds ends of pipes that only the child is to have.
         drop(command);
         eventually("it listens", || is_listening(&path));
         Unheard { process, path, _directory: directory }
@@ -113,7 +113,7 @@ fn at_the_highest_level_each_step_is_logged() {
     }
 }
 
-/// The same sixteen bytes at a time, by as many system calls.
+/// The same chunks of sixteen bytes, with as many system calls.
 #[test]
 fn with_reads_of_16_bytes_the_chunks_are_the_same() {
     let chunks = |options: &[&str]| {
@@ -174,12 +174,12 @@ fn a_log_that_nobody_reads_does_not_stop_the_server() {
         lost.unwrap_or_else(|| panic!("it owns up to what it dropped; the end of its log: {}", end_of(&log)));
     let dropped = lost.split("] ").nth(1).and_then(|text| text.split(' ').next()).expect("a number of lines");
     assert!(dropped.parse::<usize>().expect("a number") > 100_000, "{lost}");
-    // Each line is whole: nothing was written in part.
+    // Each line is whole: the server wrote none in part.
     assert!(log.lines().all(|line| line.contains(" [echoloop")), "{}", end_of(&log));
     server.stops();
 }
 
-/// Reads the pipe while something is done again and again, until the log tells of dropped lines.
+/// Does something again and again and reads the pipe, until the log says that it dropped lines.
 fn read_what_is_there(mut reader: PipeReader, mut something: impl FnMut()) -> String {
     let (mut log, mut buffer) = (Vec::new(), vec![0; 256 * 1024]);
     eventually("the log goes on", || {
@@ -259,7 +259,7 @@ fn standard_output_has_a_line_for_each_bound_address_and_nothing_else() {
     assert!(output.next().is_none());
 }
 
-/// A connection logs more with every byte, so soon the terminal takes nothing any more.
+/// A connection logs more with every byte, so the terminal is soon full.
 #[test]
 fn a_terminal_that_nobody_reads_does_not_stop_the_server() {
     let (mut screen, terminal) = terminal();
@@ -267,7 +267,7 @@ fn a_terminal_that_nobody_reads_does_not_stop_the_server() {
         command.stdout(Stdio::null()).stderr(terminal.try_clone().expect("a descriptor"));
     });
     server.serves(1 << 20);
-    // Neither does it become nonblocking for the shell and all others that hold it.
+    // The terminal stays blocking for the shell and all others that hold it.
     let flags = fcntl_getfl(&terminal).expect("an open descriptor");
     assert!(!flags.contains(OFlags::NONBLOCK), "{flags:?}");
     let path = server.path.clone();
@@ -298,7 +298,7 @@ fn a_socket_that_nobody_reads_does_not_stop_the_server() {
     assert!(log.lines().all(|line| line.contains(" [echoloop] ")), "{}", end_of(&log));
 }
 
-/// A pipe of another user, as that of a container's supervisor, can't be opened again.
+/// The server can't open a pipe of another user, such as a container supervisor's, again.
 #[test]
 fn a_pipe_of_another_user_is_written_to_after_a_question() {
     let (reader, writer) = pipe().expect("a pipe");

@@ -1,5 +1,5 @@
-//! The PROXY protocol: clients that are served, under which name, and clients that are not. The parser's own tests have
-//! the forms of a header; here it travels.
+//! The PROXY protocol: the clients that the server serves, their names in the log, and the clients that it refuses. The
+//! parser's own tests have the forms of a header; here headers cross sockets.
 
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
@@ -16,8 +16,8 @@ const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
 const REQUIRE: &str = "--proxy-protocol=require";
 
-/// Whether the server reset the connection or ended it: a header that was not understood is still unread when the
-/// socket is closed, and that makes a reset of it.
+/// The server ended the connection, or reset it: a header that it did not understand is still unread when it closes the
+/// socket, and that makes a reset.
 #[track_caller]
 fn assert_closed(client: &Client) {
     let (mut stream, mut byte) = (client, [0]);
@@ -55,7 +55,7 @@ fn a_proxy_that_names_nobody_is_served_under_its_own_address() {
     }
 }
 
-/// A balancer makes them all day, so only a more detailed log has them.
+/// A balancer makes checks all day, so only a more detailed log shows them.
 #[test]
 fn health_checks_are_not_in_the_log() {
     let server = Server::on_ipv4(&[REQUIRE, "--drain", "0s"]);
@@ -74,7 +74,7 @@ fn health_checks_are_not_in_the_log() {
         drop(server.connect());
         server.connect().reset();
     }
-    // The log tells of a client, and later than of the checks.
+    // The log shows this client, and no check that came before it.
     let client = server.connect();
     client.send(LINE);
     client.echo(b"a client");
@@ -86,7 +86,7 @@ fn health_checks_are_not_in_the_log() {
     assert!(log.contains("5 connections served") && log.contains(", 4 without a PROXY header"), "{log}");
 }
 
-/// Each byte is looked at before the next one leaves.
+/// The server looks at each byte before the next one leaves.
 #[test]
 fn a_header_may_come_byte_by_byte_over_tcp_and_unix() {
     let directory = tempdir().expect("a directory");
@@ -149,7 +149,7 @@ fn whoever_does_not_begin_with_a_header_is_closed_with_a_reason() {
     eventually("its end is seen", || server.log().matches("the connection ended before").count() == 2);
     server.connect().reset();
     eventually("all are gone", || server.log().matches("no PROXY header").count() == 8);
-    // The server has taken no harm, and the greeting comes when it is known who is greeted.
+    // The server has taken no harm, and greets a client only when it knows which one.
     let client = server.connect();
     client.send(LINE);
     assert_same(&client.receive(5), b"hello");
@@ -190,7 +190,7 @@ fn without_it_a_header_is_echoed_like_anything_else() {
     assert!(!log.contains("203.0.113.7"), "{log}");
 }
 
-/// A connection counts from the beginning, announced or not.
+/// A connection counts from the beginning, even before its header.
 #[test]
 fn connections_that_are_not_announced_yet_count_towards_the_limits() {
     let server = Server::on_ipv4(&[REQUIRE, "--max-connections", "2", "--idle-timeout", "500ms"]);
@@ -204,7 +204,7 @@ fn connections_that_are_not_announced_yet_count_towards_the_limits() {
     assert!(!third.has_input());
     drop(silent);
     assert_same(&third.receive(5), b"waits");
-    // The idle timeout is that of any other client.
+    // The idle timeout is the same as for any other client.
     assert_same(&client.receive_rest(), b"");
     server.await_log("203.0.113.7:4711: idle for too long");
 }
@@ -214,7 +214,7 @@ fn whoever_is_being_announced_when_it_stops_is_answered_first() {
     let server = Server::on_ipv4(&[REQUIRE, "--proxy-timeout", "1min"]);
     let (half, late) = (server.connect(), server.connect());
     half.send(&LINE[..10]);
-    // It is accepted, though it has nothing to show for it.
+    // The server has accepted the half-announced client, since it accepts in order.
     let served = server.connect();
     served.send(LINE);
     served.echo(b"served");
@@ -243,7 +243,7 @@ fn who_never_announces_anybody_does_not_keep_it_from_stopping() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert_closed(&client);
     assert!(log.contains("no PROXY header: the time to drain is over"), "{log}");
-    // It was the server that had no patience.
+    // The server's patience ended, and not the client's, so the connection counts as cut off.
     assert!(log.contains(", 1 connections cut off with 0 bytes"), "{log}");
     assert!(!log.contains("without a PROXY header"), "{log}");
 }
@@ -263,7 +263,7 @@ fn our_own_client_announces_itself() {
     let (_, log) = server.stop();
     let announced: Vec<&str> =
         log.lines().filter_map(|line| line.split_once("connection from ")).map(|(_, who)| who).collect();
-    // Nobody comes by way of himself.
+    // No address here has "by way of" behind it, since each client announces its own address.
     let [first, "unix client 1", second, "unix client 2"] = announced[..] else { panic!("{log}") };
     for who in [first, second] {
         who.parse::<std::net::SocketAddr>().expect("an address and nothing else");

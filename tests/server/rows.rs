@@ -12,7 +12,7 @@ const MESSAGE: &[u8] = b"This is the message. It will be repeated.";
 /// With two spaces after the full stop the chunks are as the text prints them.
 const MESSAGE_OF_42: &[u8] = b"This is the message.  It will be repeated.";
 
-/// The chunks that the log of a server tells of, as it shows them.
+/// The chunks in a server's log, as the log shows them.
 fn chunks_in(log: &str) -> Vec<&str> {
     log.lines().filter_map(|line| line.split_once(": received ")).map(|(_, chunk)| chunk.trim()).collect()
 }
@@ -105,7 +105,7 @@ fn row_b4_failures_are_said_by_name_and_an_interrupt_ends_the_server() {
 
 #[test]
 fn row_c1_timestamp_each_chunk_gets_the_local_time_as_ctime_writes_it() {
-    // Three hours east of Greenwich, so that it is seen to be local time.
+    // Three hours east of Greenwich, so that local time differs from UTC.
     let mut command = program(&["--timestamp", "--chunk", "1024", "--backlog", "50", "127.0.0.1:0"]);
     command.env("TZ", "TST-3");
     let server = Server::spawn(command, 1);

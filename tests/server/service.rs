@@ -12,7 +12,7 @@ use tempfile::tempdir;
 use crate::activation::activated;
 use crate::support::{DEADLINE, Process, Server, installed, program, run, skip};
 
-/// A service manager that listens there.
+/// A service manager that listens on this path.
 fn manager(path: &Path) -> UnixDatagram {
     let socket = UnixDatagram::bind(path).expect("a free path");
     socket.set_read_timeout(Some(DEADLINE)).expect("a positive time");
@@ -92,7 +92,7 @@ const OPENING: [&str; 2] = ["echoloop.service", "echoloop@.service"];
 /// Units whose ports systemd opens.
 const ACTIVATED: [&str; 2] = ["echoloop-activated.socket", "echoloop-activated.service"];
 
-/// The unit, for the program that is tested.
+/// The unit, for the program under test.
 fn unit(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd").join(name);
     let text = fs::read_to_string(path).expect("a unit");
@@ -116,7 +116,7 @@ fn systemd_takes_the_units_and_finds_them_tight() {
         return skip("systemd_takes_the_units_and_finds_them_tight", "systemd-analyze is not installed");
     }
     let directory = tempdir().expect("a directory");
-    // A template is judged as one of its instances.
+    // systemd-analyze judges a template as one of its instances.
     let file = |name: &str| directory.path().join(name.replace("@.", "@0."));
     let units = [OPENING, ACTIVATED].concat();
     for name in &units {
@@ -143,7 +143,7 @@ fn systemd_takes_the_units_and_finds_them_tight() {
 #[test]
 fn the_command_of_each_unit_starts_and_says_that_it_is_ready() {
     for name in OPENING {
-        // On ports of loopback that are free, so that it can be done anywhere and by everyone.
+        // On free ports of loopback, so that every user can run it anywhere.
         let text = unit(name).replace("udp://:7", "udp://127.0.0.1:0").replace(" :7", " 127.0.0.1:0");
         assert_is_ready_and_stops(program(&arguments(&text)));
     }
@@ -152,7 +152,7 @@ fn the_command_of_each_unit_starts_and_says_that_it_is_ready() {
 #[test]
 fn the_activated_unit_serves_what_its_socket_unit_opens() {
     let (socket, service) = (unit(ACTIVATED[0]), unit(ACTIVATED[1]));
-    // A port alone stands for every address of both families, on one socket; datagrams are tested with activation.
+    // A port alone stands for every address of both families, on one socket. The tests of activation cover datagrams.
     assert_eq!((values(&socket, "ListenStream"), values(&socket, "ListenDatagram")), (vec!["7"], vec!["7"]));
     assert_eq!(values(&socket, "Accept"), ["no"]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

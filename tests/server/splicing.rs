@@ -1,4 +1,4 @@
-//! Bulk data that goes through a pipe in the kernel: the same bytes come back, and the figures tell of it.
+//! Bulk data that goes through a pipe in the kernel: the same bytes come back, and the metrics count them.
 
 use std::thread;
 
@@ -7,14 +7,14 @@ use rustix::process::Signal;
 use crate::admin::{figure, with_admin};
 use crate::support::{Client, Server, assert_same, eventually, pattern, skip, socket_with_small_buffers};
 
-/// Reads of a page come back full, so that bulk data is soon spliced.
+/// Reads of a page come back full, so that the server soon splices bulk data.
 const SMALL_READS: [&str; 2] = ["--read-size", "4KiB"];
 
 fn spliced(server: &Server) -> f64 {
     figure(server, "echoloop_spliced_bytes_total")
 }
 
-/// All of it is there when the server looks, and returns.
+/// All of the message is there when the server looks, and all of it returns.
 fn echo_at_once(server: &Server, client: &Client, seed: u64) {
     let message = pattern(64 << 10, seed);
     server.while_held(|| client.send(&message));
@@ -52,7 +52,7 @@ fn bulk_data_is_spliced_and_the_figures_tell_of_it() {
     server.signal(Signal::USR1);
     server.await_log("; 1 pipes in use");
     assert!(!server.log().contains(", 0 of them spliced; "), "{}", server.log());
-    // The descriptors of the pipe are counted, and that of the one that asks. The one before it may still be open.
+    // The figure counts the pipe's descriptors and the scraper's own. The scraper before may still be connected.
     eventually("the descriptors are those that it has", || {
         figure(&server, "process_open_fds") == server.descriptors() as f64 + 1.0
     });
@@ -107,7 +107,8 @@ fn urgent_bytes_of_a_spliced_connection_are_echoed_in_their_place() {
     assert_same(&client.receive_rest(), b"");
 }
 
-/// Bytes of a connection that is reset are lost in its pipe, so that pipe is closed. Others wait for the next connection.
+/// The bytes of a reset connection stay in its pipe, so the server closes that pipe. Other pipes wait for the next
+/// connection.
 #[test]
 fn resets_in_the_middle_of_splicing_leave_no_more_than_the_pool_of_pipes() {
     if !splices("resets_in_the_middle_of_splicing_leave_no_more_than_the_pool_of_pipes") {
@@ -138,7 +139,7 @@ fn resets_in_the_middle_of_splicing_leave_no_more_than_the_pool_of_pipes() {
         let resets = || server.log().matches(": broken: connection reset by peer; ").count();
         eventually("every reset is logged as one", || resets() == round * CLIENTS);
         assert_eq!(figure(&server, "echoloop_pipes_in_use"), 0.0);
-        // The one that asks may still be open.
+        // The scraper's connection may still be open.
         eventually("no descriptor is left but those of the pool", || {
             server.descriptors() <= descriptors + 2 * MOST_PIPES
         });

@@ -1,4 +1,4 @@
-//! Stopping: what had arrived is answered, what is answered arrives, and nobody can keep the server.
+//! Stopping: the server answers the input that had arrived, every answer arrives, and no client can keep the server.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -41,7 +41,8 @@ fn a_signal_in_the_middle_of_8_mebibytes_leaves_an_exact_prefix_and_a_clean_end(
         assert_same(&reply, &message[..reply.len()]);
         let (status, log) = server.wait();
         assert_eq!(status.code(), Some(0), "{log}");
-        // The rest was read, so that it could not reset the connection, and is owned up to.
+        // The server read the rest, so that unread bytes could not reset the connection, and the summary counts it as
+        // lost.
         let (bytes, lost) = (message.len(), message.len() - reply.len());
         let summary = format!(
             "stopped: 1 connections served, 1 at once at most, {bytes} bytes in, {} bytes out, \
@@ -52,7 +53,7 @@ fn a_signal_in_the_middle_of_8_mebibytes_leaves_an_exact_prefix_and_a_clean_end(
     }
 }
 
-/// More than the server can answer before the signal comes, since nobody takes the answers.
+/// The clients send more than the server can answer before the signal comes, since nobody takes the answers.
 #[test]
 fn what_had_arrived_is_answered_before_the_end() {
     let directory = tempdir().expect("a directory");
@@ -60,8 +61,8 @@ fn what_had_arrived_is_answered_before_the_end() {
     let server = Server::start(&[&format!("unix:{}", path.display())]);
     let clients: Vec<Client> = (0..3).map(|_| Client::unix(&path)).collect();
     let message = pattern(4 * MEBIBYTE, 10);
-    // Over a Unix socket, what was sent has arrived. As much as there is room for, so that some of it still
-    // waits to be read when the signal comes.
+    // Bytes sent over a Unix socket have arrived. Each client sends as many as there is room for, so that some still
+    // wait when the signal comes.
     let mut sent = vec![0; clients.len()];
     for (client, sent) in clients.iter().zip(&mut sent) {
         client.echo(b"accepted");
@@ -92,7 +93,7 @@ fn idle_connections_end_cleanly_and_new_ones_are_refused() {
     for client in &clients {
         assert_same(&client.receive_rest(), b"");
     }
-    // The clients have not ended yet, so the server is still there, but nobody can reach it any more.
+    // The clients have not ended yet, so the server still runs, but nobody can reach it any more.
     let error = std::net::TcpStream::connect(address).expect_err("nothing listens");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert!(fs::symlink_metadata(&path).is_err(), "the socket file has gone");
@@ -105,7 +106,7 @@ fn idle_connections_end_cleanly_and_new_ones_are_refused() {
 
 #[test]
 fn a_server_without_connections_stops_at_once() {
-    // It would drain for ever, if there were anything to drain.
+    // The server would drain for a year, if there were anything to drain.
     let (status, log) = Server::on_ipv4(&["--drain", "1year"]).stop();
     assert_eq!(status.code(), Some(0));
     assert!(
@@ -146,9 +147,9 @@ fn a_peer_that_takes_nothing_is_cut_off_when_the_time_to_drain_is_over() {
 
 #[test]
 fn a_flooding_peer_does_not_keep_the_server() {
-    // Each byte is answered with 256, over a Unix socket, where the kernel keeps as much in each direction: so more input
-    // always waits for the server than it can answer. The drain is longer than the deadline of the test: it is not the
-    // server's patience that ends.
+    // The server answers each byte with 256, over a Unix socket, where the kernel keeps as much in each direction. So
+    // more input always waits than the server can answer. The drain is longer than the deadline of the test, so
+    // the end of the drain can't end the connection.
     let prefix = "p".repeat(255);
     let directory = tempdir().expect("a directory");
     let path = directory.path().join("echo.sock");
@@ -160,10 +161,10 @@ fn a_flooding_peer_does_not_keep_the_server() {
         scope.spawn(|| flood(&client, &message));
         let mut replies = client.receive(MEBIBYTE);
         server.signal(Signal::TERM);
-        // Far more than the answer to what the kernel keeps: it ends while the flood goes on.
+        // Far more than the answers to all bytes that the kernel keeps: the connection ends while the flood goes on.
         let most = 256 * MEBIBYTE;
         (&client).take(most as u64).read_to_end(&mut replies).expect("a clean end");
-        // Now the flood ends as well, whatever came of the server.
+        // Now the flood ends as well, whatever happened to the server.
         client.end_sending();
         assert!(replies.len() < most, "it goes on for ever");
         for (reply, byte) in replies.chunks(256).zip(message.iter().cycle()) {
@@ -176,7 +177,8 @@ fn a_flooding_peer_does_not_keep_the_server() {
     assert!(log.contains("we ended it, and so did the peer"), "{log}");
 }
 
-/// More clients than a batch has events: when the server goes on, the time is over before it has seen all of their ends.
+/// More clients than a batch has events: when the server goes on, the time to drain is over before it has seen all
+/// clients end.
 #[test]
 fn clients_that_end_while_the_server_is_stopped_are_not_cut_off() {
     let server = Server::on_ipv4(&["--drain", "3s"]);
@@ -207,7 +209,7 @@ fn a_second_signal_ends_it_at_once() {
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("echoloop: stopped at once by a second signal: 1 connections cut off"), "{log}");
-    // The second signal cut nothing off that the first had not ended.
+    // Our side had ended cleanly at the first signal, and the second signal did not reset the connection.
     let mut byte = [0];
     assert_eq!((&client).read(&mut byte).expect("a clean end"), 0);
 }

@@ -1,4 +1,5 @@
-//! Time: who is dropped for being silent or for taking nothing, and who is not, however late the server looks.
+//! Time: clients that the server drops for being silent or for taking nothing, and clients that it keeps, however late
+//! it looks.
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
@@ -40,7 +41,7 @@ fn a_server_that_was_stopped_for_longer_than_the_idle_timeout_closes_nobody_who_
     let clients: Vec<Client> = (0..count).map(|_| Client::from_source(source, server.address())).collect();
     server.while_held(|| {
         clients.iter().for_each(|client| client.send(b"x"));
-        // The time that is tested: all deadlines pass while the server can't run.
+        // The test is about this time: all deadlines pass while the server can't run.
         thread::sleep(Duration::from_millis(5500));
     });
     for client in &clients {
@@ -66,8 +67,8 @@ fn a_peer_that_takes_nothing_is_dropped_after_the_write_timeout() {
     server.connect().echo(b"the others are served");
 }
 
-/// The kernel says that there is room only when a third of its send buffer of some megabytes is free. At the pace of this
-/// client that takes longer than the timeout.
+/// The kernel reports room only when a third of its send buffer of some megabytes is free. At the pace of this client
+/// that takes longer than the timeout.
 #[test]
 fn a_steady_slow_reader_outlives_the_write_timeout_and_gets_every_byte() {
     const SIP: usize = 20_000;
@@ -76,7 +77,7 @@ fn a_steady_slow_reader_outlives_the_write_timeout_and_gets_every_byte() {
     let slow = server.connect();
     let sent = slow.send_until_stalled(&message);
     assert!(sent < message.len(), "the server stops a client that takes nothing");
-    // The end of one that takes nothing tells that the time has passed for both.
+    // The end of a client that takes nothing shows that the time has passed for both.
     let deaf = Client::connect(socket_with_small_buffers(), server.address());
     let dropped = format!("{}: the peer took nothing for too long; ", deaf.local_address());
     let mut taken = 0;
@@ -85,7 +86,7 @@ fn a_steady_slow_reader_outlives_the_write_timeout_and_gets_every_byte() {
         eventually("the other one is dropped", || {
             assert_same(&slow.receive(SIP), &message[taken..taken + SIP]);
             taken += SIP;
-            // The pace is what is tested.
+            // The test is about this pace.
             thread::sleep(Duration::from_millis(100));
             server.log().contains(&dropped)
         });

@@ -1,4 +1,4 @@
-//! `--trace`: the file can be opened, whatever became of the server, and what it shows is what happened.
+//! `--trace`: programs can open the file, whatever happened to the server, and it shows what happened.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,7 +51,7 @@ impl Trace {
         self.row(&client.local_address().to_string())
     }
 
-    /// On every row, times only go forward, and what begins within something ends within it.
+    /// On every row, times only go forward, and a span that begins within another ends within it.
     #[track_caller]
     fn assert_spans_nest(&self) {
         for (name, events) in &self.rows {
@@ -60,7 +60,7 @@ impl Trace {
     }
 }
 
-/// Something on a row that has not ended: its name, and its end if that is known.
+/// A span on a row that has not ended: its name, and its end if that is known.
 type Span<'a> = (&'a str, Option<u64>);
 
 #[track_caller]
@@ -134,12 +134,12 @@ fn spans_nest_and_the_bytes_are_those_that_the_clients_saw() {
     let long = server.connect();
     let message = pattern(MEBIBYTE, 21);
     assert_same(&long.exchange(&message), &message);
-    // One that is stopped by its own silence, and then goes on.
+    // A client that does not read until it stalls, and then goes on.
     let slow = Client::connect(socket_with_small_buffers(), server.address());
     let taken = slow.send_until_stalled(&pattern(64 * MEBIBYTE, 22));
     slow.end_sending();
     assert_eq!(slow.receive_rest().len(), taken);
-    // And one that has had enough of it.
+    // A client that stalls, and then resets its connection.
     let gone = Client::connect(socket_with_small_buffers(), server.address());
     gone.send_until_stalled(&pattern(64 * MEBIBYTE, 23));
     let gone_address = gone.local_address().to_string();
@@ -147,13 +147,13 @@ fn spans_nest_and_the_bytes_are_those_that_the_clients_saw() {
     server.await_log(&format!("{gone_address}: broken"));
     let local = Client::unix(&socket);
     local.echo(b"within the machine");
-    // A short read of a Unix stream proves nothing, so it is read until there is nothing.
+    // A short read of a Unix stream proves nothing, so the server reads until nothing is left.
     eventually("the socket is drained", || {
         let so_far = fs::read_to_string(&file).expect("there is a file");
         so_far.rsplit_once("unix client 1").is_some_and(|(_, since)| since.contains("read WouldBlock"))
     });
     drop(local);
-    // The stop finds one open.
+    // The stop finds one connection open.
     server.signal(Signal::TERM);
     assert_same(&steady.receive_rest(), b"");
     steady.end_sending();
@@ -177,7 +177,7 @@ fn spans_nest_and_the_bytes_are_those_that_the_clients_saw() {
     assert!(has(trace.row("trace file"), "write "));
 }
 
-/// As often as it was paused, half of what was unsent has gone; and a write took a part of what it was offered.
+/// Each pause ends when half of the unsent bytes have gone; and a write took only a part of the bytes on offer.
 #[track_caller]
 fn assert_was_paused(row: &[Value]) {
     let paused = named(row, "paused").filter(|event| event["ph"] == "B").count();
@@ -187,7 +187,7 @@ fn assert_was_paused(row: &[Value]) {
     assert!(named(row, "write ").any(is_partial), "a write in part");
 }
 
-/// It ended while it was paused, so that both end at once.
+/// The connection ended while it was paused, so that both spans end at once.
 #[track_caller]
 fn assert_was_reset(row: &[Value]) {
     assert!(has(row, "paused") && named(row, "paused").count().is_multiple_of(2));
@@ -327,13 +327,13 @@ fn the_largest_file_that_may_be_written_ends_the_trace_and_not_the_server() {
     client.echo(b"and it serves");
     drop(client);
     assert_eq!(server.stop().0.code(), Some(0));
-    // Whole turns only: a closing bracket makes it complete.
+    // The file has whole turns only, so a closing bracket makes it complete.
     let written = fs::read_to_string(&file).expect("there is a file");
     assert!(written.len() > 4096, "{} bytes", written.len());
     Trace::parse(&(written + "]"));
 }
 
-/// The controlling side is never read, so nothing that was written would ever leave.
+/// Nobody reads the controlling side, so nothing that the server wrote would ever leave.
 #[test]
 fn a_terminal_is_refused_as_the_file_of_a_trace() {
     let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");

@@ -1,4 +1,4 @@
-//! Payloads in which a lost, doubled or misplaced byte is sure to be seen.
+//! Payloads that surely show a lost, doubled or misplaced byte.
 
 /// Bytes without a period: no two stretches of them are alike, and each seed gives others.
 pub(crate) fn pattern(length: usize, seed: u64) -> Vec<u8> {
@@ -15,7 +15,7 @@ pub(crate) fn pattern(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// As `assert_eq!`, for payloads that are too long to be shown.
+/// As `assert_eq!`, for payloads that are too long to show.
 #[track_caller]
 pub(crate) fn assert_same(actual: &[u8], expected: &[u8]) {
     if actual == expected {

@@ -19,7 +19,7 @@ pub(crate) enum Client {
     Unix(UnixStream),
 }
 
-/// A TCP socket, not connected yet, for which the kernel keeps little: whoever sends to it soon has to wait.
+/// A TCP socket, not connected yet, with small buffers in the kernel: its peer soon has to wait.
 pub(crate) fn socket_with_small_buffers() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     // Segments as on an Ethernet: the 64 KiB ones of the loopback interface do not fit a small buffer, and what
@@ -63,7 +63,7 @@ impl Client {
             .with_deadline(DEADLINE)
     }
 
-    /// For so long a read or a write waits before it fails.
+    /// Sets how long a read or a write waits before it fails.
     pub(crate) fn with_deadline(self, deadline: Duration) -> Client {
         let socket = self.socket();
         socket.set_read_timeout(Some(deadline)).expect("a positive time");
@@ -85,7 +85,7 @@ impl Client {
         stream.write_all(bytes).expect("the server takes what is sent");
     }
 
-    /// Exactly so many bytes.
+    /// Reads exactly this many bytes.
     #[track_caller]
     pub(crate) fn receive(&self, count: usize) -> Vec<u8> {
         let (mut stream, mut bytes) = (self, vec![0; count]);
@@ -93,7 +93,7 @@ impl Client {
         bytes
     }
 
-    /// Everything to the clean end of the connection.
+    /// Reads everything to the clean end of the connection.
     #[track_caller]
     pub(crate) fn receive_rest(&self) -> Vec<u8> {
         let (mut stream, mut bytes) = (self, Vec::new());
@@ -144,7 +144,7 @@ impl Client {
         self.socket().set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
-    /// Sends until the server takes no more, or all is sent; returns how much it took. Nothing is read meanwhile.
+    /// Sends, without reading, until the server takes no more or has taken everything; returns how much it took.
     #[track_caller]
     pub(crate) fn send_until_stalled(&self, bytes: &[u8]) -> usize {
         // Long enough that a server that still reads has had a turn.
@@ -154,7 +154,7 @@ impl Client {
             match stream.write(&bytes[sent..]) {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // A time limit of the server was over before this machine had another look.
+                // The server's time limit passed before this thread looked again.
                 Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                     break;
                 }
@@ -165,7 +165,7 @@ impl Client {
         sent
     }
 
-    /// Whether a byte, or the end, can be read at once.
+    /// True if a byte, or the end, can be read at once.
     pub(crate) fn has_input(&self) -> bool {
         let mut poll = [rustix::event::PollFd::new(self, rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut poll, Some(&rustix::event::Timespec::default())).expect("poll") > 0

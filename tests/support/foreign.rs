@@ -7,7 +7,7 @@ use std::path::PathBuf;
 const FOREIGN: [&str; 10] =
     ["cmp", "curl", "haproxy", "nc", "promtool", "python3", "script", "socat", "strace", "telnet"];
 
-/// Where a program is, if it is installed.
+/// The path of a program, if it is installed.
 pub(crate) fn installed(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
@@ -19,9 +19,9 @@ pub(crate) fn missing_for(command: &str) -> Option<&str> {
     words.filter(|word| FOREIGN.contains(word)).find(|word| installed(word).is_none())
 }
 
-/// Says why something is not tested on this machine: past the test harness, which keeps to itself what tests print that
+/// Says why a test does nothing on this machine. It writes past the test harness, which hides the output of tests that
 /// pass.
 pub(crate) fn skip(test: &str, reason: &str) {
-    // In one piece, since the harness writes meanwhile. Without a standard error there is nobody to tell.
+    // In one piece, since the harness writes meanwhile. Without a standard error nobody could read it.
     let _ = std::io::stderr().write_all(format!("left out: {test}: {reason}\n").as_bytes());
 }

@@ -27,8 +27,8 @@ pub(crate) use self::sockets::{
 pub(crate) use self::table::TcpRow;
 pub(crate) use self::terminal::{terminal, written_on};
 
-/// When something that must happen has not happened by now, it never will. Generous, since a busy machine is slow,
-/// and nothing waits as long as this unless it fails.
+/// An event that has not come by now never will. Generous, since a busy machine is slow, and only a test that fails
+/// waits as long as this.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until the condition holds.
@@ -37,7 +37,7 @@ pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
     within(DEADLINE, what, condition);
 }
 
-/// Waits until the condition holds, at most for so long.
+/// Waits until the condition holds, at most this long.
 #[track_caller]
 pub(crate) fn within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();

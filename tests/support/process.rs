@@ -1,4 +1,4 @@
-//! A child process that does not outlive its test, and what the kernel tells of it.
+//! A child process that does not outlive its test, and the kernel's figures about it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{DEADLINE, eventually, within};
 
-/// A running child. It is killed and waited for when this is dropped.
+/// A running child. Dropping this kills it and waits for it.
 pub(crate) struct Process {
     pub(crate) child: Child,
 }
@@ -100,7 +100,7 @@ impl Process {
         kill_process(self.pid(), signal).expect("our child can be signalled");
     }
 
-    /// Holds the process while something is done, so that it finds all of that at once when it goes on.
+    /// Holds the process while something happens, so that it finds all of that at once when it goes on.
     pub(crate) fn while_held<T>(&self, something: impl FnOnce() -> T) -> T {
         self.signal(Signal::STOP);
         eventually("it stands still", || {
@@ -134,7 +134,7 @@ impl Process {
         self.entries("fd")
     }
 
-    /// The smallest descriptor that it does not have: the next one that it gets.
+    /// The smallest descriptor that the process does not have: the kernel gives it this one next.
     pub(crate) fn next_descriptor(&self) -> usize {
         let directory = fs::read_dir(self.proc("fd")).expect("a running child has this");
         let taken: HashSet<usize> =

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{Client, DEADLINE, Process, eventually, own_address};
 
-/// A running server whose log is collected.
+/// A running server, and its log so far.
 pub(crate) struct Server {
     process: Process,
     endpoints: Vec<String>,
@@ -26,7 +26,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// The program in a process that may have so many descriptors, and can't allow itself more.
+/// The program, in a process whose hard limit is this many descriptors.
 pub(crate) fn with_descriptors(limit: usize, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""));
@@ -53,13 +53,13 @@ impl Server {
         Server::on_ipv4(&["--quiet"])
     }
 
-    /// A plain echo on an address of this test's own, where nobody else takes the port when the server has been killed.
+    /// A plain echo on an address of this test's own, where nobody else takes the port of a killed server.
     #[track_caller]
     pub(crate) fn on_own_address(number: u8) -> Server {
         Server::start(&["--quiet", &format!("{}:0", own_address(number))])
     }
 
-    /// Starts any command that becomes the server, and waits until it has said so many times what it listens on.
+    /// Starts any command that becomes the server, and waits until it has announced this many endpoints.
     #[track_caller]
     pub(crate) fn spawn(command: Command, addresses: usize) -> Server {
         let mut process = Process::start(command);
@@ -70,7 +70,7 @@ impl Server {
         };
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(process.child.stdout.take().expect("it is piped"));
-        // It ends with the server, and nobody need wait for it.
+        // The thread ends with the server, and nothing has to wait for it.
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut server = Server { process, endpoints: Vec::new(), log, log_reader };
         for _ in 0..addresses {
@@ -138,7 +138,7 @@ impl Server {
         }
     }
 
-    /// Waits until so many descriptors are open, as when all clients have left.
+    /// Waits until this many descriptors are open, for example after all clients have left.
     #[track_caller]
     pub(crate) fn await_descriptors(&self, expected: usize) {
         eventually(&format!("{expected} open descriptors"), || self.descriptors() == expected);
@@ -162,7 +162,7 @@ impl Server {
     }
 }
 
-/// Others see each piece as soon as it is read.
+/// Shares each piece as soon as it has read it.
 fn collect(mut stream: impl Read, log: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {

@@ -32,7 +32,7 @@ pub(crate) fn assert_answered(client: &UdpSocket, server: SocketAddr, bytes: &[u
     assert_eq!(from, server, "the answer comes from the address that was asked");
 }
 
-/// Whether loopback has an IPv6 address.
+/// True if loopback has an IPv6 address.
 pub(crate) fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }

@@ -46,7 +46,7 @@ fn the_remedy_of_the_descriptor_limit_works() {
     assert!(refused.stdout.contains("LimitNOFILE=333"), "{refused:?}");
     let raised = run(with_descriptors(333, &["doctor", "-n", "300", "--role", "server"]));
     assert_eq!(raised.code, Some(0), "{raised:?}");
-    // All that is promised of Linux can be read there, or is said.
+    // On Linux `doctor` reads all limits that it promises, or says which ones it can't read.
     assert!(raised.stdout.contains("fs.nr_open") && raised.stdout.contains("ListenOverflows"), "{raised:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Signals that end every command: while a name is resolved, and when a terminal goes.
+//! Signals that end every command: while it resolves a name, and when its terminal goes.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;

@@ -1,4 +1,4 @@
-//! `echoloop trace-page`: one file that needs nothing else, and shows in a browser what was recorded.
+//! `echoloop trace-page`: one file that needs nothing else, and shows a recording in a browser.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/trace.json")
 }
 
-/// Nothing is fetched from anywhere, and the program in it is that of the template.
+/// The page fetches nothing, and its program is the template's.
 #[track_caller]
 fn assert_is_one_file(page: &str) {
     for foreign in ["src=", "href=", "import ", "@import", "url(", "fetch("] {

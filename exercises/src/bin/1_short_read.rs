@@ -1,15 +1,16 @@
 //! Exercise 1: a client sends its last bytes and ends its input. It gets the bytes back, and then it waits for the end,
 //! which never comes.
 //!
-//! This server saves a system call an echo: a read that returns less than it asked for has drained the socket, so it does
-//! not ask again. (Its messages are small. `write_all` would lose a large one, but that is not the fault in question.)
+//! This server saves a system call an echo: a read that returns less than it asked for has drained the socket, so the
+//! server does not ask again. (Its messages are small. `write_all` would lose a large one, but that is not the fault in
+//! question.)
 //!
 //! ```text
 //! cargo run -p exercises -- 1
 //! ```
 //!
 //! Hint: an event can report two things at once. Which of them is in a short read?
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -17,7 +18,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> io::Result<()> {

@@ -7,7 +7,7 @@
 //!
 //! Hint: `poll` returned a list of events. While the server goes through it, whose event is the next one? And what does
 //! `Slab::insert` do with a key that `Slab::remove` has just given back?
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,10 +16,10 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
-/// At most so many clients at once; for one more the oldest has to go.
+/// The most clients at once; for one more the oldest has to go.
 const MOST: usize = 4;
 
 fn main() -> io::Result<()> {

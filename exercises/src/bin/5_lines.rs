@@ -1,4 +1,4 @@
-//! Exercise 5: the server is to answer each line with its length: `hello` with `5`. It answers some lines of slow clients
+//! Exercise 5: the server should answer each line with its length: `hello` with `5`. It answers some lines of slow clients
 //! twice, and some lines of fast clients not at all.
 //!
 //! ```text
@@ -7,7 +7,7 @@
 //!
 //! Hint: TCP keeps the order of the bytes. What else does it promise about how they were sent? (And put a bound on all that
 //! you keep.)
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -15,7 +15,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> io::Result<()> {

@@ -16,7 +16,7 @@
 //! but the program does not read them.
 //!
 //! **Mended** by `02_threads`: each client has a thread that waits for it. The same two commands print `hello` at once.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -21,7 +21,7 @@
 //!
 //! **Mended** by `03_busy_nonblocking`: one thread serves all of them. The same commands, with `03_busy_nonblocking` in
 //! the place of `02_threads`, show `Threads: 1`, and a server that holds 500 clients within the same 200 MB.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -16,7 +16,7 @@
 //!
 //! **Mended** by `04_poll_once`: the kernel says when there is something. `top -p $(pgrep 04_poll)` shows 0 %, and
 //! `strace` a single call that waits.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

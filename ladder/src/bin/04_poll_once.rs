@@ -17,7 +17,7 @@
 //!
 //! **Mended** by `05_poll_drained`: it reads until nothing is left, and keeps the bytes that it could not send. The same
 //! command prints the whole message.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -25,7 +25,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// No client has this one: their tokens are their keys in the table, which count from 0.
+/// No client has this token: a client's token is its key in the table, and keys count from 0.
 const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> io::Result<()> {

@@ -15,7 +15,7 @@
 //!
 //! **Mended:** the server sleeps, reads until nothing is left, stops reading from a client that does not read, and gives a
 //! client that sends without a pause its turn like the others. The commands of `05_poll_drained` show it.
-#![allow(clippy::print_stdout, reason = "it talks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "it talks to its user")]
 
 use std::io::{self, Write};
 use std::net::ToSocketAddrs;
@@ -38,7 +38,7 @@ struct Lines {
 
 impl Service for Lines {
     fn chunk(&self) -> usize {
-        1024 // at most so many answers between two looks at the write buffer
+        1024 // at most this many answers between two looks at the write buffer
     }
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a> {
         for piece in chunk.split_inclusive(|&byte| byte == b'\n') {
@@ -85,7 +85,7 @@ impl Handler for Server {
                     context.run_again(token); // There may be more, and no event will say so.
                 }
                 Accept::Drained => {}
-                // Out of descriptors, perhaps. Nobody tells when there are some: look again soon.
+                // Perhaps descriptors ran out. No event says that one is free, so look again soon.
                 Accept::Failed(..) => context.set_deadline(token, now + Duration::from_millis(100)),
             },
             Some(Source::Client(connection, lines)) => {
