@@ -2,8 +2,8 @@
 
 use crate::reactor::Interest;
 
-/// Everything, once. A connection's own state decides whether it is read or written, and never a changed registration,
-/// which would cost a system call each time.
+/// Everything: a TCP socket is registered once. Its connection's state decides when to read and write it. To change the
+/// registration instead would cost a system call each time.
 pub const CONNECTION_INTEREST: Interest = INPUT_INTEREST.add(Interest::WRITABLE);
 
 /// Everything but room to write, for a Unix stream with nothing to send.
