@@ -220,8 +220,8 @@ impl<T: Transport> Connection<T> {
         self.is_open_and_empty() && self.flow.wire.is_at_ease()
     }
 
-    /// The nearest moment at which a timeout strikes if nothing happens until then, and which timeout it is. It is
-    /// derived from the last activity each time that it is asked for, so that activity costs no timer.
+    /// The nearest moment at which a timeout strikes if nothing happens until then, and which timeout it is. Each call
+    /// derives the moment from the last activity, so activity moves no timer.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<(Moment, Timeout)> {
         let last_activity = self.flow.wire.last_activity();
         match self.phase {
