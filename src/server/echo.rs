@@ -59,7 +59,7 @@ impl Echo {
         self.greeter.greet(peer, socket)
     }
 
-    /// The service of one connection, for as long as it is pumped.
+    /// The service of one connection, for the time of one pump.
     pub(crate) fn with<'a>(&'a mut self, peer: &'a Peer) -> EchoTo<'a> {
         let whole_reads = self.is_plain && !log::log_enabled!(Level::Debug);
         EchoTo { echo: self, peer, whole_reads }
