@@ -21,7 +21,7 @@ pub enum BoundSocket {
     Datagrams(DatagramSocket),
 }
 
-/// Why the server can't serve an open socket, and how to change that at its origin.
+/// The reason why the server can't serve an open socket, and the remedy where the socket comes from.
 #[derive(Debug, thiserror::Error)]
 pub enum InheritError {
     /// The system refused.

@@ -172,7 +172,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Gives the buffers back with whatever they still hold, before the connection is removed.
+    /// Gives the buffers back, with the bytes in them. Call this before the connection is removed.
     pub fn abandon(&mut self, workspace: &mut Workspace) {
         self.flow.abandon(&mut workspace.desk);
     }
@@ -333,6 +333,7 @@ impl<T: Transport> Connection<T> {
                 Action::Read { at_most: read_size }
             }
             Phase::Stopping { quota } if quota > 0 && self.is_readable() => {
+                // Before it has read its quota, the connection waits for room rather than shut our side down.
                 let at_most = read_size.min(quota as usize);
                 if may_read { Action::Read { at_most } } else { Action::Nothing }
             }
@@ -394,6 +395,7 @@ impl<T: Transport> Connection<T> {
 
     #[inline(always)]
     fn read(&mut self, service: &mut impl Service, input: &mut [u8], desk: &mut Desk) -> Result<usize, End> {
+        // Only an open connection splices: a splice heeds no quota, and its bytes go straight back to the peer.
         let intake = self.flow.take_in(service, input, self.phase == Phase::Open, desk)?;
         Ok(self.note_intake(&intake, desk))
     }

@@ -40,7 +40,7 @@ pub(super) struct Intake {
     pub(super) end: Option<InputEnd>,
 }
 
-/// Why the service gets no more input.
+/// The reason why the service gets no more input.
 pub(super) enum InputEnd {
     /// The peer has ended its input.
     Peer,
@@ -48,12 +48,12 @@ pub(super) enum InputEnd {
     LastAnswer,
 }
 
-/// How much of some input the service was fed, and what became of the answers.
+/// The outcome of handing input to the service: the bytes that it had, and the fate of its answers.
 struct Fed {
     consumed: usize,
     price: usize,
     last: bool,
-    /// Whether the answers could be sent or kept.
+    /// An error if sending or keeping the answers failed.
     result: io::Result<()>,
 }
 
@@ -324,7 +324,7 @@ impl<T: Transport> Flow<T> {
         Ok(read)
     }
 
-    /// Gives the buffers back with whatever they still hold.
+    /// Gives the buffers back, with the bytes in them.
     pub(super) fn abandon(&mut self, desk: &mut Desk) {
         self.held.discard(desk);
     }

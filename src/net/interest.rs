@@ -10,6 +10,6 @@ pub const CONNECTION_INTEREST: Interest = INPUT_INTEREST.add(Interest::WRITABLE)
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) const INPUT_INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);
 
-/// Everything but room to write, for a Unix stream with nothing to send. Only epoll tells of urgent data.
+/// Everything but room to write, for a Unix stream with nothing to send. Only epoll has events for urgent data.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) const INPUT_INTEREST: Interest = Interest::READABLE;

@@ -182,7 +182,7 @@ impl<T: Transport> Wire<T> {
         match desk.journal.write(socket, bytes.len(), || self.transport.write(bytes)) {
             Ok(taken @ 1..) => {
                 if taken < bytes.len() && self.transport.short_means_done() {
-                    // A short write has filled the send buffer: the event that tells of room again is sure to come.
+                    // A short write has filled the send buffer, so an event will tell when there is room again.
                     self.ready = self.ready.without(Readiness::WRITABLE);
                 }
                 self.count_sent(taken, desk);
@@ -244,7 +244,7 @@ impl<T: Transport> Wire<T> {
     /// Ends our sending side.
     pub(super) fn shut_down(&mut self) -> io::Result<()> {
         match self.transport.shutdown_write() {
-            // The peer has gone already, so nobody is left who could see our end.
+            // The peer has gone already, and needs no end from us.
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
             result => result,
         }

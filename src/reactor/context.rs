@@ -277,7 +277,7 @@ impl<S: AsFd> Context<S> {
         self.turn = turn;
     }
 
-    /// How many entries of the run queue, and how many deadlines, there is memory for.
+    /// How many entries of the run queue, and how many deadlines, fit the memory at hand.
     #[cfg(test)]
     pub(super) fn room(&self) -> [usize; 2] {
         [self.run_queue.capacity(), self.deadlines.room()]

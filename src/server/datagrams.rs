@@ -50,7 +50,7 @@ struct Answer {
     source: SocketAddr,
 }
 
-/// How far the datagrams of a socket were answered.
+/// The outcome of serving a socket.
 pub(super) enum Served {
     /// Nothing waits.
     All,
