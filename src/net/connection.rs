@@ -61,7 +61,7 @@ pub enum Next {
     Close(End),
 }
 
-/// The next thing that [`Connection::pump`] can do.
+/// One thing that [`Connection::pump`] can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     /// Ask whether the handshake has ended.
@@ -108,7 +108,7 @@ impl<T: Transport> Connection<T> {
         self.flow.wire.note(readiness);
     }
 
-    /// Does everything that can be done, until nothing can or the budget of the turn is spent.
+    /// Performs one action after another, until none is possible or the budget of the turn is spent.
     #[inline(always)] // A call would save its caller's registers a second time.
     pub fn pump(&mut self, service: &mut impl Service, workspace: &mut Workspace, now: Moment) -> Next {
         let Workspace { input, desk } = workspace;
@@ -262,7 +262,7 @@ impl<T: Transport> Connection<T> {
         self.flow.held().unsent()
     }
 
-    /// Bytes of input that were read and not answered yet: the read buffer.
+    /// Bytes of input that we have read and not answered yet: the read buffer.
     pub fn retained(&self) -> usize {
         self.flow.held().retained()
     }
@@ -292,8 +292,8 @@ impl<T: Transport> Connection<T> {
         self.phase == Phase::Open && self.flow.held().is_empty()
     }
 
-    /// The most urgent action that is possible now: replies go out before more input is taken in, kept input is
-    /// consumed before more is read, and a connection ends when nothing is left of either.
+    /// The most urgent action that is possible now. Unsent answers go out before the service gets more input, kept
+    /// input goes to the service before the next read, and a connection ends when neither is left.
     #[inline(always)] // Each echo passes here twice, and would pay for two calls.
     fn next_action(&self, desk: &Desk) -> Action {
         let may_read = self.flow.wire.is_readable() && !self.flow.wire.is_paused();
@@ -369,8 +369,8 @@ impl<T: Transport> Connection<T> {
                 read => Ok(read.unwrap_or(0)),
             },
             Action::ShutDown => self.shut_down(desk),
-            // The connection read the end of input, so nothing can be unread: closing the socket sends our FIN and no
-            // reset, as a shutdown would have done.
+            // The connection has read the end of input, so nothing can be unread: closing the socket sends our FIN, as
+            // a shutdown would, and no reset.
             Action::Finish => Err(End::Finished),
             Action::Read { .. } | Action::Nothing => Ok(0),
         }

@@ -118,7 +118,7 @@ impl<T: Transport> Flow<T> {
         self.answer(&input[..taken], service, desk)
     }
 
-    /// Answers input, and keeps the rest for which the write buffer has no room.
+    /// Answers input. Keeps the rest if the write buffer is full or the budget is spent.
     #[inline(never)] // Out of line, where it takes no registers from a plain echo.
     fn answer(&mut self, input: &[u8], service: &mut impl Service, desk: &mut Desk) -> io::Result<Intake> {
         let fed = self.feed(input, service, desk);
@@ -235,7 +235,7 @@ impl<T: Transport> Flow<T> {
             fed.consumed += chunk.len();
             let answer = service.answer(chunk, &mut desk.staged);
             fed.last = answer.last;
-            // Small answers are collected, so that a read's worth of them costs one write and not thousands.
+            // Collect small answers, so that a read's worth of them costs one write and not thousands.
             let may_collect = answer.bytes.is_empty() && !fed.last && fed.consumed < input.len();
             if may_collect && unsent + desk.staged.len() < limit {
                 continue;

@@ -155,7 +155,7 @@ impl<T: Transport> Wire<T> {
         self.transport.peek(buffer).map(Some).or_else(|error| self.read_failed(error))
     }
 
-    /// Takes bytes out of the kernel's buffer that [`Wire::peek`] has shown.
+    /// Takes the bytes that [`Wire::peek`] has shown out of the kernel's buffer.
     ///
     /// # Errors
     /// When reading fails, or the bytes are gone, which would be the kernel's mistake.
@@ -244,7 +244,7 @@ impl<T: Transport> Wire<T> {
     /// Ends our sending side.
     pub(super) fn shut_down(&mut self) -> io::Result<()> {
         match self.transport.shutdown_write() {
-            // The peer has gone already, and needs no end from us.
+            // The connection is gone already, so there is no end to send.
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
             result => result,
         }

@@ -46,8 +46,8 @@
 //! **Stopping early is a promise to come back.** A handler that leaves a source before `WouldBlock`, to let other
 //! sources have their share, calls [`Context::run_again`]: no event will come for bytes that are already there.
 //!
-//! **Interrupted is nothing.** A signal may end the wait; the turn then goes on with an empty batch, and the time to
-//! wait is computed anew from absolute deadlines.
+//! **Interrupted is nothing.** A signal may end the wait. The turn then goes on with an empty batch, and the next turn
+//! computes its timeout anew from absolute deadlines.
 
 mod context;
 mod deadlines;
