@@ -12,16 +12,16 @@
 //!
 //! ```text
 //!         poll ──► events ──► token ──► slab slot ──┬─► connection: read ─► service ─► write buffer ─► write
-//!           ▲                                       ├─► listener:   accept until nobody waits, within a budget
+//!           ▲                                       ├─► listener:   accept until the backlog is empty, within a budget
 //!           │                                       ├─► signal:     begin to stop, or report
-//!           │                                       └─► and others: datagrams, who asks for figures, standard input
+//!           │                                       └─► and others: datagrams, scrapers of figures, standard input
 //!           └── timeout = nearest deadline ◄── end of turn: closed slots are freed ◄── deadlines ◄── run queue
 //! ```
 //!
 //! # The map
 //!
-//! The program stands on the server and the client, these on the sockets, the sockets on the loop: no folder names one
-//! that stands above it in this table.
+//! The program uses the server and the client, these use the sockets, and the sockets use the loop. A folder uses only
+//! folders below it in this table.
 //!
 //! | file | its one idea |
 //! |---|---|
@@ -31,42 +31,42 @@
 //! | [`load`] | a `Handler` with very many connections: schedules, verification, figures |
 //! | [`client`] | a `Handler` with one connection: messages, a prompt or a stream; a line client for programs |
 //! | [`doctor`] | what bounds the connections of this machine, and what raises it |
-//! | [`net`] | sockets, whatever the bytes mean |
+//! | [`net`] | sockets; it gives the bytes no meaning |
 //! | `net/endpoint.rs` | endpoints as people write them |
-//! | `net/proxy.rs` | headers of the PROXY protocol, in which a balancer names the client |
-//! | `net/bound_socket.rs` | sockets that take in clients, and sockets that another process has opened |
-//! | `net/listener.rs`, `net/peer.rs` | bind, accept, the classes of a failed accept, and who came |
+//! | `net/proxy.rs` | headers of the PROXY protocol: a balancer names the client in them |
+//! | `net/bound_socket.rs` | bound sockets, our own or opened by another process |
+//! | `net/listener.rs`, `net/peer.rs` | bind, accept, the classes of a failed accept, and the peer's name |
 //! | `net/connector.rs` | beginning to connect |
-//! | `net/socket_file.rs` | the file of a Unix socket: who makes, replaces and removes it |
+//! | `net/socket_file.rs` | the file of a Unix socket: making, replacing and removing it |
 //! | `net/datagram.rs`, `net/packet_info.rs` | UDP, and the address that an answer comes from |
 //! | `net/overflow.rs` | datagrams that a full receive buffer drops |
 //! | `net/connected_datagram.rs` | UDP with one peer, for clients |
-//! | `net/connection.rs` | **one connection**: its phases, and what it may do next |
+//! | `net/connection.rs` | **one connection**: its phases, and its next action |
 //! | `net/phase.rs` | where a connection stands, and how it ends |
-//! | `net/flow.rs` | the way of its bytes: socket, read buffer, service, write buffer, socket |
+//! | `net/flow.rs` | the path of its bytes: socket, read buffer, service, write buffer, socket |
 //! | `net/wire.rs` | a socket and its readiness: every read, write and splice |
-//! | `net/transport.rs` | what a connection needs of a socket |
-//! | `net/service.rs` | what a connection asks for its answers |
+//! | `net/transport.rs`, `net/interest.rs` | the socket calls of a connection, as a trait, and its registration |
+//! | `net/service.rs` | the trait that turns input into answers |
 //! | `net/buffers.rs` | read and write buffers that exist only while they hold bytes |
 //! | `net/ring.rs` | a ring of bytes in memory of its own |
 //! | `net/pool.rs` | the memory of all buffers together |
-//! | `net/bulk.rs`, `net/pipes.rs` | when bulk data passes through a pipe and is not copied |
+//! | `net/bulk.rs`, `net/pipes.rs` | when bulk data passes through a pipe, so that nobody copies it |
 //! | `net/workspace.rs` | everything that the connections of one loop share |
 //! | `net/journal.rs` | the steps of a connection, for the log and for `--trace` |
 //! | `net/bounds.rs` | the bounds of a connection: of memory, share of a turn, time |
 //! | [`reactor`] | **the loop**: poll, dispatch, run queue, deadlines, end of turn. Knows no sockets |
-//! | `reactor/handler.rs`, `reactor/context.rs` | the program that it runs, and what that may do |
+//! | `reactor/handler.rs`, `reactor/context.rs` | the calls of the loop to a program, and of the program to the loop |
 //! | `reactor/readiness.rs` | the bits of an event |
 //! | `reactor/deadlines.rs`, `reactor/timer.rs` | a heap that gives the poll its timeout |
 //! | `reactor/sources.rs` | the slab; why a late event never reaches the wrong source |
-//! | `reactor/turn.rs` | what a turn consisted of, for those who watch |
+//! | `reactor/turn.rs` | the record of a turn |
 //! | `reactor/moment.rs` | a point in time in eight bytes |
-//! | `system/` | limits, signals, the log: what everything may use |
+//! | `system/` | limits, signals, the log; every folder may use them |
 //!
 //! # Another protocol
 //!
-//! The reactor serves whatever has a descriptor. This server answers each byte with its count so far; it is complete
-//! but for writing to a client that does not read, which is what [`net::Connection`] is for.
+//! The reactor drives anything with a descriptor. This server answers each read with the number of bytes so far. It
+//! drops a client that does not read its answers; [`net::Connection`] would keep them for it.
 //!
 //! ```
 //! use std::{io::{Read, Write}, os::fd::{AsFd, BorrowedFd}};

@@ -1,8 +1,8 @@
-//! Bound sockets, which take clients in: opened here, or by another process.
+//! Bound sockets, to which clients come. This process or another one has opened them.
 //!
 //! A service manager that holds a socket can start the server when the first client comes, and clients wait while the
-//! server restarts. Both processes have the same socket, so the server does not change its backlog, remove its file or
-//! shut it down.
+//! server restarts. The manager keeps the socket, so the server does not change its backlog, remove its file or shut it
+//! down.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ pub enum BoundSocket {
     Datagrams(DatagramSocket),
 }
 
-/// Why the server can't serve an open socket, and how to change that at its origin.
+/// The reason why the server can't serve an open socket, and the remedy where the socket comes from.
 #[derive(Debug, thiserror::Error)]
 pub enum InheritError {
     /// The system refused.
@@ -50,7 +50,7 @@ pub enum InheritError {
 }
 
 impl BoundSocket {
-    /// Takes over a socket that another process has opened. Its kind comes from the socket itself, and it gets only the
+    /// Takes over a socket that another process has opened. The socket itself tells its kind. This sets only the
     /// options that connections inherit.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ enum Kind {
 
 impl Kind {
     fn of(socket: &socket2::Socket) -> Result<Kind, InheritError> {
-        // Its address tells its family too, on systems without SO_DOMAIN.
+        // The family comes from the address, since some systems have no SO_DOMAIN.
         let domain = socket.local_addr()?.domain();
         let is_internet = domain == Domain::IPV4 || domain == Domain::IPV6;
         let kind = socket.r#type()?;

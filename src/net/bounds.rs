@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::phase::End;
 use crate::reactor::Moment;
 
-/// The bounds of a connection's memory and of its share of a turn. Each is at least 1, since with 0 of one
-/// of them nothing would ever move: [`Workspace::new`](super::Workspace::new) takes 0 for 1.
+/// The bounds of a connection's memory and of its share of a turn. [`Workspace::new`](super::Workspace::new) takes 0
+/// for 1, since with a bound of 0 nothing would ever move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most bytes that one read asks for.
     pub read_size: usize,
-    /// The high-water mark: with this many unsent bytes the service gets no more input. The socket is read again
-    /// when at most half of it is left.
+    /// The high-water mark: with this many unsent bytes the service gets no more input, and the connection stops
+    /// reading. It reads again when at most half as many are left.
     pub write_limit: usize,
     /// The price at which a connection's share of a turn ends. A byte read or written costs one, a spliced one a
     /// quarter, an action that moves nothing one. The last action may exceed it.
@@ -31,7 +31,7 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// The timeout that strikes first, and when.
+    /// The moment at which the first timeout strikes, and which timeout it is.
     pub(super) fn nearest(
         &self,
         last_activity: Moment,
@@ -57,7 +57,7 @@ pub enum Timeout {
 /// The outcome of a deadline that was due.
 #[derive(Debug)]
 pub enum Judgement {
-    /// It lives: give it another turn if `again`, and judge it anew at the deadline.
+    /// It lives: give it another turn if `again` says so, and judge it anew at the deadline.
     Alive {
         /// Progress is possible right now.
         again: bool,
@@ -66,6 +66,6 @@ pub enum Judgement {
     },
     /// The peer or the network ended it before we judged: remove it.
     Ended(End),
-    /// Nothing moved, though there was the time for it: remove it.
+    /// A timeout struck: remove it.
     TimedOut(Timeout),
 }

@@ -13,14 +13,14 @@ pub(super) struct Held(Option<Box<Buffers>>);
 
 #[derive(Debug)]
 struct Buffers {
-    /// Input on its way back, in the kernel. It goes out before everything else.
+    /// A pipe with input on its way back. It goes out before all other bytes.
     pipe: Option<Pipe>,
-    /// Replies that the kernel did not take yet: the write buffer.
+    /// Answers that the kernel has not taken yet: the write buffer.
     unsent: Option<Ring>,
-    /// Input that the service was not given yet, because the write buffer is full or the turn's budget is spent: the
-    /// read buffer.
+    /// Input that the service has not had yet, because the write buffer is full or the turn's budget is spent: the read
+    /// buffer.
     retained: Option<Ring>,
-    /// When the peer last took a byte, or when the first unsent byte came.
+    /// When the peer last took a byte, or when the first unsent byte came, whichever is later.
     stalled_since: Moment,
 }
 
@@ -41,12 +41,12 @@ impl Held {
         self.pipe().map_or(0, |pipe| pipe.held)
     }
 
-    /// Bytes that the service was not given yet.
+    /// Bytes that the service has not had yet.
     pub(super) fn retained(&self) -> usize {
         self.0.as_ref().and_then(|buffers| buffers.retained.as_ref()).map_or(0, Ring::len)
     }
 
-    /// Since when the peer has taken nothing, if there is something to take.
+    /// The moment since which the peer has taken nothing, if there is something to take.
     pub(super) fn stalled_since(&self) -> Option<Moment> {
         let buffers = self.0.as_ref()?;
         (buffers.unsent.is_some() || buffers.pipe.is_some()).then_some(buffers.stalled_since)
@@ -57,7 +57,8 @@ impl Held {
         self.0.as_ref().and_then(|buffers| buffers.pipe.as_ref())
     }
 
-    /// Without a pipe, the bytes to send next: all that are unsent, or those up to the end of the ring.
+    /// The bytes to send next if there is no pipe: all unsent bytes, or the part of them up to the end of the ring's
+    /// memory.
     pub(super) fn unsent_front(&self) -> &[u8] {
         self.unsent_ring().map_or(&[], Ring::front)
     }
@@ -66,7 +67,7 @@ impl Held {
         self.0.as_ref().and_then(|buffers| buffers.unsent.as_ref())
     }
 
-    /// Keeps a pipe with input that goes back. Only called while nothing is held.
+    /// Keeps a pipe with input that goes back. Call this only while the connection holds nothing.
     pub(super) fn keep_pipe(&mut self, pipe: Pipe, now: Moment) {
         debug_assert!(self.is_empty());
         self.buffers(now).pipe = Some(pipe);
@@ -82,7 +83,7 @@ impl Held {
         add(bytes, &mut buffers.unsent, desk)
     }
 
-    /// The kernel took so many of the unsent bytes.
+    /// Removes so many unsent bytes, which the kernel took.
     pub(super) fn consume_unsent(&mut self, count: usize, desk: &mut Desk) {
         let Some(buffers) = &mut self.0 else { return };
         buffers.stalled_since = desk.now;
@@ -94,7 +95,8 @@ impl Held {
         self.give_back_what_is_empty(desk);
     }
 
-    /// Keeps input for later. Only called while none is kept: the socket is not read until all of it was consumed.
+    /// Keeps input for later. Call this only while none is kept: a connection does not read the socket before the
+    /// service has had all of it.
     #[inline(never)]
     pub(super) fn retain(&mut self, bytes: &[u8], desk: &mut Desk) -> io::Result<()> {
         let buffers = self.buffers(desk.now);
@@ -102,8 +104,7 @@ impl Held {
         add(bytes, &mut buffers.retained, desk)
     }
 
-    /// Takes the kept input out, to be given to the service; the caller brings the rest back with
-    /// [`Held::put_retained_back`].
+    /// Takes the kept input out for the service. The caller brings the rest back with [`Held::put_retained_back`].
     pub(super) fn take_retained(&mut self) -> Option<Ring> {
         self.0.as_mut()?.retained.take()
     }
@@ -114,7 +115,7 @@ impl Held {
         self.give_back_what_is_empty(desk);
     }
 
-    /// Forgets everything that is held.
+    /// Forgets all held bytes.
     pub(super) fn discard(&mut self, desk: &mut Desk) {
         if let Some(buffers) = self.0.take() {
             buffers.pipe.into_iter().for_each(|pipe| desk.pipes.give_back(pipe));

@@ -4,10 +4,10 @@
 //! transfers only, so a connection splices after a few reads that came back full, and reads again after a few small
 //! splices.
 
-/// Full reads after which a connection splices, whatever reads come between them.
+/// A connection splices after so many full reads. Other reads may come between them.
 const LARGE: u8 = 4;
-/// The count grows no further. From here five small splices make the connection read again: four lead down to `LARGE`,
-/// and the fifth to 0.
+/// The count stops growing here. From here five small splices make the connection read again: four lead down to
+/// `LARGE`, and the fifth to 0.
 const LARGEST: u8 = 8;
 
 /// Counts large transfers up and small splices down. A short read changes nothing.
@@ -37,8 +37,8 @@ impl Bulk {
     }
 }
 
-/// Spliced bytes in terms of the turn's budget, which stands for the time that a turn takes: passing a page on costs a
-/// quarter of copying it.
+/// The price of spliced bytes. The budget stands for the time of a turn, and passing a page on takes a quarter of the
+/// time of copying it.
 pub(super) fn price(count: usize) -> usize {
     count.div_ceil(4)
 }

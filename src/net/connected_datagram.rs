@@ -1,9 +1,9 @@
-//! A client's datagram socket: connected, so that only its peer's datagrams arrive, and the peer's machine can say that
-//! nobody listens there.
+//! A client's datagram socket. It is connected, so only its peer's datagrams arrive, and the peer's machine can report
+//! that nobody listens there.
 //!
 //! Connecting sends nothing. It sets the address that datagrams go to and may come from, and lets the kernel match an
-//! ICMP refusal to this socket. The kernel reports the refusal at the next call. If that call was to send a later
-//! datagram, the kernel did not send it.
+//! ICMP refusal to this socket. The kernel reports the refusal at the next call. If that call sends a datagram, the
+//! kernel reports the refusal instead of sending it.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -25,9 +25,9 @@ impl ConnectedDatagramSocket {
     /// A socket for datagrams to and from `peer`, from the address `source` if one is given.
     ///
     /// # Errors
-    /// As `socket(2)`, `bind(2)` and `connect(2)`: no way leads there, no port or descriptor is left. A socket that
-    /// would be its own peer is [`ErrorKind::ConnectionRefused`]: the system may pick the very port of this machine
-    /// that the socket connects to, which shows that nobody else has it.
+    /// As `socket(2)`, `bind(2)` and `connect(2)`: no route leads there, or no port or descriptor is left.
+    /// [`ErrorKind::ConnectionRefused`] if the socket would be its own peer: the system may pick the very port of this
+    /// machine that the socket connects to, which proves that nobody else has this port.
     pub fn connect(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<ConnectedDatagramSocket> {
         let socket = socket2::Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
@@ -41,7 +41,7 @@ impl ConnectedDatagramSocket {
         Ok(ConnectedDatagramSocket { socket: UdpSocket::from_std(socket.into()), peer })
     }
 
-    /// The only sender whose datagrams it takes.
+    /// The only sender whose datagrams the socket takes.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
@@ -57,16 +57,16 @@ impl ConnectedDatagramSocket {
     /// Sends one datagram. False: there is no room for it now, and an event will tell when there is.
     ///
     /// # Errors
-    /// As `send(2)`; also for an earlier datagram that came to nobody ([`ErrorKind::ConnectionRefused`]).
+    /// As `send(2)`; [`ErrorKind::ConnectionRefused`] if nobody took an earlier datagram.
     pub fn send(&self, bytes: &[u8]) -> io::Result<bool> {
         Ok(unless_blocked(|| self.socket.send(bytes))?.is_some())
     }
 
-    /// Receives one datagram and returns its length, or `None` if there is none. The kernel cuts off the part that does
+    /// Receives one datagram and returns its length, or `None` if there is none. The kernel cuts a datagram that does
     /// not fit the buffer, so give it room for [`LONGEST_DATAGRAM`](super::LONGEST_DATAGRAM).
     ///
     /// # Errors
-    /// As `recv(2)`; also for an earlier datagram that came to nobody ([`ErrorKind::ConnectionRefused`]).
+    /// As `recv(2)`; [`ErrorKind::ConnectionRefused`] if nobody took an earlier datagram.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         unless_blocked(|| self.socket.recv(buffer))
     }

@@ -21,20 +21,21 @@
 //!   From HalfClosing and HalfClosed too: the last answer ──► Stopping
 //! ```
 //!
-//! The connection *derives* the next thing to do from its state in one place, `next_action`. [`Connection::pump`] does
-//! it until nothing is left to do, or until the connection has spent its *budget*, which is its *share* of the turn
-//! counted in bytes: then others have theirs. So "the connection is queued for another turn" and "it can make progress"
-//! are the same fact whenever a pump returns.
+//! The connection *derives* its next action from its state in one place, `next_action`. [`Connection::pump`] performs
+//! one action after another, until nothing is left to do or the connection has spent its *budget*: its share of the
+//! turn, counted in bytes. Then other connections have their share. So whenever a pump returns, "the connection asks
+//! for another turn" and "it can make progress" are the same fact.
 //!
-//! A stop answers the input that has arrived by then and no more: this *quota* of bytes is counted down in `Stopping`.
+//! A stopped connection answers only the input that has arrived by then. It counts this *quota* of bytes down in
+//! `Stopping`.
 //!
 //! | part | in |
 //! |---|---|
-//! | the way of the bytes: socket → read buffer → [`Service`] → write buffer → socket | `flow.rs` |
+//! | the path of the bytes: socket → read buffer → [`Service`] → write buffer → socket | `flow.rs` |
 //! | the socket and its readiness | `wire.rs` |
 //! | the read and the write buffer | `buffers.rs` |
 //! | bulk input, which goes back through a pipe | `bulk.rs`, `pipes.rs` |
-//! | the buffer for reads, and the *desk* with all else that the connections of a loop share | `workspace.rs` |
+//! | the buffer for reads, and the *desk*: everything else that the connections of a loop share | `workspace.rs` |
 //! | a record of the steps, if the program wants one | `journal.rs` |
 
 use std::io;
@@ -60,7 +61,7 @@ pub enum Next {
     Close(End),
 }
 
-/// The next thing that [`Connection::pump`] can do.
+/// One thing that [`Connection::pump`] can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     /// Ask whether the handshake has ended.
@@ -69,7 +70,7 @@ enum Action {
     Flush,
     /// Hand kept input to the service.
     Consume,
-    /// Let the socket be read again.
+    /// End a pause that no flush will end, since nothing is unsent.
     Resume,
     /// Read input, and answer it.
     Read { at_most: usize },
@@ -101,13 +102,13 @@ impl<T: Transport> Connection<T> {
         Connection { flow: Flow::new(Wire::connecting(transport, now)), phase: Phase::Connecting }
     }
 
-    /// Remembers the readiness that an event told. Pump the connection afterwards.
+    /// Remembers the readiness that an event reported. Pump the connection afterwards.
     #[inline]
     pub fn note(&mut self, readiness: Readiness) {
         self.flow.wire.note(readiness);
     }
 
-    /// Does everything that can be done, until nothing can or the budget of the turn is spent.
+    /// Performs one action after another, until none is possible or the budget of the turn is spent.
     #[inline(always)] // A call would save its caller's registers a second time.
     pub fn pump(&mut self, service: &mut impl Service, workspace: &mut Workspace, now: Moment) -> Next {
         let Workspace { input, desk } = workspace;
@@ -171,7 +172,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Gives the buffers back with whatever they still hold, before the connection is removed.
+    /// Gives the buffers back, with the bytes in them. Call this before the connection is removed.
     pub fn abandon(&mut self, workspace: &mut Workspace) {
         self.flow.abandon(&mut workspace.desk);
     }
@@ -179,8 +180,8 @@ impl<T: Transport> Connection<T> {
     /// Judges a connection whose deadline is due. **A deadline is a hint, like an event**: a process that was stopped
     /// and continued finds all deadlines due before it has read one byte, and the kernel reports room to write only
     /// when a third of a large send buffer is free, long after a slow peer has begun to take. So this reads and writes
-    /// first, and judges by what moved. When the peer takes bytes from the kernel's send buffer, the kernel takes as
-    /// many from us.
+    /// first, and judges by the bytes that moved. When the peer takes bytes from the kernel's send buffer, the kernel
+    /// takes as many from us.
     pub fn judge(
         &mut self,
         service: &mut impl Service,
@@ -203,24 +204,24 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// The socket's registration from now on, if that has changed: on a Unix stream the loop watches writability only
-    /// while something waits for room. Ask after each pump, unless the connection [is at ease](Connection::is_at_ease),
-    /// and [reregister](crate::reactor::Context::reregister) the socket.
+    /// The socket's new registration, if it has to change: on a Unix stream the loop watches writability only while
+    /// something waits for room. Ask after each pump, unless the connection [is at ease](Connection::is_at_ease), and
+    /// [reregister](crate::reactor::Context::reregister) the socket.
     pub fn new_interest(&mut self) -> Option<Interest> {
         let wants_room = self.phase == Phase::Connecting || self.flow.wire.is_paused() || self.unsent() > 0;
         self.flow.wire.new_interest(wants_room && !self.flow.wire.is_writable())
     }
 
-    /// Whether it is open and nothing of it waits. Then its only deadline is that of the idle timeout, which activity
-    /// can only put off: a handler that has set it once need not look again before it is due. Nor has its registration
-    /// changed.
+    /// Whether the connection is open, holds no bytes and waits for no room. Then its only deadline is that of the idle
+    /// timeout, and activity can only put it off. So a handler that has set this deadline need not ask for another one
+    /// before it is due, nor for a new registration.
     #[inline]
     pub fn is_at_ease(&self) -> bool {
         self.is_open_and_empty() && self.flow.wire.is_at_ease()
     }
 
-    /// The nearest moment at which a timeout strikes if nothing happens until then, and which timeout it is. It is
-    /// derived from the last activity each time that it is asked for, so that activity costs no timer.
+    /// The nearest moment at which a timeout strikes if nothing happens until then, and which timeout it is. Each call
+    /// derives the moment from the last activity, so activity moves no timer.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<(Moment, Timeout)> {
         let last_activity = self.flow.wire.last_activity();
         match self.phase {
@@ -228,8 +229,9 @@ impl<T: Transport> Connection<T> {
             Phase::Ended => return None,
             _ => {}
         }
-        // Without memory for a buffer the bytes that wait for room are the peer's input, still in the kernel. There is
-        // no room since the last byte that the kernel took, or the peer would have made some.
+        // Without memory for a write buffer a paused connection may hold nothing: its input waits in the kernel until
+        // there is room for the answer. The peer has made no room since the last activity, or the connection would have
+        // used it.
         let stalled_since =
             self.flow.held().stalled_since().or(self.flow.wire.is_paused().then_some(last_activity));
         timeouts.nearest(last_activity, stalled_since)
@@ -260,22 +262,22 @@ impl<T: Transport> Connection<T> {
         self.flow.held().unsent()
     }
 
-    /// Bytes of input that were read and not answered yet: the read buffer.
+    /// Bytes of input that we have read and not answered yet: the read buffer.
     pub fn retained(&self) -> usize {
         self.flow.held().retained()
     }
 
-    /// Whether the socket may have something to read, as far as events and reads have told.
+    /// Whether the socket may have something to read, as far as events and reads tell.
     pub fn is_readable(&self) -> bool {
         self.flow.wire.is_readable()
     }
 
-    /// Whether the socket may have room, as far as events and writes have told.
+    /// Whether the socket may have room, as far as events and writes tell.
     pub fn is_writable(&self) -> bool {
         self.flow.wire.is_writable()
     }
 
-    /// Whether the socket is not read, because the peer takes its answers too slowly.
+    /// Whether the connection does not read the socket, because the peer takes its answers too slowly.
     pub fn is_paused(&self) -> bool {
         self.flow.wire.is_paused()
     }
@@ -290,12 +292,12 @@ impl<T: Transport> Connection<T> {
         self.phase == Phase::Open && self.flow.held().is_empty()
     }
 
-    /// The most urgent action that is possible now: replies go out before more input is taken in, kept input is
-    /// consumed before more is read, and a connection ends when nothing is left of either.
+    /// The most urgent action that is possible now. Unsent answers go out before the service gets more input, kept
+    /// input goes to the service before the next read, and a connection ends when neither is left.
     #[inline(always)] // Each echo passes here twice, and would pay for two calls.
     fn next_action(&self, desk: &Desk) -> Action {
         let may_read = self.flow.wire.is_readable() && !self.flow.wire.is_paused();
-        // Nearly always. The rules of `next_rare_action` say the same of it; this makes an echo shorter.
+        // The usual case. The rules of `next_rare_action` give the same action; this shortcut makes an echo faster.
         if self.is_open_and_empty() && !self.flow.wire.is_paused() {
             return if may_read { Action::Read { at_most: desk.limits.read_size } } else { Action::Nothing };
         }
@@ -321,7 +323,8 @@ impl<T: Transport> Connection<T> {
         if self.is_paused() && unsent == 0 && self.is_writable() {
             return Action::Resume;
         }
-        // An answer that the kernel refuses must find a place: without memory, only if nothing waits yet.
+        // The kernel may refuse an answer, which then needs a place. Without memory for buffers there is a place only
+        // while nothing is unsent: the input stays in the kernel until its answer has gone.
         let finds_place = unsent == 0 || !desk.pool.exhausted;
         let (may_read, read_size) = (may_read && finds_place, desk.limits.read_size);
         match self.phase {
@@ -330,6 +333,7 @@ impl<T: Transport> Connection<T> {
                 Action::Read { at_most: read_size }
             }
             Phase::Stopping { quota } if quota > 0 && self.is_readable() => {
+                // Before it has read its quota, the connection waits for room rather than shut our side down.
                 let at_most = read_size.min(quota as usize);
                 if may_read { Action::Read { at_most } } else { Action::Nothing }
             }
@@ -365,8 +369,8 @@ impl<T: Transport> Connection<T> {
                 read => Ok(read.unwrap_or(0)),
             },
             Action::ShutDown => self.shut_down(desk),
-            // The connection read the end of input, so nothing can be unread: closing the socket sends our FIN and no
-            // reset, as a shutdown would have done.
+            // The connection has read the end of input, so nothing can be unread: closing the socket sends our FIN, as
+            // a shutdown would, and no reset.
             Action::Finish => Err(End::Finished),
             Action::Read { .. } | Action::Nothing => Ok(0),
         }
@@ -382,7 +386,7 @@ impl<T: Transport> Connection<T> {
 
     fn shut_down(&mut self, desk: &mut Desk) -> Result<usize, End> {
         self.flow.wire.shut_down()?;
-        // From here on the peer has its time to end as well.
+        // The time that the peer has to end counts from here.
         self.flow.wire.touch(desk.now);
         let next = if self.phase == Phase::HalfClosing { Phase::HalfClosed } else { Phase::Lingering };
         self.enter(next, &mut desk.journal);
@@ -391,15 +395,16 @@ impl<T: Transport> Connection<T> {
 
     #[inline(always)]
     fn read(&mut self, service: &mut impl Service, input: &mut [u8], desk: &mut Desk) -> Result<usize, End> {
+        // Only an open connection splices: a splice heeds no quota, and its bytes go straight back to the peer.
         let intake = self.flow.take_in(service, input, self.phase == Phase::Open, desk)?;
         Ok(self.note_intake(&intake, desk))
     }
 
-    /// Draws the conclusions from a step that brought input; returns its price.
+    /// Changes the phase as a step that brought input requires; returns the price of the step.
     #[inline(always)]
     fn note_intake(&mut self, intake: &Intake, desk: &mut Desk) -> usize {
         if let Phase::Stopping { quota } = &mut self.phase {
-            // Input that had arrived is all read as soon as the socket has none.
+            // Once the socket has nothing to read, the connection has read all input that had arrived.
             let is_all_read = !self.flow.wire.is_readable();
             *quota = if is_all_read { 0 } else { quota.saturating_sub(intake.taken as u32) };
         }
@@ -411,8 +416,8 @@ impl<T: Transport> Connection<T> {
         intake.price
     }
 
-    /// The one door through which a connection changes its phase. (The quota of `Stopping` is counted down in place:
-    /// the phase stays the same.)
+    /// The only place where a connection changes its phase. (`note_intake` counts the quota of `Stopping` down in
+    /// place: the phase stays the same.)
     #[cold]
     fn enter(&mut self, phase: Phase, journal: &mut Journal) {
         self.flow.wire.journal(Deed::Entered { from: self.phase, to: phase }, journal);

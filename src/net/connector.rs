@@ -27,13 +27,14 @@ pub enum Target {
 /// [`Connection::connecting`](super::Connection::connecting).
 ///
 /// # Errors
-/// When it fails at once: no route, no free port, no descriptor, or a Unix socket where nobody listens; and for a UDP
+/// When it fails at once: no route, no free port, no descriptor, or a Unix socket where nobody listens. Also for a UDP
 /// address, which has no stream.
 pub fn connect(target: &Target, source: Option<IpAddr>) -> io::Result<Socket> {
     match target {
         Target::Tcp(address) => {
             let socket = nonblocking(Domain::for_address(*address), Some(Protocol::TCP))?;
-            // A message goes out when it is written, and urgent bytes stay in their place, as on the server's side.
+            // The kernel sends a message as soon as it is written, and urgent bytes stay in their place, as on the
+            // server's side.
             socket.set_tcp_nodelay(true)?;
             socket.set_out_of_band_inline(true)?;
             if let Some(source) = source {
@@ -65,8 +66,8 @@ fn begin(socket: &socket2::Socket, address: &SockAddr) -> io::Result<()> {
     }
 }
 
-/// A port that `bind` chooses must be free towards everyone; a port that `connect` chooses, only towards that one
-/// target. So each pair of addresses has all ports to itself.
+/// A port that `bind` chooses must be free towards every target; a port that `connect` chooses, only towards one. So
+/// with `connect` each pair of addresses has all ports to itself.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn let_connect_choose_the_port(socket: &socket2::Socket) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};

@@ -1,4 +1,4 @@
-//! Datagram sockets. Their answers come from the address that the client asked.
+//! Datagram sockets. An answer comes from the address that the client sent to.
 //!
 //! A socket that is bound to one address always answers from that address. A socket that is bound to every address
 //! would answer from the address that the routing table prefers, which the client may not know. So such a socket asks
@@ -16,7 +16,7 @@ use super::packet_info::PacketInfo;
 
 /// No datagram is longer than this, so that a buffer of this size cuts none.
 pub const LONGEST_DATAGRAM: usize = 65_535;
-/// A port to ask the kernel about an address; nothing is sent there.
+/// A port for questions to the kernel about an address. Nothing goes there.
 const DISCARD: u16 = 9;
 /// The most bytes that fit a datagram of either family: 65,535 less the headers of IPv4 and UDP.
 pub const LONGEST_PAYLOAD: usize = 65_535 - 20 - 8;
@@ -34,12 +34,12 @@ pub struct DatagramSocket {
 /// A datagram from [`DatagramSocket::receive`], whose bytes are in the caller's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// Its bytes; there may be none.
+    /// The number of its bytes; there may be none.
     pub length: usize,
-    /// Its sender, unless that is forged.
+    /// Its sender, which may be forged.
     pub from: SocketAddr,
-    /// Our address that the sender used. `None`: it sent to many, by broadcast or multicast, or the address is not
-    /// known.
+    /// Our address that the sender used. `None`: the sender used a broadcast or multicast address, or the kernel does
+    /// not tell.
     pub to: Option<SocketAddr>,
 }
 
@@ -48,7 +48,7 @@ impl DatagramSocket {
     ///
     /// # Errors
     /// As `socket(2)` and `bind(2)`; [`ErrorKind::InvalidInput`] for an address that stands for many machines;
-    /// [`ErrorKind::Unsupported`] for "every address" on a system that doesn't tell where a datagram was sent to.
+    /// [`ErrorKind::Unsupported`] for "every address" on a system that doesn't tell which address a sender used.
     pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<DatagramSocket> {
         refuse_many_machines(address)?;
         let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -59,7 +59,7 @@ impl DatagramSocket {
         if reuse_port {
             socket.set_reuse_port(true)?;
         }
-        // Before the socket is bound, so that the first datagram has its address too.
+        // Prepare before binding, so that the kernel tells the address of the first datagram too.
         let prepared = Prepared::new(&socket, address)?;
         socket.bind(&address.into())?;
         prepared.finish(socket)
@@ -91,11 +91,11 @@ impl DatagramSocket {
         self.local
     }
 
-    /// Receives one datagram, or `None` if there is none. The kernel cuts off what does not fit the buffer, so give it
-    /// room for [`LONGEST_DATAGRAM`].
+    /// Receives one datagram, or `None` if there is none. The kernel cuts a datagram that does not fit the buffer, so
+    /// give it room for [`LONGEST_DATAGRAM`].
     ///
     /// # Errors
-    /// As `recvmsg(2)`. The socket is not connected, so errors that its answers cause elsewhere are not among them.
+    /// As `recvmsg(2)`. The socket is not connected, so the kernel reports no error that an answer caused elsewhere.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Datagram>> {
         unless_blocked(|| self.receive_once(buffer))
     }
@@ -111,7 +111,7 @@ impl DatagramSocket {
         Ok(Datagram { length, from, to: Some(self.local) })
     }
 
-    /// Sends bytes to an address, from our address `source`, which [`Datagram::to`] told.
+    /// Sends bytes to an address, from our address `source`, which is the question's [`Datagram::to`].
     ///
     /// # Errors
     /// As `sendmsg(2)`; [`ErrorKind::WouldBlock`] when the send buffer is full.
@@ -164,7 +164,7 @@ impl Prepared {
     }
 }
 
-/// Makes a call on a socket, and again if a signal interrupts it. `None`: the call would block.
+/// Makes a call on a socket, and repeats it if a signal interrupts it. `None`: the call would block.
 pub(super) fn unless_blocked<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<Option<T>> {
     loop {
         match call() {

@@ -62,26 +62,26 @@ pub enum Host {
     Any,
     /// An address.
     Address(IpAddr),
-    /// A name, for every address that it has.
+    /// A name. It stands for all of its addresses.
     Name(String),
 }
 
-/// Why text is no endpoint.
+/// The reason why a text is no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The part behind the colon is no port.
     #[error("`{0}` is not a port: write a number from 0 to 65535")]
     Port(String),
-    /// Something in brackets that is no IPv6 address, or no closing bracket.
+    /// The part in brackets is no IPv6 address, or a closing bracket is missing.
     #[error("`{0}` is not an IPv6 endpoint: write `[ADDRESS]:PORT`")]
     Bracket(String),
-    /// Several colons, and no IPv6 address.
+    /// The text has several colons, and is no IPv6 address.
     #[error("`{0}` has too many colons: write an IPv6 address with a port as `[ADDRESS]:PORT`")]
     Colons(String),
     /// Characters that no host name has.
     #[error("`{0}` is not a host name: it holds white space or a slash (a Unix socket is `unix:PATH`)")]
     Host(String),
-    /// A Unix socket path that no socket can have.
+    /// A path that no Unix socket can have.
     #[error(
         "`{path}` is {length} bytes long: the path of a Unix socket has 1 to {LONGEST_PATH} bytes, and no NUL"
     )]
@@ -141,7 +141,7 @@ pub(super) fn is_abstract(path: &Path) -> bool {
     path.as_os_str().as_bytes().starts_with(b"@")
 }
 
-/// The address of a Unix socket. The kernel takes an abstract name behind a NUL, where people write an `@`.
+/// The address of a Unix socket. Where people write an `@` before an abstract name, the kernel wants a NUL.
 pub(super) fn unix_address(path: &Path) -> io::Result<SockAddr> {
     if !is_abstract(path) {
         return SockAddr::unix(path);

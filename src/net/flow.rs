@@ -1,12 +1,13 @@
 //! The flow of a connection's bytes: socket → read buffer → [`Service`] → write buffer → socket.
 //!
-//! Mostly both buffers are empty: the service gets input straight from a read, and the kernel takes the answer. When the
-//! kernel has no room, the rest of the answer stays in the write buffer. When the write buffer is full, the service gets
-//! no more input, and the connection is *paused*: it does not read until half of the write buffer has gone.
+//! Mostly both buffers are empty: the service gets input straight from a read, and the kernel takes the answer. When
+//! the kernel has no room, the rest of the answer stays in the write buffer. When the write buffer is full, the service
+//! gets no more input: the rest of a read stays in the read buffer. And the connection *pauses*: it does not read until
+//! half of the write buffer has gone.
 //!
-//! Two ways need no buffer of ours. Bulk input of a plain echo goes back through a pipe, which is the write buffer then.
-//! And without memory for buffers a connection answers input while it lies in the kernel, and then takes as much of it
-//! as it has answered.
+//! Two paths need no buffer of ours. Bulk input of a plain echo goes back through a pipe, which is the write buffer
+//! then. And when memory for buffers has run out, a connection answers input while it lies in the kernel (`MSG_PEEK`),
+//! and then reads as much as it has answered.
 
 use std::io::{self, ErrorKind};
 
@@ -17,7 +18,7 @@ use super::transport::Transport;
 use super::wire::Wire;
 use super::workspace::Desk;
 
-/// The least price of an answer that has a write to itself: the call costs about as much as so many bytes of a copy.
+/// The least price of an answer that has a write to itself: the call takes about as long as copying so many bytes.
 const PRICE_OF_A_WRITE: usize = 1024;
 
 /// A socket, and the bytes that are on their way through the connection.
@@ -25,7 +26,7 @@ const PRICE_OF_A_WRITE: usize = 1024;
 pub(super) struct Flow<T> {
     pub(super) wire: Wire<T>,
     held: Held,
-    /// Bytes of input that nobody answers, because we had begun to end the connection.
+    /// Bytes of input that got no answer, because we had begun to end the connection.
     discarded: u64,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct Intake {
     pub(super) end: Option<InputEnd>,
 }
 
-/// Why the service gets no more input.
+/// The reason why the service gets no more input.
 pub(super) enum InputEnd {
     /// The peer has ended its input.
     Peer,
@@ -47,12 +48,12 @@ pub(super) enum InputEnd {
     LastAnswer,
 }
 
-/// How much of some input the service was fed, and what became of the answers.
+/// The outcome of handing input to the service: the bytes that it had, and the fate of its answers.
 struct Fed {
     consumed: usize,
     price: usize,
     last: bool,
-    /// Whether the answers could be sent or kept.
+    /// An error if sending or keeping the answers failed.
     result: io::Result<()>,
 }
 
@@ -81,7 +82,8 @@ impl<T: Transport> Flow<T> {
         self.discarded
     }
 
-    /// Takes input in, and answers as much of it as the write buffer allows. `may_splice`: the input may go back unseen.
+    /// Takes input in, and answers as much of it as the write buffer allows. `may_splice`: the input may go back
+    /// through a pipe, unseen by the service.
     ///
     /// # Errors
     /// When the connection is gone, or there is no memory for its bytes. The other steps fail for the same reasons.
@@ -108,7 +110,7 @@ impl<T: Transport> Flow<T> {
         }
         self.wire.touch(desk.now);
         if service.is_echo() && service.chunk() >= taken && self.held.is_empty() {
-            // Nearly always: one chunk that is its own answer, and nothing that it could overtake.
+            // The usual case: one chunk that is its own answer, and nothing that it could overtake.
             self.offer(&input[..taken], desk)?;
             self.pause_if_full(desk);
             return Ok(Intake { taken, price: 2 * taken, end: None });
@@ -116,7 +118,7 @@ impl<T: Transport> Flow<T> {
         self.answer(&input[..taken], service, desk)
     }
 
-    /// Answers input, and keeps the rest for which the write buffer has no room.
+    /// Answers input. Keeps the rest if the write buffer is full or the budget is spent.
     #[inline(never)] // Out of line, where it takes no registers from a plain echo.
     fn answer(&mut self, input: &[u8], service: &mut impl Service, desk: &mut Desk) -> io::Result<Intake> {
         let fed = self.feed(input, service, desk);
@@ -139,7 +141,7 @@ impl<T: Transport> Flow<T> {
         fed.result.map(|()| Intake { taken: 0, price: fed.consumed + fed.price, end })
     }
 
-    /// `None`: neither way is possible now, and input has to be read into a buffer.
+    /// Splices, or answers input that still lies in the kernel. `None`: neither is possible now, so the caller reads.
     #[cold]
     fn take_in_without_buffers(
         &mut self,
@@ -157,8 +159,8 @@ impl<T: Transport> Flow<T> {
 
     /// Sends input back without a copy: from the socket into a pipe, and from there into the socket.
     fn splice(&mut self, service: &impl Service, desk: &mut Desk) -> io::Result<Option<Intake>> {
-        // A splice stops at an urgent byte without a word, or with the word of an end. So only reads tell the truth after
-        // an event that told of an urgent byte, an end or an error, and after a splice that returned 0.
+        // At an urgent byte a splice says `WouldBlock`, or 0 as at the end of input. So only reads tell the truth after
+        // an event that reported an urgent byte, an end or an error, and after a splice that returned 0.
         let may_splice = self.held.is_empty() && !self.wire.reads_to_end();
         if !may_splice || !service.is_echo() || !self.wire.transport().can_splice() {
             return Ok(None);
@@ -188,8 +190,8 @@ impl<T: Transport> Flow<T> {
         Ok(Some(Intake { taken, price: bulk::price(taken) + sent, end: None }))
     }
 
-    /// Answers input that still lies in the kernel, and then takes from there as much as it has answered. `None`: a read
-    /// tells that the input has ended.
+    /// Answers input that still lies in the kernel, and then reads as much as it has answered. `None`: the input has
+    /// ended, and the caller's read notes that.
     fn answer_peeked(
         &mut self,
         service: &mut impl Service,
@@ -220,12 +222,12 @@ impl<T: Transport> Flow<T> {
         fed.result.map(|()| Some(Intake { taken, price: taken + fed.price, end }))
     }
 
-    /// Hands input to the service, chunk by chunk, as long as the write buffer is below its limit, and sends the answers.
-    /// After the last answer the rest of the input gets none.
+    /// Hands input to the service, chunk by chunk, while the write buffer is below its limit and the budget lasts, and
+    /// sends the answers. After the service's last answer the rest of the input gets none.
     #[inline(always)]
     fn feed(&mut self, input: &[u8], service: &mut impl Service, desk: &mut Desk) -> Fed {
         let (limit, mut unsent) = (desk.write_limit(), self.held.unsent());
-        // Without memory answers are not collected, so each is a write of its own.
+        // Without memory for buffers each answer is a write of its own: the limit of one byte ends the collecting.
         let least = if desk.pool.exhausted { PRICE_OF_A_WRITE } else { 0 };
         let mut fed = Fed { consumed: 0, price: 0, last: false, result: Ok(()) };
         while fed.result.is_ok() && fed.consumed < input.len() && unsent < limit && fed.price < desk.budget {
@@ -234,7 +236,7 @@ impl<T: Transport> Flow<T> {
             fed.consumed += chunk.len();
             let answer = service.answer(chunk, &mut desk.staged);
             fed.last = answer.last;
-            // Small answers are collected, so that a read's worth of them costs one write and not thousands.
+            // Collect small answers, so that a read's worth of them costs one write and not thousands.
             let may_collect = answer.bytes.is_empty() && !fed.last && fed.consumed < input.len();
             if may_collect && unsent + desk.staged.len() < limit {
                 continue;
@@ -305,7 +307,7 @@ impl<T: Transport> Flow<T> {
         if taken > 0 {
             self.held.consume_unsent(taken, desk);
             let unsent = self.held.unsent();
-            // Not before half is gone: a peer that takes a byte at a time must not cost a read for each.
+            // Not before half of the limit has gone: a peer that takes a byte at a time must not cost a read for each.
             if self.wire.is_paused() && unsent <= desk.limits.write_limit / 2 {
                 self.wire.resume(unsent, desk);
             }
@@ -322,14 +324,14 @@ impl<T: Transport> Flow<T> {
         }
     }
 
-    /// Reads input and throws it away; returns as [`Wire::read`].
+    /// Reads input and throws it away; returns the result of [`Wire::read`].
     pub(super) fn throw_away(&mut self, input: &mut [u8], desk: &mut Desk) -> io::Result<Option<usize>> {
         let read = self.wire.read(input, desk)?;
         self.discarded += read.unwrap_or(0) as u64;
         Ok(read)
     }
 
-    /// Gives the buffers back with whatever they still hold.
+    /// Gives the buffers back, with the bytes in them.
     pub(super) fn abandon(&mut self, desk: &mut Desk) {
         self.held.discard(desk);
     }

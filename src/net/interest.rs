@@ -2,14 +2,14 @@
 
 use crate::reactor::Interest;
 
-/// Everything, once. A connection's own state decides whether it is read or written, and never a changed registration,
-/// which would cost a system call each time.
+/// Everything: a TCP socket is registered once. Its connection's state decides when to read and write it. To change the
+/// registration instead would cost a system call each time.
 pub const CONNECTION_INTEREST: Interest = INPUT_INTEREST.add(Interest::WRITABLE);
 
 /// Everything but room to write, for a Unix stream with nothing to send.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) const INPUT_INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);
 
-/// Everything but room to write, for a Unix stream with nothing to send. Only epoll tells of urgent data.
+/// Everything but room to write, for a Unix stream with nothing to send. Only epoll has events for urgent data.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) const INPUT_INTEREST: Interest = Interest::READABLE;

@@ -5,8 +5,8 @@ use std::io;
 use super::phase::Phase;
 use crate::reactor::Moment;
 
-/// Entries that the journal keeps until the program takes them; it leaves later ones out. One pump makes fewer with any
-/// sane limits.
+/// The journal keeps so many entries until the program takes them, and leaves later ones out. With any sane limits one
+/// pump makes fewer.
 const MOST_ENTRIES: usize = 1 << 16;
 
 /// One step of a connection.
@@ -14,7 +14,7 @@ const MOST_ENTRIES: usize = 1 << 16;
 pub struct Entry {
     /// When the call was made.
     pub began: Moment,
-    /// When it returned. The same moment where there was no call.
+    /// When it returned. Without a call this is the same moment.
     pub ended: Moment,
     /// The step.
     pub deed: Deed,

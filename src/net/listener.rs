@@ -16,7 +16,8 @@ use super::peer::Peer;
 use super::socket_file::{self, BindError, SocketFile};
 use super::transport::Socket;
 
-/// So many signs of life in a row have to be missing before a peer counts as dead, where whole seconds allow it.
+/// A peer that leaves so many probes in a row unanswered counts as dead. Short times need another number, since the
+/// kernel counts in whole seconds.
 const KEEPALIVE_PROBES: u64 = 5;
 /// The kernel refuses a longer time.
 const LONGEST_KEEPALIVE: u64 = 32_767;
@@ -26,17 +27,17 @@ const LONGEST_KEEPALIVE: u64 = 32_767;
 /// nothing: each costs one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerOptions {
-    /// Connections that the kernel completes and keeps until they are accepted; see `listen(2)`.
+    /// The most connections that the kernel completes and keeps until the server accepts them; see `listen(2)`.
     pub backlog: u16,
     /// Whether other processes may listen on the same port, so that the kernel spreads connections over them.
     pub reuse_port: bool,
-    /// Ask a silent TCP peer for a sign of life after this time, in whole seconds and nine hours at most. One that does
-    /// not answer for about as long again is dead, and its connection fails.
+    /// The kernel probes a TCP peer that was silent for this time, in whole seconds and nine hours at most. If the peer
+    /// does not answer for about as long again, the kernel lets the connection fail.
     pub keepalive: Option<Duration>,
     /// The receive and the send buffer of each TCP connection, in bytes. The kernel uses up to twice as much memory for
     /// each. By default it chooses, and may keep megabytes for a peer that doesn't read.
     pub tcp_buffer: Option<usize>,
-    /// The permissions of a Unix socket's file, as `chmod(2)` takes them; by default what the umask leaves.
+    /// The permissions of a Unix socket's file, as `chmod(2)` takes them. By default the umask decides.
     pub unix_mode: Option<u32>,
 }
 
@@ -45,7 +46,7 @@ impl Default for ListenerOptions {
         ListenerOptions {
             backlog: ListenerOptions::USUAL_BACKLOG,
             reuse_port: false,
-            // Dead peers must not hold their slots for ever, and a probe in five minutes is next to nothing.
+            // Dead peers must not hold their slots for ever, and one probe in five minutes costs next to nothing.
             keepalive: Some(Duration::from_secs(5 * 60)),
             tcp_buffer: None,
             unix_mode: None,
@@ -56,9 +57,9 @@ impl Default for ListenerOptions {
 /// A socket that listens, TCP or Unix.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP on one address, and the options that earlier connections lack: the kernel copies a listener's options when a
-    /// connection is made, and some waited at an inherited listener before it had ours. `None` once all of them were
-    /// accepted.
+    /// TCP on one address, and options for connections that predate them. The kernel copies a listener's options to
+    /// each new connection, but some connections may have waited at an inherited listener before it had our options.
+    /// `None` once the server has accepted all of these.
     Tcp(TcpListener, Option<ListenerOptions>),
     /// A Unix stream socket, its file if we made it, and how many connections it has accepted.
     Unix(UnixListener, Option<SocketFile>, u32),
@@ -78,12 +79,13 @@ pub enum Accept {
 /// The meaning of a failed `accept(2)` for the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptError {
-    /// One connection failed while it waited, and is gone: try the next one at once.
+    /// One connection failed while it waited, and is gone. Try the next one at once.
     ThisConnection,
-    /// This process, or the machine, has no descriptor or memory left. The connection still waits: try again when
-    /// one of our own has closed, and after a while, since nobody tells when the machine has room again.
+    /// This process, or the machine, has no descriptor or memory left. The connection still waits. Try again when one
+    /// of our own connections has closed, and also after a while, since no event tells when the machine has room again.
     Exhausted,
-    /// Nobody knows this error, and it may last: trying again at once could spin. Try again after a while.
+    /// This program does not know the error, and the error may last. Trying again at once could spin, so try again
+    /// after a while.
     Unknown,
     /// The listener itself is broken, which no peer can cause.
     Listener,
@@ -124,10 +126,10 @@ impl Listener {
         Ok(Listener::Unix(UnixListener::from_std(socket.into()), None, 0))
     }
 
-    /// Listens on a Unix socket. The file of a dead server is replaced; that of a living one is not.
+    /// Listens on a Unix socket. This replaces the socket file of a dead server, but not that of a living one.
     ///
     /// # Errors
-    /// When the path is taken, or as `bind(2)` and `listen(2)`.
+    /// When a living server or another file has the path, or as `bind(2)` and `listen(2)`.
     pub fn unix(path: &Path, options: &ListenerOptions) -> Result<Listener, BindError> {
         let (socket, file) = socket_file::listen(path, options.unix_mode, options.backlog.into())?;
         Ok(Listener::Unix(UnixListener::from_std(socket.into()), file, 0))
@@ -146,7 +148,7 @@ impl Listener {
 
     /// Accepts one connection, if one waits.
     pub fn accept(&mut self) -> Accept {
-        // The address comes from accept: a connection that was reset since has no peer to ask for.
+        // Take the address from `accept`: if the peer has reset the connection since, `getpeername` would fail.
         let result = match self {
             Listener::Tcp(listener, earlier) => listener.accept().map(|(stream, address)| {
                 if let Some(options) = earlier {
@@ -170,11 +172,11 @@ impl Listener {
         }
     }
 
-    /// Whether a connection waits to be accepted, or might. To learn this from `accept` costs more than ten times as
-    /// much: Linux makes the new socket first, and throws it away if no connection waits.
+    /// Whether a connection waits in the backlog, or might. Asking `accept` instead costs more than ten times as much:
+    /// Linux makes the new socket first, and throws it away if no connection waits.
     pub fn has_waiting(&mut self) -> bool {
         let mut listener = [PollFd::new(self, PollFlags::IN)];
-        // If the question fails, accept gives the answer.
+        // If `poll` fails, `accept` gives the answer.
         let asked = poll(&mut listener, Some(&Timespec::default()));
         let waiting = asked.is_err() || !listener[0].revents().is_empty();
         if !waiting {
@@ -183,7 +185,7 @@ impl Listener {
         waiting
     }
 
-    /// No connection waits: from now on each has the options of the listener.
+    /// No connection waits. Each connection from now on has the options of the listener.
     fn note_drained(&mut self) {
         if let Listener::Tcp(_, earlier) = self {
             *earlier = None;
@@ -191,10 +193,10 @@ impl Listener {
     }
 }
 
-/// Sorts the errors of `accept(2)`. By number, since the standard library has no [`ErrorKind`] for most of them.
+/// Sorts the errors of `accept(2)` by number, since the standard library has no [`ErrorKind`] for most of them.
 ///
-/// Linux hands errors of the new connection's network to `accept` ("already pending network errors", says the man
-/// page); these concern one connection.
+/// Linux also reports network errors of the new connection through `accept` (the man page calls them "already pending
+/// network errors"). Each concerns one connection.
 pub fn classify_accept_error(error: &io::Error) -> AcceptError {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted,
@@ -251,9 +253,9 @@ impl ListenerOptions {
 
     /// Sets the options of connections, on a connection or on its listener.
     fn set_on_connections(&self, socket: &socket2::Socket) -> io::Result<()> {
-        // An answer goes out when it is ready, not when the peer has acknowledged the one before.
+        // The kernel sends an answer when it is ready, not when the peer has acknowledged the answer before.
         socket.set_tcp_nodelay(true)?;
-        // Urgent bytes stay in their place in the stream, so that they are echoed and hide nothing behind them.
+        // Urgent bytes stay in their place in the stream. So the server echoes them, and they hide nothing behind them.
         socket.set_out_of_band_inline(true)?;
         if let Some(bytes) = self.tcp_buffer {
             socket.set_recv_buffer_size(bytes)?;
@@ -276,7 +278,7 @@ impl ListenerOptions {
     /// Sets the options of a connection that may have waited before its listener had them.
     fn make_up_for(&self, stream: &TcpStream) {
         if let Err(error) = self.set_on_connections(&SockRef::from(stream)) {
-            // The peer reset it while it waited. Its first read will say so.
+            // The peer reset the connection while it waited. The first read will report that.
             log::debug!(
                 "cannot set the options of a connection that waited before the server started: {error}"
             );

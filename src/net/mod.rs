@@ -1,4 +1,4 @@
-//! Sockets: what every user of the reactor needs to move bytes, whatever the bytes mean.
+//! Sockets: everything that a program on the reactor needs to move bytes. Nothing here gives the bytes a meaning.
 
 mod bound_socket;
 mod bounds;

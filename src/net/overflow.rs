@@ -1,8 +1,8 @@
 //! Datagrams that the kernel dropped because the receive buffer of their socket was full.
 //!
-//! A socket reports its drops beside the next datagram at best (SO_RXQ_OVFL), which costs every datagram a control
-//! message and never reports the end of a flood. Linux lists the count of each UDP socket in `/proc` instead, where
-//! asking costs nothing until somebody asks.
+//! A socket can report its drops with the next datagram (SO_RXQ_OVFL). But then every datagram costs a control message,
+//! and the drops at the end of a flood are never reported. Linux also lists the drops of each UDP socket in `/proc`,
+//! where they cost nothing until somebody asks.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -18,10 +18,11 @@ const TABLES: [&str; 2] = ["/proc/self/net/udp", "/proc/self/net/udp6"];
 /// Columns of a table, counted from 0.
 const INODE: usize = 9;
 const DROPS: usize = 12;
-/// Reading a table takes longer the more sockets the machine has, so a storm of questions reads it once in this time.
+/// Reading a table takes longer the more sockets the machine has, so even a storm of questions reads the tables only
+/// once in this time.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The drops of some sockets, since each of them was added.
+/// The drops of some sockets, each counted since the program began to watch it.
 #[derive(Debug, Default)]
 pub struct Overflow {
     sockets: Vec<Watched>,
@@ -31,7 +32,7 @@ pub struct Overflow {
     read_at: Option<Moment>,
 }
 
-/// A socket that is watched.
+/// A socket under watch.
 #[derive(Debug)]
 struct Watched {
     inode: u64,
@@ -44,12 +45,12 @@ impl Overflow {
     pub fn watch(&mut self, socket: &DatagramSocket) {
         let inode = fstat(socket).map(|status| status.st_ino);
         let found = inode.ok().and_then(|inode| listed().find(|found| found.inode == inode));
-        // Drops before this moment are the history of an inherited socket, not ours.
+        // An inherited socket may have dropped datagrams before this moment. These don't count.
         self.unlisted |= found.is_none();
         self.sockets.extend(found);
     }
 
-    /// How many datagrams were dropped, up to a second ago. `None`: the system doesn't tell.
+    /// How many datagrams the kernel dropped, up to a second ago. `None`: the system doesn't tell.
     pub fn recent(&mut self, now: Moment) -> Option<u64> {
         if self.read_at.is_none_or(|read_at| now.since(read_at) >= FRESH) {
             self.read_at = Some(now);
@@ -58,7 +59,7 @@ impl Overflow {
         self.known()
     }
 
-    /// How many datagrams were dropped. `None`: the system doesn't tell.
+    /// How many datagrams the kernel dropped. `None`: the system doesn't tell.
     pub fn exact(&mut self) -> Option<u64> {
         // Without a free descriptor the tables can't be read. Then the earlier count still holds.
         let listed = if self.sockets.is_empty() { None } else { Some(listed()) };
@@ -76,7 +77,7 @@ impl Overflow {
     }
 }
 
-/// All UDP sockets of this network namespace, read line by line; none, if the system has no such tables.
+/// All UDP sockets of this network namespace, read line by line. None if the system has no such tables.
 fn listed() -> impl Iterator<Item = Watched> {
     let tables = TABLES.into_iter().filter_map(|path| File::open(path).ok());
     let lines = tables.flat_map(|table| BufReader::new(table).lines().map_while(io::Result::ok));

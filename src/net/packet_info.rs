@@ -1,4 +1,4 @@
-//! IP_PKTINFO and IPV6_RECVPKTINFO: the address of ours that a datagram was sent to, and that its answer comes from.
+//! IP_PKTINFO and IPV6_RECVPKTINFO: a client sends a datagram to one of our addresses, and the answer comes from there.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -10,9 +10,9 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
 };
 
-/// Room for control messages. Ours take 72 bytes at most. An inherited socket may have other options on, whose messages
-/// come too and may come first: systemd's `Timestamping=` and `PassSecurity=`, or time to live, type of service and IP
-/// options. All of them together fit, unless a security label is very long.
+/// Room for control messages. Ours take 72 bytes at most. An inherited socket may have other options on, and their
+/// messages come too and may come first: systemd's `Timestamping=` and `PassSecurity=`, or time to live, type of
+/// service and IP options. All of them together fit, unless a security label is very long.
 const CONTROL_SPACE: usize = 512;
 
 /// Room for control messages, kept from one datagram to the next.
@@ -20,7 +20,7 @@ const CONTROL_SPACE: usize = 512;
 pub(super) struct PacketInfo(Vec<u8>);
 
 impl PacketInfo {
-    /// Asks the kernel for the message with each datagram.
+    /// Asks the kernel to send the control message with each datagram.
     pub(super) fn enable(socket: &socket2::Socket, is_ipv4: bool) -> io::Result<PacketInfo> {
         if is_ipv4 {
             setsockopt(socket, Ipv4PacketInfo, &true)?;
@@ -35,8 +35,8 @@ impl PacketInfo {
         Ok(PacketInfo(vec![0; CONTROL_SPACE]))
     }
 
-    /// Receives one datagram: its length, its sender, and the address of ours that it was sent to, with `port`. `None`:
-    /// it was sent to many, or the address is not known.
+    /// Receives one datagram: its length, its sender, and our address that the sender used, with `port`. `None`: the
+    /// sender used a broadcast or multicast address, or the kernel does not tell.
     pub(super) fn receive(
         &mut self,
         socket: &impl AsRawFd,
@@ -50,8 +50,8 @@ impl PacketInfo {
             Some(&mut self.0),
             MsgFlags::empty(),
         )?;
-        // An error here means that control messages were cut. Then only the address is unknown: this datagram is whole,
-        // and so is the next one.
+        // An error here means that the kernel cut control messages. Then only the address is unknown: this datagram is
+        // whole, and so is the next one.
         let to = match message.cmsgs() {
             Ok(mut messages) => messages.find_map(|control| destination(&control, port)).flatten(),
             Err(_) => None,
@@ -61,8 +61,8 @@ impl PacketInfo {
         Ok((message.bytes, from, to))
     }
 
-    /// Sends an answer from `source`, whatever the routing table prefers. (nix allocates and frees a few bytes for it.
-    /// Only sockets that are bound to every address pay this price.)
+    /// Sends an answer from `source`, even if the routing table prefers another address. (nix allocates and frees a few
+    /// bytes for each. Only sockets that are bound to every address pay this price.)
     pub(super) fn send(
         socket: &impl AsRawFd,
         bytes: &[u8],
@@ -88,15 +88,15 @@ impl PacketInfo {
     }
 }
 
-/// The address that a control message tells. `None`: the message is about something else. `Some(None)`: the datagram
-/// was sent to many.
+/// The address in a control message. `None`: the message is about something else. `Some(None)`: the sender used a
+/// broadcast or multicast address.
 fn destination(control: &ControlMessageOwned, port: u16) -> Option<Option<SocketAddr>> {
     match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
-            // The message has the address in the datagram's header, and the address of ours that an answer would come
-            // from. The two differ only if the datagram was sent to a broadcast or multicast address. A datagram that
-            // reached an inherited socket before the kernel was asked has only the first; the kernel then refuses to
-            // send an answer from an address that is not ours.
+            // The message has two addresses: the one in the datagram's header, and our address that an answer would
+            // come from. They differ only if the sender used a broadcast or multicast address. If a datagram reached an
+            // inherited socket before we asked for the message, the second is missing. Should the first not be ours
+            // then, the kernel refuses to send an answer from it.
             let (header, ours) = (info.ipi_addr.s_addr, info.ipi_spec_dst.s_addr);
             let address = Ipv4Addr::from(header.to_ne_bytes());
             let to_us = header == ours || ours == 0 && !address.is_multicast() && !address.is_broadcast();
@@ -105,7 +105,7 @@ fn destination(control: &ControlMessageOwned, port: u16) -> Option<Option<Socket
         ControlMessageOwned::Ipv6PacketInfo(info) => {
             let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
             if address.to_ipv4_mapped().is_some() {
-                // The datagram came over IPv4, and its second message tells more.
+                // The datagram came over IPv4, and the IPv4 message with it tells more.
                 return None;
             }
             // Only a link-local address needs its interface; the kernel routes the others.
@@ -138,8 +138,8 @@ mod tests {
 
     use super::*;
 
-    /// A socket bound to every address, its address, and a client. With each datagram the kernel first tells when it
-    /// came.
+    /// A socket bound to every address, its address, and a client. The kernel puts the time of each datagram in front
+    /// of our message.
     fn timestamped() -> (UdpSocket, SocketAddr, UdpSocket) {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
         setsockopt(&socket, ReceiveTimestamp, &true).expect("Linux knows the option");

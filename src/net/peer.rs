@@ -15,9 +15,9 @@ pub enum Peer {
         /// The interface of a link-local IPv6 address, else 0.
         scope: u32,
     },
-    /// A Unix peer. It has no address, so its listener counts its peers.
+    /// A Unix peer. It has no address, so the listener numbers its peers.
     Unix {
-        /// Its place among them, from 1 on.
+        /// Its number, from 1 on.
         place: u32,
     },
 }

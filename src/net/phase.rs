@@ -11,11 +11,12 @@ pub enum Phase {
     Connecting,
     /// Bytes go both ways.
     Open,
-    /// We have nothing more to send than the unsent bytes. When they have gone, we shut our sending side down.
+    /// We send no more than the unsent bytes. When they have gone, we shut our sending side down.
     HalfClosing,
-    /// Our sending side is shut down; input goes on, and is handed to the service, until the peer ends.
+    /// Our sending side is shut down. The service goes on to get input until the peer ends.
     HalfClosed,
-    /// The peer's input has ended. The service answers the rest of it, then the connection ends.
+    /// The peer's input has ended, and the service has had all of it. The connection ends when its unsent bytes have
+    /// gone.
     Draining,
     /// We end the connection: it answers `quota` more bytes of input, then sends its unsent bytes.
     Stopping {

@@ -1,10 +1,10 @@
-//! Pipes in the kernel: bytes pass through them from a socket and back to it, and nobody copies them.
+//! Pipes in the kernel. Bytes pass through a pipe from a socket and back to it, and nobody copies them.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// The capacity that a pipe asks for. With the usual 64 KiB a transfer takes sixteen times as many calls, which costs
-/// half of the gain.
+/// The capacity to ask for. With the usual 64 KiB a transfer takes sixteen times as many calls, which costs half of the
+/// gain.
 const CAPACITY: usize = 1 << 20;
 
 /// A pipe with the number of bytes in it.
@@ -34,7 +34,7 @@ impl Pipes {
         self.in_use
     }
 
-    /// Descriptors of all pipes, of the empty ones too.
+    /// The number of descriptors of all pipes, also of the empty ones.
     pub(super) fn descriptors(&self) -> usize {
         2 * (self.in_use + self.free.len())
     }

@@ -28,9 +28,9 @@ pub(super) struct Pool {
     limit: usize,
     /// The same, less the memory that the system refuses at present.
     granted: usize,
-    /// There is no room for the two buffers of another connection. Kept for the hot path, which asks before each read.
+    /// There is no room for the two buffers of another connection. A field, since the hot path asks before each read.
     pub(super) exhausted: bool,
-    /// How often a connection was not read because its write buffer was full.
+    /// How often a connection paused because its write buffer was full.
     pub(super) pauses: u64,
 }
 
@@ -78,8 +78,8 @@ impl Pool {
         Ok(())
     }
 
-    /// The system has no memory for another buffer, so the memory in use is the limit until all of it was given back: one
-    /// connection ends, and the others wait as at any limit.
+    /// The system has no memory for another buffer. So the memory in use becomes the limit, until connections have
+    /// given all of it back. The connection that asked ends, and the others wait as at any limit.
     fn refused(&mut self) {
         // A limit that begins with nothing in use would never be lifted.
         if self.in_use > 0 {

@@ -15,7 +15,7 @@ const LONGEST_LINE: usize = 107;
 /// The beginning of a header of version 1, and of a header that names no client.
 const LINE_START: &[u8] = b"PROXY ";
 const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
-/// The first of the two ports, as a word of such a line, counted from 0.
+/// The place of the first of the two ports among the words of a line, counted from 0.
 const PORTS_BEGIN: usize = 4;
 /// The fixed part of version 2: signature, version and command, family, length of the rest.
 const FIXED_PART: usize = 16;
@@ -45,11 +45,11 @@ pub(crate) struct Header {
     /// Its length. The bytes behind it are the client's.
     pub(crate) length: usize,
     /// The client. `None`: the proxy speaks for itself (LOCAL), does not know the client (UNKNOWN), or the client has
-    /// no IP address. Then the address of the connection has to do.
+    /// no IP address. Then the server uses the address of the connection.
     pub(crate) client: Option<SocketAddr>,
 }
 
-/// Why bytes can't begin a header, whatever follows.
+/// The reason why bytes can't begin a header, whatever follows.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum HeaderError {
     #[error("it began with {}", Escaped(.0))]
@@ -66,12 +66,12 @@ pub(crate) enum HeaderError {
     Block(v2::ParseError),
 }
 
-/// The parser's words as part of a line of the log.
+/// The parser's words, made fit for the middle of a log line.
 fn words(error: &impl ToString) -> String {
     error.to_string().trim_end_matches('.').replace("\r\n", "CR LF")
 }
 
-/// Looks for a header at the beginning of the bytes so far. `None`: they may become one.
+/// Looks for a header at the beginning of the bytes so far. `None`: the bytes may become a header.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
     let begins_with = |start: &[u8]| bytes.iter().zip(start).all(|(byte, expected)| byte == expected);
     if begins_with(v2::PROTOCOL_PREFIX) {
@@ -96,7 +96,7 @@ fn line(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
         return Ok(Some(Header { length: line.len(), client: None }));
     }
     let header = v1::Header::try_from(line).map_err(HeaderError::Line)?;
-    // The parser takes `+80` too.
+    // The parser also accepts `+80`.
     let mut ports = line.trim_ascii_end().split(|&byte| byte == b' ').skip(PORTS_BEGIN);
     if let Some(port) = ports.find(|port| !port.iter().all(u8::is_ascii_digit)) {
         return Err(HeaderError::Port(port.to_vec()));
@@ -123,7 +123,7 @@ fn block(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
         return Ok(Some(Header { length, client: None }));
     }
     let header = v2::Header::try_from(block).map_err(HeaderError::Block)?;
-    // We use nothing beside the addresses, but all of it has to be well formed.
+    // We use only the addresses, but the whole header has to be well formed.
     for extension in header.tlvs() {
         extension.map_err(HeaderError::Block)?;
     }

@@ -1,9 +1,9 @@
-//! A ring of bytes in memory of its own: taken from the front without moving what follows, added to at the end.
+//! A ring of bytes in memory of its own: bytes leave at the front without moving the others, and come in at the end.
 //!
 //! The memory is mapped, not allocated. An allocator keeps freed memory, as a rule, for the next allocation: after two
-//! thousand stalled clients had gone, a server with buffers from `malloc` still held three quarters of their memory. A
-//! dropped mapping is the system's again; and the system gives no memory for a page before it is touched, so a ring
-//! costs as much as it holds and not as much as it could hold.
+//! thousand stalled clients had gone, a server with buffers from `malloc` still held three quarters of their memory.
+//! The system gets a dropped mapping back. And it gives no memory for a page before the first touch, so a ring costs as
+//! much as it has held, and not as much as it could hold.
 
 use std::io;
 
@@ -41,7 +41,7 @@ impl Ring {
         self.memory.len()
     }
 
-    /// The first bytes: all of them, or those up to where the ring closes. A ring that was filled once, from empty,
+    /// The first bytes: all of them, or the part up to the end of the memory. A ring that was filled once, from empty,
     /// has them all in one piece.
     pub(super) fn front(&self) -> &[u8] {
         let end = (self.start + self.length).min(self.capacity());

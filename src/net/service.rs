@@ -11,7 +11,7 @@ pub trait Service {
     fn answer<'a>(&'a mut self, chunk: &'a [u8], staged: &mut Vec<u8>) -> Answer<'a>;
 
     /// Whether the service answers every byte with itself and nothing else, wherever a chunk ends. Then a connection
-    /// may send bytes back without [`Service::answer`], which it does with bulk data, and where buffers have run out.
+    /// may send bytes back without [`Service::answer`]. It does so with bulk data, and when buffers have run out.
     fn is_echo(&self) -> bool {
         false
     }

@@ -1,8 +1,9 @@
-//! The file of a Unix socket: a server makes it, replaces that of a dead server, and removes its own.
+//! The file of a Unix socket: a server makes its own, replaces the file of a dead server, and removes its own in the
+//! end.
 //!
-//! A server that was killed leaves its file behind, and the next server has to replace it. Only a connect tells whether
-//! a server is dead; and between its `bind` and its `listen` a living server refuses connections as a dead one does. So
-//! a server that makes a socket file holds a lock beside the file (`PATH.lock`) until it listens.
+//! A server that was killed leaves its file behind, and the next server has to replace it. Only a `connect` can tell
+//! whether a server is dead. But a living server refuses connections, too, between its `bind` and its `listen`. So a
+//! server that makes a socket file holds a lock beside the file (`PATH.lock`) until it listens.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -18,12 +19,12 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::endpoint::{is_abstract, unix_address};
 
-/// A server holds the lock for some system calls. A server that holds it for longer has been stopped or hangs.
+/// A server holds the lock during a few system calls. A server that holds it for longer was stopped or hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often to look whether the lock is free.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Why a Unix socket could not be made.
+/// The reason why a Unix socket could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The system refused.
@@ -77,7 +78,7 @@ pub(super) fn listen(
     }
     let file = SocketFile::of(path)?;
     if let Some(mode) = mode {
-        // Before it listens: until then nobody can connect, whatever the umask left.
+        // Set the mode before listening: until then nobody can connect, whatever the umask left.
         fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
     socket.listen(backlog)?;
@@ -95,7 +96,7 @@ fn make_way(path: &Path, address: &SockAddr) -> Result<(), BindError> {
     match probe.connect(address) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // A datagram socket, or a socket of another type, has another owner, too.
+        // Any other error also means an owner: the socket may be of another type, such as a datagram socket.
         _ => Err(BindError::LiveSocket),
     }
 }
@@ -109,7 +110,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Only if it is still ours: another server may have put its own in the place.
+        // Only if the file is still ours: another server may have put its own in the place.
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove the socket file {}, which stays behind: {error}", self.path.display());
@@ -134,7 +135,7 @@ impl Lock {
         loop {
             let file = File::from(open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?);
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // The process that held the lock before has removed the file: this lock is worth nothing.
+                // The process that held the lock before has removed the file, so this lock excludes nobody. Try again.
                 Ok(()) if !is_at(&file, &path)? => {}
                 Ok(()) => return Ok(Lock { _file: file, path }),
                 Err(Errno::WOULDBLOCK) if start.elapsed() > PATIENCE => return Err(BindError::Locked(path)),
@@ -147,14 +148,14 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is held, so that nobody else can have taken it.
+        // Remove the file while we hold the lock, so that nobody else can have taken it.
         if let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove the lock {}, which hinders nobody: {error}", self.path.display());
         }
     }
 }
 
-/// Whether this open file stands at this path.
+/// Whether the path leads to this open file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::symlink_metadata(path) {

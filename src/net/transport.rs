@@ -9,9 +9,10 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt}
 use super::interest::{CONNECTION_INTEREST, INPUT_INTEREST};
 use crate::reactor::Interest;
 
-/// A nonblocking stream of bytes in both directions. Its calls fail as the system calls that they name.
+/// A nonblocking stream of bytes in both directions. Its calls fail as their system calls do.
 pub trait Transport {
-    /// Whether the handshake has ended well. False: it has not ended yet. It fails as the handshake did.
+    /// Whether the handshake has ended well. False: it has not ended yet. If the handshake failed, this fails with its
+    /// error.
     fn is_established(&self) -> io::Result<bool>;
 
     /// As `recv(2)`: the bytes that are there, 0 at end of input, or `WouldBlock`.
@@ -29,10 +30,9 @@ pub trait Transport {
     /// How many bytes wait to be read (`FIONREAD`).
     fn pending_input(&self) -> io::Result<usize>;
 
-    /// Whether a read or write that moved fewer bytes than it was asked to has left nothing more to do, so that the
-    /// connection can leave out the call that would only say `WouldBlock`. True of TCP on Linux, as `epoll(7)` says,
-    /// unless urgent data or the end of input is under way. Not of Unix streams, where a read also ends at a passed
-    /// descriptor.
+    /// Whether a short read has emptied the socket, and a short write has filled it. Then the connection can leave out
+    /// the call that would only say `WouldBlock`. True of TCP on Linux, as `epoll(7)` says, unless urgent data or the
+    /// end of input is under way. Not true of Unix streams, where a read also ends at a passed descriptor.
     fn short_means_done(&self) -> bool;
 
     /// Whether the socket is registered for writability all its life. On TCP that costs nothing: an event comes only
@@ -43,11 +43,11 @@ pub trait Transport {
     /// Whether bytes may pass through a pipe instead of a buffer (`splice(2)`).
     fn can_splice(&self) -> bool;
 
-    /// As [`Transport::read`], into a pipe, which is empty. An urgent byte at the front makes it say `WouldBlock`
-    /// although a read would bring something.
+    /// As [`Transport::read`], but into an empty pipe. At an urgent byte it says `WouldBlock`, although a read would
+    /// bring something.
     fn splice_into(&mut self, pipe: BorrowedFd<'_>, at_most: usize) -> io::Result<usize>;
 
-    /// As [`Transport::write`], out of a pipe. Raises SIGPIPE when the peer has gone.
+    /// As [`Transport::write`], but out of a pipe. Raises SIGPIPE when the peer has gone.
     fn splice_from(&mut self, pipe: BorrowedFd<'_>, count: usize) -> io::Result<usize>;
 
     /// The descriptor, by which the log names the socket.
@@ -58,7 +58,7 @@ pub trait Transport {
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 
-/// The Apple systems have an option of the socket for that.
+/// The Apple systems have no such flag, but an option of the socket, `SO_NOSIGPIPE`.
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: SendFlags = SendFlags::empty();
 
@@ -145,7 +145,7 @@ impl Transport for Socket {
     }
 
     fn can_splice(&self) -> bool {
-        // A Unix stream also carries descriptors, which a splice would pass over.
+        // A Unix stream also carries descriptors, and a splice would ignore them.
         cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Socket::Tcp(_))
     }
 

@@ -1,7 +1,7 @@
 //! A socket and its readiness. Only this file reads, writes and splices.
 //!
-//! An event is an edge, which the kernel does not repeat. So a wire remembers readiness: events add to it. A call takes it
-//! away when it moved nothing, or so little that the next call would move nothing.
+//! An event is an edge, which the kernel does not repeat. So a wire remembers readiness. Events add to it. A call takes
+//! it away if the call moved nothing, or so little that the next one would move nothing.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -14,11 +14,11 @@ use super::transport::Transport;
 use super::workspace::Desk;
 use crate::reactor::{Interest, Moment, Readiness};
 
-/// After one of these a short read proves nothing: input may follow for which no further event comes, or the end.
+/// After one of these events a short read proves nothing: more input, or its end, may follow without another event.
 const READ_TO_END: Readiness = Readiness::READ_CLOSED.or(Readiness::PRIORITY).or(Readiness::ERROR);
-/// A read that found nothing answers all of these.
+/// A read that finds nothing takes all of these away.
 const INPUT: Readiness = Readiness::READABLE.or(READ_TO_END);
-/// These make the socket readable or writable, too.
+/// These events also make the socket readable or writable: the next call finds the end or the error.
 const ENDS: Readiness = Readiness::READ_CLOSED.or(Readiness::WRITE_CLOSED).or(Readiness::ERROR);
 
 /// A socket, its readiness, and the bytes that passed through it.
@@ -28,18 +28,18 @@ pub(super) struct Wire<T> {
     received: u64,
     sent: u64,
     last_activity: Moment,
-    /// The events that no call has answered yet.
+    /// The readiness that events added, and that no call has taken away.
     ready: Readiness,
-    /// The socket is not read: the write buffer was full, and is not half empty yet; or there is no memory for one, and
-    /// the kernel has no room.
+    /// The connection does not read the socket: the write buffer was full, and is not half empty yet; or there is no
+    /// memory for a write buffer, and the kernel has no room.
     paused: bool,
-    /// The socket is registered for writability, which a Unix stream is not always.
+    /// A Unix stream is registered for writability at present. (A TCP socket always is, whatever this says.)
     watched: bool,
     bulk: Bulk,
 }
 
 impl<T: Transport> Wire<T> {
-    /// A connected socket. It has room; should it not, the first write says so.
+    /// A connected socket. It counts as writable until a write finds no room.
     pub(super) fn new(transport: T, now: Moment) -> Wire<T> {
         Wire {
             transport,
@@ -67,7 +67,7 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// The next read or write tells how the connection ended.
+    /// Makes the socket readable or writable, since the next read or write tells how the connection ended.
     #[cold]
     fn note_end(&mut self, readiness: Readiness) {
         if readiness.has(Readiness::READ_CLOSED | Readiness::ERROR) {
@@ -78,19 +78,19 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// Whether the socket may have something to read, as far as events and reads have told.
+    /// Whether the socket may have something to read, as far as events and reads tell.
     #[inline]
     pub(super) fn is_readable(&self) -> bool {
         self.ready.has(Readiness::READABLE)
     }
 
-    /// Whether the socket may have room, as far as events and writes have told.
+    /// Whether the socket may have room, as far as events and writes tell.
     #[inline]
     pub(super) fn is_writable(&self) -> bool {
         self.ready.has(Readiness::WRITABLE)
     }
 
-    /// Whether the next read may bring an end, an error or an urgent byte, at which a splice stops without a word.
+    /// Whether the next read may meet an end, an error or an urgent byte. A splice does not tell these apart.
     pub(super) fn reads_to_end(&self) -> bool {
         self.ready.has(READ_TO_END)
     }
@@ -115,13 +115,15 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// One read into a pipe, which must be empty. A short one proves nothing: only `WouldBlock` with an empty pipe does.
-    /// `None`: nothing came, and if the wire is still readable, a read tells why.
+    /// One splice from the socket into a pipe, which must be empty: with a full pipe `WouldBlock` would prove nothing
+    /// of the socket. A short splice proves nothing. `None`: nothing came, and if the wire is still readable, a read
+    /// tells why.
     pub(super) fn splice_into(&mut self, pipe: &mut Pipe, desk: &mut Desk) -> io::Result<Option<usize>> {
         let (socket, capacity) = (self.transport.descriptor(), pipe.capacity);
         let splice = || self.transport.splice_into(pipe.writer.as_fd(), capacity);
         match desk.journal.read(socket, capacity, splice) {
-            // Mostly the end of input. But once that has arrived, a splice returns 0 before an urgent byte, too.
+            // Mostly the end of input. But once the end has arrived, a splice also returns 0 at an urgent byte before
+            // it.
             Ok(0) => {
                 self.ready = self.ready | Readiness::READ_CLOSED;
                 Ok(None)
@@ -153,7 +155,7 @@ impl<T: Transport> Wire<T> {
         self.transport.peek(buffer).map(Some).or_else(|error| self.read_failed(error))
     }
 
-    /// Takes bytes out of the kernel's buffer that [`Wire::peek`] has shown.
+    /// Takes the bytes that [`Wire::peek`] has shown out of the kernel's buffer.
     ///
     /// # Errors
     /// When reading fails, or the bytes are gone, which would be the kernel's mistake.
@@ -166,7 +168,7 @@ impl<T: Transport> Wire<T> {
                 None | Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Some(count) => skipped += count,
             }
-            // The read asked for no more than is there, so it has proved nothing of the input behind.
+            // The read asked for no more than is there, so it has proved nothing about the input behind.
             self.ready = ready;
             self.touch(desk.now);
         }
@@ -180,7 +182,7 @@ impl<T: Transport> Wire<T> {
         match desk.journal.write(socket, bytes.len(), || self.transport.write(bytes)) {
             Ok(taken @ 1..) => {
                 if taken < bytes.len() && self.transport.short_means_done() {
-                    // A short write has filled the send buffer: the event that tells of room again is sure to come.
+                    // A short write has filled the send buffer, so an event will tell when there is room again.
                     self.ready = self.ready.without(Readiness::WRITABLE);
                 }
                 self.count_sent(taken, desk);
@@ -191,7 +193,7 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// One write out of a pipe.
+    /// One splice from a pipe into the socket. A short splice proves nothing: only `WouldBlock` takes writability away.
     pub(super) fn splice_from(&mut self, pipe: &Pipe, desk: &mut Desk) -> io::Result<usize> {
         let socket = self.transport.descriptor();
         let splice = || self.transport.splice_from(pipe.reader.as_fd(), pipe.held);
@@ -230,7 +232,7 @@ impl<T: Transport> Wire<T> {
         self.last_activity = now;
     }
 
-    /// Whether the handshake has ended well. If not yet, an event came too early; another one follows.
+    /// Whether the handshake has ended well. False: the event came too early, and another one follows.
     pub(super) fn is_established(&mut self) -> io::Result<bool> {
         let is_established = self.transport.is_established()?;
         if !is_established {
@@ -242,13 +244,13 @@ impl<T: Transport> Wire<T> {
     /// Ends our sending side.
     pub(super) fn shut_down(&mut self) -> io::Result<()> {
         match self.transport.shutdown_write() {
-            // The peer was faster: nobody is left to tell.
+            // The connection is gone already, so there is no end to send.
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
             result => result,
         }
     }
 
-    /// Reads no more until [`Wire::resume`], since so many bytes are unsent.
+    /// Stops reading until [`Wire::resume`], since so many bytes are unsent.
     #[cold]
     pub(super) fn pause(&mut self, unsent: usize, desk: &mut Desk) {
         if !std::mem::replace(&mut self.paused, true) {
@@ -274,7 +276,7 @@ impl<T: Transport> Wire<T> {
         journal.note(self.transport.descriptor(), deed);
     }
 
-    /// The registration from now on, if it changes; `waits`: something waits for room.
+    /// The new registration, if it has to change; `waits`: something waits for room.
     pub(super) fn new_interest(&mut self, waits: bool) -> Option<Interest> {
         if self.transport.is_watched_for_room() || std::mem::replace(&mut self.watched, waits) == waits {
             return None;
@@ -282,7 +284,7 @@ impl<T: Transport> Wire<T> {
         Some(if waits { CONNECTION_INTEREST } else { INPUT_INTEREST })
     }
 
-    /// Whether it is read, and registered for nothing but input.
+    /// Whether the connection reads the socket, and watches a Unix stream for input alone.
     #[inline]
     pub(super) fn is_at_ease(&self) -> bool {
         !self.paused && !self.watched

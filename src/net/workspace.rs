@@ -6,8 +6,8 @@ use super::pipes::{Pipes, is_broken_pipe_harmless};
 use super::pool::{BufferBytes, Pool};
 use crate::reactor::Moment;
 
-/// All connections of a loop share one. A connection that holds no bytes owns no heap memory: it reads into this
-/// input, and its replies are collected on this desk.
+/// The connections of a loop share one workspace. So a connection that holds no bytes owns no heap memory: it reads
+/// into this input, and collects its answers on this desk.
 #[derive(Debug)]
 pub struct Workspace {
     pub(super) input: Box<[u8]>,
@@ -42,7 +42,7 @@ pub struct Traffic {
 
 impl Desk {
     /// The high-water mark: with so many unsent bytes the service gets no more input. Without memory for buffers, one
-    /// byte that waits is too much.
+    /// unsent byte is too much.
     #[inline]
     pub(super) fn write_limit(&self) -> usize {
         if self.pool.exhausted { 1 } else { self.limits.write_limit }
@@ -50,7 +50,7 @@ impl Desk {
 }
 
 impl Workspace {
-    /// The buffers for connections with these limits, each at least 1.
+    /// A workspace for connections with these limits, each at least 1.
     pub fn new(limits: Limits) -> Workspace {
         let Limits { read_size, write_limit, turn_budget } = limits;
         let limits = Limits {
@@ -80,7 +80,7 @@ impl Workspace {
 
     /// Bounds the memory of all buffers together. Once it is used up, a connection without a buffer gets none: it reads
     /// only input whose answer the kernel takes, and leaves the rest with the kernel, which stops the peer. So a
-    /// connection whose peer reads goes on; a connection whose peer doesn't waits, as always. Two things may exceed the
+    /// connection goes on while its peer reads, and waits while its peer doesn't, as always. Two things may exceed the
     /// bound: the answers to input that is already here, and one chunk's answer for each connection whose service is
     /// not a plain echo ([`Service::is_echo`](super::Service::is_echo)).
     pub fn set_buffer_limit(&mut self, bytes: usize) {
@@ -107,7 +107,7 @@ impl Workspace {
         self.desk.pipes.descriptors()
     }
 
-    /// How often a connection was not read any further because its write buffer was full.
+    /// How often a connection paused because its write buffer was full.
     pub fn pauses(&self) -> u64 {
         self.desk.pool.pauses
     }
@@ -118,7 +118,7 @@ impl Workspace {
     }
 
     /// Keeps the steps of connections from here on, or stops keeping them. Fetch them with [`Workspace::take_journal`]
-    /// after each pump: the journal keeps some ten thousand, and they don't name their connection.
+    /// after each pump: the steps don't name their connection, and the journal keeps a bounded number of them.
     pub fn keep_journal(&mut self, keep: bool) {
         self.desk.journal.keep(keep);
     }

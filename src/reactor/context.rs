@@ -51,7 +51,7 @@ impl<S: AsFd> Context<S> {
         self.reserve_places(self.sources.taken().saturating_add(sources))
     }
 
-    /// Makes room for a deadline and a place in the run queue of each of so many sources in all.
+    /// Makes room for the deadlines and the run queue entries of so many sources in all.
     fn reserve_places(&mut self, sources: usize) -> io::Result<()> {
         self.deadlines.reserve(sources, self.sources.capacity())?;
         let room = self.run_queue.capacity();
@@ -99,8 +99,8 @@ impl<S: AsFd> Context<S> {
             .ok_or_else(|| io::Error::other("more sources than a token can name"))
     }
 
-    /// Replaces the registration of a source. The kernel reports its readiness anew, which also helps with descriptors
-    /// whose readers never see `WouldBlock`, such as a blocking standard input.
+    /// Replaces the registration of a source. The kernel then reports its readiness anew. This also helps with
+    /// descriptors whose readers never see `WouldBlock`, such as a blocking standard input.
     ///
     /// # Errors
     /// When the source is not registered, or the kernel refuses.
@@ -110,10 +110,10 @@ impl<S: AsFd> Context<S> {
         self.poll.registry().reregister(&mut SourceFd(&descriptor), token.into(), interest)
     }
 
-    /// Takes the source's descriptor out of the poll. Only needed if another process may hold the same socket, or this
+    /// Takes the source's descriptor out of the poll. Needed only if another process may hold the same socket, or this
     /// process a duplicate of the descriptor: the kernel keeps a registration until the last descriptor is closed, in
-    /// whichever process, and would wake the loop for a source that it no longer has. Call it before
-    /// [`Context::remove`]: afterwards it finds no source and does nothing.
+    /// whichever process, and would wake the loop for a source that is gone. Call this before [`Context::remove`]:
+    /// afterwards it finds no source and does nothing.
     pub fn deregister(&mut self, token: Token) {
         let Some(source) = self.sources.get(token) else { return };
         if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&source.as_fd().as_raw_fd())) {
@@ -133,27 +133,27 @@ impl<S: AsFd> Context<S> {
     }
 
     /// Removes a source and its deadline; the reactor passes over its entry in the run queue. At the end of the turn
-    /// the reactor drops the source, which closes its descriptor. Closing the only descriptor also deregisters it. (The
-    /// process that an inherited socket comes from has another descriptor of it: call [`Context::deregister`] first.)
+    /// the reactor drops the source, which closes its descriptor. Closing the only descriptor also deregisters it. (An
+    /// inherited socket has another descriptor in the process that opened it: call [`Context::deregister`] first.)
     pub fn remove(&mut self, token: Token) {
         if self.sources.remove(token) {
             self.deadlines.clear(token.key());
         }
     }
 
-    /// Puts the source into the run queue, unless it is there: its [`Handler::resume`](super::Handler::resume) comes in
-    /// a later turn, behind the others of the queue. The loop does not sleep before that.
+    /// Puts the source at the end of the run queue, unless it is there already. The reactor calls
+    /// [`Handler::resume`](super::Handler::resume) for it in a later turn, and does not sleep before that.
     pub fn run_again(&mut self, token: Token) {
         if self.sources.mark_queued(token) {
             if self.run_queue.len() == self.run_queue.capacity() {
-                // There is room for an entry of each source, so some entries are of sources that have gone.
+                // There is room for an entry of each source, so some of the entries belong to sources that have gone.
                 self.run_queue.retain(|queued| self.sources.is_queued(*queued));
             }
             self.run_queue.push_back(token);
         }
     }
 
-    /// Whether the source waits in the run queue. An event for it then only has to be noted.
+    /// Whether the source waits in the run queue. If so, the handler only notes the events of the source.
     #[inline]
     pub fn is_queued(&self, token: Token) -> bool {
         !self.run_queue.is_empty() && self.sources.is_queued(token)
@@ -166,8 +166,8 @@ impl<S: AsFd> Context<S> {
         }
     }
 
-    /// Sets the deadline of the source unless it has a nearer one. So a deadline that every byte puts off costs nothing
-    /// per byte: the handler leaves it where it is, and looks and sets the next one when it is due.
+    /// Sets the deadline of the source unless it has a nearer one. A handler whose deadline moves with every byte need
+    /// not move it per byte: it leaves the old deadline in place, and sets the next one when the old one is due.
     pub fn set_deadline_no_later_than(&mut self, token: Token, at: Moment) {
         if self.deadlines.get(token.key()).is_none_or(|set| at < set) {
             self.set_deadline(token, at);
@@ -223,7 +223,7 @@ impl<S: AsFd> Context<S> {
         self.stopped = true;
     }
 
-    /// Whether the handler has called [`Context::stop`]; takes that back.
+    /// Whether the handler has called [`Context::stop`]. This forgets the call.
     pub(super) fn take_stopped(&mut self) -> bool {
         std::mem::take(&mut self.stopped)
     }
@@ -234,12 +234,12 @@ impl<S: AsFd> Context<S> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             result => result?,
         }
-        // Read once for the whole turn: everything that happens in it happens "now".
+        // Read the clock once for the whole turn: everything in it happens "now".
         self.now = Moment::now();
         Ok(self.now)
     }
 
-    /// How many entries the run queue has. Some of them may be of sources that have gone.
+    /// How many entries the run queue has. Some of them may belong to sources that have gone.
     pub(super) fn queued(&self) -> usize {
         self.run_queue.len()
     }
@@ -251,7 +251,7 @@ impl<S: AsFd> Context<S> {
 
     /// Takes out the deadline that has been due for the longest time; returns its source.
     pub(super) fn pop_due(&mut self) -> Option<Token> {
-        // A deadline dies with its source, so each key has one.
+        // A deadline dies with its source, so each key here has a source.
         self.deadlines.pop_due(self.now).and_then(|key| self.sources.token_of_key(key))
     }
 
@@ -277,7 +277,7 @@ impl<S: AsFd> Context<S> {
         self.turn = turn;
     }
 
-    /// How many entries of the run queue, and how many deadlines, there is memory for.
+    /// How many entries of the run queue, and how many deadlines, fit the memory at hand.
     #[cfg(test)]
     pub(super) fn room(&self) -> [usize; 2] {
         [self.run_queue.capacity(), self.deadlines.room()]

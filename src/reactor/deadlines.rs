@@ -1,8 +1,8 @@
 //! Deadlines: a binary heap that knows where each source's entry is.
 //!
-//! A source has at most one deadline, the nearest that it cares for. The heap remembers the place of each entry, so it
-//! moves or removes a deadline in `O(log n)`, and a deadline dies with its source: a server that opens and closes
-//! thousands of connections a second does not collect entries that outlive their connection.
+//! A source has at most one deadline; a handler that waits for several things sets the nearest. The heap remembers the
+//! place of each entry, so it moves or removes a deadline in `O(log n)`, and a deadline dies with its source: a server
+//! that opens and closes thousands of connections a second does not collect entries that outlive their connection.
 
 use std::collections::TryReserveError;
 
@@ -129,7 +129,7 @@ impl Deadlines {
 }
 
 /// Makes room for so many entries, or for twice as many as before. A new vector takes the entries over: `realloc` would
-/// copy the unused rest too, and so touch pages that cost nothing until then.
+/// also copy the unused rest, and so touch pages that cost nothing while they are untouched.
 fn grow<T>(entries: &mut Vec<T>, most: usize) -> Result<(), TryReserveError> {
     if entries.capacity() < most {
         let mut larger = Vec::new();

@@ -16,13 +16,13 @@ pub trait Handler {
     type Source: AsFd;
 
     /// The source became ready. The handler may have removed it at an earlier event of the same batch: then
-    /// [`Context::get_mut`] has nothing, and there is nothing to do.
+    /// [`Context::get_mut`] returns `None`, and there is nothing to do.
     ///
-    /// The reactor passes on the events of a source that waits in the run queue ([`Context::is_queued`]), too. It is the
-    /// handler's duty only to note such a readiness: the source keeps its place, and has no second share of the turn.
+    /// The source may wait in the run queue ([`Context::is_queued`]). Then the handler must only note the readiness:
+    /// the source keeps its place in the queue, and gets no second share of the turn.
     fn ready(&mut self, context: &mut Context<Self::Source>, token: Token, readiness: Readiness);
 
-    /// The source has another share: the handler asked for it by [`Context::run_again`].
+    /// The source has another share, for which the handler called [`Context::run_again`].
     fn resume(&mut self, context: &mut Context<Self::Source>, token: Token) {
         let _ = (context, token);
     }
@@ -30,8 +30,8 @@ pub trait Handler {
     /// The deadline of the source is due, and no longer set. The reactor takes all due deadlines of a turn out before
     /// it calls this for the first of them, so clearing or moving another one comes too late for this turn.
     ///
-    /// **A deadline is a hint, like an event.** A process that was stopped, or is late, finds deadlines due whose
-    /// source became ready long ago: read and write first, then judge by what moved.
+    /// **A deadline is a hint, like an event.** A process that was stopped, or is late, finds deadlines due although
+    /// their sources became ready long ago. So read and write first, and then judge by the bytes that moved.
     fn deadline(&mut self, context: &mut Context<Self::Source>, token: Token) {
         let _ = (context, token);
     }

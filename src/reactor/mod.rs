@@ -4,7 +4,7 @@
 //! has *events* for some of them, and calls a [`Handler`] for each; the events of one wait are a *batch*. A handler
 //! that could do more for a source, but has given it its share, puts the source into the *run queue*, and the reactor
 //! calls again in a later turn. The reactor knows nothing of echo, of connections or even of sockets: its own tests
-//! drive it with pipes. (The names of its [stages](Stage) tell how the server uses them; the reactor knows only their
+//! drive it with pipes. (Its [stages](Stage) are named after their use in the server; the reactor knows only their
 //! order.)
 //!
 //! # A turn
@@ -16,7 +16,7 @@
 //!      │
 //!   connections      Handler::ready for each event of the batch …
 //!   listeners        … then for the listeners among them
-//!   run queue        Handler::resume for the first entries that were there before the poll
+//!   run queue        Handler::resume for at most sixteen entries, all of them queued before the poll
 //!   deadlines        Handler::deadline for the due ones, then Handler::timer
 //!   signals          Handler::ready for the signals, when everything else has settled
 //!   end of turn      removed sources are dropped, their slots become free; Handler::turn_end
@@ -27,11 +27,11 @@
 //! # The bound of a turn
 //!
 //! An event that comes while a turn is under way waits until the turn ends, so a turn must be short. It consists of at
-//! most [`EVENTS_PER_TURN`] events, [`RESUMES_PER_TURN`] entries of the run queue and [`DEADLINES_PER_TURN`] deadlines,
-//! and each source has at most one share of it: as much as the handler does in one call. Further entries and deadlines
-//! keep their places for the next turn, which doesn't sleep; further events wait in the kernel. Two things are outside of
-//! this bound, since they are rare: due timers, each [`Timer`] at most once, and a signal to stop, for which a
-//! handler may go through all sources.
+//! most [`EVENTS_PER_TURN`] events, [`RESUMES_PER_TURN`] entries of the run queue and [`DEADLINES_PER_TURN`] deadlines.
+//! A handler gives each source at most one *share* of a turn: a bounded amount of work. Further entries and deadlines
+//! keep their places for the next turn, which doesn't sleep; further events wait in the kernel. Two things are outside
+//! this bound, since they are rare: due timers, each [`Timer`] at most once, and a signal to stop, for which a handler
+//! may go through all sources.
 //!
 //! # The laws of readiness
 //!
@@ -43,11 +43,11 @@
 //! **An event is a hint.** It says "look"; `read` and `write` tell the truth. `WouldBlock` at the first call is normal,
 //! and so is an event for a source that the handler removed a moment ago (the handler finds no such source).
 //!
-//! **Stopping early is a promise to come back.** A handler that leaves off before `WouldBlock`, because other sources
-//! have their share too, calls [`Context::run_again`]: no event will come for bytes that are already there.
+//! **Stopping early is a promise to come back.** A handler that leaves a source before `WouldBlock`, to let other
+//! sources have their share, calls [`Context::run_again`]: no event will come for bytes that are already there.
 //!
-//! **Interrupted is nothing.** A signal may end the wait; the turn then goes on with an empty batch, and the time to
-//! wait is computed anew from absolute deadlines.
+//! **Interrupted is nothing.** A signal may end the wait. The turn then goes on with an empty batch, and the next turn
+//! computes its timeout anew from absolute deadlines.
 
 mod context;
 mod deadlines;
@@ -75,28 +75,28 @@ pub use self::turn::{Turn, TurnTimes};
 /// The registration of a source; see [`mio::Interest`].
 pub use mio::Interest;
 
-/// The largest batch. A larger one would spare little, since 256 events share one call, and the run queue would wait
-/// for longer.
+/// The largest batch. A larger one would save little, since 256 events share one call already, and would keep the run
+/// queue waiting.
 pub const EVENTS_PER_TURN: usize = 256;
 
 /// Entries of the run queue that have their share in a turn. A connection of the server moves up to a quarter of a
 /// megabyte in its share, so sixteen take about a millisecond: the run queue adds no more to a turn, however many are
-/// queued. The batch is beside that: each of its [`EVENTS_PER_TURN`] events may take a share as well, and a listener of
-/// the server takes up to 64 connections in.
+/// queued. The batch comes on top: each of its [`EVENTS_PER_TURN`] events may take a share as well, and a listener of
+/// the server accepts up to 64 connections in its share.
 pub const RESUMES_PER_TURN: usize = 16;
 
-/// Deadlines that the handler gets in a turn. A process that was stopped finds all of them due when it goes on, and
-/// each costs some system calls.
+/// Deadlines that the handler gets in a turn. A process that was stopped finds all of them due when it goes on, and the
+/// handler makes some system calls for each.
 pub const DEADLINES_PER_TURN: usize = 256;
 
 /// The loop. `S` is the handler's [`Source`](Handler::Source).
 pub struct Reactor<S> {
     events: Events,
     context: Context<S>,
-    /// Events of this batch whose [`Stage`] comes later in the turn.
+    /// Events of this batch whose [`Stage`] comes later in the turn. This list and the next two are empty between
+    /// turns, and keep their memory.
     late: Vec<(Token, Readiness)>,
-    /// Sources whose deadline is due in this turn. The list is empty between turns, as the other two are; each keeps its
-    /// memory.
+    /// Sources whose deadline is due in this turn.
     due: Vec<Token>,
     due_timers: Vec<Timer>,
     /// How long to poll without sleeping after each event.
@@ -128,8 +128,9 @@ impl<S: AsFd> Reactor<S> {
         })
     }
 
-    /// Makes the loop poll without blocking for `time` after each event before it goes to sleep. That trades a whole
-    /// core for the time that the kernel takes to wake a sleeping process; zero, the default, always sleeps.
+    /// Makes the loop poll without blocking for `time` after each event before it goes to sleep. This spends a whole
+    /// core to save the time that the kernel takes to wake a sleeping process. With zero, the default, the loop sleeps
+    /// at once.
     pub fn set_busy_poll(&mut self, time: Duration) {
         self.busy_poll = time;
     }
@@ -199,7 +200,8 @@ impl<S: AsFd> Reactor<S> {
         }
         turn.mark(|times| &mut times.run_queue_ended);
 
-        // Taken out before the handler gets the first: a deadline that it sets to "now" waits for the next turn.
+        // Take all of them out before the handler gets the first: a deadline that it sets to "now" waits for the next
+        // turn.
         due.extend(std::iter::from_fn(|| context.pop_due()).take(DEADLINES_PER_TURN));
         turn.deadlines = due.len();
         for token in due.drain(..) {
@@ -239,7 +241,7 @@ impl<S: AsFd> Reactor<S> {
         if self.context.queued() > 0 || self.spin_until.is_some() {
             return Some(Duration::ZERO);
         }
-        // Measured from this moment, not from the start of the turn: a long turn must not make deadlines late.
+        // Measure from this moment, not from the start of the turn: a long turn must not make deadlines late.
         let left = self.context.nearest()?.since(Moment::now());
         Some(if self.prompt { sleep_before(left) } else { left })
     }
@@ -259,8 +261,8 @@ fn tell<H: Handler>(
     }
 }
 
-/// How long to sleep so as not to miss a deadline that is so far away: whole milliseconds, since the kernel's wait
-/// counts these, and early enough for a process that the kernel wakes a little late.
+/// How long to sleep before a deadline that is `left` away: whole milliseconds, since the kernel's wait counts in
+/// these, and a little less, since the kernel may wake the process late.
 fn sleep_before(left: Duration) -> Duration {
     const WAKE_UP: Duration = Duration::from_micros(150);
     let milliseconds = left.saturating_sub(WAKE_UP).as_millis();

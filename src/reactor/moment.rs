@@ -5,20 +5,20 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// A point on the monotonic clock, like [`Instant`] but half its size: a connection keeps two of them, and ten
-/// thousand connections have to share a cache. It counts nanoseconds from the first one that the process asked for,
-/// which is enough for five centuries.
+/// thousand connections have to share a cache. It counts nanoseconds from the first moment that the process asked for,
+/// and has room for five centuries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// The present one. Reads the clock: a handler rather asks [`Context::now`](super::Context::now), which was read
-    /// once for the whole turn.
+    /// The present moment, from the clock. A handler rather asks [`Context::now`](super::Context::now): the loop reads
+    /// the clock for it once a turn.
     pub fn now() -> Moment {
         static FIRST: OnceLock<Instant> = OnceLock::new();
         Moment(nanoseconds(FIRST.get_or_init(Instant::now).elapsed()))
     }
 
-    /// How long it is from `earlier` to this one; nothing if it is the other way round.
+    /// The time from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

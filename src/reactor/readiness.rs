@@ -16,7 +16,7 @@ use std::ops::BitOr;
 pub struct Readiness(u8);
 
 impl Readiness {
-    /// No event: the source is looked at for another reason.
+    /// No event: the handler looks at the source for another reason.
     pub const NONE: Readiness = Readiness(0);
     /// There may be bytes, a connection, or the end of input to read.
     pub const READABLE: Readiness = Readiness(1);
@@ -51,7 +51,7 @@ impl Readiness {
         Readiness(self.0 | other.0)
     }
 
-    /// These bits but the others.
+    /// These bits without the others.
     #[inline]
     pub const fn without(self, others: Readiness) -> Readiness {
         Readiness(self.0 & !others.0)

@@ -5,15 +5,15 @@
 //! 1. **A slot is never reused within a turn.** [`Sources::remove`] only marks the slot; the slab gets it back in
 //!    [`Sources::free_removed`] at the end of the turn. A batch of events can name the same token several times, and
 //!    a listener that runs after the connections of its batch must not be handed the slot of one that has just gone.
-//! 2. **A token carries a generation.** The table returns `None` for a token that outlives its source, in a run queue
-//!    or a list of paused listeners, even when the slot has a new owner.
+//! 2. **A token carries a generation.** A token may outlive its source, in a run queue or a list of paused listeners.
+//!    The table returns `None` for such a token, even when the slot has a new owner.
 
 use std::collections::TryReserveError;
 
 use slab::Slab;
 
-/// Half of a token is the slab key, on machines of any word size; then come two bits for the stage, and the rest is the
-/// generation.
+/// The lower half of a token is the slab key, on machines of any word size. Two bits for the stage follow, and the
+/// generation has the rest.
 const KEY_BITS: u32 = usize::BITS / 2;
 const KEY_MASK: usize = (1 << KEY_BITS) - 1;
 const STAGE_MASK: usize = 0b11;
@@ -33,8 +33,8 @@ impl Token {
         self.0 & KEY_MASK
     }
 
-    /// When in a turn the source gets its events. The token has it, so that the reactor sorts events without a look at
-    /// the table.
+    /// When in a turn the source gets its events. The token carries the stage, so that the reactor sorts events without
+    /// a look at the table.
     #[inline]
     pub(super) fn stage(self) -> Stage {
         match self.0 >> KEY_BITS & STAGE_MASK {
@@ -44,8 +44,8 @@ impl Token {
         }
     }
 
-    /// How many sources the table had taken in before this one, which tells it from earlier owners of its slot. The
-    /// count begins anew at 0 after a billion sources (where a word has 32 bits, after 16,384).
+    /// The number of sources that the table took in before this one. It tells the source from earlier owners of the
+    /// slot. The count begins anew at 0 after a billion sources (where a word has 32 bits, after 16,384).
     pub fn generation(self) -> u32 {
         (self.0 >> GENERATION_SHIFT) as u32
     }
@@ -74,8 +74,8 @@ pub enum Stage {
     Signals,
 }
 
-/// The fields that an event needs first lie in one cache line with the beginning of the source. Among ten thousand
-/// connections each line that is touched comes from far away.
+/// The fields that an event needs first share a cache line with the beginning of the source. With ten thousand
+/// connections each line that the loop touches is a cache miss.
 #[repr(C)]
 struct Slot<S> {
     generation: u32,
@@ -103,9 +103,10 @@ impl<S> Sources<S> {
         Sources { slots: Slab::new(), removed: Vec::new(), next_generation: 0 }
     }
 
-    /// Makes room for so many more.
+    /// Makes room for so many more sources.
     pub(super) fn reserve(&mut self, additional: usize) -> Result<(), TryReserveError> {
-        // `Slab::reserve` aborts when memory is short, so ask for as much in a way that can fail, and give it back.
+        // `Slab::reserve` aborts when memory is short. So first ask for as much in a way that can fail, and give it
+        // back. Twice as much, since the slab may double.
         let slots = self.slots.len().saturating_add(additional);
         Vec::<Slot<S>>::new().try_reserve_exact(slots.saturating_mul(2))?;
         self.slots.reserve(additional);
@@ -125,8 +126,8 @@ impl<S> Sources<S> {
     /// `None` when every key that a token can hold is taken.
     pub(super) fn insert(&mut self, source: S, stage: Stage) -> Option<Token> {
         let entry = self.slots.vacant_entry();
-        // `<` and not `<=`: to the deadlines the largest number of 32 bits means "nowhere", so no heap may grow so long
-        // that it is a place.
+        // `<` and not `<=`: the heap of deadlines uses the largest number of 32 bits for "nowhere", so it must never
+        // hold so many entries that this number is a place.
         (entry.key() < KEY_MASK).then(|| {
             let generation = self.next_generation & GENERATION_MASK;
             self.next_generation = self.next_generation.wrapping_add(1);
@@ -180,7 +181,7 @@ impl<S> Sources<S> {
         self.slot(token).map(|slot| slot.queued = false).is_some()
     }
 
-    /// How many sources are held, those removed in this turn left out.
+    /// How many sources the table holds. Sources that were removed in this turn don't count.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.removed.len()
     }

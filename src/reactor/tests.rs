@@ -34,7 +34,7 @@ impl AsFd for Source {
 
 type Action = Box<dyn FnMut(&mut Context<Source>, Token, &Told)>;
 
-/// Notes each callback, and does whatever a test wants done at that moment.
+/// Notes each call of the reactor, and performs the action of the test.
 struct Toy {
     told: Vec<Told>,
     action: Action,

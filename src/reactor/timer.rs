@@ -5,6 +5,6 @@
 pub struct Timer(pub u8);
 
 impl Timer {
-    /// There are no more timers than numbers for them.
+    /// One timer for each number that a `u8` can be.
     pub(super) const MOST: usize = u8::MAX as usize + 1;
 }

@@ -13,7 +13,7 @@ pub struct Turn {
     pub waiting: usize,
     /// Deadlines that were due, and that the handler got.
     pub deadlines: usize,
-    /// When its parts ended, if [`Reactor::set_timed`](super::Reactor::set_timed) asked for it.
+    /// When its parts ended; `None` unless [`Reactor::set_timed`](super::Reactor::set_timed) asked for the times.
     pub times: Option<TurnTimes>,
 }
 
@@ -44,7 +44,7 @@ pub struct TurnTimes {
 }
 
 impl TurnTimes {
-    /// Each later part takes no time until it has ended.
+    /// The parts after the poll have not ended yet, so they count as taking no time.
     pub(super) fn after_poll(poll_began: Moment, poll_ended: Moment) -> TurnTimes {
         TurnTimes {
             poll_began,

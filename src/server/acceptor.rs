@@ -1,7 +1,8 @@
 //! The acceptor: takes connections from listeners, and pauses at the limit or when descriptors run out.
 //!
-//! Listeners are edge-triggered: no event repeats that connections wait in the backlog, not even when a descriptor
-//! becomes free. So the acceptor remembers each listener that it left before the backlog was empty, and returns to it.
+//! Listeners are edge-triggered. The kernel does not repeat the event while connections wait in the backlog, not even
+//! when a descriptor becomes free. So the acceptor remembers each listener that it left before the backlog was empty,
+//! and returns to it.
 
 use std::io;
 use std::mem;
@@ -13,16 +14,17 @@ use crate::net::{Accept, AcceptError, Listener, Peer, Socket, classify_accept_er
 use crate::reactor::{Moment, Token};
 use crate::system::describe;
 
-/// Connections that one listener may bring in a turn: a storm of new ones must not keep the open ones waiting.
+/// The most connections that one listener brings in a turn: a storm of new ones must not keep the open ones waiting.
 pub(super) const ACCEPTS_PER_TURN: usize = 64;
-/// When nothing tells that descriptors are free again, try after this time, and after twice as long each time.
+/// No event tells that the machine has descriptors again. So try again after this time, and after twice as long each
+/// time that this fails.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_millis(500);
 /// An episode of failures is over after this time without one. Under churn, successes and failures alternate.
 const QUIET: Duration = Duration::from_secs(1);
 /// The acceptor logs at most one warning in this time.
 const WARNING_EVERY: Duration = Duration::from_secs(1);
-/// So many connections in a row that failed before they were accepted are no bad luck: pause, rather than spin.
+/// If so many connections in a row fail before `accept`, this is no bad luck: pause, rather than spin.
 const MOST_FAILED_IN_A_ROW: usize = ACCEPTS_PER_TURN;
 
 /// The listeners of the server, and the reasons not to accept from them at present.
@@ -32,14 +34,14 @@ pub(super) struct Acceptor {
     when_full: WhenFull,
     max_accepts: Option<u64>,
     listeners: Vec<Token>,
-    /// Listeners that were left before their backlog was empty.
+    /// Listeners that the acceptor left before their backlog was empty.
     waiting: Vec<Token>,
     failures: Option<Episode>,
-    /// Connections that failed before they were accepted, since one did not.
+    /// Connections that failed before `accept`, counted since the last one that did not.
     failed_in_a_row: usize,
     /// Connections that closed in this turn. Their descriptors close at its end.
     freed: usize,
-    /// The limit was reached. It is reached anew only after it was left.
+    /// The server is at its limit of connections. To reach the limit anew, it first has to leave it.
     full: bool,
     full_told: bool,
     /// When the acceptor last warned.
@@ -66,9 +68,9 @@ struct Episode {
     last: Moment,
     count: u64,
     retry: Duration,
-    /// The first success since the last failure.
+    /// When an attempt first succeeded after the last failure.
     free_since: Option<Moment>,
-    /// The log tells of it.
+    /// The log has mentioned the episode.
     told: bool,
 }
 
@@ -82,7 +84,7 @@ impl Acceptor {
         self.listeners.push(listener);
     }
 
-    /// Asks a listener for a connection; `first`: for the first in this turn.
+    /// Asks a listener for a connection; `first`: the first in this turn.
     pub(super) fn ask(
         &mut self,
         token: Token,
@@ -91,7 +93,8 @@ impl Acceptor {
         counters: &mut Counters,
         now: Moment,
     ) -> Offer {
-        // Connections that closed in this turn still have their descriptors: new ones could need more than there are.
+        // Connections that closed in this turn keep their descriptors until it ends. Together with new ones they could
+        // need more than there are.
         if self.when_full == WhenFull::Wait && counters.open + self.freed >= self.limit {
             if self.is_full(counters) {
                 self.note_full(counters, now);
@@ -99,14 +102,14 @@ impl Acceptor {
             self.wait(token);
             return Offer::Nothing;
         }
-        // The event says that a connection waits. Mostly no second one does.
+        // The event says that a connection waits. Usually no second one does, so ask before the second `accept`.
         let next = if first || listener.has_waiting() { listener.accept() } else { Accept::Drained };
         match next {
             Accept::Drained => {
-                // From now on an event tells of the next connection. To ask before could find every descriptor in use,
-                // and pause for nobody.
+                // From now on an event tells of the next connection. An earlier `accept` could find every descriptor in
+                // use, and pause although nobody waits.
                 self.waiting.retain(|waiting| *waiting != token);
-                // Only an empty backlog leaves the limit, and not each connection that ends while others wait.
+                // Only an empty backlog counts as leaving the limit. A connection that ends while others wait does not.
                 self.full &= self.is_full(counters);
                 // `accept` allocates a descriptor before it looks at the backlog, so one was free.
                 self.succeeded(now);
@@ -141,7 +144,7 @@ impl Acceptor {
         self.freed += 1;
     }
 
-    /// After a turn, when its closed connections have given their descriptors back: the listeners to return to.
+    /// After a turn, once its closed connections have given their descriptors back. Returns the listeners to return to.
     pub(super) fn turn_ended(&mut self, counters: &Counters) -> Vec<Token> {
         if mem::take(&mut self.freed) == 0 {
             return Vec::new();
@@ -160,7 +163,8 @@ impl Acceptor {
         listeners
     }
 
-    /// Accepting failed, or polling the new connection: accepting pauses. Returns when to ask the listener again.
+    /// Pauses accepting, after accepting or polling a new connection has failed. Returns when to ask the listener
+    /// again.
     pub(super) fn failed(
         &mut self,
         token: Token,
@@ -204,12 +208,12 @@ impl Acceptor {
         mem::take(&mut self.listeners)
     }
 
-    /// No listener is left.
+    /// True if no listener is left.
     pub(super) fn is_closed(&self) -> bool {
         self.listeners.is_empty()
     }
 
-    /// The server has accepted as many connections as it was asked to.
+    /// True if the server has accepted as many connections as its options ask for.
     pub(super) fn has_enough(&self, counters: &Counters) -> bool {
         self.max_accepts.is_some_and(|most| counters.accepted >= most)
     }
@@ -218,7 +222,7 @@ impl Acceptor {
         counters.open >= self.limit
     }
 
-    /// The last attempt to accept failed.
+    /// True if the last attempt to accept failed.
     pub(super) fn is_blocked(&self) -> bool {
         self.failures.as_ref().is_some_and(|episode| episode.free_since.is_none())
     }

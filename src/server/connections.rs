@@ -16,40 +16,40 @@ use crate::net::{Connection, End, Judgement, Next, Peer, Socket, Timeout, Timeou
 use crate::reactor::{Interest, Moment, Readiness, Token, Turn};
 use crate::system::describe;
 
-/// A connection that the server answers.
+/// A connection under service.
 pub(super) struct Client {
     connection: Connection<Socket>,
     peer: Peer,
     opened: Moment,
 }
 
-/// The connections of the server: everything that they share.
+/// Everything that the connections of the server share. The connections themselves are in the reactor.
 pub(super) struct Connections {
-    /// The acceptor and the router count here, too: connections that don't come so far.
+    /// The acceptor and the router count here as well.
     pub(super) counters: Counters,
     echo: Echo,
     first_read: FirstRead,
     workspace: Workspace,
     timeouts: Timeouts,
     trace: Option<Trace>,
-    /// Connections in which a proxy speaks for itself, as in a health check. They are few, and not worth a byte in the
-    /// slot of each connection.
+    /// Connections in which a proxy speaks for itself, as in a health check. There are few of them, so a set here takes
+    /// less memory than a flag in the slot of each connection.
     probes: HashSet<Token>,
 }
 
 /// The router's next step with a connection.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
-    /// Nothing: it waits for its next event, as nearly always.
+    /// Nothing: it waits for its next event. This is the usual step.
     Rest,
-    /// Keep it: give it another turn if `again`, look at it at the `deadline` at the latest, and register it anew if
-    /// its `interest` has changed.
+    /// Keep it: give it another turn if `again` says so, look at it at the `deadline` at the latest, and register it
+    /// anew if there is a new `interest`.
     Keep { again: bool, deadline: Option<Moment>, interest: Option<Interest> },
     /// It is closed, counted and logged: remove it.
     Remove,
 }
 
-/// Why a connection is closed.
+/// The reason to close a connection.
 enum Reason {
     Ended(End),
     /// The kernel holds an error for it.
@@ -58,12 +58,12 @@ enum Reason {
     CutOff(Urgency),
 }
 
-/// Why the server no longer waits for connections to end.
+/// The reason to wait no longer for connections to end.
 #[derive(Clone, Copy)]
 pub(super) enum Urgency {
     /// The time to drain is over.
     DrainOver,
-    /// It was asked to stop a second time.
+    /// A second request to stop came.
     SecondSignal,
 }
 
@@ -74,12 +74,12 @@ struct Lost {
 }
 
 impl Client {
-    /// A connection that was just accepted.
+    /// A connection that the acceptor has just accepted.
     pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> Client {
         Client { connection: Connection::new(socket, now), peer, opened: now }
     }
 
-    /// A connection whose PROXY header has just been read.
+    /// A connection whose PROXY header the server has just read.
     pub(super) fn introduced(introduced: Introduced, now: Moment) -> Client {
         let Introduced { socket, peer, opened, .. } = introduced;
         let mut client = Client { opened, ..Client::new(socket, peer, now) };
@@ -94,7 +94,7 @@ impl Client {
 }
 
 impl Connections {
-    /// Bulk data of a plain echo may go through so many `pipes`.
+    /// A plain echo may use so many `pipes` for bulk data.
     pub(super) fn new(options: ServerOptions, pipes: usize, trace: Option<Trace>) -> Connections {
         let mut workspace = Workspace::new(options.limits());
         workspace.set_buffer_limit(options.buffer_limit());
@@ -111,8 +111,8 @@ impl Connections {
         }
     }
 
-    /// Serves a connection from now on: greets it, and reads at once if that is [promising](FirstRead). The event of input
-    /// that is read here still comes, and finds less to do.
+    /// Serves a connection from now on: greets it, and reads at once if that is [promising](FirstRead). The event for
+    /// this input still comes, and finds less to do.
     pub(super) fn begin(
         &mut self,
         token: Token,
@@ -137,7 +137,7 @@ impl Connections {
             }
             return self.close(token, client, &Reason::Ended(error.into()), now);
         }
-        // The client may stay silent for ever, and then no event leads to its deadline.
+        // The client may stay silent for ever, and then no event would set its deadline.
         let idle = connection.deadline(&self.timeouts).map(|(at, _)| at);
         let reads_at_once = !connection.is_readable() && self.first_read.is_promising();
         if reads_at_once {
@@ -156,7 +156,7 @@ impl Connections {
         }
     }
 
-    /// An event came. A connection that waits in the run queue keeps its place there.
+    /// Notes an event, and pumps the connection unless it waits in the run queue: then it keeps its place there.
     #[inline(always)]
     pub(super) fn ready(
         &mut self,
@@ -170,7 +170,7 @@ impl Connections {
             self.record_ready(token, client, readiness);
         }
         if readiness.has(Readiness::ERROR) {
-            // Nobody can get an answer any more, to unread input neither.
+            // The peer can get no answer any more, not even to the input that we have not read.
             return self.close(token, client, &Reason::Broken, now);
         }
         client.connection.note(readiness);
@@ -198,7 +198,7 @@ impl Connections {
             self.record_pump(token, connection, is_queued, is_over);
         }
         let again = match next {
-            // Its deadline can only be later than the deadline that the server set when it began.
+            // The deadline of the idle timeout is set since the beginning, and can only have moved to a later time.
             Next::Wait if connection.is_at_ease() => return Step::Rest,
             Next::Wait => false,
             Next::Again => true,
@@ -220,7 +220,7 @@ impl Connections {
         }
     }
 
-    /// Its deadline is due: looks at the socket once more, then judges.
+    /// Looks at the socket of a connection once more, and judges, since its deadline is due.
     pub(super) fn deadline(&mut self, token: Token, client: &mut Client, now: Moment) -> Step {
         let Client { connection, peer, .. } = client;
         let verdict = connection.judge(&mut self.echo.with(peer), &mut self.workspace, &self.timeouts, now);
@@ -249,12 +249,12 @@ impl Connections {
         }
     }
 
-    /// The loop can't watch the connection any more.
+    /// Closes a connection that the loop can't watch any more.
     pub(super) fn break_off(&mut self, token: Token, client: &mut Client, error: io::Error, now: Moment) {
         self.close(token, client, &Reason::Ended(error.into()), now);
     }
 
-    /// The server ends without waiting any longer.
+    /// Closes a connection, since the server waits no longer.
     pub(super) fn cut_off(
         &mut self,
         token: Token,
@@ -263,7 +263,7 @@ impl Connections {
         now: Moment,
     ) -> Step {
         if let Urgency::DrainOver = urgency {
-            // This process may have been stopped until now, and the peer's end may wait to be read: look once more.
+            // This process may have been stopped until now, and the peer's end may wait in the socket. Look once more.
             client.connection.note(Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY);
             if let Step::Remove = self.pump(token, client, now) {
                 return Step::Remove;
@@ -272,7 +272,7 @@ impl Connections {
         self.close(token, client, &Reason::CutOff(urgency), now)
     }
 
-    /// Counts and records a turn. False: it was the last turn on record, and the trace file is closed.
+    /// Counts and records a turn. False: this was the last turn on record, and the trace file is now closed.
     pub(super) fn turn_ended(&mut self, turn: &Turn) -> bool {
         self.counters.turns.add(turn);
         self.counters.traffic = self.workspace.traffic();
@@ -287,7 +287,7 @@ impl Connections {
         true
     }
 
-    /// The loop has ended.
+    /// Completes the trace after the loop has ended.
     pub(super) fn finish(&mut self) {
         if let Some(trace) = self.trace.take() {
             trace.finish();
@@ -299,7 +299,7 @@ impl Connections {
         &self.workspace
     }
 
-    /// A proxy speaks for itself on this connection. Only the detailed log mentions it.
+    /// Remembers that a proxy speaks for itself on this connection. Only the detailed log mentions such a connection.
     pub(super) fn note_probe(&mut self, token: Token) {
         self.probes.insert(token);
     }
@@ -360,7 +360,7 @@ impl fmt::Display for Lost {
 }
 
 impl Reason {
-    /// The counter that it belongs to.
+    /// The counter for this reason.
     fn ending(&self) -> Ending {
         match self {
             Reason::Ended(End::Finished) => Ending::Finished,
@@ -374,7 +374,7 @@ impl Reason {
         }
     }
 
-    /// Bytes in the kernel that nobody will read. After the peer's end there are none.
+    /// Bytes in the kernel that the server will never read. After the peer's end there are none.
     fn unread(&self, connection: &Connection<Socket>) -> u64 {
         match self {
             Reason::Ended(End::Finished | End::Lingered) => 0,
@@ -382,7 +382,7 @@ impl Reason {
         }
     }
 
-    /// The reason in words. Called only for the log or the trace: asking the kernel for its error is a system call.
+    /// The reason in words. Call this only for the log or the trace: it may ask the kernel for the error.
     fn text(&self, connection: &Connection<Socket>) -> String {
         match self {
             Reason::Ended(End::Finished) => "end of input, all answered".into(),

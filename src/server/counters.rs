@@ -10,11 +10,11 @@ use crate::reactor::Turn;
 /// The work of a server, in figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Connections that were served.
+    /// Connections that the server served.
     pub served: u64,
-    /// Connections that were closed at once, because there were too many.
+    /// Connections that the server closed at once, because there were too many.
     pub refused: u64,
-    /// Connections that were closed because their PROXY header was missing or wrong.
+    /// Connections that the server closed because their PROXY header was missing or wrong.
     pub unannounced: u64,
     /// The most connections at once.
     pub most_at_once: usize,
@@ -22,21 +22,22 @@ pub struct Summary {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
-    /// Connections that ended before everything was answered and taken.
+    /// Connections that ended before we had answered everything and the peer had taken it.
     pub cut_off: u64,
-    /// Bytes that were received and not answered, or answered and not taken, when their connection ended.
+    /// Bytes that we had received and not answered when their connection ended, and bytes of answers that the peer had
+    /// not taken.
     pub bytes_cut_off: u64,
-    /// Datagrams. The bytes above are without theirs.
+    /// Datagrams. The bytes above don't include theirs.
     pub datagrams: DatagramCounts,
 }
 
 /// The counters of connections and turns. (UDP counts in [`DatagramCounts`].)
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counters {
-    /// Connections at present, also while their PROXY header is not complete.
+    /// Connections at present, including those whose PROXY header is not complete.
     pub(super) open: usize,
     pub(super) accepted: u64,
-    /// The part of the summary that is counted there.
+    /// Some fields of the summary count here; [`Counters::summary`] fills in the others.
     pub(super) summary: Summary,
     /// Bytes that connections have moved, as of the end of the last turn.
     pub(super) traffic: Traffic,
@@ -53,22 +54,22 @@ pub(super) struct Counters {
 pub(super) struct Turns {
     pub(super) turns: u64,
     pub(super) events: u64,
-    /// Sources that were served from the run queue.
+    /// Sources that had a share from the run queue.
     pub(super) resumed: u64,
-    /// The length of the run queue when it last came up.
+    /// The length of the run queue at the beginning of the last turn.
     pub(super) run_queue: usize,
-    /// How long turns took, the wait for events left out; empty unless the turns are timed.
+    /// The durations of turns, without the wait for events. Empty unless the turns are timed.
     pub(super) times: Histogram,
 }
 
 /// How a connection ended. The names are labels of a metric, on which dashboards rely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// The client ended its input, and everything was answered.
+    /// The client ended its input, and the kernel took all answers.
     Finished,
     /// We ended it, and the client followed.
     EndedByUs,
-    /// Broken by the client or the network.
+    /// The client or the network broke it.
     Reset,
     /// The system had no memory for its bytes.
     NoMemory,
@@ -78,9 +79,9 @@ pub(super) enum Ending {
     WriteTimeout,
     /// We ended it, and the client did not follow.
     LingerTimeout,
-    /// Cut off when the time to drain was over.
+    /// The server cut it off when the time to drain was over, or at a second request to stop.
     DrainTimeout,
-    /// A header of the PROXY protocol was required, and there was none.
+    /// The server required a PROXY header, and none came.
     NoProxyHeader,
 }
 
@@ -89,20 +90,20 @@ pub(super) enum Ending {
 pub(super) struct Endings([u64; Ending::ALL.len()]);
 
 impl Counters {
-    /// A connection was accepted, and has its slot.
+    /// Counts a connection that was accepted and has its slot.
     pub(super) fn took_in(&mut self) {
         self.accepted += 1;
         self.open += 1;
         self.summary.most_at_once = self.summary.most_at_once.max(self.open);
     }
 
-    /// A connection has ended and leaves its slot.
+    /// Counts a connection that has ended and leaves its slot.
     pub(super) fn ended(&mut self, ending: Ending) {
         self.open -= 1;
         self.endings.0[ending as usize] += 1;
     }
 
-    /// A connection was cut off, and so many bytes with it.
+    /// Counts a connection that was cut off, and its lost bytes.
     pub(super) fn lost(&mut self, bytes: u64) {
         self.summary.cut_off += 1;
         self.summary.bytes_cut_off += bytes;

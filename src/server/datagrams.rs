@@ -1,8 +1,9 @@
-//! UDP: every datagram comes back whole, to its sender, from the address that it was sent to (RFC 862); or not at all.
+//! UDP: the server sends every datagram back whole, to its sender, from the address that the sender used (RFC 862); or
+//! not at all.
 //!
-//! Anybody can forge a sender's address. So an answer is never longer than the question, and the server does not answer
-//! where an answer could make two services talk to each other for ever (CERT CA-1996-01, CVE-2024-2169) or make many
-//! machines answer one datagram; [`rule_against`] has the rules.
+//! Anybody can forge a sender's address. So an answer is never longer than the question. And the server gives none
+//! where an answer could make two services talk to each other for ever (CERT CA-1996-01, CVE-2024-2169), or make many
+//! machines answer one datagram. [`rule_against`] has the rules.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -18,24 +19,24 @@ use crate::system::{Escaped, describe};
 const LEAST_PRICE: usize = TURN_BUDGET / 64;
 /// Datagrams that the server receives before it answers them. This delays an answer by some microseconds.
 const BATCH: usize = 16;
-/// Room for a batch of usual datagrams; or for a very long one behind some others.
+/// Room for a batch of usual datagrams, or for a very long datagram behind some others.
 const BATCH_BYTES: usize = 2 * LONGEST_DATAGRAM;
-/// Before the server closes its sockets, each answers the datagrams that have arrived, in at most so many turns' worth.
+/// Before the server closes a socket, it answers the datagrams that have arrived, with at most so many turns' budgets.
 const LAST_TURNS: usize = 16;
-/// After a failed receive, which no peer can cause, try again in this time: never a spin.
+/// No peer can make a receive fail. If one fails all the same, try again after this time, and never spin.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The UDP sockets of the server. Without any, it takes no memory.
 #[derive(Default)]
 pub(super) struct Datagrams {
     sockets: Vec<Token>,
-    /// The ports of the sockets: a sender on one of these may be this server.
+    /// The ports of the sockets. A sender on one of these may be this server.
     own_ports: Vec<u16>,
     buffer: Vec<u8>,
     /// The answers to the batch in the buffer.
     answers: Vec<Answer>,
     any_source: bool,
-    /// The size to ask the kernel for, if not its default.
+    /// The size to ask the kernel for; `None`: its default.
     receive_buffer: Option<usize>,
     receiving_failed: bool,
     counts: DatagramCounts,
@@ -49,7 +50,7 @@ struct Answer {
     source: SocketAddr,
 }
 
-/// How far the datagrams of a socket were answered.
+/// The outcome of serving a socket.
 pub(super) enum Served {
     /// Nothing waits.
     All,
@@ -68,7 +69,7 @@ pub struct DatagramCounts {
     pub answered: u64,
     /// The server never answers such datagrams, for safety.
     pub ignored: u64,
-    /// The kernel did not take the answer: its send buffer was full, or there is no route to the sender.
+    /// The kernel did not take the answer: the send buffer was full, or there is no route to the sender.
     pub dropped: u64,
     /// The kernel dropped them before the server could receive them, because the receive buffer was full. `None`: the
     /// system doesn't tell.
@@ -106,7 +107,7 @@ impl Datagrams {
         self.sockets.is_empty()
     }
 
-    /// The counts so far; of the datagrams that the kernel dropped, up to a second ago.
+    /// The counts so far. The count of datagrams that the kernel dropped may be a second old.
     pub(super) fn counts(&mut self, now: Moment) -> DatagramCounts {
         DatagramCounts { overflowed: self.overflow.recent(now), ..self.counts }
     }
@@ -141,7 +142,7 @@ impl Datagrams {
         }
     }
 
-    /// Before a socket is closed: answers the datagrams that have arrived, as far as a flood lets it.
+    /// Answers the datagrams that have arrived, before the server closes the socket. A flood can't make this endless.
     pub(super) fn serve_last(&mut self, socket: &mut DatagramSocket) {
         let _ = (0..LAST_TURNS).any(|_| !matches!(self.serve(socket), Served::Some));
     }
@@ -157,7 +158,7 @@ impl Datagrams {
         std::mem::take(&mut self.sockets)
     }
 
-    /// Receives as many datagrams as one batch holds, then answers them. True: nothing waits any more.
+    /// Receives as many datagrams as one batch holds, then answers them. True: no datagram waits any more.
     ///
     /// Receiving many and then sending many is a few percent faster than taking turns; with packet information, which
     /// runs more code for both, by nearly a tenth. (One call for several, sendmmsg, gains nothing beyond that.)
@@ -194,7 +195,7 @@ impl Datagrams {
         outcome
     }
 
-    /// Decides whether a datagram is answered, and from where.
+    /// Decides whether to answer a datagram, and from which address.
     fn note(&mut self, place: usize, datagram: Datagram) {
         let Datagram { length, from, to } = datagram;
         let bytes = place..place + length;
@@ -213,10 +214,11 @@ impl Datagrams {
     }
 }
 
-/// Why the server never answers a sender, if so.
+/// The reason why the server never answers a sender; `None`: it may answer.
 ///
-/// A sender on a port of ours is refused whatever its address: it may be one of our own sockets under another address
-/// of this machine, or a server like this one on another machine, and either would answer the answer.
+/// The server answers no sender on one of its own ports, whatever the address. Such a sender may be one of our own
+/// sockets under another address of this machine, or a server like this one on another machine. Either would answer the
+/// answer.
 fn rule_against(from: SocketAddr, own_ports: &[u16], any_source: bool) -> Option<&'static str> {
     let ip = from.ip();
     if from.port() == 0 {
@@ -245,7 +247,7 @@ fn log_receive_buffer(socket: &DatagramSocket, asked: usize) {
     }
 }
 
-/// Where to bind for a host. Every interface takes two sockets, one for each family.
+/// The addresses to bind for a host. "Every interface" takes two sockets, one for each family.
 pub(super) fn addresses(host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
     match host {
         Host::Any => Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), ([0, 0, 0, 0], port).into()]),

@@ -12,7 +12,7 @@ use crate::system::Escaped;
 /// The answers of a server. The default echoes every byte, sixteen at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protocol {
-    /// The most bytes that are answered, and logged, as one.
+    /// The most bytes that the server answers, and logs, as one chunk.
     pub chunk: usize,
     /// Goes before each chunk.
     pub prefix: Vec<u8>,
@@ -41,7 +41,7 @@ impl Default for Protocol {
 pub(crate) struct Echo {
     protocol: Protocol,
     greeter: Greeter,
-    /// It answers every byte with itself, and nothing else.
+    /// The protocol answers every byte with itself, and nothing else.
     is_plain: bool,
     /// The time as text, and the second that it stands for.
     stamp: (u64, String),
@@ -59,13 +59,13 @@ impl Echo {
         self.greeter.greet(peer, socket)
     }
 
-    /// The service of one connection, for as long as it is pumped.
+    /// The service of one connection, for the time of one pump.
     pub(crate) fn with<'a>(&'a mut self, peer: &'a Peer) -> EchoTo<'a> {
         let whole_reads = self.is_plain && !log::log_enabled!(Level::Debug);
         EchoTo { echo: self, peer, whole_reads }
     }
 
-    /// The time as text, which is made once a second and not once a chunk.
+    /// The time as text. This makes it once a second, and not once a chunk.
     fn stamp(&mut self) -> &str {
         let now = SystemTime::now();
         let second = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
@@ -85,8 +85,8 @@ fn ctime(time: DateTime<Local>) -> String {
 pub(crate) struct EchoTo<'a> {
     echo: &'a mut Echo,
     peer: &'a Peer,
-    /// Chunk borders of a plain echo show in the log alone. Unless it tells them, one write answers a whole read,
-    /// straight from the buffer of the read.
+    /// Only the detailed log shows the chunks of a plain echo. Unless it does, one write answers a whole read, straight
+    /// from the buffer of the read.
     whole_reads: bool,
 }
 
@@ -107,7 +107,7 @@ impl Service for EchoTo<'_> {
 }
 
 impl EchoTo<'_> {
-    #[inline(never)] // A plain echo does without.
+    #[inline(never)] // A plain echo never comes here.
     fn answer_chunk(&mut self, chunk: &[u8], staged: &mut Vec<u8>) -> Answer<'static> {
         let before = staged.len();
         staged.extend_from_slice(&self.echo.protocol.prefix);

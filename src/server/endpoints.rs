@@ -12,7 +12,7 @@ use crate::system::describe;
 
 use super::datagrams;
 
-/// How often to try a set of sockets that share one port of the system's choice: another program may use that port on
+/// How often to try to bind several addresses to one port of the system's choice: another program may use that port on
 /// the second address.
 const SHARED_PORT_TRIES: usize = 16;
 
@@ -34,7 +34,7 @@ pub(super) fn bind(endpoints: &[Endpoint], options: &ListenerOptions) -> Result<
             return Err(Error::ListedTwice(endpoint.to_string()));
         }
         for new in bind_one(endpoint, options)? {
-            // With --reuse-port the system would allow it.
+            // With --reuse-port the system would allow two sockets on one address.
             if bound.iter().any(|other| other.endpoint == new.endpoint) {
                 return Err(Error::ListedTwice(new.endpoint));
             }
@@ -93,11 +93,11 @@ fn every_interface(endpoint: &Endpoint, port: u16, options: &ListenerOptions) ->
     Ok(vec![named(BoundSocket::Listener(listener), asked)?])
 }
 
-/// How a socket of one protocol is bound.
+/// Binds a socket of one protocol to an address.
 type Bind<'a> = &'a dyn Fn(SocketAddr) -> io::Result<BoundSocket>;
 
-/// Binds a socket for each address: for all of them, or for none. An address that this machine lacks is passed over if
-/// another one works. With port 0 the system picks a port for the first address, and the others get the same one.
+/// Binds a socket for each address: for all of them, or for none. This passes over an address that the machine lacks if
+/// another one works. With port 0 the system picks a port for the first address, and the others get the same port.
 fn each(endpoint: &Endpoint, addresses: &[SocketAddr], bind: Bind<'_>) -> Result<Vec<Bound>, Error> {
     let mut tries = 0;
     loop {
@@ -152,7 +152,7 @@ fn attempt(endpoint: &Endpoint, addresses: &[SocketAddr], bind: Bind<'_>) -> Res
     }))
 }
 
-/// An address as it is printed: with the protocol.
+/// An address as the program prints it: with the protocol.
 fn in_words(endpoint: &Endpoint, address: SocketAddr) -> String {
     match endpoint {
         Endpoint::Udp { .. } => format!("udp://{address}"),
@@ -160,19 +160,19 @@ fn in_words(endpoint: &Endpoint, address: SocketAddr) -> String {
     }
 }
 
-/// A socket with the endpoint that it is really bound to, from the kernel.
+/// A socket with its real endpoint, which the kernel knows.
 fn named(socket: BoundSocket, asked: SocketAddr) -> Result<Bound, Error> {
     let endpoint = socket.endpoint().map_err(|error| nowhere(&asked, &error))?;
     Ok(Bound { socket, endpoint })
 }
 
-/// The socket listens, and the kernel does not say where.
+/// The error for a socket that listens, though the kernel does not say where.
 pub(super) fn nowhere(asked: &impl ToString, error: &io::Error) -> Error {
     let reason = format!("the system does not tell where it is: {}", describe(error));
     Error::Listen { endpoint: asked.to_string(), reason }
 }
 
-/// The machine has no such address, or no such family at all (a hosts file may list `::1` where IPv6 is off).
+/// True if the machine has no such address, or no such family at all (a hosts file may list `::1` where IPv6 is off).
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

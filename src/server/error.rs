@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::net::Endpoint;
 use crate::system::describe;
 
-/// Why the server can't start, or can't go on.
+/// The reason why the server can't start, or can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The name has no address, or nobody could be asked.
+    /// The name has no address, or no name server answered.
     #[error(
         "cannot resolve {host}: {} (check the spelling; `echoloop --help` lists the commands)",
         describe(source)
@@ -20,10 +20,10 @@ pub enum Error {
         /// The resolver's message.
         source: io::Error,
     },
-    /// An endpoint can't be listened on.
+    /// The server can't listen on an endpoint.
     #[error("cannot listen on {endpoint}: {reason}")]
     Listen {
-        /// The endpoint, with the address it has if it has several.
+        /// The endpoint, or the one of its addresses that failed.
         endpoint: String,
         /// The system's message, and the remedy.
         reason: String,
@@ -36,10 +36,10 @@ pub enum Error {
         /// The kind of the socket, and the remedy.
         reason: String,
     },
-    /// The same address was asked for twice.
+    /// The list has the same address twice.
     #[error("{0} is listed twice (name it once)")]
     ListedTwice(String),
-    /// More connections were asked for than there are descriptors.
+    /// The options ask for more connections than there are descriptors.
     #[error(
         "cannot hold {asked} connections: {limit} descriptors are allowed, which leaves {available} for connections \
          ({remedy})"
@@ -49,12 +49,12 @@ pub enum Error {
         asked: usize,
         /// The descriptor limit in force.
         limit: u64,
-        /// The connections that it leaves room for.
+        /// The connections that this limit leaves room for.
         available: usize,
-        /// How to raise it.
+        /// How to raise the limit.
         remedy: String,
     },
-    /// The turns of the loop can't be recorded.
+    /// The server can't record the turns of the loop.
     #[error("cannot record a trace in {path}: {reason}")]
     Trace {
         /// The file.
@@ -68,12 +68,12 @@ pub enum Error {
     /// The last listener broke.
     #[error("the last listener broke, so nobody could connect any more: {}", describe(.0))]
     NoListener(io::Error),
-    /// A second signal came while connections were being drained.
+    /// A second signal came before all connections had ended.
     #[error("stopped at once by a second signal: {connections} connections cut off with {bytes} bytes")]
     StoppedAtOnce {
         /// How many were still open.
         connections: usize,
-        /// Bytes that they had sent and that were not answered, and bytes of answers that they had not taken.
+        /// Bytes from their peers that we had not answered, and bytes of answers that the peers had not taken.
         bytes: u64,
     },
 }

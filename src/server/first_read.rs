@@ -1,19 +1,19 @@
-//! Whether to read from a connection as soon as it is accepted.
+//! The decision whether to read from a connection as soon as it is accepted.
 
-/// A client that speaks first has often spoken by the time that it is accepted, and gets its answer a turn sooner if the
-/// server reads at once. From a client that only holds its connection open such a read is a wasted call. So after each
-/// read that found nothing the server leaves out twice as many, up to [`MOST_LEFT_OUT`].
+/// Often a client that speaks first has spoken before the server accepts it. If the server then reads at once, the
+/// client gets its answer a turn sooner. If the client is silent, such a read is a wasted call. So after each read that
+/// found nothing the server leaves out twice as many first reads, up to [`MOST_LEFT_OUT`].
 #[derive(Debug, Default)]
 pub(super) struct FirstRead {
     to_leave_out: u8,
     left_out: u8,
 }
 
-/// One connection of 64 is read all the same, to notice when clients speak first again.
+/// The server still reads from one connection of 64, to notice when clients speak first again.
 const MOST_LEFT_OUT: u8 = 63;
 
 impl FirstRead {
-    /// Whether to read from the connection that was just accepted. If so, say afterwards whether that
+    /// Whether to read from the connection that was just accepted. If so, report afterwards whether the read
     /// [found](FirstRead::found) something.
     pub(super) fn is_promising(&mut self) -> bool {
         let is_promising = self.left_out == self.to_leave_out;
@@ -21,7 +21,7 @@ impl FirstRead {
         is_promising
     }
 
-    /// A read found something, or nothing.
+    /// Notes whether the read found something.
     pub(super) fn found(&mut self, something: bool) {
         self.to_leave_out = if something { 0 } else { (2 * self.to_leave_out + 1).min(MOST_LEFT_OUT) };
     }

@@ -25,7 +25,7 @@ enum Piece {
 /// A mistake in the text of a greeting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GreetingError {
-    /// Nothing is known by this name.
+    /// No placeholder has this name.
     #[error(
         "`{{{0}}}` stands for nothing: there are {{host}}, {{local}} and {{peer}} (write a brace twice to send one)"
     )]
@@ -38,7 +38,7 @@ pub enum GreetingError {
 }
 
 impl Greeting {
-    /// Understands `{host}`, `{local}` and `{peer}` as placeholders, and two braces as one.
+    /// Reads `{host}`, `{local}` and `{peer}` as placeholders, and a doubled brace as one brace.
     ///
     /// # Errors
     /// When there is another placeholder, or a single brace.
@@ -67,7 +67,7 @@ impl Greeting {
         Ok(Greeting(pieces))
     }
 
-    /// These bytes and no others, whatever they are.
+    /// A greeting of exactly these bytes. Braces in them mean nothing.
     pub fn fixed(bytes: &[u8]) -> Greeting {
         Greeting(Greeting::text(&mut bytes.to_vec()).into_iter().collect())
     }
@@ -98,12 +98,12 @@ pub(crate) struct Greeter {
 
 impl Greeter {
     pub(crate) fn new(greeting: Greeting) -> Greeter {
-        // Asked for once: it is not expected to change.
+        // Ask for the name only once: it hardly ever changes.
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Greeter { greeting, host, written: Vec::new() }
     }
 
-    /// The first bytes to this client. Only a greeting with placeholders is written anew for each client.
+    /// The first bytes to this client. This writes a greeting anew only if it has placeholders.
     pub(crate) fn greet(&mut self, peer: &Peer, socket: &Socket) -> &[u8] {
         match &self.greeting.0[..] {
             [] => return &[],
@@ -123,7 +123,7 @@ impl Greeter {
     }
 }
 
-/// Our end of a connection, as a peer is shown.
+/// The address of our end of a connection, written like that of a peer.
 fn local(socket: &Socket) -> String {
     let shown = match socket {
         Socket::Tcp(stream) => stream.local_addr().map(|address| Peer::from(address).to_string()),
@@ -132,7 +132,7 @@ fn local(socket: &Socket) -> String {
             None => "unix".into(),
         }),
     };
-    // The connection may have gone, and then nobody reads this.
+    // If the connection has gone, nobody will read this.
     shown.unwrap_or_else(|_| "unknown".into())
 }
 

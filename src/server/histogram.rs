@@ -1,8 +1,8 @@
-//! How long turns take: a few counters, without a clock, a lock or an allocation of their own.
+//! The durations of turns, in a few counters. They need no clock, lock or allocation of their own.
 
 use std::time::Duration;
 
-/// The upper bounds of the buckets, in seconds: from a turn that finds nothing to do, to one that everybody feels.
+/// The upper bounds of the buckets, in seconds: from a turn that finds nothing to do to a turn that every client feels.
 const BOUNDS: [f64; 17] = [
     1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1,
     1.0,
@@ -28,12 +28,12 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// All of them together, in seconds.
+    /// The sum of all durations, in seconds.
     pub(super) fn sum(&self) -> f64 {
         self.sum
     }
 
-    /// The upper bound of each bucket in seconds, and how many are in it alone.
+    /// The upper bound of each bucket in seconds, and the number of durations in this bucket alone.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
         BOUNDS.into_iter().chain([f64::INFINITY]).zip(self.counts).collect()
     }

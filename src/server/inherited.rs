@@ -1,4 +1,4 @@
-//! Sockets that the service manager has opened and hands over: `sd_listen_fds(3)`.
+//! Sockets that the service manager opens and hands over: `sd_listen_fds(3)`.
 
 use std::env;
 use std::ffi::OsStr;
@@ -15,15 +15,15 @@ use crate::server::error::Error;
 use crate::system::DescriptorLimit;
 use crate::system::describe;
 
-/// The first descriptor that is handed over; `SD_LISTEN_FDS_START`.
+/// The first descriptor that the manager hands over; `SD_LISTEN_FDS_START`.
 const FIRST_DESCRIPTOR: RawFd = 3;
-/// systemd's word for a socket that nobody gave a name.
+/// systemd's name for a socket whose unit gives it none.
 const NO_NAME: &str = "unknown";
 
 /// An open socket for a [`Server`](super::Server) to serve: a TCP or Unix stream socket that listens, or a bound UDP
 /// socket. The server finds out its kind from the socket itself.
 ///
-/// The process that opened it may keep it: then connections wait there while no server runs.
+/// The process that opened the socket may keep it. Then connections wait there while no server runs.
 ///
 /// ```
 /// use std::net::TcpListener;
@@ -54,7 +54,7 @@ impl InheritedSocket {
     ///
     /// Call it before the process has other threads, since it takes `LISTEN_FDS` and `LISTEN_PID` out of the
     /// environment. And call it before the process opens descriptors: if the manager announced a socket and did not
-    /// hand it over, the next opened descriptor would be mistaken for it.
+    /// hand it over, this would mistake the next opened descriptor for the socket.
     ///
     /// # Errors
     /// When a descriptor is no socket, or the variables are not as in `sd_listen_fds(3)`.
@@ -70,7 +70,7 @@ impl InheritedSocket {
         (0..count).zip(named).map(|(index, name)| take(&mut offered, index, name)).collect()
     }
 
-    /// Makes a socket of the server of it.
+    /// Makes this a socket of the server.
     fn bind(self, options: &ListenerOptions) -> Result<Bound, Error> {
         let InheritedSocket { socket, name } = self;
         let descriptor = socket.as_raw_fd();
@@ -96,8 +96,8 @@ pub(super) fn bind(
     Ok(bound)
 }
 
-/// How many descriptors are handed over to this process. The variables may be left over from a parent process, for
-/// which they were meant. (`listenfd` would do without `LISTEN_PID`, and takes any number.)
+/// The number of descriptors that the manager hands over to this process. The manager may have meant the variables for
+/// a parent process, so this checks `LISTEN_PID`. (`listenfd` requires no `LISTEN_PID`, and accepts any number.)
 fn offered() -> Result<usize, Error> {
     let Some(count) = env::var_os("LISTEN_FDS") else { return Ok(0) };
     if env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(process::id())) {
@@ -120,11 +120,12 @@ fn number_of_descriptors(count: &OsStr) -> Result<usize, Error> {
     })
 }
 
-/// Takes ownership of a descriptor, closed on exec from now on.
+/// Takes ownership of a descriptor. From now on `exec` closes it.
 fn take(offered: &mut ListenFd, index: usize, name: &str) -> Result<InheritedSocket, Error> {
     for family in [Domain::IPV4, Domain::UNIX] {
         for kind in [Type::STREAM, Type::DGRAM, Type::SEQPACKET] {
-            // For `listenfd`, `IPV4` stands for both families of IP. `Inherited` examines the socket closely.
+            // For `listenfd`, `IPV4` stands for both families of IP. `BoundSocket::inherited` examines the socket
+            // closely.
             let socket: Result<Option<OwnedFd>, _> =
                 offered.take_custom(index, family.into(), kind.into(), "socket");
             if let Ok(Some(socket)) = socket {

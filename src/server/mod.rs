@@ -15,16 +15,17 @@
 //! | `options.rs` | the settings and their defaults |
 //! | `endpoints.rs` | endpoints → listening sockets |
 //! | `inherited.rs` | sockets that the service manager has opened |
-//! | `router.rs` | which part an event belongs to |
+//! | `router.rs` | hands each event to its part |
 //! | `source.rs` | the kinds of sources in the reactor |
-//! | `acceptor.rs` | accepts, pauses at the limit or for lack of descriptors, resumes |
+//! | `acceptor.rs` | accepts; pauses at the limit or for lack of descriptors, and resumes |
 //! | `proxy_header.rs` | connections whose PROXY header is not complete |
-//! | `connections.rs` | connections that are served: begin, pump, time out, close |
+//! | `connections.rs` | connections under service: begin, pump, time out, close |
+//! | `first_read.rs` | whether to read from a connection as soon as it is accepted |
 //! | `echo.rs` | the answers: plain echo, prefix, timestamp |
 //! | `greeting.rs` | the first bytes to each client |
-//! | `datagrams.rs` | UDP sockets, and which datagrams are never answered |
-//! | `shutdown.rs` | whether the server stops, and how it will have ended |
-//! | `counters.rs` | everything that is counted, and the summary |
+//! | `datagrams.rs` | UDP sockets, and the datagrams that the server never answers |
+//! | `shutdown.rs` | the progress and the outcome of a stop |
+//! | `counters.rs` | all counters, and the summary |
 //! | `vitals.rs` | figures and health, gathered from the parts |
 //! | `histogram.rs` | durations of turns, in a few counters |
 //! | `admin/` | figures and health over HTTP |
@@ -76,10 +77,11 @@ pub use self::inherited::InheritedSocket;
 pub use self::options::{ProxyProtocol, ServerOptions, Splice, WhenFull};
 pub use self::trace::TraceOptions;
 
-/// Descriptors for a moment: of a connection that is refused, of a table of the kernel, of a message to systemd.
+/// Descriptors that are open for a moment: a connection that the server refuses, a table of the kernel, a message to
+/// systemd.
 const MOMENTARY: usize = 2;
 
-/// A server that is listening, and serves once it is [run](Server::run).
+/// A server that listens. [`Server::run`] serves.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -113,11 +115,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on all of the endpoints. A request from `stop` ends the server in an orderly way, a second one at once.
+    /// Listens on all of the endpoints. The first request from `stop` ends the server in order, a second one at once.
     ///
     /// # Errors
-    /// When one of the endpoints can't be listened on, is listed twice, or when more connections are asked for than
-    /// there are descriptors.
+    /// When the server can't listen on an endpoint, when an endpoint is listed twice, or when `options` ask for more
+    /// connections than there are descriptors.
     pub fn bind(endpoints: &[Endpoint], options: ServerOptions, stop: StopSignal) -> Result<Server, Error> {
         Server::with_inherited(Vec::new(), endpoints, options, stop)
     }
@@ -125,7 +127,7 @@ impl Server {
     /// Serves sockets that are open already, and listens on the endpoints beside them.
     ///
     /// # Errors
-    /// As [`Server::bind`], and when a socket is of a kind that can't be served.
+    /// As [`Server::bind`], and when the server can't serve a socket of that kind.
     pub fn with_inherited(
         inherited: Vec<InheritedSocket>,
         endpoints: &[Endpoint],
@@ -138,7 +140,7 @@ impl Server {
         let mut reactor = Reactor::new()?;
         reactor.set_busy_poll(options.busy_poll);
         let trace = options.trace.clone().map(Trace::create).transpose()?;
-        // Only these two look at the times.
+        // Only the trace and the admin endpoint look at the times.
         reactor.set_timed(trace.is_some() || !admin_bound.is_empty());
         let places = Places::new(&options, bound.len(), &admin_bound)?;
         log_limits(&options, places.connections, has_backlog);
@@ -169,21 +171,21 @@ impl Server {
         Ok(Server { reactor, router, endpoints, admin_endpoints })
     }
 
-    /// The addresses that the server listens on, as endpoints: `tcp://127.0.0.1:10000` with the port that is really
-    /// bound.
+    /// The addresses that the server listens on, as endpoints: `tcp://127.0.0.1:10000` with the port that the kernel
+    /// really bound.
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
     }
 
-    /// Where the admin endpoint is, if there is one: `http://127.0.0.1:9100` with the port that is really bound.
+    /// The admin endpoint, if there is one: `http://127.0.0.1:9100` with the port that the kernel really bound.
     pub fn admin_endpoints(&self) -> &[String] {
         &self.admin_endpoints
     }
 
-    /// Logs the counters in a few lines, each time that the signal is given.
+    /// Logs the counters in a few lines each time that the signal comes.
     ///
     /// # Errors
-    /// When the signal can't be polled.
+    /// When the loop can't poll the signal.
     pub fn report_on(&mut self, signal: ReportSignal) -> Result<(), Error> {
         let context = self.reactor.context();
         context.insert(Source::Report(Box::new(signal)), Interest::READABLE, Stage::Signals)?;
@@ -191,15 +193,15 @@ impl Server {
         Ok(())
     }
 
-    /// Calls something when it is first asked to stop, before connections have ended. It must not block.
+    /// Makes this call at the first request to stop, before connections end. The call must not block.
     pub fn on_stop(&mut self, call: impl FnOnce() + Send + 'static) {
         self.router.shutdown.on_begin(call);
     }
 
-    /// Serves until it is asked to stop, or until `max_accepts` connections were accepted and have ended.
+    /// Serves until a request to stop, or until `max_accepts` connections have come and ended.
     ///
     /// # Errors
-    /// When a listener or the loop itself breaks, and when a second request to stop cut connections off.
+    /// When the last listener or the loop itself breaks, and when a second request to stop cuts connections off.
     pub fn run(mut self) -> Result<Summary, Error> {
         log::debug!("waiting for a connection");
         let result = self.reactor.run(&mut self.router);
@@ -251,7 +253,7 @@ fn listen_for_scrapers(
 /// Pipes for bulk data: as many as the run queue serves connections in a turn, and 16 MiB of the kernel's memory.
 const MOST_PIPES: usize = 16;
 
-/// How the descriptors that are left are divided, when all that the server opens itself are open.
+/// The division of the descriptors that are left once the server has opened its own.
 struct Places {
     connections: usize,
     scrapers: usize,
@@ -261,10 +263,11 @@ struct Places {
 impl Places {
     fn new(options: &ServerOptions, sockets: usize, admin: &[(Listener, String)]) -> Result<Places, Error> {
         let limit = DescriptorLimit::current();
-        // `limit` keeps a reserve, which may be more than is free where the limit is very low.
+        // `limit` keeps a reserve. Where the limit is very low, the reserve may be more than is free.
         let free = open_descriptors().map_or(usize::MAX, |open| limit.left(open)).saturating_sub(MOMENTARY);
         let scrapers = admin::places(admin, free);
-        // Few, since a pipe is only held while its peer is slower than we are, and none where descriptors are scarce.
+        // Few, since a connection holds a pipe only while its peer is slower than we are. None where descriptors are
+        // scarce.
         let pipes =
             if options.splice == Splice::Auto { MOST_PIPES.min(limit.soft as usize / 256) } else { 0 };
         let others = sockets + admin.len() + scrapers + 2 * pipes;
@@ -281,7 +284,7 @@ impl Places {
     }
 }
 
-/// `has_backlog`: whether the server opens a listener. An inherited listener has the backlog that its maker asked for.
+/// `has_backlog`: whether the server opens a listener itself. An inherited listener has the backlog of its maker.
 fn log_limits(options: &ServerOptions, max_connections: usize, has_backlog: bool) {
     let (limits, buffer_limit) = (options.limits(), options.buffer_limit());
     log::info!(
@@ -338,7 +341,7 @@ mod tests {
         let share = ACCEPTS_PER_TURN as u64;
         let _first = connect(ACCEPTS_PER_TURN + 2);
         assert_eq!(accepted_after_a_turn(), share);
-        // Their event comes while the listener waits for its next share.
+        // The event of these connections comes while the listener waits for its next share.
         let _more = connect(ACCEPTS_PER_TURN);
         assert_eq!(accepted_after_a_turn(), 2 * share, "one share, and not a second one for the event");
         assert_eq!(accepted_after_a_turn(), 2 * share + 2);

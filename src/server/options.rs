@@ -1,4 +1,4 @@
-//! The settings of a server. Their defaults hold for the program too.
+//! The settings of a server. The program has the same defaults.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::net::{Endpoint, Limits, ListenerOptions, Timeouts};
 use crate::server::echo::Protocol;
 use crate::system::allowed_memory;
 
-/// Bytes that one connection, or one UDP socket, may move in a turn before it is the others' turn: four full reads.
+/// Bytes that one connection, or one UDP socket, may move in a turn before the others have their share: four full
+/// reads.
 pub(super) const TURN_BUDGET: usize = 256 * 1024;
 
 /// The settings of a [`Server`](crate::Server).
@@ -17,9 +18,10 @@ pub(super) const TURN_BUDGET: usize = 256 * 1024;
 pub struct ServerOptions {
     /// The answers.
     pub protocol: Protocol,
-    /// The most bytes that one read asks the kernel for. Rounded down to whole chunks, but never below one.
+    /// The most bytes that one read asks the kernel for. The server rounds this down to whole chunks, but never below
+    /// one chunk.
     pub read_size: usize,
-    /// With this many unsent bytes the server does not read a connection any further.
+    /// With this many unsent bytes the server stops reading a connection.
     pub write_limit: usize,
     /// Whether bulk data passes through pipes in the kernel.
     pub splice: Splice,
@@ -31,13 +33,13 @@ pub struct ServerOptions {
     pub max_connections: Option<usize>,
     /// The fate of a connection beyond that.
     pub when_full: WhenFull,
-    /// Stop after this many connections were accepted and have ended; one without its PROXY header counts.
+    /// Stop after this many connections have come and ended. A connection without its PROXY header counts.
     pub max_accepts: Option<u64>,
     /// Close a connection without a byte in either direction for so long.
     pub idle_timeout: Option<Duration>,
     /// Close a connection if bytes wait for its peer, and the peer takes none of them for so long.
     pub write_timeout: Option<Duration>,
-    /// How long connections have to end, once we have ended our side.
+    /// The time that a connection has to end, once we have ended our side.
     pub drain: Duration,
     /// Whether connections begin with a header that tells the client's address.
     pub proxy_protocol: ProxyProtocol,
@@ -58,7 +60,7 @@ pub struct ServerOptions {
 /// Whether the kernel moves bulk data, or the server copies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Splice {
-    /// The kernel does when a connection's reads are full, and chunks are neither changed nor logged (Linux, TCP).
+    /// The kernel moves bulk data when reads are full, and chunks pass unchanged and unlogged (Linux, TCP).
     Auto,
     /// The server copies every byte.
     Never,
@@ -114,7 +116,7 @@ impl ServerOptions {
     pub(super) fn limits(&self) -> Limits {
         let chunk = self.protocol.chunk.max(1);
         Limits {
-            // Whole chunks, so that their borders are those of one read.
+            // Whole chunks, so that the end of a full read is the end of a chunk.
             read_size: (self.read_size / chunk).max(1) * chunk,
             write_limit: self.write_limit.max(1),
             turn_budget: TURN_BUDGET,

@@ -1,9 +1,9 @@
-//! Connections that wait for their PROXY header: none is served before it is known for whom the proxy speaks.
+//! Connections that wait for their PROXY header. The server serves none before it knows for whom the proxy speaks.
 //!
-//! The header is examined where it lies, in the socket's receive buffer (`MSG_PEEK`), and read only once it is
-//! complete, to its last byte. So half a header takes no memory of ours, and the client's bytes behind it are read
-//! like any other input. However small the pieces, each one raises an event: peeked bytes stay unread, and more of
-//! them are a new edge.
+//! The server peeks at the header in the socket's receive buffer (`MSG_PEEK`). Once the header is complete, the server
+//! reads it to its last byte, and no further. So half a header takes no memory of ours, and the client's bytes behind
+//! the header are input like any other. However small the pieces of a header, each one raises an event: the peeked
+//! bytes stay unread, and the arrival of more is a new edge.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -19,13 +19,13 @@ use crate::system::describe;
 
 /// An accepted connection whose header is not complete.
 pub(super) struct AwaitingHeader {
-    /// Taken only when the connection leaves this slot, or this type, for another.
+    /// `None` only for the moment in which the connection becomes an [`Introduced`] one.
     socket: Option<Socket>,
     peer: Peer,
     opened: Moment,
 }
 
-/// A connection whose header was read.
+/// A connection whose header the server has read.
 pub(super) struct Introduced {
     pub(super) socket: Socket,
     /// The client that the header names, or the proxy itself if it names none.
@@ -35,7 +35,7 @@ pub(super) struct Introduced {
     pub(super) opened: Moment,
 }
 
-/// Why a connection is not served.
+/// The reason why the server does not serve a connection.
 pub(super) enum Refusal {
     Header(HeaderError),
     Ended {
@@ -52,10 +52,10 @@ impl AwaitingHeader {
         AwaitingHeader { socket: Some(socket), peer, opened: now }
     }
 
-    /// Reads the header if it is complete; `ended`: no more input follows. `None`: more of it has to come.
+    /// Reads the header if it is complete; `ended`: no more input follows. `None`: more of the header has to come.
     ///
     /// # Errors
-    /// When there will be no header.
+    /// When no header will come.
     pub(super) fn read(&mut self, ended: bool) -> Result<Option<Introduced>, Refusal> {
         let Some(header) = self.header(ended)? else { return Ok(None) };
         let proxy = self.peer;
@@ -69,12 +69,12 @@ impl AwaitingHeader {
         }))
     }
 
-    /// Counts and logs a connection that is closed without a header.
+    /// Counts and logs a connection that the server closes without a header.
     pub(super) fn refuse(&self, refusal: &Refusal, counters: &mut Counters, now: Moment) {
         let level = if refusal.is_usual() { Level::Debug } else { Level::Info };
         log::log!(level, "{}: no PROXY header: {refusal}, {:.1?}", self.peer, now.since(self.opened));
         if let Refusal::Stopped = refusal {
-            // Its header might still have come, but we no longer wait for it.
+            // The header might still have come, but we no longer wait for it.
             counters.lost(0);
             counters.ended(Ending::DrainTimeout);
         } else {
@@ -82,7 +82,7 @@ impl AwaitingHeader {
         }
     }
 
-    /// The header, if it is complete; then it has been taken from the socket.
+    /// Takes the header from the socket, if it is complete.
     fn header(&mut self, ended: bool) -> Result<Option<Header>, Refusal> {
         let Some(socket) = &mut self.socket else { return Ok(None) };
         let mut bytes = [0; LONGEST_HEADER];
@@ -96,7 +96,7 @@ impl AwaitingHeader {
             None if ended || count == 0 => Err(Refusal::Ended { begun: count > 0 }),
             None => Ok(None),
             Some(header) => {
-                // These very bytes have just been seen, and nobody else reads.
+                // We have just seen these very bytes, and nobody else reads.
                 let taken = socket.read(&mut bytes[..header.length]).map_err(Refusal::Broken)?;
                 if taken < header.length {
                     return Err(Refusal::Broken(ErrorKind::UnexpectedEof.into()));
@@ -114,7 +114,8 @@ impl AsFd for AwaitingHeader {
 }
 
 impl Refusal {
-    /// Whether balancers do this all day: a health check may connect, and end or reset the connection at once.
+    /// Whether this is everyday traffic: a balancer's health check may connect, and end or reset the connection at
+    /// once.
     fn is_usual(&self) -> bool {
         matches!(self, Refusal::Ended { begun: false } | Refusal::Broken(_))
     }

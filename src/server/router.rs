@@ -1,5 +1,5 @@
-//! The router: it knows the kind of each source in the reactor, hands every event to the part that owns the source, and
-//! carries that part's decision out: keep the source, queue it, remove it.
+//! The router knows the kind of each source in the reactor. It hands every event to the part that owns the source, and
+//! carries out that part's decision: keep the source, queue it or remove it.
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::net::{Peer, Socket};
 use crate::reactor::{Context, Handler, Interest, Moment, Readiness, Stage, Timer, Token};
 use crate::system::describe;
 
-/// The end of the time that connections have to end, once the server was asked to stop.
+/// After a request to stop, connections have time to end until this timer is due.
 const DRAIN: Timer = Timer(0);
 
 /// The parts of the server.
@@ -65,7 +65,7 @@ impl Handler for Router {
                 self.follow(context, token, step);
             }
             Some(Source::AwaitingHeader(_)) => {
-                // It may have come with this very turn.
+                // The header may have come with this very turn.
                 self.read_header(context, token, false);
                 self.refuse(context, token, &Refusal::Late);
             }
@@ -97,23 +97,23 @@ impl Handler for Router {
     }
 }
 
-/// Sources that are no connections.
+/// Sources other than connections.
 impl Router {
-    /// An event for one of them.
+    /// Handles an event for one of them.
     #[inline(never)]
     fn ready_otherwise(&mut self, context: &mut Context<Source>, token: Token, readiness: Readiness) {
         if let Some(Source::Scraper(scraper)) = context.get_mut(token) {
             scraper.note(readiness);
         }
         if context.is_queued(token) {
-            // It gets its next share from the run queue, and not two in one turn.
+            // The source gets its next share from the run queue, and not two shares in one turn.
             return;
         }
         match context.get_mut(token) {
             Some(Source::AwaitingHeader(_)) => {
                 self.read_header(context, token, readiness.has(Readiness::READ_CLOSED));
             }
-            // Signals that come together, as SIGINT and SIGTERM may from a terminal and a supervisor, are one request.
+            // Signals that come together are one request: SIGINT from a terminal, say, and SIGTERM from a supervisor.
             Some(Source::Stop(signal)) => {
                 let asked = signal.received() > 0;
                 if asked {
@@ -152,7 +152,7 @@ impl Router {
         }
     }
 
-    /// The admin endpoint, and the parts that it tells of.
+    /// The admin endpoint, and the parts that it reports on.
     fn admin(&mut self, now: Moment) -> (&mut AdminEndpoint, Vitals<'_>) {
         let Router { acceptor, connections, datagrams, process, shutdown, admin, .. } = self;
         (admin, Vitals { acceptor, connections, datagrams, process, shutdown, now })
@@ -166,7 +166,7 @@ impl Router {
 
 /// Connections.
 impl Router {
-    /// Accepts until nothing waits, the budget is spent, or no more may come in.
+    /// Accepts until the backlog is empty, the budget is spent, or the acceptor lets no more in.
     fn accept(&mut self, context: &mut Context<Source>, token: Token) {
         let now = context.now();
         for accepted in 0..ACCEPTS_PER_TURN {
@@ -187,12 +187,12 @@ impl Router {
                 return self.close_listeners(context);
             }
         }
-        // There may be more, and no event will say so.
+        // More connections may wait, and no event will tell.
         context.run_again(token);
     }
 
     /// # Errors
-    /// When the kernel can't poll one more. The connection is closed then, as good as refused.
+    /// When the kernel can't poll one more. Then this has closed the connection, and counted it as refused.
     fn take_in(&mut self, context: &mut Context<Source>, socket: Socket, peer: Peer) -> io::Result<()> {
         let (now, interest) = (context.now(), socket.interest());
         let source = match self.header_timeout {
@@ -219,7 +219,7 @@ impl Router {
         Ok(())
     }
 
-    /// Serves the connection if its header is complete; refuses it if there will be none.
+    /// Serves the connection if its header is complete; refuses it if no header will come.
     fn read_header(&mut self, context: &mut Context<Source>, token: Token, ended: bool) {
         let now = context.now();
         let Some(source) = context.get_mut(token) else { return };
@@ -252,7 +252,7 @@ impl Router {
         let step = self.connections.begin(token, client, proxy, now);
         self.follow(context, token, step);
         if self.shutdown.has_begun() {
-            // Its header came while the others ended: answer the input behind it.
+            // The header came while the other connections ended. Answer the input behind it.
             self.stop_connection(context, token);
         }
     }
@@ -268,7 +268,7 @@ impl Router {
         }
     }
 
-    #[inline(never)] // An echo does without.
+    #[inline(never)] // A plain echo never comes here.
     fn keep(
         &mut self,
         context: &mut Context<Source>,
@@ -290,7 +290,7 @@ impl Router {
         }
     }
 
-    /// Closes a connection that can't be polled any more.
+    /// Closes a connection that the kernel can't poll any more.
     fn break_off(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
         let now = context.now();
         if let Some(Source::Connection(client)) = context.get_mut(token) {
@@ -340,11 +340,11 @@ impl Router {
         self.follow(context, token, step);
     }
 
-    /// Closes whatever is still open.
+    /// Closes all connections that are still open.
     fn cut_off(&mut self, context: &mut Context<Source>, urgency: Urgency) {
         let now = context.now();
         for token in connections(context) {
-            // Its header may have come with this very turn.
+            // The header may have come with this very turn.
             self.read_header(context, token, false);
             if let Some(Source::Connection(client)) = context.get_mut(token) {
                 let step = self.connections.cut_off(token, client, urgency, now);
@@ -354,8 +354,8 @@ impl Router {
         }
     }
 
-    /// Lets nobody else in. Connections that wait may go to another process that has the port; datagrams that have
-    /// arrived are in our sockets, and are answered first.
+    /// Closes the listeners and the UDP sockets. Connections in the backlog may go to another process that has the
+    /// port. Datagrams that have arrived are in our sockets, so the server answers them first.
     fn close_listeners(&mut self, context: &mut Context<Source>) {
         for token in self.datagrams.sockets().to_vec() {
             if let Some(Source::Datagrams(socket)) = context.get_mut(token) {
@@ -368,7 +368,7 @@ impl Router {
         }
     }
 
-    /// A listener is broken: the others go on. Without any, the server ends in order, and has failed.
+    /// Closes a broken listener. The others go on. If it was the last, the server ends in order, with a failure.
     fn close_listener(&mut self, context: &mut Context<Source>, token: Token, error: io::Error) {
         log::warn!("the server closes a broken listener: {}", describe(&error));
         self.acceptor.remove(token);
@@ -384,7 +384,7 @@ impl Router {
         !self.acceptor.is_closed() || !self.datagrams.is_empty()
     }
 
-    /// How the server has ended, once the loop has.
+    /// The outcome of the server, after the loop.
     pub(super) fn outcome(mut self) -> Result<Summary, Error> {
         self.connections.finish();
         let summary = self.connections.counters.summary(self.datagrams.final_counts());

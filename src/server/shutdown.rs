@@ -1,13 +1,13 @@
-//! The orderly stop: begun once, at once when it is asked for again, and the failure that the server ends with.
+//! The stop: it begins once, in order. It also keeps the failure that the server ends with, if there is one.
 
 use std::mem;
 use std::time::Duration;
 
 use super::error::Error;
 
-/// Whether the server stops, and how it will have ended.
+/// The progress and the outcome of a stop.
 pub(super) struct Shutdown {
-    /// How long connections have to end.
+    /// The time that connections have to end.
     pub(super) drain: Duration,
     begun: bool,
     on_begin: Option<Box<dyn FnOnce() + Send>>,
@@ -23,7 +23,7 @@ impl Shutdown {
         self.on_begin = Some(Box::new(call));
     }
 
-    /// Begins. False: it had begun before.
+    /// Begins the stop. False: it had begun before.
     pub(super) fn begin(&mut self) -> bool {
         if mem::replace(&mut self.begun, true) {
             return false;
@@ -38,12 +38,12 @@ impl Shutdown {
         self.begun
     }
 
-    /// The server will end with this failure, unless it has another already.
+    /// Makes the server end with this failure, unless it has an earlier one.
     pub(super) fn fail(&mut self, error: Error) {
         self.failure.get_or_insert(error);
     }
 
-    /// How the server has ended.
+    /// The outcome of the server.
     pub(super) fn outcome(self) -> Result<(), Error> {
         self.failure.map_or(Ok(()), Err)
     }

@@ -8,8 +8,8 @@ use super::proxy_header::AwaitingHeader;
 use crate::net::{DatagramSocket, Listener};
 use crate::system::{ReportSignal, StopSignal};
 
-/// A slot of the reactor. All but connections are boxed: there are few of them, and the slots of many connections
-/// should be no larger than they need.
+/// A slot of the reactor. All sources except connections are boxed. There are few of them, and they must not enlarge
+/// the slots of many connections.
 pub(super) enum Source {
     Connection(Client),
     AwaitingHeader(AwaitingHeader),

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The loop has a row, and so has each connection. The file has one too, so that the picture shows the cost of the
-//! recording. UDP sockets have none: their work is within the batch. Nothing else in the loop writes to a file, and a
-//! disk can be slow: record to look, not every day.
+//! recording. UDP sockets have no rows: their work is within the batch. Writing to a file can block the loop, and a
+//! disk can be slow. Nothing else in the loop writes to a file. So record for a while to look, and not every day.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -25,12 +25,12 @@ const LOOP: Row = FIRST_ROW;
 const FILE: Row = Row(LOOP.0 + 1);
 const FIRST_CONNECTION: u64 = FILE.0 + 1;
 
-/// The file that turns of the loop are recorded in, and its bound.
+/// The file for the recording, and its bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceOptions {
-    /// The file. One that is there is emptied.
+    /// The file. If it exists, the server empties it.
     pub path: PathBuf,
-    /// Its largest size. Later turns are not recorded.
+    /// The largest size of the file. The server records no turns beyond it.
     pub limit: u64,
 }
 
@@ -50,21 +50,21 @@ impl Trace {
         Ok(Trace { file, options })
     }
 
-    /// A connection is served from now on.
+    /// Begins the row of a connection.
     pub(super) fn opened(&mut self, token: Token, peer: &Peer) {
         let (row, now) = (row(token), Moment::now());
         self.file.name(row, &peer.to_string());
         self.file.begin(row, format_args!("{peer}"), now, Nothing {});
     }
 
-    /// An event came for a connection.
+    /// Records an event for a connection.
     pub(super) fn ready(&mut self, token: Token, readiness: Readiness) {
         let said: Vec<&str> = readiness.names().collect();
         let name = said.first().unwrap_or(&"woken");
         self.file.instant(row(token), name, Moment::now(), Event { said: said.join(", ") });
     }
 
-    /// The steps of a connection, after it was pumped.
+    /// Records the steps of a connection, after a pump.
     pub(super) fn record(&mut self, token: Token, steps: Vec<Entry>) {
         let row = row(token);
         for Entry { began, ended, deed } in steps {
@@ -82,19 +82,19 @@ impl Trace {
                     self.file.end(row, "paused", began, Nothing {});
                     self.file.instant(row, "drained", began, Unsent { unsent });
                 }
-                // The end is recorded, with its reason, when the connection is closed.
+                // `closed` records the end, with its reason.
                 Deed::Entered { to: Phase::Ended, .. } => {}
                 Deed::Entered { to, .. } => self.file.instant(row, format_args!("{to:?}"), began, Nothing {}),
             }
         }
     }
 
-    /// A connection had its share of the turn, and waits for the next.
+    /// Records that a connection has had its share of the turn, and waits for the next.
     pub(super) fn queued(&mut self, token: Token) {
         self.file.instant(row(token), "queued", Moment::now(), Nothing {});
     }
 
-    /// The state in which a connection was left, as counters.
+    /// Records the state of a connection after a pump, as counters.
     pub(super) fn looked(&mut self, token: Token, connection: &Connection<Socket>, deadline: Option<Moment>) {
         let (row, now) = (row(token), Moment::now());
         let state = State {
@@ -109,7 +109,7 @@ impl Trace {
         self.file.counter(row, format_args!("state {}", row.0), now, state);
     }
 
-    /// A connection is about to be removed.
+    /// Ends the row of a connection that is about to be removed.
     pub(super) fn closed(
         &mut self,
         token: Token,
@@ -193,7 +193,7 @@ fn complain(options: &TraceOptions, error: &io::Error) {
     log::warn!("the trace {} ends early: {}", options.path.display(), describe(error));
 }
 
-/// Each connection has a row of its own, even if an earlier connection had its slot.
+/// Each connection has a row of its own, even in a slot that an earlier connection had.
 fn row(token: Token) -> Row {
     Row(FIRST_CONNECTION + u64::from(token.generation()))
 }
@@ -222,7 +222,7 @@ struct Write {
     bytes: Option<usize>,
 }
 
-/// Numbers alone, since a counter of the format has nothing else.
+/// Only numbers, since the format's counters have nothing else.
 #[derive(Serialize)]
 struct State {
     /// Bytes that the kernel holds for us to read.

@@ -1,7 +1,7 @@
 //! A file of trace events: the JSON array that Perfetto and `chrome://tracing` open, of bounded size.
 //!
-//! The closing bracket may be missing, so the file of a killed process opens as well. Each event is a line, and only
-//! whole lines are written: after a crash of the machine, at most the last line is torn.
+//! The viewers do not need the closing bracket, so the file of a killed process opens as well. Each event is a line,
+//! and the server writes only whole lines: after a crash of the machine, at most the last line is torn.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -15,12 +15,12 @@ use serde::Serialize;
 
 use crate::reactor::Moment;
 
-/// Events are buffered until they are this many bytes, or the turn ends.
+/// The buffer holds events until they are this many bytes, or the turn ends.
 const BUFFERED: usize = 64 * 1024;
-/// Bytes below the limit, for the event that tells of it and for the closing bracket.
+/// Bytes below the limit, kept for the event that mentions the limit and for the closing bracket.
 const RESERVED: u64 = 512;
 
-/// Files that are refused.
+/// Reasons to refuse a file.
 const PIPE: &str = "it is a pipe, whose reader could hold the server up (name a file)";
 const TERMINAL: &str = "it is a terminal, which could hold the server up (name a file)";
 
@@ -29,10 +29,10 @@ const TERMINAL: &str = "it is a terminal, which could hold the server up (name a
 #[serde(transparent)]
 pub(super) struct Row(pub(super) u64);
 
-/// The first row. Viewers take thread 0 for the idle one.
+/// The first row. Viewers take thread 0 for the idle thread.
 pub(super) const FIRST_ROW: Row = Row(1);
 
-/// Why nothing more is recorded.
+/// The reason why the recording is over.
 #[derive(Debug)]
 pub(super) enum Over {
     /// The file has reached its limit, and is complete.
@@ -52,7 +52,7 @@ pub(super) struct TraceFile {
     over: Option<Over>,
 }
 
-/// An event in the format's own names. Fields that are `None` are left out.
+/// An event in the format's own names. The file leaves out fields that are `None`.
 #[derive(Serialize)]
 struct Event<N, A> {
     name: N,
@@ -68,10 +68,10 @@ struct Event<N, A> {
 }
 
 impl TraceFile {
-    /// Creates the file, or empties the one that is there.
+    /// Creates the file, or empties it if it exists.
     ///
     /// # Errors
-    /// When it can't be created, or is a pipe or a terminal, whose reader may leave it full.
+    /// When the system can't create it, or it is a pipe or a terminal, whose reader may be slow.
     pub(super) fn create(path: &Path, process: &str, limit: u64) -> io::Result<TraceFile> {
         let mut trace = TraceFile {
             file: create(path)?,
@@ -110,7 +110,7 @@ impl TraceFile {
         self.record(&Event { s: Some('t'), ..event });
     }
 
-    /// Records numbers that hold from here on.
+    /// Records numbers that hold from this moment on.
     pub(super) fn counter(&mut self, row: Row, name: impl Serialize, at: Moment, args: impl Serialize) {
         self.record(&self.event('C', row, name, at, args));
     }
@@ -131,7 +131,7 @@ impl TraceFile {
         match self.file.write_all(&self.buffer) {
             Ok(()) => self.written += length as u64,
             Err(error) => {
-                // A part may have been written. Viewers open a file that ends with a whole event, and no other.
+                // The system may have written a part. Viewers open a file only if it ends with a whole event.
                 let _ = self.file.set_len(self.written);
                 self.over = Some(Over::Failed(error));
             }
@@ -140,7 +140,7 @@ impl TraceFile {
         length
     }
 
-    /// Why nothing more is recorded, if the recording is over.
+    /// The reason why the recording is over, if it is.
     pub(super) fn over(&self) -> Option<&Over> {
         self.over.as_ref()
     }
@@ -148,7 +148,7 @@ impl TraceFile {
     /// Completes the file.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When the system can't write the file.
     pub(super) fn finish(mut self) -> io::Result<()> {
         if self.over.is_none() {
             self.close();
@@ -179,7 +179,7 @@ impl TraceFile {
             return;
         }
         let before = self.buffer.len();
-        // The comma stands before an event and not behind it, so that the file never ends with one.
+        // The comma stands before an event and not behind it, so that the file never ends with a comma.
         self.append(",\n", event);
         if self.written + self.buffer.len() as u64 > self.limit.saturating_sub(RESERVED) {
             self.buffer.truncate(before);
@@ -204,8 +204,8 @@ impl TraceFile {
     }
 }
 
-/// Opens the file without blocking: neither opening nor writing may wait for a reader. A device that takes no more, or
-/// a pipe that took the file's place, ends the trace.
+/// Opens the file without blocking: neither opening nor writing may wait for a reader. If a device takes no more bytes,
+/// or a pipe has taken the file's place, the write fails, and this ends the trace.
 fn create(path: &Path) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
     let opened = open(path, flags | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::from_raw_mode(0o666));

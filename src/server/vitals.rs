@@ -7,7 +7,7 @@ use super::datagrams::Datagrams;
 use super::shutdown::Shutdown;
 use crate::reactor::Moment;
 
-/// The parts that the admin endpoint and the report tell of.
+/// The parts that the admin endpoint and the report describe.
 pub(super) struct Vitals<'a> {
     pub(super) acceptor: &'a Acceptor,
     pub(super) connections: &'a Connections,

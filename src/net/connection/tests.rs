@@ -33,7 +33,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// At most one of these ends a schedule before the peer is heard to the end.
+/// A schedule has at most one of these, shortly before its end.
 fn ending() -> impl Strategy<Value = Option<Event>> {
     prop_oneof![
         4 => Just(None),
@@ -57,7 +57,7 @@ fn chunk() -> impl Strategy<Value = usize> {
     prop_oneof![Just(16), 1..100_usize, 1..=70_000_usize, Just(usize::MAX)]
 }
 
-/// The memory of all buffers: without a bound, for no buffer at all, or for one and no more.
+/// The memory of all buffers: without a bound, none at all, or enough for one connection and no more.
 fn buffers() -> impl Strategy<Value = usize> {
     prop_oneof![3 => Just(usize::MAX), 1 => Just(0), 1 => Just(2 * SMALLEST)]
 }

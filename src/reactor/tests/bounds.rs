@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use super::*;
 
-/// Each source that is in the run queue, or becomes ready, wants another share at once.
+/// Each source that has a share asks for another one at once.
 #[derive(Default)]
 struct Greedy {
     events: usize,
@@ -44,7 +44,7 @@ fn no_turn_exceeds_its_budget_and_everybody_has_a_share() {
         tokens.push(token);
     }
     let (mut shares, mut events, mut deadlines) = (Vec::new(), 0, 0);
-    // As many turns as it takes until each has had its share once, if nobody has two before.
+    // In so many turns each source has had its share once, if no source has two before.
     for turn in 0..2 + SOURCES.div_ceil(RESUMES_PER_TURN) {
         let mut greedy = Greedy::default();
         reactor.turn(&mut greedy).expect("a turn");
@@ -91,7 +91,7 @@ fn a_place_in_the_run_queue_and_a_deadline_need_no_memory_once_a_source_is_in() 
     };
     let mut tokens: Vec<Token> = (0..SOURCES).map(|_| insert(context)).collect();
     tokens.iter().for_each(|token| everything_at_once(context, *token));
-    // Sources that come and go leave entries in the run queue, which must not take the place of others.
+    // Sources that come and go leave entries in the run queue. These must not take the places of others.
     for round in 0..4 * SOURCES {
         let place = round % SOURCES;
         context.remove(tokens[place]);

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn a_turn_has_the_order_that_the_diagram_shows() {
     let mut reactor = reactor();
-    // Registered in the opposite order, so that the test does not see the kernel's order.
+    // Register in the opposite order, so that the kernel's order can't pass the test.
     let (_signal, _s) = ready_source(&mut reactor, "signal", Stage::Signals);
     let (_listener, _l) = ready_source(&mut reactor, "listener", Stage::Listeners);
     let (late, _d) = source(&mut reactor, "late", Stage::Connections);
@@ -41,7 +41,7 @@ fn readiness_is_an_edge_and_running_again_is_the_handlers_own_affair() {
     reactor.turn(&mut toy).expect("a turn");
     assert_eq!(toy.told, [Told::Ready("pipe"), Told::TurnEnd]);
 
-    // Nothing was read, and yet no second event comes: only the run queue brings the source back.
+    // The handler has read nothing, and yet no second event comes: only the run queue brings the source back.
     toy.told.clear();
     reactor.context().run_again(token);
     reactor.turn(&mut toy).expect("a turn");
@@ -95,7 +95,7 @@ fn a_source_removed_in_the_batch_is_not_told_of_its_event() {
     reactor.context().set_deadline(second, Moment::now());
     reactor.context().run_again(first);
     reactor.context().run_again(second);
-    // Whichever comes first removes both: neither its queue entry nor its deadline nor the other's event may follow.
+    // The first source that has a call removes both. No queue entry, deadline or event of either may follow.
     let mut toy = Toy::doing(move |context, _, _| {
         context.remove(first);
         context.remove(second);
@@ -110,8 +110,8 @@ fn a_stale_event_does_not_reach_the_new_owner_of_a_slot() {
     let mut reactor = reactor();
     let (first, _f) = ready_source(&mut reactor, "first", Stage::Connections);
     let (second, _s) = ready_source(&mut reactor, "second", Stage::Connections);
-    // The first to be told removes the other and takes a new source in: it must not get the other's slot, since the
-    // other's event is still in the batch.
+    // The first source with an event removes the other one and inserts a new one. The new source must not get the slot
+    // of the removed one, whose event is still in the batch.
     let mut senders = Vec::new();
     let mut toy = Toy::doing(move |context, token, told| {
         if matches!(told, Told::Ready("first" | "second")) {

@@ -1,9 +1,9 @@
-//! The admin endpoint: its listeners, how many scrapers it takes in, and which of them has to go.
+//! The admin endpoint: its listeners, and the places for its scrapers.
 //!
 //! There are few places, so that scrapers can't take the echo's descriptors or time. A scraper that has asked nothing
 //! yet holds its place for nothing, so the oldest such scraper gives way to a newcomer. The endpoint reads a newcomer
-//! at once, since under a storm its request arrives while it waits in the backlog. So clients that connect and keep
-//! silent, however many, can't keep a probe from its answer.
+//! at once, since under a storm its request arrives while it waits in the backlog. So silent clients, however many,
+//! can't keep a probe from its answer.
 
 use std::time::Duration;
 
@@ -22,15 +22,16 @@ use crate::system::describe;
 
 /// Connections at a time. One monitor needs one, and a person who looks needs another.
 const MOST_SCRAPERS: usize = 16;
-/// Connections that may be taken in each turn: a storm of scrapers must not keep the echo waiting.
+/// The most scrapers that the endpoint takes in a turn: a storm of them must not keep the echo waiting.
 const SCRAPERS_PER_TURN: usize = 16;
-/// The time for a whole exchange. A scraper that has not asked, listened and ended by then is cut off.
+/// The time for a whole exchange. The endpoint cuts off a scraper that has not asked, read and ended by then.
 const EXCHANGE: Duration = Duration::from_secs(10);
-/// The bounds of these connections. A response is staged whole, and is far smaller than the write limit.
+/// The bounds of these connections. The service stages a response whole; it is far smaller than the write limit.
 const LIMITS: Limits = Limits { read_size: LONGEST_HEAD, write_limit: 64 * 1024, turn_budget: 64 * 1024 };
 /// Room for a storm: a probe behind it has to wait, but not to try again.
 const BACKLOG: u16 = 1024;
-/// Descriptors are reserved for scrapers. If the limit was lowered since, try again in this time.
+/// Scrapers have reserved descriptors. If there is none all the same, since somebody lowered the limit, try again after
+/// this time.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The connections of the admin endpoint.
@@ -50,8 +51,8 @@ impl AdminEndpoint {
         AdminEndpoint { workspace: Workspace::new(LIMITS), places, scrapers: Vec::new(), freed: 0 }
     }
 
-    /// Takes scrapers in. When there is no place left, one of them gives way in each turn, and the next turn, in which
-    /// its descriptor is free, goes on.
+    /// Takes scrapers in. When there is no place left, one scraper gives way in each turn. Its descriptor is free in
+    /// the next turn, which goes on.
     pub(crate) fn accept(&mut self, context: &mut Context<Source>, token: Token, vitals: &mut Vitals<'_>) {
         let now = context.now();
         for _ in 0..SCRAPERS_PER_TURN {
@@ -86,13 +87,13 @@ impl AdminEndpoint {
         context.run_again(token);
     }
 
-    /// Whether another scraper could need a descriptor more than are reserved.
+    /// Whether another scraper could need more descriptors than the reserved ones.
     fn is_full(&self) -> bool {
         self.scrapers.len() + self.freed >= self.places
     }
 
-    /// If all places are taken, the oldest scraper that has asked nothing yet gives way to a newcomer; if all have
-    /// asked, the oldest.
+    /// If no place is free, closes the oldest scraper that has asked nothing yet, or the oldest of all if all have
+    /// asked.
     fn make_place(&mut self, context: &mut Context<Source>) {
         if self.scrapers.len() < self.places {
             return;
@@ -116,7 +117,8 @@ impl AdminEndpoint {
         }
     }
 
-    /// The time of a scraper is over. Its request may have arrived while this process was stopped.
+    /// Closes a scraper whose time is over. First reads once more: its request may have arrived while this process was
+    /// stopped.
     pub(crate) fn cut_off(&mut self, context: &mut Context<Source>, token: Token, vitals: &mut Vitals<'_>) {
         let Some(Source::Scraper(scraper)) = context.get_mut(token) else { return };
         scraper.note(Readiness::READABLE);
@@ -133,20 +135,20 @@ impl AdminEndpoint {
         context.remove(token);
     }
 
-    /// The descriptors of closed scrapers are free.
+    /// Notes that the descriptors of closed scrapers are free.
     pub(crate) fn turn_ended(&mut self) {
         self.freed = 0;
     }
 }
 
-/// Listens on the admin endpoint, if there is to be one.
+/// Listens on the admin endpoint, if the options name one.
 pub(crate) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, String)>, Error> {
     let Some(endpoint) = &options.admin else { return Ok(Vec::new()) };
     if let Endpoint::Udp { .. } = endpoint {
         let reason = "the admin endpoint speaks HTTP, over TCP or a Unix socket".into();
         return Err(Error::Listen { endpoint: endpoint.to_string(), reason });
     }
-    // If several processes shared the port, each scrape would reach any one of them.
+    // If several processes shared the port, a scrape would reach any one of them.
     let options =
         ListenerOptions { backlog: BACKLOG, reuse_port: false, tcp_buffer: None, ..options.listener };
     let bound = endpoints::bind(std::slice::from_ref(endpoint), &options)?;
@@ -157,8 +159,8 @@ pub(crate) fn bind(options: &ServerOptions) -> Result<Vec<(Listener, String)>, E
     Ok(bound.into_iter().filter_map(listener).collect())
 }
 
-/// The places for scrapers where so many descriptors are free: all that they may need, but at most half. Connections
-/// can't have these descriptors.
+/// The number of places for scrapers, given the free descriptors: scrapers get at most half of these. Connections can't
+/// have the descriptors of these places.
 pub(crate) fn places(listeners: &[(Listener, String)], free: usize) -> usize {
     if listeners.is_empty() { 0 } else { MOST_SCRAPERS.min(free / 2).max(1) }
 }

@@ -1,4 +1,4 @@
-//! The server's figures at one moment, and the few lines of the log that tell them.
+//! The server's figures at one moment, and their few lines in the log.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,34 +8,34 @@ use crate::server::counters::Counters;
 use crate::server::datagrams::DatagramCounts;
 use crate::system::{DescriptorLimit, cpu_time, open_descriptors};
 
-/// Everything that `/metrics` and the report tell.
+/// All figures of `/metrics` and the report.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
-    /// Connections, those to the admin endpoint left out, and the turns of the loop.
+    /// Connections, without those to the admin endpoint, and the turns of the loop.
     pub(crate) counters: Counters,
     /// The most connections at once.
     pub(crate) connections_allowed: usize,
-    /// Times that a connection was not read because its write buffer was full.
+    /// How often a connection paused because its write buffer was full.
     pub(crate) pauses_of_reading: u64,
     pub(crate) buffers: BufferBytes,
     /// Pipes that hold bytes of a connection.
     pub(crate) pipes_in_use: usize,
     pub(crate) datagrams: DatagramCounts,
     pub(crate) process: ProcessFigures,
-    /// Why connections are not accepted, if so.
+    /// The reason why the server accepts no connections; `None`: it does.
     pub(crate) not_accepting: Option<NotAccepting>,
 }
 
-/// Why connections are not accepted.
+/// The reason why the server accepts no connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAccepting {
-    /// The server was asked to stop.
+    /// The server is stopping.
     Stopping,
-    /// It has accepted as many as it was asked to.
+    /// It has accepted as many as its options ask for.
     Enough,
     /// There are no descriptors, or there is no memory.
     Exhausted,
-    /// There are as many connections as there may be: further ones wait, or are refused.
+    /// It is at the limit of connections. Further ones wait, or the server refuses them.
     Full { limit: usize },
 }
 
@@ -63,13 +63,14 @@ impl Process {
         process
     }
 
-    /// Counts the descriptors before the first client connects. From here on the loop opens and closes them: to count
-    /// them again each time would take longer the more connections there are, and would need a descriptor itself.
+    /// Counts the descriptors before the first client connects. From here on the loop knows how many it opens and
+    /// closes. To count them all each time would take longer the more connections there are, and would need a
+    /// descriptor itself.
     pub(crate) fn count_descriptors(&mut self, in_the_loop: usize) {
         self.other_descriptors = open_descriptors().ok().map(|open| open.saturating_sub(in_the_loop));
     }
 
-    /// A descriptor outside the loop was closed.
+    /// Notes that a descriptor outside the loop was closed.
     pub(crate) fn descriptor_closed(&mut self) {
         self.other_descriptors = self.other_descriptors.map(|other| other.saturating_sub(1));
     }

@@ -1,6 +1,6 @@
-//! As much of HTTP as the admin endpoint needs: the head of a request, however torn, and a response.
+//! The parts of HTTP that the admin endpoint needs: the head of a request, in pieces of any size, and a response.
 //!
-//! `httparse` reads the head, which has a longest length. Nobody waits for a body, since no page takes one.
+//! `httparse` reads the head, whose length is bounded. The endpoint waits for no body, since no page takes one.
 
 use chrono::{DateTime, Utc};
 use httparse::{EMPTY_HEADER, Error as ParseError, Header, Status as Parsed};
@@ -15,7 +15,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) method: Method,
-    /// Without the query, and without the host that clients of a proxy put in front.
+    /// The path without the query, and without the host that clients of a proxy put in front.
     pub(super) path: String,
     /// Whether the client says that it understands OpenMetrics.
     pub(super) open_metrics: bool,
@@ -29,16 +29,16 @@ pub(super) enum Method {
     Other,
 }
 
-/// Why a request gets no page.
+/// The reason why a request gets no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// It is no HTTP request.
     Malformed,
-    /// It does not name exactly one host, as HTTP/1.1 has to.
+    /// It does not name exactly one host, as HTTP/1.1 requires.
     Host,
     /// Its head is too long, or has too many fields.
     TooLong,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
+    /// It is neither HTTP/1.0 nor HTTP/1.1.
     Version,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Response {
     pub(super) head_only: bool,
 }
 
-/// The head of a request so far: nothing on the heap until the first byte came, at most [`LONGEST_HEAD`] then.
+/// The head of a request so far. It takes no heap memory before the first byte, and at most [`LONGEST_HEAD`] then.
 #[derive(Debug, Default)]
 pub(super) struct RequestHead(Vec<u8>);
 
@@ -62,8 +62,8 @@ impl RequestHead {
     /// Adds received bytes. `None`: the head is not complete.
     pub(super) fn add(&mut self, bytes: &[u8]) -> Option<Result<Request, Refusal>> {
         let taken = &bytes[..bytes.len().min(LONGEST_HEAD - self.0.len())];
-        // Parse when a line has ended, and not at each byte: a client that sends single bytes would have us parse the
-        // whole head for each. Parse the first bytes too: a client that doesn't speak HTTP may never end a line.
+        // Parse only when a line has ended: a client that sends single bytes would otherwise make us parse the whole
+        // head for each. Parse the first bytes too: a client that doesn't speak HTTP may never end a line.
         let worth_a_look = self.0.is_empty() || taken.contains(&b'\n');
         self.0.extend_from_slice(taken);
         let is_full = self.0.len() == LONGEST_HEAD;

@@ -2,7 +2,7 @@
 //!
 //! `prometheus-client` writes OpenMetrics 1.0. A scraper that does not ask for that gets the older text format, version
 //! 0.0.4, as from the official libraries: people see it with `curl`, and `promtool check metrics` reads it. The two
-//! differ only in comments, so the second is made of the first.
+//! differ only in comments, so this file makes the older text from the OpenMetrics text.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ pub(super) fn metrics(figures: &Figures, format: Format) -> String {
 }
 
 /// OpenMetrics names a family without the suffix of its samples, knows units and has an end. In the older format the
-/// family has the name of its samples, the other two are comments, and information is a gauge.
+/// family has the name of its samples, units and end are comments, and information is a gauge.
 fn older(text: &str) -> String {
     let mut older = String::with_capacity(text.len());
     let mut help = None;
@@ -205,7 +205,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// A value beyond the format's largest number is as good as unbounded.
+    /// A value beyond the format's largest number counts as unbounded.
     fn gauge(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)

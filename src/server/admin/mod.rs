@@ -1,12 +1,12 @@
 //! The admin endpoint: figures for Prometheus and health, over HTTP.
 //!
-//! The same loop, connections and buffers serve it beside the echo, within bounds: there are few scrapers at a time,
-//! each has one request, one response and ten seconds for both, and its bytes have a budget a turn like those of a
-//! client.
+//! The loop that serves the echo serves this endpoint, too, with connections and buffers of the same kind. It is
+//! bounded: there are few scrapers at a time. Each has one request, one response and ten seconds for both, and a budget
+//! of bytes a turn, as a client has.
 //!
 //! **One request a connection.** A scrape comes every few seconds, so keeping its connection would save nothing. A
-//! connection that ends with its response can't be held, has no queue of further requests, and needs one deadline. The
-//! server does not answer further requests on it, as RFC 9112 (9.3) allows with `Connection: close`.
+//! connection that ends with its response has no queue of further requests, needs one deadline, and nobody can hold it.
+//! The server does not answer further requests on it, as RFC 9112 (9.3) allows with `Connection: close`.
 //!
 //! | file | its part |
 //! |---|---|
@@ -14,7 +14,7 @@
 //! | `scraper.rs` | one connection: a request, a response |
 //! | `http.rs` | the head of a request, and a response |
 //! | `pages.rs` | the pages, and the refusals of everything else |
-//! | `figures.rs` | the figures, and the lines of the log that tell them |
+//! | `figures.rs` | the figures, and their lines in the log |
 //! | `metrics.rs` | the figures as OpenMetrics and as Prometheus text |
 
 mod endpoint;

@@ -7,7 +7,7 @@ use super::metrics::{Format, metrics};
 /// The list of pages, for people who look around.
 const PAGES: &str = "/metrics  the figures, for Prometheus\n/healthz  whether the process lives\n/readyz   whether connections are accepted\n";
 
-/// The response to a request, or to bytes that are none.
+/// The response to a request, or to bytes that are no request.
 pub(super) fn respond(request: &Result<Request, Refusal>, figures: &Figures) -> Response {
     match request {
         Ok(request) => Response { head_only: request.method == Method::Head, ..page(request, figures) },
@@ -28,7 +28,7 @@ fn page(request: &Request, figures: &Figures) -> Response {
             let body = metrics(figures, format);
             Response { media_type: format.media_type(), body, ..Response::text("200 OK", "") }
         }
-        // Answering proves that the loop turns.
+        // An answer proves that the loop turns.
         "/healthz" => Response::text("200 OK", "alive\n"),
         "/readyz" => match figures.not_accepting {
             None => Response::text("200 OK", "accepting\n"),
@@ -63,7 +63,7 @@ mod tests {
     use crate::server::admin::figures::NotAccepting;
     use crate::server::admin::figures::tests::figures;
 
-    /// The status and the body, after everything else was found to be in order.
+    /// The status and the body of a response. This checks everything else first.
     fn sound(request: &Result<Request, Refusal>, not_accepting: Option<NotAccepting>) -> (u16, String) {
         let mut bytes = b"staged before".to_vec();
         respond(request, &Figures { not_accepting, ..figures() }).write(&mut bytes, DateTime::UNIX_EPOCH);

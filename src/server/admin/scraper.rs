@@ -12,7 +12,7 @@ use crate::reactor::{Moment, Readiness};
 pub(crate) struct Scraper {
     connection: Connection<Socket>,
     head: RequestHead,
-    /// Its request is complete, or refused.
+    /// Its request is complete, or the endpoint has refused it.
     has_asked: bool,
     peer: Peer,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Scraper {
 impl Scraper {
     pub(super) fn new(socket: Socket, peer: Peer, now: Moment) -> Scraper {
         let mut connection = Connection::new(socket, now);
-        // Its request may have arrived while it waited in the backlog.
+        // The request may have arrived while the connection waited in the backlog.
         connection.note(Readiness::READABLE);
         Scraper { connection, head: RequestHead::default(), has_asked: false, peer }
     }
@@ -33,14 +33,14 @@ impl Scraper {
         self.has_asked
     }
 
-    /// Remembers the readiness that an event told.
+    /// Remembers the readiness that an event reported.
     pub(crate) fn note(&mut self, readiness: Readiness) {
         self.connection.note(readiness);
     }
 
-    /// Does what can be done without waiting.
+    /// Lets the connection do what it can without waiting.
     ///
-    /// It asks for the figures when the request is complete, and not for each piece that drips in.
+    /// This asks for the figures when the request is complete, and not for each piece that drips in.
     pub(super) fn pump(
         &mut self,
         figures: &mut dyn FnMut() -> Figures,
@@ -52,7 +52,7 @@ impl Scraper {
         self.connection.pump(&mut service, workspace, now)
     }
 
-    /// Gives the buffers back, before it is removed.
+    /// Gives the buffers back, before the reactor removes the scraper.
     pub(super) fn abandon(&mut self, workspace: &mut Workspace) {
         self.connection.abandon(workspace);
     }
@@ -64,7 +64,7 @@ impl AsFd for Scraper {
     }
 }
 
-/// The service of one [`Scraper`], for as long as it is pumped.
+/// The service of one [`Scraper`], for the time of one pump.
 struct Answering<'a> {
     head: &'a mut RequestHead,
     has_asked: &'a mut bool,

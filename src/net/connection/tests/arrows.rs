@@ -1,4 +1,4 @@
-//! One test an arrow of the diagram of phases, and what an event proves.
+//! One test for each arrow of the diagram of phases, and tests of what an event proves.
 
 use std::io::ErrorKind;
 
@@ -77,7 +77,7 @@ fn half_closing_ends_like_open_when_the_peer_is_faster() {
 fn stopping_answers_what_has_arrived_and_lingers() {
     let mut run = run(Answers::Plain);
     run.perform([Deliver(40)]);
-    // Stopped before the event was fetched: the bytes have arrived all the same.
+    // Stop before the loop fetches the event: the bytes have arrived all the same.
     run.perform([Stop]);
     assert_eq!(phase(&run), Phase::Stopping { quota: 40 });
     run.perform([Resume]);
@@ -117,7 +117,7 @@ fn the_last_answer_begins_to_stop() {
 
 #[test]
 fn the_last_answer_begins_to_stop_from_the_half_closed_phases_too() {
-    /// Ends the connection without a word, since our side is shut down.
+    /// Ends the connection without an answer, since our side is shut down.
     struct Silent;
     impl Service for Silent {
         fn chunk(&self) -> usize {

@@ -12,7 +12,7 @@ use crate::reactor::Readiness;
 /// Input that waits to be read.
 enum Queued {
     Bytes(usize),
-    /// A read does not go past it.
+    /// A read does not go past this: an urgent byte on TCP, a passed descriptor on a Unix socket.
     Boundary,
 }
 
@@ -26,21 +26,21 @@ pub(super) struct Kernel {
     pub(super) reads: Vec<usize>,
     pub(super) output: Vec<u8>,
     room: usize,
-    /// A writer was told that there is no room: the next room is an edge.
+    /// A write found too little room, so the next room is an edge.
     wants_room: bool,
     end_of_input: bool,
     pub(super) reset: bool,
-    /// A call has told of the reset. Further reads find the end of input.
+    /// A call has reported the reset. Further reads find the end of input.
     reset_told: Cell<bool>,
     pub(super) shut_down: bool,
     event: Option<Readiness>,
-    /// Room is reported: always on TCP, on a Unix socket while it is watched.
+    /// Room raises an event: on TCP always, on a Unix socket while it is registered for writability.
     watched: bool,
     interrupt_read: bool,
     interrupt_write: bool,
     /// Calls that moved nothing and were not the end.
     pub(super) idle_calls: usize,
-    /// The handshake: not ended, ended, or failed.
+    /// The handshake: `None` while it is under way, then its outcome.
     established: Option<Result<(), ErrorKind>>,
 }
 
@@ -76,7 +76,7 @@ impl Kernel {
     /// On TCP the event says that there is something urgent; a Unix socket says nothing.
     pub(super) fn boundary(&mut self) {
         if !self.end_of_input && !self.reset {
-            // The urgent byte, or the one that came with the descriptor, is behind it.
+            // The urgent byte, or the byte that came with the descriptor, is behind the boundary.
             self.queue.push_back(Queued::Boundary);
             self.queue.push_back(Queued::Bytes(1));
             self.delivered += 1;
@@ -92,12 +92,12 @@ impl Kernel {
         }
     }
 
-    /// As the kernel does it while less than a third of a large send buffer is free.
+    /// Makes room without an event, as the kernel does while less than a third of a large send buffer is free.
     pub(super) fn make_room_quietly(&mut self, count: usize) {
         self.room += count;
     }
 
-    /// The registration is changed: room that is there already is reported anew.
+    /// Changes the registration. The kernel then reports anew the room that is there already.
     pub(super) fn watch(&mut self, watched: bool) {
         self.watched = watched;
         if watched && self.room > 0 {
@@ -128,7 +128,7 @@ impl Kernel {
     }
 
     fn signal(&mut self, edge: Readiness) {
-        // epoll reports with any edge all that holds at that moment.
+        // With any edge epoll reports everything that holds at that moment.
         let mut event = self.event.unwrap_or(Readiness::NONE) | edge;
         if self.room > 0 && self.watched && self.established.is_some() {
             event = event | Readiness::WRITABLE;
@@ -247,7 +247,7 @@ impl Transport for Kernel {
         let taken = bytes.len().min(self.room);
         self.room -= taken;
         self.output.extend_from_slice(&bytes[..taken]);
-        // As Linux does it: a short write asks for the event as much as one that is refused.
+        // As on Linux: a short write asks for the event as much as a refused write does.
         self.wants_room |= taken < bytes.len();
         if taken == 0 { self.idle(ErrorKind::WouldBlock) } else { Ok(taken) }
     }
@@ -282,11 +282,11 @@ impl Transport for Kernel {
             return self.told_of_reset();
         }
         match self.queue.front_mut() {
-            // As Linux does it with an urgent byte in front, too, though a read would bring something.
+            // As on Linux: after the end of input a splice returns 0 at an urgent byte, though a read would bring it.
             None | Some(Queued::Boundary) if self.end_of_input => Ok(0),
             None | Some(Queued::Boundary) => self.idle(ErrorKind::WouldBlock),
             Some(Queued::Bytes(bytes)) => {
-                // Never more than one piece: a splice is short for no reason.
+                // Never more than one piece: a splice may be short without a reason.
                 let count = (*bytes).min(at_most);
                 let spliced: Vec<u8> = (self.read..).take(count).map(byte_at).collect();
                 assert_eq!(rustix::io::write(pipe, &spliced)?, count, "the pipe has room");

@@ -14,22 +14,22 @@ pub(super) const TIMEOUTS: Timeouts = Timeouts {
     linger: Duration::from_secs(10),
 };
 
-/// One thing that happens, in an order that nobody chose.
+/// A step of a schedule. Steps come in random order.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     /// Bytes arrive.
     Deliver(usize),
-    /// Something arrives at which a read ends early: urgent data on TCP, a passed descriptor on a Unix socket.
+    /// Urgent data arrives on TCP, or a passed descriptor on a Unix socket. A read ends early there.
     Boundary,
     /// The peer takes bytes.
     Room(usize),
-    /// The next reads, or writes, are interrupted by a signal.
+    /// A signal interrupts the next read and the next write.
     Interrupt,
-    /// An event comes for which there is no reason.
+    /// An event comes without a reason.
     Spurious,
-    /// The loop polls: events are noted and the connection is pumped.
+    /// The loop polls: it notes events and pumps the connection.
     Poll,
-    /// The run queue gives the connection its turn, if it is in it.
+    /// The run queue gives the connection its share, if it waits there.
     Resume,
     /// The server stops.
     Stop,
@@ -98,7 +98,7 @@ impl Run {
         steps.into_iter().for_each(|step| self.perform_one(step));
     }
 
-    /// These things happen, and then the loop turns until the connection waits.
+    /// Performs these steps, and then turns the loop until the connection waits.
     pub(super) fn settle(&mut self, steps: impl IntoIterator<Item = Event>) {
         self.perform(steps);
         self.perform_one(Event::Poll);
@@ -153,8 +153,8 @@ impl Run {
         let next = self.connection.pump(&mut self.service, &mut self.workspace, self.now);
         self.watcher.follow(self.workspace.take_journal());
         self.watcher.check(&self.connection, self.workspace.traffic());
-        // Spinning would show as calls that move nothing: at most one in each direction a pump, and the retries
-        // after an interruption.
+        // Calls that move nothing would show a spin. One is fine in each direction, and one retry of each after an
+        // interruption.
         let idle_calls = self.connection.transport().idle_calls - calls;
         assert!(idle_calls <= 4, "{idle_calls} calls that moved nothing in one pump");
         if let Some(interest) = self.connection.new_interest() {
@@ -173,8 +173,8 @@ impl Run {
         self.check_progress();
     }
 
-    /// The sent and the unsent bytes are the answer to the input that the service got: nothing is lost, nothing
-    /// doubled, nothing overtakes.
+    /// The sent and the unsent bytes are the answer to the input that the service got: no byte is lost, doubled or out
+    /// of order.
     fn check_bytes(&mut self) {
         let connection = &self.connection;
         let consumed = connection.received() - connection.discarded() - connection.retained() as u64;
@@ -216,7 +216,8 @@ impl Run {
         }
     }
 
-    /// Queued if and only if it can make progress, by the words of the rule rather than by the code.
+    /// The connection is queued if and only if it can make progress. This states the rule a second time, apart from the
+    /// code of the connection.
     fn check_progress(&self) {
         if self.end.is_some() {
             return;
@@ -244,7 +245,7 @@ impl Run {
             || is_over;
         assert_eq!(self.queued, progress, "queued is not the same as able to make progress: {connection:?}");
 
-        // And by the truth of the kernel: whoever waits has either an event coming, or nothing to do.
+        // The state of the kernel agrees: a connection that waits has either an event coming, or nothing to do.
         let kernel = connection.transport();
         if !self.queued && !kernel.has_event() {
             let waits_for_room = unsent > 0 || connection.is_paused();
@@ -255,7 +256,7 @@ impl Run {
 
     /// From here on the peer does all that it can, so the connection has to come to its end.
     pub(super) fn play_out(&mut self) {
-        // Even a byte a turn has to be enough.
+        // Enough turns even for a byte a turn.
         let turns = 10 * (self.connection.transport().queued() + self.connection.retained()) + 100_000;
         for _ in 0..turns {
             if self.end.is_some() {
@@ -290,7 +291,7 @@ pub(super) fn stalled(answers: Answers) -> Run {
     run
 }
 
-/// An event and a turn, without the law: these connections send bytes that answer nothing.
+/// An event and a pump, without the checks of the law: these connections send bytes that answer nothing.
 pub(super) fn turn(run: &mut Run) -> Next {
     if let Some(readiness) = run.kernel().take_event() {
         run.connection.note(readiness);

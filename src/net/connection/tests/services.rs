@@ -1,24 +1,24 @@
-//! Services for the scripted connection, each with a second, plain way to make its answers.
+//! Services for the scripted connection. [`Expected`] makes their answers a second time, in a plainer way.
 
 use proptest::prelude::*;
 
 use super::kernel::byte_at;
 use crate::net::{Answer, Service};
 
-/// How a chunk is answered.
+/// The answer to a chunk.
 #[derive(Clone, Debug)]
 pub(super) enum Answers {
-    /// With itself, without a copy.
+    /// The chunk itself, without a copy.
     Plain,
-    /// With a prefix and itself, staged.
+    /// A prefix and the chunk, staged.
     Prefixed(Vec<u8>),
-    /// With bytes that are the service's own, behind a staged one.
+    /// Bytes of the service's own, behind a staged one.
     FromTable(Vec<u8>),
-    /// Not at all.
+    /// No answer.
     Nothing,
-    /// With itself, once.
+    /// The chunk itself, and then the end.
     Once,
-    /// With itself, after a greeting that nobody asked for.
+    /// The chunk itself, after a greeting at the beginning of the connection.
     Greeted(Vec<u8>),
 }
 
@@ -67,12 +67,12 @@ impl Recorded {
     }
 }
 
-/// The answer that the service should have given, made a second time and in a plainer way, as far as it was asked.
+/// The answer that the service should have given to the input that it got, made a second time and in a plainer way.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
     answer: Vec<u8>,
     consumed: u64,
-    /// The read that comes next, and how much of it was consumed.
+    /// The index of the next read, and the number of its bytes that the service has had.
     read: usize,
     within: usize,
 }
@@ -86,7 +86,7 @@ impl Expected {
         &self.answer
     }
 
-    /// Goes on to the answer to the first `consumed` bytes of the stream, which came in these reads.
+    /// Extends the answer to cover the first `consumed` bytes of the stream, which came in these reads.
     pub(super) fn extend(&mut self, service: &Recorded, reads: &[usize], consumed: u64) {
         while self.consumed < consumed {
             let chunk = (reads[self.read] - self.within).min(service.chunk);

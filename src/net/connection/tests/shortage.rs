@@ -1,4 +1,4 @@
-//! Room that is short: in the write buffer, in the memory of all buffers, in the socket.
+//! Shortage of room: in the write buffer, in the memory of all buffers, in the socket.
 
 use super::Event::{Deliver, Poll, Reset, Room};
 use super::*;
@@ -66,7 +66,7 @@ fn without_memory_each_small_answer_costs_its_share_of_the_budget() {
 fn reads_that_ask_for_little_are_no_bulk_however_full() {
     let mut run = Run::with_buffers(true, LIMITS, 0, 16, Answers::Plain);
     for _ in 0..20 {
-        // Without memory for buffers it reads as much as it has answered, here a byte at a time.
+        // Without memory for buffers the connection reads as much as it has answered, here a byte at a time.
         run.perform([Deliver(1), Poll]);
     }
     assert_eq!(run.connection.sent(), 20);

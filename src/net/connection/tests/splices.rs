@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Event::{Boundary, Deliver, EndOfInput, Poll, Resume, Room, Stop};
 use super::*;
 
-/// A plain echo that has been given so much, in pieces that fill each read, that it splices.
+/// A plain echo after enough full reads, so that it splices.
 fn splicing() -> Run {
     let mut run = Run::new(true, LIMITS, 16, Answers::Plain).with_pipes(1);
     run.settle([Deliver(5 * 64)]);
@@ -54,14 +54,14 @@ fn a_peer_that_does_not_read_stops_a_spliced_connection_too() {
     run.settle([Room(20_000)]);
     assert_eq!((run.connection.sent(), run.connection.is_paused()), (320 + 10_000, false));
 
-    // Abandoned with bytes in it, the pipe is nobody's any more.
+    // A connection that is abandoned with bytes in its pipe gives the pipe back.
     run.settle([Deliver(50_000)]);
     assert_eq!((run.workspace.pipes_in_use(), run.workspace.pauses()), (1, 2));
     run.connection.abandon(&mut run.workspace);
     assert_eq!((run.workspace.pipes_in_use(), run.connection.unsent()), (0, 0));
 }
 
-/// A peer that sends all before it reads gets the whole write buffer, wherever its first bytes lie.
+/// A peer that sends everything before it reads can fill the whole write buffer, even if its first bytes lie in a pipe.
 #[test]
 fn input_is_read_behind_a_pipe_up_to_the_write_limit() {
     let limits = Limits { write_limit: 20_000, ..LIMITS };
@@ -93,7 +93,7 @@ fn an_urgent_byte_before_the_end_is_read_although_a_splice_says_that_the_input_h
         run.queued && run.connection.transport().queued() == 0,
         "its share is spent, and nothing is left"
     );
-    // They come while it waits for its next share, and nobody has fetched their events yet.
+    // Both come while the connection waits for its next share, and the loop has not fetched their events yet.
     run.perform([Boundary, EndOfInput, Resume]);
     assert_eq!(run.connection.received(), run.connection.transport().delivered);
     run.play_out();

@@ -1,4 +1,4 @@
-//! Deadlines: what puts them off, and how a connection is judged when one is due.
+//! Deadlines: what puts them off, and the judgement when one is due.
 
 use std::time::Duration;
 
@@ -38,7 +38,8 @@ fn a_deadline_is_judged_by_what_moves_when_it_is_due() {
         run.now = run.now + Duration::from_secs(after);
         run.connection.judge(&mut run.service, &mut run.workspace, &TIMEOUTS, run.now)
     };
-    // Stopped for longer than the idle timeout, while a byte arrived whose event nobody has fetched.
+    // The process was stopped for longer than the idle timeout. A byte has arrived, and the loop has not fetched its
+    // event.
     let mut idle = run(Answers::Plain);
     idle.perform([Deliver(1)]);
     let later = idle.now + Duration::from_secs(61 + 60);
@@ -51,19 +52,19 @@ fn a_deadline_is_judged_by_what_moves_when_it_is_due() {
     assert!(matches!(judge(&mut idle, 59), Judgement::Alive { deadline: Some(at), .. } if at == later));
     assert!(matches!(judge(&mut idle, 1), Judgement::TimedOut(Timeout::Idle)));
 
-    // A peer that takes a little, and not enough for the kernel to say so.
+    // The peer takes a little, and not enough for an event.
     let mut slow = stalled(Answers::Plain);
     slow.kernel().make_room_quietly(5);
     assert!(matches!(judge(&mut slow, 31), Judgement::Alive { deadline: Some(_), .. }));
     assert_eq!(slow.output().len(), 1005);
     assert!(matches!(judge(&mut slow, 31), Judgement::TimedOut(Timeout::Write)));
 
-    // Its end has arrived in the meantime: that is an end like any other.
+    // The peer's end has arrived in the meantime: an end like any other.
     let mut ended = run(Answers::Plain);
     ended.perform([EndOfInput]);
     assert!(matches!(judge(&mut ended, 61), Judgement::Ended(End::Finished)));
 
-    // A flood while we linger is no reason to wait for longer.
+    // A flood while we linger does not put the deadline off.
     let mut flooding = run(Answers::Plain);
     flooding.perform([Stop, Resume, Deliver(10_000)]);
     assert!(matches!(judge(&mut flooding, 10), Judgement::TimedOut(Timeout::Linger)));
@@ -82,7 +83,7 @@ fn without_memory_for_buffers_too_a_peer_that_takes_nothing_is_given_up() {
     let write = (run.now + Duration::from_secs(30), Timeout::Write);
     assert_eq!(run.connection.deadline(&idle_for_ever), Some(write));
 
-    // A peer that takes a little lives on, though the kernel tells nothing of it.
+    // A connection whose peer takes a little lives on, though the kernel raises no event.
     run.kernel().make_room_quietly(5);
     let next = run.now + Duration::from_secs(31 + 30);
     assert!(matches!(judge(&mut run, 31), Judgement::Alive { deadline: Some(at), .. } if at == next));

@@ -1,4 +1,4 @@
-//! A reader of the journal, who learns from it alone where the connection stands.
+//! A reader of the journal. It derives the state of the connection from the journal alone.
 
 use std::mem::discriminant;
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The request that comes of bytes in pieces that end at these places.
+/// The request from bytes that arrive in pieces, which end at these places.
 fn received(bytes: &[u8], ends: &[usize]) -> Option<Result<Request, Refusal>> {
     let mut head = RequestHead::default();
     let mut start = 0;
@@ -88,7 +88,7 @@ fn open_metrics_is_for_those_who_ask_for_it() {
     }
 }
 
-/// Pieces of heads, good and bad, so that random bytes come beyond the first word.
+/// Pieces of heads, good and bad, so that random bytes get beyond the first word.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let short =
         ["GET ", "HEAD ", "POST ", "/", "?query", "http://", "*", "\r\n", "\n", "\r", ":", " ", "\t", "\0"];
@@ -121,7 +121,7 @@ proptest! {
         mut ends in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8),
         singly in proptest::bool::weighted(0.1),
     ) {
-        // With an end of a line everything is looked at that was not yet.
+        // The end of a line makes the parser look at all bytes so far.
         bytes.push(b'\n');
         let mut ends: Vec<usize> = ends.drain(..).map(|end| end.index(bytes.len())).collect();
         if singly {
@@ -133,7 +133,7 @@ proptest! {
         prop_assert!(torn.is_some() || bytes.len() < LONGEST_HEAD);
     }
 
-    /// A sound request is understood, whatever it is surrounded with.
+    /// The parser understands a sound request, whatever surrounds it.
     #[test]
     fn a_sound_request_is_understood(
         path in "/[a-z/._~%-]{0,30}",
