@@ -248,8 +248,15 @@ impl<T: Transport> Flow<T> {
             if !desk.staged.is_empty() {
                 fed.result = self.offer_staged(desk);
             }
-            if !answer.bytes.is_empty() && fed.result.is_ok() {
-                fed.result = self.offer(answer.bytes, desk);
+            if !answer.bytes.is_empty() {
+                fed.result = match fed.result {
+                    Ok(()) => self.offer(answer.bytes, desk),
+                    // Nothing may be written behind bytes that are lost.
+                    failed => {
+                        let _ = self.keep(answer.bytes, desk);
+                        failed
+                    }
+                };
             }
             unsent = self.held.unsent();
             if fed.last {

@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_escape_is_shown_as_one_types_it() {
-        assert!(EXAMPLES.contains(r"said `node-1\n`"), "{EXAMPLES}");
+        assert!(EXAMPLES.contains(r"such as `node-1\n`"), "{EXAMPLES}");
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Watcher for WorkerRecords {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.began = now.as_secs_f64() - point.seconds;
         }
-        // The last interval is told when the last client rests, which may be long after its last reply.
+        // The last interval comes when the last client rests, perhaps long after the last reply.
         let ended = self.began + point.at + point.seconds;
         let record = IntervalRecord { ended, point: *point, latency: latency.clone() };
         self.records.write(&WorkerRecord::Interval(record));
