@@ -123,5 +123,5 @@ fn a_search_says_what_no_rate_achieves_and_how_it_went() {
     eventually("its connections", || sockets(search.pid().as_raw_nonzero().get()) >= 10);
     search.signal(Signal::TERM);
     let text = search.finish().output();
-    assert!(text.contains("not confirmed: the search was ended"), "{text}");
+    assert!(text.contains("not confirmed: a signal ended the search"), "{text}");
 }
