@@ -83,7 +83,8 @@ fn the_series_adds_up_to_the_whole() {
     let server = Server::plain();
     let run = load(&[server.endpoint(), "-d", "2200ms", "--rate", "1000"]);
     let series = run.report["series"].as_array().expect("an array");
-    assert!((3..=4).contains(&series.len()), "{series:#?}");
+    // A busy machine has late replies, and more intervals for them.
+    assert!(series.len() >= 3, "{series:#?}");
     let received: u64 = series.iter().map(|point| point["received"].as_u64().expect("a number")).sum();
     assert_eq!(received as f64, run.number("/messages/received"));
 }
